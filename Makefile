@@ -1,0 +1,44 @@
+# make demo    set up .venv and run the whole workflow, both semantics, on the embedded digits, on the CPU
+# make test    set up .venv and run the tests
+# make lint    ruff, snakefmt and snakemake --lint
+# make setup   only set up .venv
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup demo test test-long lint format clean
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python {v[0]}.{v[1]} found, but AFMP needs 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# Its own folder, so that it never touches the results of a real study.
+demo: $(READY)
+	$(BIN)/snakemake report --cores 2 --directory demo --configfile demo.yaml
+	@echo; echo "Figures:"; find demo/results/figures -name '*.png' | sort
+	@echo "Tables:"; find demo/results/aggregate -name '*.csv' | sort
+	@echo "Report: demo/results/report/report.html"
+
+test: $(READY)
+	$(BIN)/python -m pytest -q -n 2 -m 'not long'
+
+test-long: $(READY)
+	$(BIN)/python -m pytest -q -n 2 -m long
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check .
+	$(BIN)/snakemake --lint
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt .
+
+clean:
+	rm -rf .venv demo

@@ -1,0 +1,52 @@
+# AFMP: a paper's claim, made checkable. Dataset in, every figure of the paper out.
+#
+# The grammar of result paths: results/<rule>/<semantics>/<what>, semantics is paper or notebook.
+#   results/prepare_data/<dataset>.safetensors
+#   results/train/<semantics>/<run>/seed_<seed>/{results_<run>.json,best.safetensors,final.safetensors,diagnostics.json}
+#   results/benchmark_scalability/<semantics>/scalability.json
+#   results/count_parameters/parameters.json
+#   results/aggregate/{epochs,summary,differences,scalability,parameters}.csv
+#   results/figures/<semantics>/<figure>.{png,pdf,rst}      the .rst is the figure's caption
+#   results/figures/notebook_vs_paper.{png,pdf,rst}
+#   results/plot_diagnostics/<semantics>/<run>/epoch_<epoch>.png
+#   results/report/report.html
+#   results/checkpoints/<semantics>/<run>/...              not declared: what a killed run continues from
+#   results/logs/<rule>/..., results/benchmarks/<rule>/...
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+configfile: f"{workflow.basedir}/config.yaml"
+
+
+report: "report/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/train.smk"
+include: "rules/scalability.smk"
+include: "rules/figures.smk"
+include: "rules/report.smk"
+
+
+# Every figure, table and diagnostic of every semantics that config.yaml lists.
+rule all:
+    default_target: True
+    input:
+        ALL_FIGURES,
+        ALL_TABLES,
+        ALL_DIAGNOSTICS,
+
+
+# Only the dataset: after this the rest needs no network.
+rule download:
+    input:
+        DATASET_FILE,
+
+
+# Only the tables.
+rule tables:
+    input:
+        ALL_TABLES,

@@ -1,0 +1,13 @@
+"""AFMP: adaptive message passing between image patches, in its two meanings `paper` and `notebook`."""
+
+__version__ = "0.1.0"
+__all__ = ["AFMP", "afmp_small", "afmp_tiny"]
+
+
+def __getattr__(name: str):
+    # Lazy (PEP 562): tables and figures read result files without paying for torch, and do not depend on the model's code.
+    if name in __all__:
+        from importlib import import_module
+
+        return getattr(import_module("afmp.model"), name)
+    raise AttributeError(f"module 'afmp' has no attribute {name!r}")

@@ -1,0 +1,136 @@
+"""The command line: what the workflow's rules do, by hand. `afmp COMMAND --help` says what each takes.
+
+Commands import what they need when they run, so that `afmp --help` and a mistyped flag do not wait for torch.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from afmp import records
+from afmp.errors import AfmpError
+
+
+@dataclass(frozen=True)
+class Command:
+    """One sub-command: a line of help, a function that declares its flags, and one that runs it."""
+
+    summary: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one sub-command and return the exit status: 2, and one line on stderr, for an AfmpError."""
+    parser = argparse.ArgumentParser(
+        prog="afmp", description="Adaptive message passing between image patches."
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        subparser = subparsers.add_parser(
+            name,
+            help=command.summary,
+            description=command.summary,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        command.add_arguments(subparser)
+    arguments = parser.parse_args(argv)
+    try:
+        COMMANDS[arguments.command].run(arguments)
+    except AfmpError as error:
+        print(f"afmp {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"afmp {arguments.command}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _add_benchmark_arguments(parser: argparse.ArgumentParser) -> None:
+    from afmp.benchmark import COMPILE_MODES, MODEL_BUILDERS, PRECISIONS, SEMANTICS
+
+    add = parser.add_argument
+    add("--models", type=_words, default="afmp_small,deit_tiny", help=f"some of {','.join(MODEL_BUILDERS)}")
+    add("--resolutions", type=_integers, default="64,96,128,160,192,224", help="pixels, multiples of 16")
+    add("--batch-size", type=int, default=64, help="images in a pass")
+    add("--num-classes", type=int, default=100, help="classes of both models")
+    add("--precision", choices=PRECISIONS, default="fp32", help="fp32 is without TF32")
+    add("--semantics", choices=SEMANTICS, default="paper", help="which meaning of AFMP")
+    add("--attention", choices=("fused", "plain"), default="fused", help="of DeiT-Tiny")
+    add("--compile", choices=COMPILE_MODES, default="none", help="mode of torch.compile")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:<i> or mps")
+    add("--warmup", type=int, default=5, help="passes before the timed ones")
+    add("--repeats", type=int, default=10, help="timed passes")
+    add(
+        "--output",
+        type=Path,
+        metavar="FILE.json",
+        help="where to write the measurements, beside the table shown",
+    )
+
+
+def _benchmark(arguments: argparse.Namespace) -> None:
+    from afmp.benchmark import benchmark_scalability, format_table
+
+    scalability = benchmark_scalability(
+        semantics=arguments.semantics,
+        resolutions=arguments.resolutions,
+        batch_size=arguments.batch_size,
+        num_classes=arguments.num_classes,
+        precision=arguments.precision,
+        fused_attention=arguments.attention == "fused",
+        compile_mode=arguments.compile,
+        device=arguments.device,
+        warmup=arguments.warmup,
+        repeats=arguments.repeats,
+        models=arguments.models,
+        progress=_progress,
+    )
+    if arguments.output:
+        records.write_scalability(arguments.output, scalability)
+    print(format_table(scalability))
+
+
+def _add_parameters_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--num-classes", type=int, default=100, help="classes of every model")
+    add("--resolution", type=int, default=224, help="pixels, for AFMP-Small and DeiT-Tiny")
+    add("--output", type=Path, metavar="FILE.json", help="where to write the counts, beside the table shown")
+
+
+def _parameters(arguments: argparse.Namespace) -> None:
+    from afmp.benchmark import count_parameters, parameters_table
+
+    parameters = count_parameters(arguments.num_classes, arguments.resolution)
+    if arguments.output:
+        records.write_parameters(arguments.output, parameters)
+    print(parameters_table(parameters).to_string(index=False, formatters={"num_parameters": "{:,}".format}))
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _integers(text: str) -> list[int]:
+    return [int(word) for word in _words(text)]
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+COMMANDS = {
+    "benchmark": Command(
+        "Time and peak memory of training passes over resolutions, AFMP-Small against DeiT-Tiny.",
+        _add_benchmark_arguments,
+        _benchmark,
+    ),
+    "parameters": Command(
+        "Trainable parameters of the models that the study compares.", _add_parameters_arguments, _parameters
+    ),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

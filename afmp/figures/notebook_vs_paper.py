@@ -1,0 +1,163 @@
+"""Figure notebook_vs_paper: the same runs under both meanings, test accuracy run by run and the reference runs' curves."""
+
+import textwrap
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from afmp.errors import AfmpError
+from afmp.figures import style, study_panels, wording
+from afmp.statistics import by_seed, distinct, mean_and_interval, paired_difference
+
+COLUMNS = 2
+
+
+@style.house
+def draw(studies, *, results_paper, results_notebook) -> Figure:
+    """One panel per study, a row per run with both meanings' test accuracy, and a last panel with the reference runs' curves."""
+    both = _both(studies, results_paper, results_notebook)
+    rows = -(-(len(studies) + 1) // COLUMNS)
+    longest = max(len(study["members"]) for study in studies)
+    height = max(3.2, 0.9 + 0.42 * longest)
+    figure = style.new_figure(12.5, 1.9 + height * rows)
+    style.head(
+        figure,
+        "The same runs under both meanings",
+        subtitle="; ".join(f"{semantics}: {meaning}" for semantics, meaning in wording.MEANING.items()),
+    )
+    grid = figure.add_gridspec(rows + 1, COLUMNS, height_ratios=[0.3] + [height] * rows)
+    places = [figure.add_subplot(grid[1 + i // COLUMNS, i % COLUMNS]) for i in range(len(studies) + 1)]
+    cut = [
+        _draw_study(axis, study, runs) for axis, study, runs in zip(places, studies, both, strict=False)
+    ]
+    cut.append(_draw_references(places[-1], studies, both))
+    legend = figure.add_subplot(grid[0, :])
+    legend.set_axis_off()
+    handles = [legend.plot([], [], label=f"{name} semantics", **look)[0] for name, look in style.SEMANTICS_STYLE.items()]
+    legend.legend(handles=handles, loc="center", ncols=2, handlelength=3.2, columnspacing=3)
+    style.foot(figure, _footer(both, cut=any(cut)))
+    return figure
+
+
+def _both(studies, results_paper, results_notebook) -> list[dict]:
+    """For each study {semantics: its runs with their results}; both meanings have every run."""
+    if not studies:
+        raise AfmpError("notebook_vs_paper: no study to compare; config.yaml needs at least one under studies.")
+    given = {"paper": results_paper, "notebook": results_notebook}
+    for semantics, results in given.items():
+        wrong = {result["semantics"] for result in results} - {semantics}
+        if wrong:
+            raise AfmpError(f"notebook_vs_paper: {sorted(wrong)} results were given as {semantics} results.")
+    return [{name: study_panels.study_runs(study, results)[0] for name, results in given.items()} for study in studies]
+
+
+def _draw_study(axis, study: dict, runs: dict) -> bool:
+    members = range(len(study["members"]))
+    scores = {name: [run.interval("test_accuracy") for run in of] for name, of in runs.items()}
+    for row in members:
+        pair = [scores[name][row].mean for name in scores]
+        axis.plot(pair, [row - 0.13, row + 0.13], color="#BBBBBB", linewidth=1.2, zorder=2)
+    for (name, intervals), offset in zip(scores.items(), (-0.13, 0.13), strict=True):
+        look = {**style.SEMANTICS_STYLE[name], "linestyle": "none"}
+        mean, half = (np.array([getattr(i, key) for i in intervals], dtype=float) for key in ("mean", "half"))
+        rows = np.array(members) + offset
+        axis.plot(mean, rows, label=name, markersize=7, zorder=4, **look)
+        known = np.isfinite(half)
+        if known.any():
+            colour = look["color"]
+            axis.errorbar(
+                mean[known], rows[known], xerr=half[known], fmt="none", color=colour, capsize=3, linewidth=1.2, zorder=3
+            )
+    axis.set_yticks(members, [textwrap.fill(member["label"], 20) for member in study["members"]])
+    axis.set_ylim(len(members) - 0.45, -0.55)
+    axis.grid(visible=False, axis="y")
+    values = [by_seed(run.results, "test_accuracy").values() for of in runs.values() for run in of]
+    every = [i for intervals in scores.values() for i in intervals]
+    low, high, cut = style.readable_limits(
+        [list(v) for v in values], low=[i.low for i in every], high=[i.high for i in every]
+    )
+    axis.set_xlim(max(low, -1.5), min(high, 101.5))
+    axis.set(title=f"{study['section']} {study['title']}".strip(), xlabel="Test accuracy at the best epoch, %")
+    return cut
+
+
+def _draw_references(axis, studies, both) -> bool:
+    """Curves of each study's reference run, once each: colour is the meaning, line the run."""
+    references: dict[str, dict] = {}
+    for study, runs in zip(studies, both, strict=True):
+        of_reference = {
+            name: next(run for run in members if run.name == study["reference"]) for name, members in runs.items()
+        }
+        references.setdefault(study["reference"], of_reference)
+    curves, low, high = [], [], []
+    for index, of_reference in enumerate(references.values()):
+        for name, run in of_reference.items():
+            look = {**style.SEMANTICS_STYLE[name], "linestyle": style.LINES[index % len(style.LINES)]}
+            curves.append(run.curve("val_acc"))
+            label = f"{run.label}, {name}"
+            interval = study_panels.draw_curve(axis, curves[-1], label=label, look=look, index=index)
+            low.append(interval.low)
+            high.append(interval.high)
+    style.epoch_axis(axis, max(curve.shape[1] for curve in curves))
+    cut = style.value_limits(axis, curves, low=low, high=high, floor=-1.5, ceiling=101.5)
+    axis.set(title="Reference runs during training", ylabel="Accuracy that selects the epoch, %")
+    axis.legend(loc="lower right", handlelength=3.2)
+    return cut
+
+
+def _footer(both, *, cut: bool) -> list[str]:
+    runs = [run for study in both for members in study.values() for run in members]
+    results = [result for run in runs for result in run.results]
+    counts = [len(run.results) for run in runs]
+    interval = (
+        "n = 1, no interval: one seed a run."
+        if max(counts) == 1
+        else "Points and lines: mean over seeds; bars and bands: 95 % Student t interval over seeds."
+        + (" A run with n = 1 has no interval." if min(counts) == 1 else "")
+        + (" Intervals are cut where they would leave the panel." if cut else "")
+    )
+    return [
+        f"Dataset {distinct(r['dataset']['name'] for r in results)}; {wording.counted(counts, 'seed')}, "
+        f"{wording.counted([len(r['training_history']['time']) for r in results], 'epoch')} a run; "
+        f"{distinct(r['device']['name'] for r in results)}.",
+        "The notebook chooses its best epoch on the test set it reports, so its accuracies are optimistic; "
+        "paper chooses on images held out of train.",
+        interval,
+    ]
+
+
+def caption(studies, *, results_paper, results_notebook) -> str:
+    """What differs between the meanings, in reStructuredText, from the results themselves."""
+    both = _both(studies, results_paper, results_notebook)
+    pairs = {run.name: (run, other) for study in both for run, other in zip(study["paper"], study["notebook"], strict=True)}
+    differences = {
+        name: paired_difference(by_seed(run.results, "test_accuracy"), by_seed(other.results, "test_accuracy"))
+        for name, (run, other) in pairs.items()
+    }
+    compared = [name for name in pairs if differences[name].n] or list(pairs)
+    results = [result for pair in pairs.values() for run in pair for result in run.results]
+    low, high = (choose(compared, key=lambda name: differences[name].mean) for choose in (min, max))
+    named = [high] if low == high else [low, high]
+    gaps = " and ".join(f"{pairs[name][0].label}, {wording.difference(differences[name])}" for name in named)
+    known = [one.excludes_zero for one in differences.values() if one.excludes_zero is not None]
+    sentences = [
+        f"The same {len(pairs)} runs under both meanings (paper: {wording.MEANING['paper']}; notebook: "
+        f"{wording.MEANING['notebook']}), dataset {distinct(r['dataset']['name'] for r in results)}, "
+        f"{wording.counted([len(run.results) for pair in pairs.values() for run in pair], 'seed')}, "
+        f"{wording.counted([len(r['training_history']['time']) for r in results], 'epoch')}, "
+        f"on {distinct(r['device']['name'] for r in results)}.",
+        f"Paper minus notebook in test accuracy, paired by seed, {'is' if low == high else 'ranges over'}: {gaps}"
+        + (f"; {sum(known)} of {len(known)} runs have an interval that excludes 0." if known else "."),
+        "Between the runs of a study mean test accuracy spans " + "; ".join(_spans(studies, both)) + ".",
+        "The notebook chooses its best epoch on the test set, which favours it; paper does not.",
+    ]
+    return wording.restructured(" ".join(sentences))
+
+
+def _spans(studies, both) -> list[str]:
+    texts = []
+    for study, runs in zip(studies, both, strict=True):
+        means = {n: [mean_and_interval(list(by_seed(r.results, "test_accuracy").values())).mean for r in of] for n, of in runs.items()}
+        spread = {name: max(values) - min(values) for name, values in means.items()}
+        texts.append(f"{study['title']}: {spread['paper']:.2f} points under paper, {spread['notebook']:.2f} under notebook")
+    return texts

@@ -1,0 +1,144 @@
+"""How every figure looks and how it is saved: palette, line styles, axes, footer, files whose bytes depend on the data alone."""
+
+import functools
+import textwrap
+from pathlib import Path
+
+import matplotlib.style
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from afmp.records import atomic_path
+
+DPI = 200
+
+# Okabe and Ito's palette, safe for the common kinds of colour blindness; its yellow is left out, too pale on white.
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK = COLOURS = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#000000",
+)
+GREY = "#666666"
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+SEMANTICS_STYLE = {
+    "paper": {"color": BLUE, "marker": "o", "linestyle": "-"},
+    "notebook": {"color": VERMILION, "marker": "s", "linestyle": "--"},
+}
+
+_SETTINGS = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same letters on every machine
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 9.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.7,
+    "lines.markersize": 5,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "figure.titlesize": 13,
+    "pdf.fonttype": 42,  # text stays text: it can be searched and edited
+}
+
+
+def house(function):
+    """Decorate a function that draws: matplotlib's defaults and ours hold inside, whatever a person's matplotlibrc says."""
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        with matplotlib.style.context(["default", _SETTINGS]):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of the given size in inches on an Agg canvas, apart from pyplot and its global state."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+@house
+def save_figure(figure: Figure, *, png: Path, pdf: Path) -> None:
+    """Write both files atomically, without dates or versions inside: the same data gives the same bytes."""
+    with atomic_path(png) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+    with atomic_path(pdf) as temporary:
+        figure.savefig(temporary, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+
+
+def run_style(index: int) -> dict:
+    """Colour, line and marker of the index-th run: told apart also without colour."""
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "linestyle": LINES[index % len(LINES)],
+        "marker": MARKERS[index % len(MARKERS)],
+    }
+
+
+def head(figure: Figure, title: str, *, subtitle: str) -> None:
+    """Title of the whole figure with a second line that says which semantics it shows."""
+    figure.suptitle(f"{title}\n{subtitle}", linespacing=1.4)
+
+
+def foot(figure: Figure, sentences) -> None:
+    """What the figure was made from, small, under the panels; the layout keeps room for it."""
+    width = int(figure.get_figwidth() * 16.2)
+    lines = [line for sentence in sentences if sentence for line in textwrap.wrap(sentence, width)]
+    figure.supxlabel("\n".join(lines), x=0.012, ha="left", fontsize=8.5, color="#333333", linespacing=1.35)
+
+
+def epoch_axis(axis, num_epochs: int) -> None:
+    """Whole epochs, counted from 1, with room at both ends so that a run of one epoch shows."""
+    step = next(s for s in (1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 1000, num_epochs) if num_epochs / s <= 10)
+    axis.set_xticks([1, *range(step, num_epochs + 1, step)] if step > 1 else range(1, num_epochs + 1))
+    margin = max(0.25, 0.02 * num_epochs)
+    axis.set_xlim(1 - margin, num_epochs + margin)
+    axis.set_xlabel("Epoch")
+
+
+def mark_every(num_epochs: int, index: int) -> tuple[int, int]:
+    """Markers at every epoch of a short run, else at about eight, not at the same epochs for every run."""
+    every = max(1, round(num_epochs / 8))
+    return (index * max(1, every // 4)) % every, every
+
+
+def readable_limits(values, *, low, high) -> tuple[float, float, bool]:
+    """Axis limits that hold the seeds' own values, and their intervals only as far as the values stay readable.
+
+    With two seeds a t interval is 13 standard errors to either side and would press everything flat. Third: is one cut off?
+    """
+    values = np.concatenate([np.ravel(v) for v in values])
+    ends = np.concatenate([np.ravel(v) for v in (*low, *high)])
+    ends = np.concatenate([ends[np.isfinite(ends)], values])
+    bottom, top = values.min(), values.max()
+    room = (top - bottom) or abs(top) * 0.2 or 1.0
+    shown = max(ends.min(), bottom - 0.3 * room) - 0.06 * room, min(ends.max(), top + 0.3 * room) + 0.06 * room
+    return *shown, bool(ends.min() < shown[0] or ends.max() > shown[1])
+
+
+def value_limits(axis, values, *, low, high, floor: float = -np.inf, ceiling: float = np.inf) -> bool:
+    """Give the y axis readable limits, within floor and ceiling, on its linear or log scale. Returns whether a band is cut."""
+    if axis.get_yscale() == "log":
+        # What is 0 or below has no place on a log axis; a band that reaches there is cut.
+        logarithms = [[np.log10(v[v > 0]) for v in map(np.ravel, group)] for group in (values, low, high)]
+        bottom, top, cut = readable_limits(logarithms[0], low=logarithms[1], high=logarithms[2])
+        axis.set_ylim(10**bottom, 10**top)
+        return cut or any((np.ravel(v) <= 0).any() for v in low)
+    bottom, top, cut = readable_limits(values, low=low, high=high)
+    axis.set_ylim(max(bottom, floor), min(top, ceiling))
+    return cut

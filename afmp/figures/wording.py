@@ -1,0 +1,70 @@
+"""The words that figures and captions share: what a semantics is, a number with its interval, a list, reStructuredText."""
+
+import re
+
+import numpy as np
+
+MEANING = {
+    "paper": "the system the text describes",
+    "notebook": "as the seed's code computes it",
+}
+ACCURACY_TITLE = {
+    "paper": "Validation accuracy",
+    "notebook": "Test accuracy, which the seed calls validation",
+}
+ACCURACY_AXIS = {
+    "paper": "Validation accuracy\n(held out of train), %",
+    "notebook": "Accuracy on the test set\n(used for selection), %",
+}
+SELECTION = {
+    "paper": "The best epoch is chosen on images held out of the training set; the test set is read once, at that epoch.",
+    "notebook": "The best epoch is chosen on the test set itself, as in the seed, so these accuracies are optimistic.",
+}
+
+
+def with_interval(interval, *, unit: str = " %", digits: int = 2) -> str:
+    """`31.20 ± 0.40 %`, or `31.20 %` where one seed leaves no interval."""
+    half = "" if interval.n < 2 else f" ± {interval.half:.{digits}f}"
+    return f"{interval.mean:.{digits}f}{half}{unit}"
+
+
+def quantity(interval, *, unit: str) -> str:
+    """A time or a size with its interval: digits that suit the mean, more where the interval would read ± 0."""
+    digits = 1 if interval.mean >= 10 else 2 if interval.mean >= 1 else 3
+    if interval.n > 1 and interval.half > 0:
+        digits = int(np.clip(np.ceil(-np.log10(interval.half)), digits, 5))
+    return with_interval(interval, unit=f" {unit}", digits=digits)
+
+
+def difference(paired) -> str:
+    """A paired difference in words: `+0.41 points (95 % interval -0.10 to +0.92 over 5 pairs, which includes 0)`."""
+    if paired.n == 0:
+        return "no seed in common, so no difference"
+    if paired.n == 1:
+        return f"{paired.mean:+.2f} points (one pair of seeds, so no interval)"
+    verdict = "excludes" if paired.excludes_zero else "includes"
+    return (
+        f"{paired.mean:+.2f} points (95 % interval {paired.low:+.2f} to {paired.high:+.2f} "
+        f"over {paired.n} pairs, which {verdict} 0)"
+    )
+
+
+def span(values) -> str:
+    """`5`, or `1 to 5` where the runs differ."""
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def counted(values, noun: str) -> str:
+    """`1 seed`, `5 seeds`, `1 to 5 seeds`."""
+    return f"{span(values)} {noun}{'' if max(values) == 1 else 's'}"
+
+
+def bar_end(interval) -> float:
+    """Where a mean with its interval ends on an axis."""
+    return float(np.nanmax([interval.mean, interval.high]))
+
+
+def restructured(text: str) -> str:
+    """`text` with the characters that mean something in reStructuredText escaped."""
+    return re.sub(r"([\\*`|_])", r"\\\1", text)

@@ -1,0 +1,39 @@
+"""What a person watches while something long runs: the same lines on the terminal and in the rule's log file."""
+
+import logging
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from afmp.errors import AfmpError
+
+log = logging.getLogger("afmp")
+
+
+@contextmanager
+def log_to(path: Path | str | None = None):
+    """Send the package's messages to stderr and, with `path`, to that file too.
+
+    An AfmpError inside ends the process with exit code 1 and its one sentence; anything else keeps its traceback,
+    which then stands in the file as well.
+    """
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
+        handlers[-1].setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+    for handler in handlers:
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    except AfmpError as error:
+        log.error("error: %s", error)
+        raise SystemExit(1) from None
+    except Exception:
+        log.exception("this is a fault of the program, not of its input:")
+        raise SystemExit(1) from None
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()

@@ -1,0 +1,72 @@
+"""What the seed's notebook computes, as opposed to what its text says: everything of `notebook`, and nothing else.
+
+1. One graph's edge list indexes the flattened (B * N, D) states: only the first image of a batch exchanges messages,
+   every other image is a per-patch MLP.
+2. A Delaunay edge is stored once, a < b, and read as a <- b: only the lower index receives. (A window scaffold is
+   stored in both directions.)
+3. The budget k * batch_size is set against the edges of that one graph, and k comes from the configured batch size, not
+   from the batch at hand: nothing is pruned, unless sparsity or batch is small.
+4. A pruned score becomes 0, so its gate is sigmoid(b_gate), about one half.
+5. The top-down pass refines all states but the last, and the readout reads the last: it cannot change an output.
+
+The neighbour tables serve here too: their slots are valid in the direction stored, and the batch is the first image.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from afmp.capsule import Exchange
+from afmp.router import map_nodes
+from afmp.scaffold import both_directions, build_edges
+
+
+def stored_edges(positions: Tensor, *, scaffold: str, window_size: int) -> Tensor:
+    """The edge list (2, E) that travels in the weights: Delaunay edges once, window edges in both directions."""
+    edge_index = build_edges(positions, scaffold=scaffold, window_size=window_size)
+    return both_directions(edge_index) if scaffold == "window" or positions.shape[1] == 1 else edge_index
+
+
+def directed_edges(edge_index: Tensor) -> Tensor:
+    """The stored list itself, in its own order, read as (receiver, sender)."""
+    return edge_index
+
+
+def kept_edges(model: nn.Module) -> int:
+    """Edges that keep their score in a full batch: in the seed's experiments all of them."""
+    return _budget(model, model.batch_size) or model.num_directed_edges
+
+
+def exchange_messages(model: nn.Module, layer: nn.Module, state: Tensor, *, predicts: bool) -> Exchange:
+    """One layer on state (B, N, D); only the first image's nodes hear anything."""
+    tables = model.tables
+    router, capsule = layer.router, layer.pcu
+    first = state[:1]
+    message, *mapped = map_nodes(first, [(capsule.W_msg.weight, capsule.W_msg.bias), *router.node_maps(predicts=predicts)])
+    scores = router.scores(mapped, first, tables)
+    listed = tables.valid.expand_as(scores)
+
+    gate_scores = scores
+    if budget := _budget(model, len(state)):
+        ranked = scores.detach().masked_fill(~listed, -torch.inf).flatten()
+        threshold = torch.topk(ranked, budget, sorted=False).values.amin()
+        gate_scores = torch.where(scores >= threshold, scores, 0)  # ties with the threshold all stay
+
+    heard, gate_sum = router.gated_sum(message, gate_scores, listed, tables)
+    own = capsule.W_self(state)
+    own = torch.cat([own[:1] + heard, own[1:]])
+    return Exchange(F.gelu(own), scores, gate_scores, listed, gate_sum)
+
+
+def pooled_readout(model: nn.Module, states: list[Tensor]) -> Tensor:
+    """What the readout reads, (B, D): the node mean of the last state, with the top-down pass or without."""
+    return states[-1].mean(dim=1)
+
+
+def _budget(model: nn.Module, num_images: int) -> int:
+    """Scores that a batch of `num_images` may keep, where that is fewer than there are; else 0: all stay."""
+    if not model.is_sparse:
+        return 0
+    nodes_per_graph = num_images * model.num_patches // model.batch_size
+    budget = int(model.sparsity * nodes_per_graph) * model.batch_size
+    return budget if budget < model.num_directed_edges else 0

@@ -1,0 +1,108 @@
+"""Files that outlive a job: written whole or not at all, and checked against their schema whenever one is read."""
+
+import json
+import os
+import tempfile
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+from afmp.errors import AfmpError
+
+SCHEMA_FOLDER = Path(__file__).resolve().parent.parent / "schemas"
+
+
+@contextmanager
+def atomic_path(path: Path | str):
+    """Yield a temporary path beside `path`; it takes the final name only when the block ends without an error.
+
+    The bytes are on disk before the name changes, so a crash leaves the old file or the new one, never a part.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    # mkstemp makes files private; results are read by a group, so they get the mode an ordinary open() would give.
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write `text` atomically, UTF-8."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, content) -> None:
+    """Write `content` as JSON atomically. Non-finite numbers are refused: JSON has no word for them."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str):
+    """Read one JSON file; a broken one is an AfmpError that names it."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AfmpError(f"{path}: no such file.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise AfmpError(f"{path}: not a JSON file ({error}); delete it so that it is made again.") from None
+
+
+@cache
+def schema(kind: str) -> dict:
+    """The JSON schema (2020-12) of one kind of file: schemas/<kind>.schema.yaml."""
+    return yaml.safe_load((SCHEMA_FOLDER / f"{kind}.schema.yaml").read_text(encoding="utf-8"))
+
+
+def validate(content, kind: str, *, where: Path | str) -> None:
+    """Raise an AfmpError naming file, key, value and what is allowed if `content` breaks the schema of its kind."""
+    error = jsonschema.exceptions.best_match(
+        jsonschema.Draft202012Validator(schema(kind)).iter_errors(content)
+    )
+    if error is not None:
+        key = "/".join(map(str, error.absolute_path)) or "the file as a whole"
+        raise AfmpError(
+            f"{where}: not a valid {kind} file: {key}: {error.message[:300]}. Delete it so that it is made again."
+        )
+
+
+def _reader(kind: str):
+    def read(path: Path | str) -> dict:
+        content = read_json(path)
+        validate(content, kind, where=path)
+        return content
+
+    read.__doc__ = f"Read one {kind} file, checked against schemas/{kind}.schema.yaml; raises AfmpError."
+    return read
+
+
+def _writer(kind: str):
+    def write(path: Path | str, content: dict) -> None:
+        validate(content, kind, where=path)
+        write_json(path, content)
+
+    write.__doc__ = f"Write one {kind} file atomically, checked against schemas/{kind}.schema.yaml first."
+    return write
+
+
+read_result, write_result = _reader("result"), _writer("result")
+read_diagnostics, write_diagnostics = _reader("diagnostics"), _writer("diagnostics")
+read_scalability, write_scalability = _reader("scalability"), _writer("scalability")
+read_parameters, write_parameters = _reader("parameters"), _writer("parameters")

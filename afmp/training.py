@@ -1,0 +1,340 @@
+"""The seed's training loop for one run and all its seeds: AdamW, plateau schedule, best epoch, history, diagnostics.
+
+Resumable at any epoch: everything random in an epoch is drawn from (seed, epoch) alone (afmp/augmentation.py), and the
+checkpoint carries the rest.
+"""
+
+import logging
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from afmp.augmentation import epoch_plan
+from afmp.checkpoint import identity_key, load_checkpoint, save_checkpoint, save_weights
+from afmp.datasets import PreparedDataset, load_dataset, stratified_holdout
+from afmp.diagnostics import describe_gates
+from afmp.device import resolve_device, set_matmul_precision
+from afmp.errors import AfmpError
+from afmp.model import AFMP
+from afmp.provenance import device_record, import_closure, source_hash, versions
+from afmp.records import write_diagnostics, write_result
+from afmp.scaffold import scaffold_hash
+from afmp.study import RunConfig
+from afmp.training_step import (
+    GraphedStep,
+    TrainingStep,
+    build_optimizer,
+    count_correct,
+    load_optimizer_tensors,
+    optimizer_tensors,
+)
+
+log = logging.getLogger("afmp")
+
+HISTORY = ("train_loss", "train_acc", "val_acc", "sparsity_loss", "time")
+# Files of the import closure that cannot change a number of a run: an edit there reruns the job, which then finds its
+# finished checkpoint and only writes its results again.
+NOT_NUMBERS = ("records", "errors", "provenance", "checkpoint", "download", "study", "__init__")
+
+
+@dataclass
+class Split:
+    """Which images a semantics trains and validates on, on the device, and how a result calls it."""
+
+    train_index: torch.Tensor
+    val_images: torch.Tensor
+    val_labels: torch.Tensor
+    validation_set: str
+
+
+@dataclass
+class Progress:
+    """What a seed has so far; all of it plain JSON but for the weights."""
+
+    epoch: int = 0
+    history: dict[str, list[float]] = field(default_factory=lambda: {key: [] for key in HISTORY})
+    best_epoch: int = 0
+    best_accuracy: float = -1.0
+    schedule: dict = field(default_factory=dict)
+    learning_rate: float = 0.0
+    diagnostics: dict = field(default_factory=dict)
+    wall_time_s: float = 0.0
+    peak_memory_mb: float | None = None
+    test_accuracy: float | None = None
+
+
+def train_run(
+    config: RunConfig,
+    *,
+    run: str,
+    semantics: str,
+    seeds: list[int],
+    dataset_path: Path,
+    seed_folders: dict[int, Path],
+    checkpoint_folder: Path,
+) -> None:
+    """Train every seed of one run and write, in each seed's folder, results_<run>.json, best.safetensors,
+    final.safetensors and diagnostics.json.
+
+    Raises AfmpError with epoch and step if the loss stops being finite, and leaves no result of that seed.
+    """
+    device = resolve_device(config.training.device)
+    set_matmul_precision(config.training.precision)
+    data = load_dataset(dataset_path, device=device)
+    split = split_dataset(data, semantics=semantics, fraction=config.training.validation_fraction)
+    for number, seed in enumerate(seeds, start=1):
+        log.info("%s [%s] seed %d (%d of %d) on %s, %s", run, semantics, seed, number, len(seeds), device, data.name)
+        train_seed(
+            config, run=run, semantics=semantics, seed=seed, data=data, split=split,
+            folder=seed_folders[seed], checkpoint_folder=checkpoint_folder,
+        )  # fmt: skip
+
+
+def split_dataset(data: PreparedDataset, *, semantics: str, fraction: float) -> Split:
+    """The validation set of a semantics: `paper` holds out part of the training images, `notebook` takes the test set."""
+    device = data.train_images.device
+    if semantics == "notebook":
+        every = torch.arange(len(data.train_labels), device=device)
+        return Split(every, data.test_images, data.test_labels, "test")
+    train_index, val_index = (index.to(device) for index in stratified_holdout(data.train_labels.cpu(), fraction))
+    return Split(train_index, data.train_images[val_index], data.train_labels[val_index], "train_holdout")
+
+
+def build_model(config: RunConfig, *, semantics: str, num_classes: int) -> AFMP:
+    """The model of one run, with weights from torch's global random state."""
+    model = config.model
+    return AFMP(
+        num_layers=model.num_layers,
+        d_model=model.d_model,
+        num_classes=num_classes,
+        img_size=config.dataset.image_size,
+        patch_size=model.patch_size,
+        sparsity=model.sparsity,
+        is_sparse=model.is_sparse,
+        use_top_down=model.use_top_down,
+        lambda_sparse=model.lambda_sparse,
+        semantics=semantics,
+        scaffold=model.scaffold,
+        window_size=model.window_size,
+        batch_size=config.training.batch_size,
+    )
+
+
+def train_seed(
+    config: RunConfig,
+    *,
+    run: str,
+    semantics: str,
+    seed: int,
+    data: PreparedDataset,
+    split: Split,
+    folder: Path,
+    checkpoint_folder: Path,
+) -> None:
+    """Train one seed from its last checkpoint, or from the start, and write its files."""
+    training = config.training
+    device = data.train_images.device
+    identity = {
+        "run": config.to_dict(),
+        "semantics": semantics,
+        "seed": seed,
+        "dataset": data.hash,
+        "device": device.type,
+        "code": numbers_hash(),
+    }
+    checkpoint = checkpoint_folder / f"seed_{seed}_{identity_key(identity)}.safetensors"
+
+    torch.manual_seed(seed)
+    model = build_model(config, semantics=semantics, num_classes=data.num_classes).to(device)
+    optimizer = build_optimizer(model, training, device)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, "max", patience=training.plateau_patience, factor=training.plateau_factor
+    )
+    eager_step = TrainingStep(model, optimizer, data, training=training)
+    num_train = len(split.train_index)
+    batch_sizes = {min(training.batch_size, num_train - start) for start in range(0, num_train, training.batch_size)}
+    step = GraphedStep(eager_step, batch_sizes) if device.type == "cuda" else eager_step
+
+    progress, best_weights = Progress(), {}
+    if saved := load_checkpoint(checkpoint, identity=identity):
+        progress, best_weights = _restore(saved, model=model, optimizer=optimizer, scheduler=scheduler)
+        log.info("%s [%s] seed %d: continues after epoch %d of %d", run, semantics, seed, progress.epoch, training.epochs)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+    while progress.epoch < training.epochs:
+        started = time.perf_counter()
+        epoch = progress.epoch + 1
+        train_loss, train_acc, sparsity_loss = train_epoch(
+            step, eager_step, split=split, seed=seed, epoch=epoch, run=run, semantics=semantics
+        )
+        model.eval()
+        correct = count_correct(model, split.val_images, split.val_labels, data=data, training=training)
+        val_acc = 100.0 * correct.item() / len(split.val_labels)
+        scheduler.step(val_acc)
+        if val_acc > progress.best_accuracy:
+            progress.best_accuracy, progress.best_epoch = val_acc, epoch
+            best_weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        if epoch in training.visualized_epochs:
+            progress.diagnostics[str(epoch)] = describe_gates(model, data, image_index=0)
+        seconds = time.perf_counter() - started
+        for key, value in zip(HISTORY, (train_loss, train_acc, val_acc, sparsity_loss, seconds), strict=True):
+            progress.history[key].append(value)
+        progress.epoch = epoch
+        progress.wall_time_s += seconds
+        progress.learning_rate = float(optimizer.param_groups[0]["lr"])
+        progress.schedule = {key: getattr(scheduler, key) for key in SCHEDULE_KEYS}
+        progress.peak_memory_mb = _peak_memory(device, progress.peak_memory_mb)
+        if epoch == training.epochs:
+            progress.test_accuracy = _test_accuracy(model, best_weights, data=data, training=training)
+        _save(checkpoint, progress, best_weights, model=model, optimizer=optimizer, identity=identity)
+        left = (training.epochs - epoch) * progress.wall_time_s / epoch
+        log.info(
+            "%s [%s] seed %d: epoch %d/%d  loss %.4f  train %.2f %%  val %.2f %% (best %.2f)  %.2f s  left %s",
+            run, semantics, seed, epoch, training.epochs, train_loss, train_acc, val_acc, progress.best_accuracy,
+            seconds, f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min",
+        )  # fmt: skip
+
+    write_seed(
+        config, progress, best_weights, run=run, semantics=semantics, seed=seed, model=model, data=data, split=split, folder=folder
+    )
+
+
+def train_epoch(step, eager_step: TrainingStep, *, split: Split, seed: int, epoch: int, run: str, semantics: str):
+    """One pass over the training images, the last smaller batch too; returns mean loss, accuracy in percent and mean
+    regulariser. The device is read once, at the end. Raises AfmpError if a loss was not finite."""
+    eager_step.model.train()
+    eager_step.reset()
+    plan = epoch_plan(
+        len(split.train_index),
+        seed=seed,
+        epoch=epoch,
+        padding=eager_step.training.crop_padding,
+        flip=eager_step.training.horizontal_flip,
+    )
+    device = split.train_index.device
+    index = split.train_index[plan.order.to(device)]
+    offsets, flips = plan.offsets.to(device), plan.flips.to(device)
+    batch_size = eager_step.training.batch_size
+    for start in range(0, len(index), batch_size):
+        batch = slice(start, start + batch_size)
+        step(index[batch], offsets[batch], flips[batch])
+    loss, correct, sparsity_loss, steps, bad_step = [*eager_step.sums.tolist(), eager_step.first_bad_step.item()]
+    if bad_step >= 0:
+        raise AfmpError(
+            f"{run} [{semantics}] seed {seed} diverged: the loss was not finite in epoch {epoch}, step "
+            f"{int(bad_step) + 1} of {int(steps)}. Lower training/learning_rate, or use precision fp32; no result was written."
+        )
+    return loss / steps, 100.0 * correct / len(index), sparsity_loss / steps
+
+
+SCHEDULE_KEYS = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
+
+
+def _save(path: Path, progress: Progress, best_weights: dict, *, model, optimizer, identity: dict) -> None:
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in best_weights.items()}
+    tensors |= {f"optimizer/{name}": tensor for name, tensor in optimizer_tensors(model, optimizer).items()}
+    tensors["random/cpu"] = torch.get_rng_state()
+    if model.embed.weight.is_cuda:
+        tensors["random/cuda"] = torch.cuda.get_rng_state(model.embed.weight.device)
+    save_checkpoint(path, tensors=tensors, state=vars(progress), identity=identity)
+
+
+def _restore(saved: tuple[dict, dict], *, model, optimizer, scheduler) -> tuple[Progress, dict]:
+    tensors, state = saved
+    parts: dict[str, dict] = {"model": {}, "best": {}, "optimizer": {}, "random": {}}
+    for name, tensor in tensors.items():
+        part, rest = name.split("/", 1)
+        parts[part][rest] = tensor
+    progress = Progress(**state)
+    model.load_state_dict(parts["model"])
+    load_optimizer_tensors(model, optimizer, parts["optimizer"])
+    for key, value in progress.schedule.items():
+        setattr(scheduler, key, value)
+    for group in optimizer.param_groups:
+        if torch.is_tensor(group["lr"]):
+            group["lr"].fill_(progress.learning_rate)
+        else:
+            group["lr"] = progress.learning_rate
+    torch.set_rng_state(parts["random"]["cpu"])
+    if "cuda" in parts["random"]:
+        torch.cuda.set_rng_state(parts["random"]["cuda"], model.embed.weight.device)
+    return progress, parts["best"]
+
+
+def _peak_memory(device: torch.device, before: float | None) -> float | None:
+    if device.type != "cuda":
+        return None
+    return max(before or 0.0, torch.cuda.max_memory_allocated(device) / 2**20)
+
+
+def _test_accuracy(model, best_weights: dict, *, data, training) -> float:
+    """Accuracy in percent of the best epoch's weights on the test set; the model's own weights are put back."""
+    final = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    model.load_state_dict(best_weights)
+    correct = count_correct(model, data.test_images, data.test_labels, data=data, training=training)
+    model.load_state_dict(final)
+    return 100.0 * correct.item() / len(data.test_labels)
+
+
+def numbers_hash() -> str:
+    """Hash of the code that decides a run's numbers."""
+    return source_hash([path for path in import_closure("afmp.training") if path.stem not in NOT_NUMBERS])
+
+
+def write_seed(
+    config: RunConfig, progress: Progress, best_weights: dict, *, run, semantics, seed, model, data, split, folder: Path
+) -> None:
+    """Write the four files of a finished seed; the result last, so that it never stands without the others."""
+    about = {"run": run, "semantics": semantics, "seed": str(seed)}
+    save_weights(folder / "best.safetensors", best_weights, metadata=about | {"epoch": str(progress.best_epoch)})
+    save_weights(folder / "final.safetensors", model.state_dict(), metadata=about | {"epoch": str(progress.epoch)})
+    write_diagnostics(
+        folder / "diagnostics.json",
+        {
+            "format_version": 1,
+            "run": run,
+            "semantics": semantics,
+            "seed": seed,
+            "image_index": 0,
+            "patch_size": config.model.patch_size,
+            "positions": model.static_positions.tolist(),
+            "edge_index": model.directed_edge_index.tolist(),
+            "epochs": progress.diagnostics,
+        },
+    )
+    write_result(
+        folder / f"results_{run}.json",
+        {
+            "format_version": 1,
+            "model_type": run,
+            "best_val_accuracy": progress.best_accuracy,
+            "peak_memory_mb": progress.peak_memory_mb,
+            "training_history": progress.history,
+            "test_accuracy": progress.test_accuracy,
+            "best_epoch": progress.best_epoch,
+            "validation_set": split.validation_set,
+            "run": run,
+            "semantics": semantics,
+            "seed": seed,
+            "config": config.to_dict(),
+            "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "scaffold_hash": scaffold_hash(model.static_positions, model.edge_index),
+            "dataset": {
+                "name": data.name,
+                "hash": data.hash,
+                "num_classes": data.num_classes,
+                "num_train": len(split.train_index),
+                "num_val": len(split.val_labels),
+                "num_test": len(data.test_labels),
+            },
+            "device": device_record(data.train_images.device),
+            "versions": versions(),
+            "wall_time_s": progress.wall_time_s,
+            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )

@@ -1,0 +1,23 @@
+# Data: one plain file of uint8 images, from whatever source config.yaml names.
+
+
+# Fetch (for cifar10 and cifar100), check, convert and hash the dataset.
+rule prepare_data:
+    input:
+        code=code("afmp.datasets"),
+        folders=dataset_folders(),
+    output:
+        dataset=DATASET_FILE,
+    params:
+        dataset=vars(STUDY.dataset),
+        download_folder="results/download",
+    log:
+        "results/logs/prepare_data/prepare_data.log",
+    benchmark:
+        "results/benchmarks/prepare_data/prepare_data.tsv"
+    conda:
+        "../envs/afmp.yaml"
+    localrule: True
+    threads: 2
+    script:
+        "../workflow_scripts/prepare_data.py"

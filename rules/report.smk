@@ -1,0 +1,20 @@
+# Report: Snakemake's own, every figure and table with a caption of the runs' numbers, in one HTML file.
+
+
+# `snakemake report` makes it together with all that it shows; `snakemake --report report.html` makes it from what is there.
+rule report:
+    input:
+        ALL_FIGURES,
+        ALL_TABLES,
+        ALL_DIAGNOSTICS,
+    output:
+        "results/report/report.html",
+    log:
+        "results/logs/report/report.log",
+    benchmark:
+        "results/benchmarks/report/report.tsv"
+    conda:
+        "../envs/afmp.yaml"
+    localrule: True
+    script:
+        "../workflow_scripts/report.py"

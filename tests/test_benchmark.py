@@ -1,0 +1,347 @@
+"""The scalability sweep measures what it says, survives points that fail, and the parameter counts are the paper's."""
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from afmp import benchmark, cli, records
+from afmp.errors import AfmpError
+
+PROJECT = Path(__file__).resolve().parent.parent
+FAULTY_MODELS = """
+    import os, signal, time, torch
+
+    def _model(loss):
+        return torch.nn.Linear(1, 1), loss
+
+    def build_out_of_memory(*, image_size, **_):
+        def loss(images, labels):
+            if image_size == 48:
+                torch.empty(2**60)
+            return images.mean() * torch.ones((), requires_grad=True)
+        return _model(loss)
+
+    def build_killed(**_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def build_broken(**_):
+        raise RuntimeError("two lines,\\n   one message")
+
+    def build_crashed(**_):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def build_lasting(*, image_size, **_):
+        open(os.environ["AFMP_TEST_PID_FILE"], "w").write(str(os.getpid()))
+        time.sleep(600)
+
+    def build_heavy(**_):
+        def loss(images, labels):
+            weight = torch.ones(64 * 2**20, requires_grad=True)  # 256 MB, and as much again for its gradient
+            return weight.mean() + images.mean()
+        return _model(loss)
+"""
+
+
+@pytest.fixture
+def faulty(tmp_path, monkeypatch):
+    """Let `faulty(model, function)` replace a model of the registry by one of FAULTY_MODELS."""
+    (tmp_path / "faulty_models.py").write_text(textwrap.dedent(FAULTY_MODELS))
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def replace(model: str, function: str) -> None:
+        monkeypatch.setitem(benchmark.MODEL_BUILDERS, model, f"faulty_models:{function}")
+
+    return replace
+
+
+def sweep(**changes) -> dict:
+    arguments = {
+        "semantics": "paper",
+        "resolutions": [32, 48],
+        "batch_size": 2,
+        "num_classes": 10,
+        "device": "cpu",
+        "warmup": 1,
+        "repeats": 2,
+        "progress": lambda line: None,
+    }
+    return benchmark.benchmark_scalability(**arguments | changes)
+
+
+@pytest.fixture(scope="module")
+def scalability() -> dict:
+    return sweep(repeats=3)
+
+
+def test_sweep_measures_both_models_in_turn_at_each_resolution(scalability):
+    points = scalability["points"]
+    assert [(p["model"], p["resolution"], p["num_patches"]) for p in points] == [
+        ("afmp_small", 32, 4),
+        ("deit_tiny", 32, 4),
+        ("afmp_small", 48, 9),
+        ("deit_tiny", 48, 9),
+    ]
+    assert [p["attention"] for p in points] == [None, "fused", None, "fused"]
+    for point in points:
+        assert (point["status"], point["error"]) == ("ok", None)
+        assert (point["batch_size"], point["precision"], point["compile"]) == (2, "fp32", "none")
+        spread = point["time_ms"]
+        assert 0 < spread["min"] <= spread["q25"] <= spread["median"] <= spread["q75"] <= spread["max"]
+        assert spread["n"] == 3
+    assert scalability["device"]["type"] == "cpu"
+    assert scalability["versions"]["timm"]
+
+
+def test_memory_on_a_cpu_is_the_growth_of_the_resident_set(scalability):
+    for point in scalability["points"]:
+        memory = point["memory"]
+        assert memory["kind"] == "resident_set_growth"
+        assert memory["reserved_mb"] is None
+        # Weights and gradients at the least: the growth is read around the whole life of the model.
+        assert memory["peak_mb"] > 2 * point["num_parameters"] * 4 / 2**20
+        assert memory["weights_mb"] >= point["num_parameters"] * 4 / 2**20
+
+
+def test_memory_of_a_point_is_what_it_allocates_and_nothing_of_the_point_before(faulty):
+    faulty("afmp_small", "build_heavy")
+    heavy, light = sweep(resolutions=[32])["points"]
+    assert 512 <= heavy["memory"]["peak_mb"] < 512 + 64
+    assert light["memory"]["peak_mb"] < 200
+
+
+def test_a_point_out_of_memory_is_recorded_and_the_sweep_goes_on(faulty):
+    faulty("afmp_small", "build_out_of_memory")
+    lines = []
+    scalability = sweep(resolutions=[32, 48, 64], progress=lines.append)
+    assert [p["status"] for p in scalability["points"]] == ["ok", "ok", "oom", "ok", "ok", "ok"]
+    failed = scalability["points"][2]
+    assert failed["time_ms"] is None
+    assert failed["memory"] is None
+    assert "memory" in failed["error"]
+    assert len(lines) == 6
+    assert "afmp_small at 48 px: out of memory" in lines[2]
+    shown = benchmark.format_table(scalability)
+    assert "out of memory" in shown
+    assert len(shown.split("DeiT / AFMP")[1].strip().splitlines()) == 1 + 2  # no ratio at 48 px
+
+
+@pytest.mark.parametrize(
+    ("function", "status", "text"),
+    [
+        ("build_killed", "oom", "killed (SIGKILL)"),
+        ("build_crashed", "error", "SIGSEGV"),
+        ("build_broken", "error", "RuntimeError: two lines, one message"),
+    ],
+)
+def test_a_point_that_fails_says_how(faulty, function, status, text):
+    faulty("deit_tiny", function)
+    points = sweep(resolutions=[32])["points"]
+    assert points[0]["status"] == "ok"
+    assert points[1]["status"] == status
+    assert text in points[1]["error"]
+    assert "\n" not in points[1]["error"]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_measuring_process_ends_with_the_sweep(faulty, tmp_path, ending):
+    # Run as a workflow runs it: a script without a `__main__` guard.
+    script = tmp_path / "measure.py"
+    script.write_text(
+        "import sys\n"
+        "from afmp import benchmark\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "benchmark.MODEL_BUILDERS['afmp_small'] = 'faulty_models:build_lasting'\n"
+        "benchmark.benchmark_scalability(semantics='paper', resolutions=[32], batch_size=1, device='cpu')\n"
+    )
+    pid_file = tmp_path / "pid"
+    environment = os.environ | {"AFMP_TEST_PID_FILE": str(pid_file), "PYTHONPATH": _python_path()}
+    process = subprocess.Popen(
+        [sys.executable, script, tmp_path], env=environment, stderr=subprocess.DEVNULL, cwd=PROJECT
+    )
+    try:
+        assert _within(60, lambda: pid_file.exists() and pid_file.read_text()), "the point was never started"
+        child = int(pid_file.read_text())
+        process.send_signal(ending)
+        assert process.wait(timeout=20) != 0
+        assert _within(20, lambda: not _alive(child)), "the measuring process outlived the sweep"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _python_path() -> str:
+    return os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def _within(seconds: float, condition) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("fused_attention", [True, False])
+def test_the_attention_flag_reaches_every_block_of_deit(fused_attention):
+    from afmp.measurement import build_deit_tiny
+
+    model, _ = build_deit_tiny(
+        image_size=32, num_classes=10, semantics="paper", fused_attention=fused_attention
+    )
+    assert {block.attn.fused_attn for block in model.blocks} == {fused_attention}
+
+
+def test_plain_attention_bfloat16_and_notebook_are_recorded():
+    scalability = sweep(semantics="notebook", precision="bf16", fused_attention=False, resolutions=[32])
+    assert scalability["semantics"] == "notebook"
+    assert [(p["status"], p["attention"], p["precision"]) for p in scalability["points"]] == [
+        ("ok", None, "bf16"),
+        ("ok", "plain", "bf16"),
+    ]
+
+
+def test_table_has_a_flat_row_for_each_point(scalability, tmp_path):
+    scalability = copy.deepcopy(scalability)
+    scalability["points"][3] |= {
+        "status": "oom",
+        "error": "RuntimeError: out of memory",
+        "num_parameters": None,
+        "time_ms": None,
+        "memory": None,
+    }
+    records.write_scalability(tmp_path / "scalability.json", scalability)
+    table = benchmark.scalability_table(records.read_scalability(tmp_path / "scalability.json"))
+    assert len(table) == 4
+    first = table.iloc[0]
+    assert first["time_median_ms"] == scalability["points"][0]["time_ms"]["median"]
+    assert first["peak_memory_mb"] == scalability["points"][0]["memory"]["peak_mb"]
+    assert first["torch_version"] == scalability["versions"]["torch"]
+    assert table["status"].tolist() == ["ok", "ok", "ok", "oom"]
+    assert table["time_median_ms"].isna().tolist() == [False, False, False, True]
+    # Counts stay whole numbers beside an empty field.
+    text = table.to_csv(index=False)
+    assert str(scalability["points"][0]["num_parameters"]) + "," in text
+
+
+def test_shown_ratios_are_deit_over_afmp(scalability):
+    afmp, deit = scalability["points"][:2]
+    ratio = deit["time_ms"]["median"] / afmp["time_ms"]["median"]
+    shown = benchmark.format_table(scalability).split("DeiT / AFMP")[1].splitlines()[1].split()
+    assert shown[:2] == ["32", "4"]
+    assert float(shown[2]) == pytest.approx(ratio, abs=0.006)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resolutions": [32, 100]}, "resolutions: 100 px"),
+        ({"resolutions": [32, 32]}, "resolutions: [32, 32]"),
+        ({"models": ["vit"]}, "models: 'vit' found; allowed: afmp_small, deit_tiny"),
+        ({"precision": "fp8"}, "precision: 'fp8'"),
+        ({"precision": "tf32"}, "'tf32' exists on CUDA devices only"),
+        ({"compile_mode": "reduce-overhead"}, "compile_mode: 'reduce-overhead'"),
+        ({"device": "abacus"}, "device: 'abacus' is not on this machine"),
+        ({"warmup": 0}, "warmup: 0 found"),
+    ],
+)
+def test_a_mistake_names_key_and_value(changes, message):
+    with pytest.raises(AfmpError) as raised:
+        sweep(**changes)
+    assert message in str(raised.value)
+
+
+def test_schema_refuses_a_failed_point_with_numbers(scalability):
+    scalability = copy.deepcopy(scalability)
+    scalability["points"][0]["status"] = "oom"
+    with pytest.raises(AfmpError, match="points/0"):
+        records.validate(scalability, "scalability", where="test")
+
+
+@pytest.mark.parametrize("kind", ["scalability", "parameters"])
+def test_schema_describes_every_key(kind):
+    def undescribed(schema: dict, where: str):
+        for key, value in schema.get("properties", {}).items():
+            if "description" not in value:
+                yield f"{where}/{key}"
+            yield from undescribed(value, f"{where}/{key}")
+        if "items" in schema:
+            yield from undescribed(schema["items"], where)
+
+    assert list(undescribed(records.schema(kind), kind)) == []
+
+
+def test_parameter_counts_are_those_of_the_paper():
+    parameters = benchmark.count_parameters()
+    counts = {row["model"]: row["num_parameters"] for row in parameters["models"]}
+    assert counts == {
+        "afmp_small": 6_119_913,
+        "deit_tiny": 5_543_716,
+        "afmp_tiny": 435_688,
+        "afmp_tiny_no_top_down": 386_152,
+    }
+    table = benchmark.parameters_table(parameters)
+    assert table["num_parameters"].tolist() == list(counts.values())
+    assert table["resolution"].tolist() == [224, 224, 32, 32]
+    assert set(table["num_classes"]) == {100}
+
+
+def test_command_line_writes_the_file_and_shows_the_table(tmp_path, capsys):
+    output = tmp_path / "scalability.json"
+    status = cli.main(
+        f"benchmark --models deit_tiny --resolutions 32 --batch-size 1 --warmup 1 --repeats 2 --num-classes 10 "
+        f"--attention plain --device cpu --output {output}".split()
+    )
+    shown = capsys.readouterr()
+    assert status == 0
+    assert records.read_scalability(output)["points"][0]["attention"] == "plain"
+    assert "deit_tiny" in shown.out
+    assert "[1/1] deit_tiny at 32 px" in shown.err
+
+
+def test_command_line_answers_a_mistake_with_one_line(capsys):
+    assert cli.main(["benchmark", "--resolutions", "100", "--device", "cpu"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert "100 px" in shown.err
+
+
+def test_command_line_counts_parameters(tmp_path, capsys):
+    output = tmp_path / "parameters.json"
+    assert cli.main(["parameters", "--num-classes", "10", "--output", str(output)]) == 0
+    assert records.read_parameters(output)["num_classes"] == 10
+    assert "deit_tiny" in capsys.readouterr().out
+
+
+def test_asking_for_help_does_not_load_torch():
+    code = (
+        "import sys; from afmp import cli\n"
+        "try: cli.main(['benchmark', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print(json.dumps('torch' in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"import json; {code}"],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        check=True,
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) is False

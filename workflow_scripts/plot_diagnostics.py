@@ -1,0 +1,21 @@
+"""Draw what the gates of one run did on a real test image, a figure an epoch."""
+
+from pathlib import Path
+
+from safetensors import safe_open
+
+from afmp.figures import diagnostics
+from afmp.figures.style import save_figure
+from afmp.log import log_to
+from afmp.records import read_diagnostics
+
+with log_to(snakemake.log[0]):
+    record = read_diagnostics(snakemake.input.diagnostics)
+    with safe_open(snakemake.input.dataset, framework="numpy") as dataset:
+        image = dataset.get_slice("test_images")[record["image_index"]]
+    folder = Path(snakemake.output.folder)
+    for epoch in map(int, record["epochs"]):
+        save_figure(
+            diagnostics.draw(record, epoch, image),
+            png=folder / f"epoch_{epoch:04d}.png",
+        )

@@ -1,0 +1,13 @@
+"""Prepare the dataset that config.yaml names as one file."""
+
+from pathlib import Path
+
+from afmp.datasets import prepare_dataset
+from afmp.log import log_to
+
+with log_to(snakemake.log[0]):
+    prepare_dataset(
+        snakemake.params.dataset,
+        Path(snakemake.output.dataset),
+        download_folder=Path(snakemake.params.download_folder),
+    )

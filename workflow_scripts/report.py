@@ -1,0 +1,28 @@
+"""Have Snakemake write its report on what this workflow has made."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from afmp.log import log, log_to
+from afmp.records import atomic_path
+
+with log_to(snakemake.log[0]), tempfile.TemporaryDirectory() as scratch:
+    # The configuration of this very run, whatever files and --config options it was put together from.
+    config = Path(scratch) / "config.yaml"
+    config.write_text(yaml.safe_dump(snakemake.config))
+    snakefile = Path(snakemake.scriptdir).parent / "Snakefile"
+    report = Path(scratch) / "report.html"
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "--configfile", config]
+        + ["--cores", "1", "--nolock", "--report", report, "--", "all"],
+        capture_output=True,
+        text=True,
+    )
+    log.info("%s", done.stderr)
+    done.check_returncode()
+    with atomic_path(snakemake.output[0]) as temporary:
+        temporary.write_bytes(report.read_bytes())
