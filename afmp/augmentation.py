@@ -1,6 +1,7 @@
 """Random crops and flips for a whole batch on its own device, reproducible from seed and epoch alone.
 
-As in cifar10-airbench, the images stay on the training device as uint8, and a batch is augmented in a few kernels.
+As in cifar10-airbench, the images stay on the training device as uint8, and a batch is augmented in a few
+kernels.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 
 
 class EpochPlan(NamedTuple):
-    """Everything random about the data of one epoch, on the CPU. Row k belongs to the k-th image that is shown."""
+    """Everything random about one epoch's data, on the CPU. Row k belongs to the k-th image that is shown."""
 
     order: torch.Tensor  # (n,) int64: which image comes k-th
     offsets: torch.Tensor  # (n, 2) int64, 0 ... 2 * padding: row and column where the crop begins
@@ -21,8 +22,9 @@ class EpochPlan(NamedTuple):
 def epoch_plan(num_images: int, *, seed: int, epoch: int, padding: int = 4, flip: bool = True) -> EpochPlan:
     """Draw one epoch's plan for `num_images` images.
 
-    It depends on (seed, epoch) and nothing else, so a resumed run needs no sampler state and every device sees the
-    same images. `padding` 0 leaves images where they are; without `flip` none is mirrored; neither changes the order.
+    It depends on (seed, epoch) and nothing else, so a resumed run needs no sampler state and every device
+    sees the same images. `padding` 0 leaves images where they are; without `flip` none is mirrored; neither
+    changes the order.
     """
     # Hashed, because neighbouring seeds and epochs must not give related streams.
     digest = hashlib.sha256(f"afmp epoch plan, seed {seed}, epoch {epoch}".encode()).digest()
@@ -44,9 +46,10 @@ def crop_flip_normalise(
 ) -> torch.Tensor:
     """Crop each image out of itself padded with black, mirror it if its flip says so, and normalise.
 
-    images (B, 3, H, W) uint8, offsets (B, 2) int64, flips (B,) bool, mean and std (3,) float32, all on one device ->
-    (B, 3, H, W) float32. Equal to torchvision's RandomCrop(padding=padding), horizontal flip, ToTensor and Normalize
-    with the same choices. Shapes are static and nothing waits for the device: a CUDA graph can capture it.
+    images (B, 3, H, W) uint8, offsets (B, 2) int64, flips (B,) bool, mean and std (3,) float32, all on one
+    device -> (B, 3, H, W) float32. Equal to torchvision's RandomCrop(padding=padding), horizontal flip,
+    ToTensor and Normalize with the same choices. Shapes are static and nothing waits for the device: a CUDA
+    graph can capture it.
     """
     batch, channels, height, width = images.shape
     padded_width = width + 2 * padding
@@ -61,5 +64,5 @@ def crop_flip_normalise(
 
 
 def normalise(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """uint8 images (B, 3, H, W) -> float32, (images / 255 - mean) / std; mean and std (3,) on the 0 ... 1 scale."""
+    """uint8 images (B, 3, H, W) -> float32 (images / 255 - mean) / std; mean, std (3,) on a 0 ... 1 scale."""
     return images.to(torch.float32).div(255).sub(mean.view(1, -1, 1, 1)).div(std.view(1, -1, 1, 1))

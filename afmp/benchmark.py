@@ -1,10 +1,9 @@
-"""AFMP-Small against DeiT-Tiny: the scalability sweep over resolutions and the parameter counts, with tables.
+"""AFMP-Small against DeiT-Tiny: the scalability sweep over resolutions, and the parameter counts.
 
 Every point is measured by afmp.measurement in a process of its own; what goes wrong there is recorded in the
 point, and the sweep goes on. This file needs no torch until parameters are counted.
 """
 
-import math
 from collections.abc import Callable, Sequence
 
 from afmp.errors import AfmpError
@@ -64,9 +63,7 @@ def benchmark_scalability(
         raise AfmpError(str(error).removeprefix("AfmpError: ")) from None
     if precision == "tf32" and machine["device"]["type"] != "cuda":
         found = machine["device"]["type"]
-        raise AfmpError(
-            f"precision: 'tf32' exists on CUDA devices only, and the device is {found}; use fp32."
-        )
+        raise AfmpError(f"precision: 'tf32' exists on CUDA devices only, and the device is {found}; use fp32.")
     total = len(resolutions) * len(models)
     points = []
     for resolution in resolutions:
@@ -105,7 +102,7 @@ def benchmark_scalability(
             except IsolatedCallError as error:
                 point |= {"status": "oom" if error.out_of_memory else "error", "error": str(error)}
             points.append(point)
-            progress(f"[{len(points)}/{total}] {model} at {resolution} px: {_outcome(point)}")
+            progress(f"[{len(points)}/{total}] {model} at {resolution} px: {outcome(point)}")
     scalability = {
         "format_version": 1,
         "semantics": semantics,
@@ -122,74 +119,6 @@ def benchmark_scalability(
     }
     validate(scalability, "scalability", where="scalability sweep")
     return scalability
-
-
-def scalability_table(scalability: dict):
-    """A scalability file's content as a pandas DataFrame: a row for each point, flat columns."""
-    import pandas
-
-    rows = []
-    for point in scalability["points"]:
-        time, memory = point["time_ms"] or {}, point["memory"] or {}
-        plain = {key: value for key, value in point.items() if key not in ("time_ms", "memory")}
-        rows.append(
-            {"semantics": scalability["semantics"]}
-            | plain
-            | {f"time_{key}_ms": time.get(key) for key in ("median", "q25", "q75", "min", "max")}
-            | {
-                "peak_memory_mb": memory.get("peak_mb"),
-                "reserved_memory_mb": memory.get("reserved_mb"),
-                "weights_mb": memory.get("weights_mb"),
-                "memory_kind": memory.get("kind"),
-            }
-            | scalability["protocol"]
-            | {f"device_{key}": value for key, value in scalability["device"].items()}
-            | {
-                key if key.startswith("git") else f"{key}_version": value
-                for key, value in scalability["versions"].items()
-            }
-        )
-    numbers = ["num_parameters", "reserved_memory_mb", "peak_memory_mb", "weights_mb"]
-    table = pandas.DataFrame(rows)
-    times = [column for column in table if column.startswith("time_")]
-    table = table.astype({column: "Float64" for column in numbers + times})
-    return table.astype({"num_parameters": "Int64"})
-
-
-def format_table(scalability: dict) -> str:
-    """A scalability file's content as text: a row for each point, then DeiT-Tiny / AFMP-Small by resolution."""
-    points = scalability["points"]
-    first, protocol, device = points[0], scalability["protocol"], scalability["device"]
-    attention = next((point["attention"] for point in points if point["attention"]), "none")
-    kind = next((point["memory"]["kind"] for point in points if point["memory"]), "none")
-    title = (
-        f"AFMP semantics {scalability['semantics']} on {device['name']} ({device['type']}); "
-        f"{protocol['mode']}, batch {first['batch_size']}, {first['precision']}, attention {attention}, "
-        f"compile {first['compile']}; {protocol['warmup']} warm-up + {protocol['repeats']} timed passes; "
-        f"memory: {kind}"
-    )
-    columns = {"median ms": 12, "q25": 10, "q75": 10, "peak MB": 10, "reserved": 10, "weights": 9}
-    head = f"{'model':<12}{'pixels':>7}{'patches':>9}"
-    lines = [title, head + "".join(f"{name:>{width}}" for name, width in columns.items())]
-    for point in points:
-        place = f"{point['model']:<12}{point['resolution']:>7}{point['num_patches']:>9}"
-        if point["status"] == "ok":
-            time, memory = point["time_ms"], point["memory"]
-            reserved = "-" if memory["reserved_mb"] is None else f"{memory['reserved_mb']:.0f}"
-            numbers = [f"{time[key]:.2f}" for key in ("median", "q25", "q75")]
-            numbers += [f"{memory['peak_mb']:.0f}", reserved, f"{memory['weights_mb']:.1f}"]
-            widths = columns.values()
-            lines.append(place + "".join(f"{n:>{width}}" for n, width in zip(numbers, widths, strict=True)))
-        else:
-            lines.append(f"{place}  {_outcome(point)}")
-    ratios = _ratios(points)
-    if ratios:
-        lines += ["", f"{'DeiT / AFMP':<12}{'pixels':>7}{'patches':>9}{'time':>12}{'peak memory':>20}"]
-        lines += [
-            f"{'':<12}{pixels:>7}{patches:>9}{time:>12.2f}{memory:>20.2f}"
-            for pixels, patches, time, memory in ratios
-        ]
-    return "\n".join(lines)
 
 
 def count_parameters(num_classes: int = 100, resolution: int = 224) -> dict:
@@ -236,14 +165,6 @@ def count_parameters(num_classes: int = 100, resolution: int = 224) -> dict:
     return parameters
 
 
-def parameters_table(parameters: dict):
-    """A parameters file's content as a pandas DataFrame: a row for each model."""
-    import pandas
-
-    columns = ["model", "description", "resolution", "num_classes", "num_parameters"]
-    return pandas.DataFrame(parameters["models"]).assign(num_classes=parameters["num_classes"])[columns]
-
-
 def _check(*, semantics, resolutions, precision, compile_mode, models, counts) -> None:
     for key, value, allowed in (
         ("semantics", semantics, SEMANTICS),
@@ -276,26 +197,8 @@ def _attention(model: str, fused_attention: bool) -> str | None:
     return "fused" if fused_attention else "plain"
 
 
-def _outcome(point: dict) -> str:
+def outcome(point: dict) -> str:
+    """One point in a few words."""
     if point["status"] == "ok":
         return f"{point['time_ms']['median']:.2f} ms, {point['memory']['peak_mb']:.0f} MB"
     return f"{'out of memory' if point['status'] == 'oom' else 'failed'} ({point['error']})"
-
-
-def _ratios(points: list[dict]) -> list[tuple[int, int, float, float]]:
-    """(resolution, num_patches, time, peak memory) of DeiT-Tiny over AFMP-Small where both were measured."""
-    measured = {(p["model"], p["resolution"]): p for p in points if p["status"] == "ok"}
-    ratios = []
-    for (model, resolution), deit in measured.items():
-        afmp = measured.get(("afmp_small", resolution))
-        if model == "deit_tiny" and afmp:
-            ratios.append(
-                (
-                    resolution,
-                    deit["num_patches"],
-                    deit["time_ms"]["median"] / afmp["time_ms"]["median"],
-                    # A resident set need not grow at all for a small model.
-                    deit["memory"]["peak_mb"] / (afmp["memory"]["peak_mb"] or math.nan),
-                )
-            )
-    return ratios

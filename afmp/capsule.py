@@ -1,7 +1,7 @@
-"""How a node changes: the perceptual capsule unit, and the top-down refinement (seed, "Perceptual Capsule Unit").
+"""How a node changes: the perceptual capsule unit and the top-down refinement (seed, "Core AFMP Components").
 
-    h'_i = GELU( W_self h_i + b + sum over e = (i <- j) of g_e * (W_msg h_j + b_msg) )
-    r_l  = h_l + W_t^l (P_l r_{l+1})            P_l: the hierarchy map, from the nodes of layer l to their parents
+h'_i = GELU( W_self h_i + b + sum over e = (i <- j) of g_e * (W_msg h_j + b_msg) )
+r_l  = h_l + W_t^l (P_l r_{l+1})        P_l: the hierarchy map, from nodes of layer l to their parents
 """
 
 from typing import NamedTuple
@@ -13,8 +13,11 @@ from torch import Tensor, nn
 class Exchange(NamedTuple):
     """What one layer's exchange of messages gives, for the M images of the batch that exchange any.
 
-    state (B, N, D): the layer's output. scores (M, N, K): of all slots, none pruned yet. gate_scores (M, N, K): what the
-    gates are computed from. keep (M, N, K) bool: slots that carry a message. gate_sum (M,): all gates of an image.
+    - state (B, N, D): the layer's output
+    - scores (M, N, K): of all slots, none pruned yet
+    - gate_scores (M, N, K): what the gates are computed from
+    - keep (M, N, K) bool: slots that carry a message
+    - gate_sum (M,): all gates of an image
     """
 
     state: Tensor
@@ -48,8 +51,8 @@ class TopDownAggregator(nn.Module):
 def hierarchy_map(n_low: int, n_high: int) -> Tensor:
     """Parent (n_low,) int64 of every lower node among `n_high` higher ones; -1 where there is none.
 
-    Each parent has n_low // n_high children in a row, the last takes what is left over. With fewer children than
-    parents, or no parents, nobody has one: the seed's map is then all zeros.
+    Each parent has n_low // n_high children in a row, the last takes what is left over. With fewer children
+    than parents, or no parents, nobody has one: the seed's map is then all zeros.
     """
     ratio = n_low // n_high if n_high else 0
     if ratio == 0:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from afmp.errors import AfmpError
 from afmp.records import atomic_path
@@ -42,9 +42,11 @@ def load_checkpoint(path: Path, *, identity: dict) -> tuple[dict[str, torch.Tens
             metadata = file.metadata() or {}
             found = json.loads(metadata["identity"])
             state = json.loads(metadata["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors = load_file(path)
     except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
-        raise AfmpError(f"{path}: damaged checkpoint ({error}); delete it and the run starts from its first epoch.") from None
+        raise AfmpError(
+            f"{path}: damaged checkpoint ({error}); delete it and the run starts from its first epoch."
+        ) from None
     if found != identity:
         raise AfmpError(
             f"{path}: this checkpoint belongs to another run: {_differences(found, identity)}. "

@@ -43,7 +43,8 @@ _LAYOUTS = {
 }
 
 
-# All a pickle of an array needs to name. _reconstruct is taken from an array: NumPy 2 moved it to another module.
+# All a pickle of an array needs to name. _reconstruct is taken from an array: NumPy 2 moved it to another
+# module.
 _ARRAY_PARTS = {
     ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
     ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
@@ -65,14 +66,13 @@ class _ArrayUnpickler(pickle.Unpickler):
 def read_cifar(path: Path, *, source: str, archive: Archive):
     """Read the archive at `path` in memory; `source` is cifar10 or cifar100.
 
-    Returns train images (N, 3, 32, 32) uint8, train labels (N,) int64, test images, test labels, class names (the
-    fine ones). Raises AfmpError if the file is not `archive`: nothing is unpickled before its sha256 was checked.
+    Returns train images (N, 3, 32, 32) uint8, train labels (N,) int64, test images, test labels, class names
+    (the fine ones). Raises AfmpError if the file is not `archive`: nothing is unpickled before its sha256 was
+    checked.
     """
     content = Path(path).read_bytes()
     if hashlib.sha256(content).hexdigest() != archive.sha256:
-        raise AfmpError(
-            f"{path}: its sha256 is not that of {archive.file_name}; delete it so that it is got again."
-        )
+        raise AfmpError(f"{path}: its sha256 is not that of {archive.file_name}; delete it so that it is got again.")
     layout = _LAYOUTS[source]
     members = _read_members(content, {*layout.train, *layout.test, layout.meta}, path)
     decoded = {name: _unpickle(member, f"{path}: {name}") for name, member in members.items()}
@@ -89,14 +89,10 @@ def _read_members(content: bytes, names: set[str], path: Path) -> dict[str, byte
     # Exact names of plain files, read in memory: no path of the archive's own ever reaches the disk.
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
         members = {
-            member.name: tar.extractfile(member).read()
-            for member in tar
-            if member.name in names and member.isfile()
+            member.name: tar.extractfile(member).read() for member in tar if member.name in names and member.isfile()
         }
     if missing := names - members.keys():
-        raise AfmpError(
-            f"{path}: the archive lacks {', '.join(sorted(missing))}; delete it so that it is got again."
-        )
+        raise AfmpError(f"{path}: the archive lacks {', '.join(sorted(missing))}; delete it so that it is got again.")
     return members
 
 

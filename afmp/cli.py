@@ -11,6 +11,7 @@ from pathlib import Path
 
 from afmp import records
 from afmp.errors import AfmpError
+from afmp.log import show_progress
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,7 @@ class Command:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one sub-command and return the exit status: 2, and one line on stderr, for an AfmpError."""
-    parser = argparse.ArgumentParser(
-        prog="afmp", description="Adaptive message passing between image patches."
-    )
+    parser = argparse.ArgumentParser(prog="afmp", description="Adaptive message passing between image patches.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(
@@ -38,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
         command.add_arguments(subparser)
     arguments = parser.parse_args(argv)
     try:
-        COMMANDS[arguments.command].run(arguments)
+        with show_progress():
+            COMMANDS[arguments.command].run(arguments)
     except AfmpError as error:
         print(f"afmp {arguments.command}: {error}", file=sys.stderr)
         return 2
@@ -72,7 +72,8 @@ def _add_benchmark_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _benchmark(arguments: argparse.Namespace) -> None:
-    from afmp.benchmark import benchmark_scalability, format_table
+    from afmp.benchmark import benchmark_scalability
+    from afmp.tables import format_table
 
     scalability = benchmark_scalability(
         semantics=arguments.semantics,
@@ -101,12 +102,56 @@ def _add_parameters_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _parameters(arguments: argparse.Namespace) -> None:
-    from afmp.benchmark import count_parameters, parameters_table
+    from afmp.benchmark import count_parameters
+    from afmp.tables import parameters_table
 
     parameters = count_parameters(arguments.num_classes, arguments.resolution)
     if arguments.output:
         records.write_parameters(arguments.output, parameters)
     print(parameters_table(parameters).to_string(index=False, formatters={"num_parameters": "{:,}".format}))
+
+
+def _add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--config", type=Path, default="config.yaml", help="the study, for its section `dataset`")
+    add("--download-folder", type=Path, default="results/download", help="where archives are kept")
+    add("--output", type=Path, required=True, metavar="FILE.safetensors", help="where to write the dataset")
+
+
+def _prepare(arguments: argparse.Namespace) -> None:
+    from afmp.datasets import prepare_dataset
+    from afmp.study import read_study
+
+    dataset = vars(read_study(arguments.config).dataset)
+    prepare_dataset(dataset, arguments.output, download_folder=arguments.download_folder)
+
+
+def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--config", type=Path, default="config.yaml", help="the study")
+    add("--run", required=True, help="a run of the study")
+    add("--semantics", choices=("paper", "notebook"), default="paper", help="which meaning of AFMP")
+    add("--seeds", type=_integers, default="0", help="random seeds, e.g. 0,1,2")
+    add("--dataset", type=Path, required=True, metavar="FILE.safetensors", help="as `afmp prepare` wrote it")
+    add("--output", type=Path, required=True, metavar="FOLDER", help="where FOLDER/seed_<seed>/ and checkpoints go")
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from afmp.study import read_study
+    from afmp.training import train_run
+
+    runs = read_study(arguments.config).runs
+    if arguments.run not in runs:
+        raise AfmpError(f"--run: {arguments.run!r} is no run of {arguments.config}; allowed: {', '.join(runs)}.")
+    train_run(
+        runs[arguments.run],
+        run=arguments.run,
+        semantics=arguments.semantics,
+        seeds=arguments.seeds,
+        dataset_path=arguments.dataset,
+        seed_folders={seed: arguments.output / f"seed_{seed}" for seed in arguments.seeds},
+        checkpoint_folder=arguments.output / "checkpoints",
+    )
 
 
 def _words(text: str) -> list[str]:
@@ -122,6 +167,8 @@ def _progress(line: str) -> None:
 
 
 COMMANDS = {
+    "prepare": Command("Fetch, check and convert the dataset that a study names.", _add_prepare_arguments, _prepare),
+    "train": Command("Train one run of a study; killed, it continues.", _add_train_arguments, _train),
     "benchmark": Command(
         "Time and peak memory of training passes over resolutions, AFMP-Small against DeiT-Tiny.",
         _add_benchmark_arguments,

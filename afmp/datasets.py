@@ -1,11 +1,13 @@
 """Every data source, prepared once into one plain uint8 file that training loads whole.
 
-The file is safetensors (no pickle): train_images and test_images (N, 3, H, W) uint8, train_labels and test_labels (N,)
-int64, and one metadata entry in JSON with name, class names, per-channel mean and std, content hash and format version.
+The file is safetensors (no pickle): train_images and test_images (N, 3, H, W) uint8, train_labels and
+test_labels (N,) int64, and one metadata entry in JSON with name, class names, per-channel mean and std,
+content hash and format version.
 """
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from fractions import Fraction
 from math import sqrt
@@ -23,10 +25,13 @@ from afmp.errors import AfmpError
 from afmp.image_folder import fit_square, read_image_folder
 from afmp.records import atomic_path
 
+log = logging.getLogger("afmp")
+
 FORMAT_VERSION = 1
 SOURCES = ("cifar10", "cifar100", "digits", "folder")
 TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
-# One entry, not one a field: safetensors writes several in no fixed order, and equal data must give equal files.
+# One entry, not one a field: safetensors writes several in no fixed order, and equal data must give equal
+# files.
 METADATA_KEY = "dataset"
 
 
@@ -56,20 +61,17 @@ class PreparedDataset:
 def prepare_dataset(config: dict, destination: Path, *, download_folder: Path) -> None:
     """Read the source that `config` names and write it to `destination`, whole or not at all.
 
-    config: source (cifar100, cifar10, folder or digits), image_size in pixels, and path for folder. Archives are kept
-    in `download_folder`; one that lies there already is not downloaded. The same input gives the same bytes.
+    config: source (cifar100, cifar10, folder or digits), image_size in pixels, and path for folder. Archives
+    are kept in `download_folder`; one that lies there already is not downloaded. The same input gives the
+    same bytes.
     Raises AfmpError for an impossible config, a failed download, and images that cannot be used.
     """
     source, image_size = config.get("source"), config.get("image_size")
     if not isinstance(image_size, int) or image_size < 1:
-        raise AfmpError(
-            f"dataset/image_size: found {image_size!r}; allowed is a whole number of pixels from 1."
-        )
+        raise AfmpError(f"dataset/image_size: found {image_size!r}; allowed is a whole number of pixels from 1.")
     if source == "folder":
         if not config.get("path"):
-            raise AfmpError(
-                "dataset/path: found nothing; source: folder needs the folder that holds train/ and test/."
-            )
+            raise AfmpError("dataset/path: found nothing; source: folder needs the folder that holds train/ and test/.")
         path = Path(config["path"]).expanduser()
         name, read = path.resolve().name, read_image_folder(path, image_size=image_size)
     elif source in ARCHIVES:
@@ -82,9 +84,7 @@ def prepare_dataset(config: dict, destination: Path, *, download_folder: Path) -
         raise AfmpError(f"dataset/source: found {source!r}; allowed are {', '.join(SOURCES)}.")
     train_images, train_labels, test_images, test_labels, class_names = read
     arrays = (_resize(train_images, image_size), train_labels, _resize(test_images, image_size), test_labels)
-    tensors = {
-        key: torch.from_numpy(np.ascontiguousarray(array)) for key, array in zip(TENSORS, arrays, strict=True)
-    }
+    tensors = {key: torch.from_numpy(np.ascontiguousarray(array)) for key, array in zip(TENSORS, arrays, strict=True)}
     mean, std = _mean_and_std(arrays[0])
     metadata = {
         "name": name,
@@ -101,6 +101,10 @@ def prepare_dataset(config: dict, destination: Path, *, download_folder: Path) -
             raise AfmpError(
                 f"{destination}: cannot be written ({error}); make room or choose another folder."
             ) from None
+    log.info(
+        f"{destination}: {name}, {len(arrays[0]):,} train and {len(arrays[2]):,} test images, "
+        f"{image_size} px, {len(class_names)} classes, hash {metadata['hash'][:12]}"
+    )
 
 
 def load_dataset(path: Path, *, device: torch.device | str = "cpu") -> PreparedDataset:
@@ -122,9 +126,7 @@ def load_dataset(path: Path, *, device: torch.device | str = "cpu") -> PreparedD
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise AfmpError(f"{path}: not a prepared dataset, or a damaged one ({error!r}); {again}.") from None
     if version != FORMAT_VERSION:
-        raise AfmpError(
-            f"{path}: has format version {version}, this version reads {FORMAT_VERSION}; {again}."
-        )
+        raise AfmpError(f"{path}: has format version {version}, this version reads {FORMAT_VERSION}; {again}.")
     if not intact:
         raise AfmpError(f"{path}: is damaged: its content does not match its own hash; {again}.")
     return PreparedDataset(
@@ -141,13 +143,12 @@ def load_dataset(path: Path, *, device: torch.device | str = "cpu") -> PreparedD
 def stratified_holdout(labels: torch.Tensor, fraction: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Split the train images: (train_indices, validation_indices), both sorted int64 on the CPU.
 
-    `fraction` of every class goes to validation, at least one image and never the last one; a class of one image keeps
-    it for training. Always the same split, for every seed and run, so that runs are compared on the same images.
+    `fraction` of every class goes to validation, at least one image and never the last one; a class of one
+    image keeps it for training. Always the same split, for every seed and run, so that runs are compared on
+    the same images.
     """
     if not 0 < fraction < 1:
-        raise AfmpError(
-            f"training/validation_fraction: found {fraction}; allowed is a number between 0 and 1."
-        )
+        raise AfmpError(f"training/validation_fraction: found {fraction}; allowed is a number between 0 and 1.")
     labels = torch.as_tensor(labels).cpu().numpy()
     # RandomState and not default_rng: only its stream is promised never to change (NumPy's NEP 19).
     generator = np.random.RandomState(0)
@@ -160,7 +161,7 @@ def stratified_holdout(labels: torch.Tensor, fraction: float) -> tuple[torch.Ten
 
 
 def _read_digits():
-    """The 1,797 handwritten 8x8 digits inside scikit-learn (UCI, Alpaydin and Kaynak 1998); every fifth is for test."""
+    """The 1,797 8x8 digits inside scikit-learn (Alpaydin and Kaynak 1998); every fifth of a class is test."""
     from sklearn.datasets import load_digits  # only this source pays for importing scikit-learn
 
     digits = load_digits()
@@ -185,7 +186,7 @@ def _resize(images: np.ndarray, image_size: int) -> np.ndarray:
 
 
 def _mean_and_std(images: np.ndarray) -> tuple[list[float], list[float]]:
-    """Per channel over all pixels, scale 0 ... 1, from whole-number sums: no machine rounds them differently."""
+    """Per channel over all pixels, scale 0 ... 1, from whole-number sums: no machine rounds differently."""
     counts = np.zeros((3, 256), np.int64)
     for start in range(0, len(images), 1000):
         for channel in range(3):
@@ -196,16 +197,15 @@ def _mean_and_std(images: np.ndarray) -> tuple[list[float], list[float]]:
         first = Fraction(sum(value * count for value, count in enumerate(channel)), 255 * pixels)
         second = Fraction(sum(value**2 * count for value, count in enumerate(channel)), 255**2 * pixels)
         mean.append(float(first))
-        std.append(
-            sqrt(second - first**2) or 1.0
-        )  # a constant channel carries nothing: it becomes 0, not NaN
+        std.append(sqrt(second - first**2) or 1.0)  # a constant channel carries nothing: it becomes 0, not NaN
     return mean, std
 
 
 def _content_hash(metadata: dict, tensors: dict[str, torch.Tensor]) -> str:
-    """sha256 of class names, mean, std, and each tensor's name, type, shape and bytes, however a file lays them out.
+    """sha256 of class names, mean, std and of each tensor's name, type, shape and bytes, in a fixed order.
 
-    The name is left out: it is the name of a folder, and moving the same images does not make another dataset.
+    The name is left out: it is the name of a folder, and moving the same images does not make another
+    dataset.
     """
     header = {key: metadata[key] for key in ("class_names", "mean", "std")}
     header["tensors"] = [[key, str(tensors[key].dtype), list(tensors[key].shape)] for key in TENSORS]

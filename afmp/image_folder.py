@@ -1,7 +1,7 @@
 """Read any image folder laid out train/<class>/ and test/<class>/ (or val/<class>/) into two uint8 arrays.
 
-The layout is torchvision's ImageFolder. Class names are the folders' names, sorted; images are sorted by file name.
-Names that start with a dot are ignored, and so are files outside class folders.
+The layout is torchvision's ImageFolder. Class names are the folders' names, sorted; images are sorted by file
+name. Names that start with a dot are ignored, and so are files outside class folders.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -22,32 +22,26 @@ IMAGES_PER_TASK = 256
 def read_image_folder(folder: Path, *, image_size: int):
     """Read every image of `folder` as RGB, `image_size` pixels wide and high.
 
-    Returns train images (N, 3, image_size, image_size) uint8, train labels (N,) int64, test images, test labels,
-    class names. Where test/ and val/ both exist, test/ is the test set and val/ is not read. How an image becomes
-    RGB and square is said at `to_rgb` and `fit_square`.
-    Raises AfmpError naming the file or folder for: a missing split, classes that differ between the splits, a class
-    without images, anything in a class folder that is not an image, and images that are empty, damaged, animated or
-    above Pillow's decompression-bomb limit (about 89 million pixels).
+    Returns train images (N, 3, image_size, image_size) uint8, train labels (N,) int64, test images, test
+    labels, class names. Where test/ and val/ both exist, test/ is the test set and val/ is not read. How an
+    image becomes RGB and square is said at `to_rgb` and `fit_square`. Raises AfmpError naming the file or
+    folder for: a missing split, classes that differ between the splits, a class without images, anything in a
+    class folder that is not an image, and images that are empty, damaged, animated or above Pillow's
+    decompression-bomb limit (about 89 million pixels).
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise AfmpError(
-            f"dataset/path: {folder} is not a folder; it must hold train/<class>/ and test/<class>/."
-        )
+        raise AfmpError(f"dataset/path: {folder} is not a folder; it must hold train/<class>/ and test/<class>/.")
     train, test = folder / "train", folder / "test"
     if not test.is_dir():
         test = folder / "val"
     for split, wanted in ((train, "train/<class>/"), (test, "test/<class>/ or val/<class>/")):
         if not split.is_dir():
-            raise AfmpError(
-                f"{folder}: there is no {wanted}; an image folder holds train/ and test/ (or val/)."
-            )
+            raise AfmpError(f"{folder}: there is no {wanted}; an image folder holds train/ and test/ (or val/).")
     class_names = _class_names(train)
     if class_names != (test_names := _class_names(test)):
         odd = sorted({*class_names} ^ {*test_names})
-        raise AfmpError(
-            f"{folder}: {train.name}/ and {test.name}/ must have the same classes; in one only: {odd[:5]}."
-        )
+        raise AfmpError(f"{folder}: {train.name}/ and {test.name}/ must have the same classes; in one only: {odd[:5]}.")
     return (
         *_read_split(train, class_names, image_size),
         *_read_split(test, class_names, image_size),
@@ -57,9 +51,7 @@ def read_image_folder(folder: Path, *, image_size: int):
 
 def _visible(folder: Path) -> list[Path]:
     entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    return sorted(
-        (entry for entry in entries if entry.name.lower() not in DESKTOP_FILES), key=lambda entry: entry.name
-    )
+    return sorted((entry for entry in entries if entry.name.lower() not in DESKTOP_FILES), key=lambda entry: entry.name)
 
 
 def _class_names(split: Path) -> list[str]:
@@ -76,12 +68,10 @@ def _read_split(split: Path, class_names: list[str], image_size: int) -> tuple[n
         for path in found:
             if path.suffix.lower() not in SUFFIXES or not path.is_file():
                 raise AfmpError(
-                    f"{path}: a class folder may hold images only ({', '.join(SUFFIXES)}); move it away or convert it."
+                    f"{path}: a class folder holds only images ({', '.join(SUFFIXES)}); convert or move it."
                 )
         if not found:
-            raise AfmpError(
-                f"{split / name}: there are no images of this class; add some or remove the class."
-            )
+            raise AfmpError(f"{split / name}: there are no images of this class; add some or remove the class.")
         paths += found
         labels += [label] * len(found)
     images = np.empty((len(paths), 3, image_size, image_size), np.uint8)
@@ -100,7 +90,7 @@ def _read_split(split: Path, class_names: list[str], image_size: int) -> tuple[n
 
 
 def read_image(path: Path, *, image_size: int) -> Image.Image:
-    """One image file as RGB, `image_size` wide and high. Raises AfmpError naming the file if that cannot be done."""
+    """One image file as RGB, `image_size` wide and high. Raises AfmpError naming the file it cannot read."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             _check(image, path)
@@ -110,7 +100,7 @@ def read_image(path: Path, *, image_size: int) -> Image.Image:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise AfmpError(_too_large(path)) from None
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         # Pillow's decoders raise a dozen types for a damaged file; which one says nothing to a person.
         empty = path.is_file() and path.stat().st_size == 0
         problem = "is an empty file" if empty else f"cannot be read as an image ({error})"
@@ -123,21 +113,20 @@ def _check(image: Image.Image, path: Path) -> None:
     # MPO is what many cameras call a JPEG with a preview behind it: its first image is the photograph.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise AfmpError(
-            f"{path}: has {image.n_frames} frames; animated or many-page images are not taken, keep one frame."
+            f"{path}: has {image.n_frames} frames; animated and many-page images are refused, keep one frame."
         )
 
 
 def _too_large(path: Path) -> str:
-    return (
-        f"{path}: has more than {Image.MAX_IMAGE_PIXELS:,} pixels, so it is refused unread; make it smaller."
-    )
+    return f"{path}: has more than {Image.MAX_IMAGE_PIXELS:,} pixels, so it is refused unread; make it smaller."
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any still image as 8-bit RGB, pixels as stored (a rotation noted by a camera is not applied).
 
-    Grey is repeated in all channels, a palette is looked up, 16-bit grey is scaled by 255 / 65535. What is transparent
-    becomes black, as the border is that crops reach into. Raises ValueError for 32-bit grey, whose range is unknown.
+    Grey is repeated in all channels, a palette is looked up, 16-bit grey is scaled by 255 / 65535. What is
+    transparent becomes black, as the border is that crops reach into. Raises ValueError for 32-bit grey,
+    whose range is unknown.
     """
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         grey = (np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535

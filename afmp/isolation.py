@@ -106,7 +106,7 @@ def _answer(sender, function: str, arguments: dict) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     try:
         answer = ("returned", pkgutil.resolve_name(function)(**arguments))
-    except Exception as error:  # noqa: BLE001  (whatever a call raises is its answer)
+    except Exception as error:  # whatever a call raises is its answer
         answer = ("oom" if is_out_of_memory(error) else "error", one_line(error))
     sender.send(answer)
 

@@ -11,12 +11,8 @@ log = logging.getLogger("afmp")
 
 
 @contextmanager
-def log_to(path: Path | str | None = None):
-    """Send the package's messages to stderr and, with `path`, to that file too.
-
-    An AfmpError inside ends the process with exit code 1 and its one sentence; anything else keeps its traceback,
-    which then stands in the file as well.
-    """
+def show_progress(path: Path | str | None = None):
+    """Send the package's messages to stderr and, with `path`, to that file too."""
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -27,13 +23,24 @@ def log_to(path: Path | str | None = None):
     log.setLevel(logging.INFO)
     try:
         yield
-    except AfmpError as error:
-        log.error("error: %s", error)
-        raise SystemExit(1) from None
-    except Exception:
-        log.exception("this is a fault of the program, not of its input:")
-        raise SystemExit(1) from None
     finally:
         for handler in handlers:
             log.removeHandler(handler)
             handler.close()
+
+
+@contextmanager
+def log_to(path: Path | str):
+    """Progress to stderr and to the log of a rule; what goes wrong ends the process with exit code 1.
+
+    An AfmpError leaves its one sentence, anything else a traceback too, in both places.
+    """
+    with show_progress(path):
+        try:
+            yield
+        except AfmpError as error:
+            log.error("error: %s", error)
+            raise SystemExit(1) from None
+        except Exception:
+            log.exception("This is a fault of the program, not of its input:")
+            raise SystemExit(1) from None

@@ -15,12 +15,11 @@ import timm
 import torch
 from torch.nn.functional import cross_entropy
 
-from afmp.errors import AfmpError
+from afmp.device import autocast, resolve_device, set_matmul_precision
 from afmp.model import afmp_small
 from afmp.provenance import device_record, versions
 
 MEGABYTE = 1024**2
-AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -43,9 +42,7 @@ def build_deit_tiny(
     """timm's DeiT-Tiny, untrained, and its loss, cross entropy. Semantics are AFMP's alone."""
     # timm's attention reads this flag when it is built, not when it is called.
     timm.layers.set_fused_attn(fused_attention)
-    model = timm.create_model(
-        "deit_tiny_patch16_224", pretrained=False, num_classes=num_classes, img_size=image_size
-    )
+    model = timm.create_model("deit_tiny_patch16_224", pretrained=False, num_classes=num_classes, img_size=image_size)
 
     def loss(images, labels):
         return cross_entropy(model(images), labels)
@@ -59,7 +56,7 @@ def describe_device(*, device: str) -> dict:
     `device` is auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:<i> or mps. Raises AfmpError if this machine
     lacks it.
     """
-    resolved = _resolve_device(device)
+    resolved = resolve_device(device)
     return {
         "torch_device": str(resolved),
         "device": device_record(resolved),
@@ -90,9 +87,9 @@ def measure(
     forward, loss and backward; gradients are cleared after it.
     """
     device = torch.device(device)
-    if device.type == "cuda":
+    if device.index is not None:
         torch.cuda.set_device(device)
-    _set_float32_precision(tf32=precision == "tf32")
+    set_matmul_precision(precision)
     torch.manual_seed(0)
     _touch_libraries(device)
     resident_before = _peak_resident_bytes()
@@ -109,8 +106,7 @@ def measure(
 
     def run_pass():
         nonlocal driver_peak
-        dtype = AUTOCAST_DTYPES.get(precision)
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        with autocast(precision, device):
             value = loss(images, labels)
         if device.type == "mps":  # Metal's driver keeps no peak; it is highest with all activations alive
             driver_peak = max(driver_peak, torch.mps.driver_allocated_memory())
@@ -145,31 +141,6 @@ def measure(
             "weights_mb": sum(t.numel() * t.element_size() for t in tensors) / MEGABYTE,
         },
     }
-
-
-def _resolve_device(name: str) -> torch.device:
-    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(kind for kind, there in found.items() if there))
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or not found.get(device.type, False):
-        there = ", ".join(["auto", *(kind for kind in found if found[kind])])
-        raise AfmpError(f"device: {name!r} is not on this machine; allowed here: {there}.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise AfmpError(
-            f"device: {name!r} is not on this machine, which has {torch.cuda.device_count()} GPU(s)."
-        )
-    return device
-
-
-def _set_float32_precision(*, tf32: bool) -> None:
-    # These two calls keep PyTorch's older (allow_tf32) and newer (fp32_precision) switches in step; setting
-    # only the newer ones makes every library that still reads the older ones raise.
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    torch.backends.cudnn.allow_tf32 = tf32
 
 
 def _touch_libraries(device: torch.device) -> None:

@@ -17,19 +17,19 @@ from afmp import notebook
 from afmp.arguments import check_choice, check_flag, check_number, check_whole_number
 from afmp.capsule import PCU, Exchange, TopDownAggregator
 from afmp.errors import AfmpError
-from afmp.message_passing import Neighbours, build_neighbours, top_k_edges
-from afmp.message_passing.neighbours import slot_lengths
+from afmp.graph import GraphModule
+from afmp.message_passing import top_k_edges
 from afmp.router import PredictiveRouter, map_nodes
-from afmp.scaffold import both_directions, build_edges, check_edges, edge_lengths, grid_positions, grid_shape
+from afmp.scaffold import both_directions, build_edges, grid_positions, grid_shape
 
 
 @dataclass(frozen=True)
 class Internals:
     """Everything a forward pass went through. Edges are in the order of `AFMP.directed_edge_index`.
 
-    logits (B, num_classes); sparsity_loss, a scalar; per layer: scores (B, E) before any is pruned, gates (B, E, D),
-    states (B, N, D), and refined_states (B, N, D), equal to states without the top-down pass. Under `notebook` only the
-    first image has edges: all other rows of scores and gates are zero.
+    logits (B, num_classes); sparsity_loss, a scalar; per layer: scores (B, E) before any is pruned,
+    gates (B, E, D), states (B, N, D), refined_states (B, N, D), equal to states without the top-down pass.
+    Under `notebook` only the first image has edges: all other rows of scores and gates are zero.
     """
 
     logits: Tensor
@@ -52,7 +52,7 @@ class AFMPLayer(nn.Module):
 def kept_edges(model: "AFMP") -> int:
     """k = min(E, max(1, floor(sparsity * N))) edges an image; all of them in a dense model."""
     num_edges = model.num_directed_edges
-    # sparsity is meant as the decimal it is written as: 0.29 of 100 is 29, though 0.29 * 100 is 28.999... in binary.
+    # A sparsity means the decimal it is written as: 0.29 of 100 is 29, though 0.29 * 100 < 29 in binary.
     share = math.floor(round(model.sparsity * model.num_patches, 9))
     return min(num_edges, max(1, share)) if model.is_sparse else num_edges
 
@@ -62,7 +62,8 @@ def exchange_messages(model: "AFMP", layer: AFMPLayer, state: Tensor, *, predict
     tables = model.tables
     capsule = layer.pcu
     maps = [(capsule.W_self.weight, capsule.W_self.bias), (capsule.W_msg.weight, capsule.W_msg.bias)]
-    own, message, *mapped = map_nodes(state, maps + layer.router.node_maps(predicts=predicts))  # (B, N, ...) each
+    maps += layer.router.node_maps(predicts=predicts)
+    own, message, *mapped = map_nodes(state, maps)  # (B, N, width) each
 
     scores = layer.router.scores(mapped, state, tables)  # (B, N, K)
     if model.top_k < model.num_directed_edges:
@@ -74,9 +75,10 @@ def exchange_messages(model: "AFMP", layer: AFMPLayer, state: Tensor, *, predict
 
 
 def pooled_readout(model: "AFMP", states: list[Tensor]) -> Tensor:
-    """What the readout reads, (B, D): the mean over nodes of r_0, or of the last state without the top-down pass.
+    """What the readout reads, (B, D): the node mean of r_0, or of the last state without the top-down pass.
 
-    Refinement is linear and every P_l the identity, so the mean of r_0 is the refinement of the means, at 1/N the cost.
+    Refinement is linear and every P_l the identity, so the mean of r_0 is the refinement of the means: the
+    pass costs (B, D), not (B, N, D).
     """
     if not model.use_top_down:
         return states[-1].mean(dim=1)
@@ -84,7 +86,7 @@ def pooled_readout(model: "AFMP", states: list[Tensor]) -> Tensor:
 
 
 class Semantics(NamedTuple):
-    """Where the two meanings of AFMP part."""
+    """The functions in which the two meanings of AFMP part."""
 
     stored_edges: Callable[..., Tensor]
     directed_edges: Callable[[Tensor], Tensor]
@@ -105,16 +107,17 @@ SEMANTICS = {
 }
 
 
-class AFMP(nn.Module):
+class AFMP(GraphModule):
     """Adaptive message passing between the patches of an image.
 
-    num_layers, d_model (D), num_classes; img_size: pixels, one side or (height, width), both divided by patch_size.
-    sparsity: kept edges a node, on average; is_sparse=False keeps every edge, and has no regulariser.
-    use_top_down: refine the states from the last layer down to the first before the readout.
-    lambda_sparse: weight of the mean gate in `forward_train`'s second result.
-    semantics: "paper", what the text describes, or "notebook", what the seed's code computes (see `notebook.py`).
-    scaffold: "delaunay" or "window", which joins patches at most window_size numbers apart.
-    batch_size: of training; only `notebook` uses it, whose budget is counted from it.
+    - num_layers, d_model (D), num_classes
+    - img_size, patch_size: pixels; one side or (height, width), which patch_size must divide
+    - sparsity: edges kept, per node of the image; is_sparse=False keeps all, and has no regulariser
+    - use_top_down: refine the states from the last layer down to the first before the readout
+    - lambda_sparse: weight of the mean gate, the second result of `forward_train`
+    - semantics: "paper", what the text describes, or "notebook", what the seed's code computes
+    - scaffold: "delaunay", or "window", which joins patches at most window_size numbers apart
+    - batch_size: of training; `notebook` alone uses it, to count its budget
 
     Raises AfmpError on an argument that is not allowed. The graph travels in the weights (`static_positions`,
     `edge_index`, `edge_attr`): a model that loads weights takes over the graph they were trained with.
@@ -137,31 +140,111 @@ class AFMP(nn.Module):
         window_size: int = 8,
         batch_size: int = 128,
     ) -> None:
-        super().__init__()
-        for name in ("num_layers", "d_model", "num_classes", "batch_size"):
-            check_whole_number(name, locals()[name])
+        for name, value in (
+            ("num_layers", num_layers),
+            ("d_model", d_model),
+            ("num_classes", num_classes),
+            ("batch_size", batch_size),
+        ):
+            check_whole_number(name, value)
         check_number("sparsity", sparsity)
         check_number("lambda_sparse", lambda_sparse)
         check_flag("is_sparse", is_sparse)
         check_flag("use_top_down", use_top_down)
         check_choice("semantics", semantics, tuple(SEMANTICS))
-        rows, columns = grid_shape(img_size, patch_size)
+        meaning = SEMANTICS[semantics]
+        positions = grid_positions(img_size, patch_size).to(torch.get_default_dtype())
+        edge_index = meaning.stored_edges(positions, scaffold=scaffold, window_size=window_size)
+        super().__init__(positions, edge_index, meaning.directed_edges)
 
-        self.semantics = semantics
-        self.num_classes, self.patch_size, self.batch_size = num_classes, patch_size, batch_size
-        self.grid_shape = rows, columns
+        self.semantics, self._meaning = semantics, meaning
+        self.num_classes, self.d_model, self.batch_size = num_classes, d_model, batch_size
+        self.grid_shape, self.patch_size = grid_shape(img_size, patch_size), patch_size
         self.sparsity, self.is_sparse, self.use_top_down = sparsity, is_sparse, use_top_down
         self.lambda_sparse = lambda_sparse if is_sparse else 0.0
 
-        # Modules are made in the notebook's order, so that one seed gives both the same initial weights.
+        # In the notebook's order, so that one seed gives both the same initial weights, and under its names.
         self.embed = nn.Linear(3 * patch_size * patch_size, d_model)
         self.position_embed = nn.Linear(2, d_model)
-        positions = grid_positions(img_size, patch_size).to(self.embed.weight)
-        self.register_buffer("static_positions", positions)
-        stored = SEMANTICS[semantics].stored_edges(positions, scaffold=scaffold, window_size=window_size)
-        self._take_graph(stored.to(positions.device))
         self.layers = nn.ModuleList(AFMPLayer(d_model) for _ in range(num_layers))
-        self.top_down_aggregators = nn.ModuleList(
-            TopDownAggregator(d_model) for _ in range(num_layers - 1 if use_top_down else 0)
-        )
-        self.readout = nn.Sequential(nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(d_model, num_classes))
+        num_refined = num_layers - 1 if use_top_down else 0
+        self.top_down_aggregators = nn.ModuleList(TopDownAggregator(d_model) for _ in range(num_refined))
+        self.readout = nn.ModuleDict({"2": nn.Linear(d_model, num_classes)})
+
+    @property
+    def top_k(self) -> int:
+        """Edges an image keeps (under `notebook`: scores that the first image of a full batch keeps)."""
+        return self._meaning.kept_edges(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, num_classes) of images (B, 3, height, width)."""
+        return self._logits(self._exchanges(images))
+
+    def forward_train(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, num_classes), and lambda_sparse * mean gate over layers, images, edges and channels."""
+        exchanges = self._exchanges(images)
+        return self._logits(exchanges), self._sparsity_loss(exchanges)
+
+    def forward_internals(self, images: Tensor) -> Internals:
+        """A pass with all that it went through, edges x channels included: to study a model, not to train."""
+        exchanges = self._exchanges(images)
+        states = [exchange.state for exchange in exchanges]
+        scores, gates = [], []
+        for layer, exchange in zip(self.layers, exchanges, strict=True):
+            slots = (exchange.scores, exchange.gate_scores, exchange.keep)
+            raw, gating, keep = (slot.flatten(1)[:, self.edge_slots] for slot in slots)  # (M, E) each
+            silent = len(images) - len(keep)  # images that exchange nothing
+            scores.append(F.pad(raw, (0, 0, 0, silent)))
+            gates.append(F.pad(layer.router.gates(gating, keep), (0, 0, 0, 0, 0, silent)))
+        logits, sparsity_loss = self._logits(exchanges), self._sparsity_loss(exchanges)
+        return Internals(logits, sparsity_loss, scores, gates, states, self.refine(states))
+
+    def refine(self, states: list[Tensor]) -> list[Tensor]:
+        """Top-down refinement of one state (B, n, D) a layer: r_l = h_l + W_t^l (P_l r_{l+1}), last first."""
+        refined = list(states)
+        for index in reversed(range(len(self.top_down_aggregators))):
+            refined[index] = self.top_down_aggregators[index](states[index], refined[index + 1])
+        return refined
+
+    def _exchanges(self, images: Tensor) -> list[Exchange]:
+        state = self._embed(images)
+        exchanges = []
+        for index, layer in enumerate(self.layers):
+            exchange = self._meaning.exchange_messages(self, layer, state, predicts=index > 0)
+            exchanges.append(exchange)
+            state = exchange.state
+        return exchanges
+
+    def _embed(self, images: Tensor) -> Tensor:
+        """Nodes (B, N, D): every patch's pixels, ordered (channel, row, column), and its place."""
+        (rows, columns), size = self.grid_shape, self.patch_size
+        expected = (3, rows * size, columns * size)
+        if images.dim() != 4 or tuple(images.shape[1:]) != expected or not images.is_floating_point():
+            raise AfmpError(
+                f"images are {images.dtype} of shape {tuple(images.shape)}: this model takes floating-point "
+                f"images of shape (batch, {', '.join(map(str, expected))})"
+            )
+        patches = images.reshape(-1, 3, rows, size, columns, size).permute(0, 2, 4, 1, 3, 5)
+        patches = patches.reshape(-1, rows * columns, 3 * size * size)
+        return self.embed(patches) + self.position_embed(self.static_positions)
+
+    def _logits(self, exchanges: list[Exchange]) -> Tensor:
+        states = [exchange.state for exchange in exchanges]
+        return self.readout["2"](self._meaning.pooled_readout(self, states))
+
+    def _sparsity_loss(self, exchanges: list[Exchange]) -> Tensor:
+        gates_per_image = len(exchanges) * self.num_directed_edges * self.d_model
+        if self.lambda_sparse == 0 or gates_per_image == 0:
+            return exchanges[-1].gate_sum.new_zeros(())
+        # Gates are positive: their sum is the sum of |g|.
+        return self.lambda_sparse * sum(exchange.gate_sum.mean() for exchange in exchanges) / gates_per_image
+
+
+def afmp_tiny(**overrides) -> AFMP:
+    """AFMP at CIFAR size: 4 layers, 128 channels, patches of 8 on 32 px; 435,688 parameters, 100 classes."""
+    return AFMP(**{"num_layers": 4, "d_model": 128, "img_size": 32, "patch_size": 8, **overrides})
+
+
+def afmp_small(**overrides) -> AFMP:
+    """AFMP-Small: 5 layers, 512 channels, patches of 16 on 224 px; 6,119,913 parameters, 100 classes."""
+    return AFMP(**{"num_layers": 5, "d_model": 512, "img_size": 224, "patch_size": 16, **overrides})

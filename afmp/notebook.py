@@ -1,15 +1,15 @@
-"""What the seed's notebook computes, as opposed to what its text says: everything of `notebook`, and nothing else.
+"""What the seed's notebook computes, as opposed to what its text says: all of `notebook`, and nothing else.
 
-1. One graph's edge list indexes the flattened (B * N, D) states: only the first image of a batch exchanges messages,
-   every other image is a per-patch MLP.
-2. A Delaunay edge is stored once, a < b, and read as a <- b: only the lower index receives. (A window scaffold is
-   stored in both directions.)
-3. The budget k * batch_size is set against the edges of that one graph, and k comes from the configured batch size, not
-   from the batch at hand: nothing is pruned, unless sparsity or batch is small.
+1. One graph's edge list indexes the flattened (B * N, D) states: only the first image of a batch exchanges
+   messages, every other image is a per-patch MLP.
+2. A Delaunay edge is stored once, a < b, and read as a <- b: only the lower index receives. (A window
+   scaffold is stored in both directions.)
+3. The budget, k * batch_size, is set against the edges of that one graph, and k comes from the configured
+   batch size, not from the batch at hand: nothing is pruned, unless sparsity or batch size is small.
 4. A pruned score becomes 0, so its gate is sigmoid(b_gate), about one half.
-5. The top-down pass refines all states but the last, and the readout reads the last: it cannot change an output.
+5. The top-down pass refines all states but the last, and the readout reads the last: no output changes.
 
-The neighbour tables serve here too: their slots are valid in the direction stored, and the batch is the first image.
+The neighbour tables serve here too: a slot is valid in the stored direction alone, the batch is one image.
 """
 
 import torch
@@ -22,7 +22,7 @@ from afmp.scaffold import both_directions, build_edges
 
 
 def stored_edges(positions: Tensor, *, scaffold: str, window_size: int) -> Tensor:
-    """The edge list (2, E) that travels in the weights: Delaunay edges once, window edges in both directions."""
+    """The edge list (2, E) that travels in the weights: Delaunay edges once, window edges both ways."""
     edge_index = build_edges(positions, scaffold=scaffold, window_size=window_size)
     return both_directions(edge_index) if scaffold == "window" or positions.shape[1] == 1 else edge_index
 
@@ -42,7 +42,9 @@ def exchange_messages(model: nn.Module, layer: nn.Module, state: Tensor, *, pred
     tables = model.tables
     router, capsule = layer.router, layer.pcu
     first = state[:1]
-    message, *mapped = map_nodes(first, [(capsule.W_msg.weight, capsule.W_msg.bias), *router.node_maps(predicts=predicts)])
+    message, *mapped = map_nodes(
+        first, [(capsule.W_msg.weight, capsule.W_msg.bias), *router.node_maps(predicts=predicts)]
+    )
     scores = router.scores(mapped, first, tables)
     listed = tables.valid.expand_as(scores)
 

@@ -66,7 +66,18 @@ def device_record(device) -> dict:
 
     if device.type == "cuda":
         return {"type": "cuda", "name": torch.cuda.get_device_name(device)}
-    return {"type": device.type, "name": platform.processor() or platform.machine()}
+    return {"type": device.type, "name": _processor()}
+
+
+@cache
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.split(":", 1)[1].split())
+    except OSError:
+        pass  # no Linux
+    return platform.processor() or platform.machine()
 
 
 def import_closure(*modules: str) -> list[Path]:

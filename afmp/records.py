@@ -73,9 +73,7 @@ def schema(kind: str) -> dict:
 
 def validate(content, kind: str, *, where: Path | str) -> None:
     """Raise an AfmpError naming file, key, value and what is allowed if `content` breaks the schema of its kind."""
-    error = jsonschema.exceptions.best_match(
-        jsonschema.Draft202012Validator(schema(kind)).iter_errors(content)
-    )
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema(kind)).iter_errors(content))
     if error is not None:
         key = "/".join(map(str, error.absolute_path)) or "the file as a whole"
         raise AfmpError(

@@ -1,13 +1,13 @@
 """How much each edge carries: the predictive router (seed, "Predictive Router").
 
-A receiver predicts each sender's state from its own; how far off it is, err, is part of what the score listens to:
+A receiver predicts each sender's state from its own; how far off it is, err, is part of the score:
 
-    err_e = || h_j - (W_pred p_i + b_pred) ||_2          p: the previous layer's output, none in the first layer
+    err_e = || h_j - (W_pred p_i + b_pred) ||_2      p: the previous layer's output; none in the first layer
     s_e   = (W_q h_i)^T U (W_k h_j) + v([h_i ; h_j ; err_e ; dist_e])
-    g_e   = sigmoid(W_gate s_e + b_gate)                 on kept edges e = (i <- j), one gate a channel
+    g_e   = sigmoid(W_gate s_e + b_gate)             on kept edges e = (i <- j), one gate a channel
 
-Every linear map is taken on nodes, where v's first layer falls apart into a receiver's part, a sender's part and one
-column each for err and dist. An edge then costs a few scalars, and no tensor of edges x channels.
+Every linear map is taken on nodes, where v's first layer falls apart into a receiver's part, a sender's part
+and one column each for err and dist. An edge then costs a few scalars, and no tensor of edges x channels.
 """
 
 import torch
@@ -34,9 +34,10 @@ class PredictiveRouter(nn.Module):
     def node_maps(self, *, predicts: bool) -> list[tuple[Tensor, Tensor]]:
         """(weight, bias) of the maps taken on nodes, for `map_nodes`; `scores` wants what they give.
 
-        [query | receiver] and [key | sender], 2 * ROUTING_WIDTH wide each, then, if `predicts`, the prediction.
+        [query | receiver] and [key | sender], 2 * ROUTING_WIDTH wide each, and, if `predicts`, the prediction.
         """
-        # U goes into the query, (W_q h + b_q)^T U: both stay ROUTING_WIDTH wide. Folded once a step, in full precision.
+        # U goes into the query, (W_q h + b_q)^T U: both stay ROUTING_WIDTH wide. Folded once a step, in full
+        # precision.
         with torch.autocast(self.U.device.type, enabled=False):
             query_weight, query_bias = self.U.t() @ self.W_q.weight, self.U.t() @ self.W_q.bias
         receiver_weight, sender_weight, _, _ = self._first_layer_of_v()
@@ -45,7 +46,7 @@ class PredictiveRouter(nn.Module):
         return [incoming, outgoing, (self.W_pred.weight, self.W_pred.bias)][: 3 if predicts else 2]
 
     def scores(self, mapped: list[Tensor], state: Tensor, tables: Neighbours) -> Tensor:
-        """Scores (B, N, K) from state (B, N, D) and what `node_maps` made of it; without a prediction err is 0."""
+        """Scores (B, N, K) from state (B, N, D) and what `node_maps` made of it; err is 0 without a prediction."""
         incoming, outgoing, *prediction = mapped
         _, _, error, dist = self._first_layer_of_v()
         weights = ScoreWeights(error[:, 0], dist[:, 0], self.v[2].weight[0], self.v[2].bias)
@@ -53,11 +54,11 @@ class PredictiveRouter(nn.Module):
         return edge_scores(incoming, outgoing, weights, tables, **surprise)
 
     def gated_sum(self, message: Tensor, scores: Tensor, keep: Tensor, tables: Neighbours) -> tuple[Tensor, Tensor]:
-        """Messages (B, N, D) summed at their receivers under this router's gates, and the sum (B,) of all gates."""
+        """Messages (B, N, D) summed at their receivers under this router's gates, and all gates' sum (B,)."""
         return gated_sum(message, scores, keep, self.W_gate.weight[:, 0], self.W_gate.bias, tables)
 
     def gates(self, scores: Tensor, keep: Tensor) -> Tensor:
-        """The gates themselves, (B, E, D), of edges with `scores` and `keep` (B, E): for looking at, not for computing."""
+        """The gates themselves, (B, E, D), of edges with `scores` and `keep` (B, E): only to be looked at."""
         logit = scores[..., None] * self.W_gate.weight[:, 0] + self.W_gate.bias
         return torch.sigmoid(logit) * keep[..., None]
 
@@ -67,7 +68,7 @@ class PredictiveRouter(nn.Module):
 
 
 def map_nodes(state: Tensor, maps: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
-    """All linear `maps`, (weight, bias) each, of state (B, N, D) in one matrix product; one (B, N, width) for each."""
+    """All linear `maps`, (weight, bias) each, of state (B, N, D) in one matrix product: a (B, N, width) each."""
     weights, biases = zip(*maps, strict=True)
     mapped = F.linear(state, torch.cat(weights), torch.cat(biases))
     return list(mapped.split([len(weight) for weight in weights], dim=-1))

@@ -1,4 +1,4 @@
-"""Who can talk to whom: the static communication scaffold over patch centres (seed, "Static Communication Scaffold")."""
+"""Who can talk to whom: one scaffold over the patch centres (seed, "Static Communication Scaffold")."""
 
 import hashlib
 
@@ -16,7 +16,7 @@ SCAFFOLDS = ("delaunay", "window")
 def grid_shape(img_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:
     """(rows, columns) of patches of an image whose side, or (height, width), is `img_size` pixels.
 
-    AfmpError if a size is not a positive whole number, or `patch_size` does not divide both sides of the image.
+    AfmpError if a size is not a positive whole number, or `patch_size` does not divide both sides.
     """
     sides = tuple(img_size) if isinstance(img_size, (tuple, list)) else (img_size, img_size)
     if len(sides) != 2:
@@ -27,14 +27,14 @@ def grid_shape(img_size: int | tuple[int, int], patch_size: int) -> tuple[int, i
     height, width = sides
     if height % patch_size or width % patch_size:
         raise AfmpError(
-            f"patch_size is {patch_size} and img_size is {height} x {width} pixels: patch_size must divide both sides "
-            "of the image; change one of the two"
+            f"patch_size is {patch_size} and img_size is {height} x {width} pixels: patch_size must divide "
+            "both sides of the image; change one of the two"
         )
     return int(height // patch_size), int(width // patch_size)
 
 
 def grid_positions(img_size: int | tuple[int, int], patch_size: int) -> Tensor:
-    """Patch centres (N, 2) in pixels as (row, column), row by row from the top left: the order of the patches."""
+    """Patch centres (N, 2) in pixels as (row, column), row by row from the top left: the patches' order."""
     rows, columns = grid_shape(img_size, patch_size)
     row_centres = torch.arange(rows, dtype=torch.float32) * patch_size + patch_size / 2
     column_centres = torch.arange(columns, dtype=torch.float32) * patch_size + patch_size / 2
@@ -42,11 +42,12 @@ def grid_positions(img_size: int | tuple[int, int], patch_size: int) -> Tensor:
 
 
 def build_edges(positions: Tensor, *, scaffold: str = "delaunay", window_size: int = 8) -> Tensor:
-    """Undirected edges (2, E) int64 over `positions` (N, 1) or (N, 2): each once, a < b, in lexicographic order.
+    """Undirected edges (2, E) int64 over `positions` (N, 1) or (N, 2): each once, a < b, lexicographic.
 
-    `delaunay` triangulates the points; points on one line have no triangles, and get the chain of neighbours that a
-    triangulation becomes in one dimension. `window` joins patches whose numbers differ by at most `window_size`, and
-    is what 1-D positions always get. The order is fixed because the edge list travels in the weights.
+    `delaunay` triangulates the points; points on one line have no triangles, and get the chain of neighbours
+    that a triangulation becomes in one dimension. `window` joins patches whose numbers differ by at most
+    `window_size`, and is what 1-D positions always get. The order is fixed because the edge list travels in
+    the weights.
     """
     check_choice("scaffold", scaffold, SCAFFOLDS)
     check_whole_number("window_size", window_size)
@@ -63,7 +64,7 @@ def build_edges(positions: Tensor, *, scaffold: str = "delaunay", window_size: i
 
 
 def both_directions(edge_index: Tensor) -> Tensor:
-    """Directed list (2, E), receiver first: both directions of every edge, each once, sorted by (receiver, sender)."""
+    """Directed list (2, E), receiver first: both directions, each once, sorted by (receiver, sender)."""
     pairs = torch.cat([edge_index, edge_index.flip(0)], dim=1)
     return torch.unique(pairs, dim=1, sorted=True)
 
@@ -75,7 +76,7 @@ def edge_lengths(positions: Tensor, edge_index: Tensor) -> Tensor:
 
 
 def scaffold_hash(positions: Tensor, edge_index: Tensor) -> str:
-    """sha256 (hex) of a scaffold: equal for equal patch centres and equal undirected edges, in whatever order."""
+    """sha256 (hex) of a scaffold: the same for the same patch centres and undirected edges in any order."""
     points = np.ascontiguousarray(positions.detach().cpu().numpy(), dtype="<f4")
     pairs = np.unique(np.sort(edge_index.detach().cpu().numpy().T.astype("<i8"), axis=1), axis=0)
     digest = hashlib.sha256(f"positions {points.shape} edges {pairs.shape}\n".encode())

@@ -1,10 +1,11 @@
 """Tables of a study: every epoch, means with 95 % intervals over seeds, and differences paired by seed.
 
-Intervals are Student t over seeds. One seed has no interval and no standard deviation: those stay NaN in the tables, empty in
-the files, and are never written as 0.
+Intervals are Student t over seeds. One seed has no interval and no standard deviation: those stay NaN in
+the tables, empty in the files, and are never written as 0.
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,6 @@ import pandas as pd
 from scipy import stats
 
 from afmp.errors import AfmpError
-from afmp.records import atomic_path
 
 SEMANTICS = ("paper", "notebook")
 HISTORY_COLUMNS = {
@@ -27,7 +27,7 @@ DIFFERENCE_METRICS = ("test_accuracy", "best_val_accuracy")
 
 
 class Interval(NamedTuple):
-    """A mean over n seeds with its standard deviation (ddof 1) and 95 % Student t interval; NaN where n < 2."""
+    """A mean over n seeds, its standard deviation (ddof 1) and 95 % Student t interval; NaN where n < 2."""
 
     mean: float | np.ndarray
     std: float | np.ndarray
@@ -42,7 +42,7 @@ class Interval(NamedTuple):
 
 
 class PairedDifference(NamedTuple):
-    """Mean of (value - reference) over the n seeds that both have, its interval, and the paired t test's p-value."""
+    """Mean of (value - reference) over the n seeds that both have, the interval, the paired t test's p."""
 
     mean: float
     std: float
@@ -88,7 +88,7 @@ def paired_difference(values: Mapping, reference: Mapping) -> PairedDifference:
 
 
 def epoch_time(result: dict) -> float:
-    """Mean seconds per epoch, the first left out (it pays for start-up and compilation) unless it is the only one."""
+    """Mean seconds per epoch without the first, which pays for start-up; with it if there is no other."""
     times = result["training_history"]["time"]
     return float(np.mean(times[1:] or times))
 
@@ -104,19 +104,18 @@ def by_seed(results, name: str) -> dict[int, float]:
 
 
 def select(results, study: dict, *, run: str, semantics: str | None = None) -> list[dict]:
-    """The results of one run (and meaning) in order of seed; an AfmpError that names study and run if there are none."""
+    """The results of one run, in order of seed; if there are none, an AfmpError that names study and run."""
     found = [r for r in results if r["run"] == run and semantics in (None, r["semantics"])]
     if not found:
         meaning = f" under {semantics} semantics" if semantics else ""
         raise AfmpError(
-            f"study {study['name']}: run {run!r} has no results{meaning}; "
-            "train it, or take it out of the study's runs."
+            f"study {study['name']}: run {run!r} has no results{meaning}; train it, or take it out of the study's runs."
         )
     return sorted(found, key=lambda result: result["seed"])
 
 
 def epochs_table(results) -> pd.DataFrame:
-    """Tidy table, one row per (semantics, run, seed, epoch); epochs count from 1, accuracies in percent, times in s."""
+    """Tidy table, a row per (semantics, run, seed, epoch): epochs from 1, accuracies in %, times in s."""
     keys = ["semantics", "run", "seed", "epoch"]
     frames = [
         pd.DataFrame(
@@ -135,7 +134,7 @@ def epochs_table(results) -> pd.DataFrame:
 
 
 def summary_table(results, studies) -> pd.DataFrame:
-    """One row per (semantics, study, run): n, and mean, std, 95 % interval of every metric, with what the runs ran on."""
+    """One row per (semantics, study, run): n, each metric's mean, std and interval, what it ran on."""
     rows = []
     for semantics, study in _semantics_and_studies(results, studies):
         for member in study["members"]:
@@ -159,9 +158,10 @@ def summary_table(results, studies) -> pd.DataFrame:
 
 
 def differences_table(results, studies) -> pd.DataFrame:
-    """One row per (semantics, study, run other than the reference, metric): run minus reference, paired by seed.
+    """One row per (semantics, study, run but the reference, metric): run minus reference, paired by seed.
 
-    A seed that one side lacks is left out of the pairs; `n_pairs` says how many remain. Accuracies differ in percentage points.
+    A seed that one side lacks is left out of the pairs; `n_pairs` says how many remain. The unit is the
+    percentage point.
     """
     rows = []
     for semantics, study in _semantics_and_studies(results, studies):
@@ -192,12 +192,6 @@ def differences_table(results, studies) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "std", "ci95_low", "ci95_high", "p_value"])
 
 
-def write_csv(table: pd.DataFrame, path) -> None:
-    """Write a table atomically: six significant digits, what is missing left empty, lines ended by a line feed."""
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g", na_rep="", lineterminator="\n", encoding="utf-8")
-
-
 def distinct(values) -> str:
     """The different values in order of first appearance, joined for a cell or a footer."""
     return "; ".join(dict.fromkeys(values))
@@ -209,10 +203,11 @@ def _in_order(results) -> list[dict]:
         return SEMANTICS.index(result["semantics"]), result["run"], result["seed"]
 
     ordered = sorted(results, key=key)
-    for one, other in zip(ordered, ordered[1:], strict=False):
+    for one, other in pairwise(ordered):
         if key(one) == key(other):
             raise AfmpError(
-                f"run {one['run']!r}, seed {one['seed']}, {one['semantics']} semantics: given twice; give each result once."
+                f"run {one['run']!r}, seed {one['seed']}, {one['semantics']} semantics: given twice; "
+                "give each result once."
             )
     return ordered
 

@@ -4,6 +4,7 @@ Resumable at any epoch: everything random in an epoch is drawn from (seed, epoch
 checkpoint carries the rest.
 """
 
+import copy
 import logging
 import time
 from dataclasses import dataclass, field
@@ -15,8 +16,8 @@ import torch
 from afmp.augmentation import epoch_plan
 from afmp.checkpoint import identity_key, load_checkpoint, save_checkpoint, save_weights
 from afmp.datasets import PreparedDataset, load_dataset, stratified_holdout
-from afmp.diagnostics import describe_gates
 from afmp.device import resolve_device, set_matmul_precision
+from afmp.diagnostics import describe_gates
 from afmp.errors import AfmpError
 from afmp.model import AFMP
 from afmp.provenance import device_record, import_closure, source_hash, versions
@@ -37,7 +38,7 @@ log = logging.getLogger("afmp")
 HISTORY = ("train_loss", "train_acc", "val_acc", "sparsity_loss", "time")
 # Files of the import closure that cannot change a number of a run: an edit there reruns the job, which then finds its
 # finished checkpoint and only writes its results again.
-NOT_NUMBERS = ("records", "errors", "provenance", "checkpoint", "download", "study", "__init__")
+NOT_NUMBERS = ("records", "errors", "provenance", "checkpoint", "download", "cifar", "image_folder", "study")
 
 
 @dataclass
@@ -94,7 +95,7 @@ def train_run(
 
 
 def split_dataset(data: PreparedDataset, *, semantics: str, fraction: float) -> Split:
-    """The validation set of a semantics: `paper` holds out part of the training images, `notebook` takes the test set."""
+    """What a semantics validates on: `paper` holds out part of the training images, `notebook` takes the test set."""
     device = data.train_images.device
     if semantics == "notebook":
         every = torch.arange(len(data.train_labels), device=device)
@@ -153,17 +154,21 @@ def train_seed(
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, "max", patience=training.plateau_patience, factor=training.plateau_factor
     )
-    eager_step = TrainingStep(model, optimizer, data, training=training)
-    num_train = len(split.train_index)
-    batch_sizes = {min(training.batch_size, num_train - start) for start in range(0, num_train, training.batch_size)}
-    step = GraphedStep(eager_step, batch_sizes) if device.type == "cuda" else eager_step
-
-    progress, best_weights = Progress(), {}
+    progress, best_weights, random_states = Progress(), {}, {}
     if saved := load_checkpoint(checkpoint, identity=identity):
-        progress, best_weights = _restore(saved, model=model, optimizer=optimizer, scheduler=scheduler)
-        log.info("%s [%s] seed %d: continues after epoch %d of %d", run, semantics, seed, progress.epoch, training.epochs)
-    if device.type == "cuda":
+        progress, best_weights, random_states = _restore(saved, model=model, optimizer=optimizer, scheduler=scheduler)
+        log.info(
+            "%s [%s] seed %d: continues after epoch %d of %d", run, semantics, seed, progress.epoch, training.epochs
+        )
+    eager_step = TrainingStep(model, optimizer, data, training=training)
+    step = eager_step
+    if device.type == "cuda" and progress.epoch < training.epochs:
+        # After the weights are loaded: a captured graph keeps reading the tensors that it was captured with.
+        num_train = len(split.train_index)
+        sizes = {min(training.batch_size, num_train - start) for start in range(0, num_train, training.batch_size)}
+        step = GraphedStep(eager_step, sizes)
         torch.cuda.reset_peak_memory_stats(device)
+    _set_random_states(random_states, device)
 
     while progress.epoch < training.epochs:
         started = time.perf_counter()
@@ -199,8 +204,9 @@ def train_seed(
         )  # fmt: skip
 
     write_seed(
-        config, progress, best_weights, run=run, semantics=semantics, seed=seed, model=model, data=data, split=split, folder=folder
-    )
+        config, progress, best_weights, run=run, semantics=semantics, seed=seed,
+        model=model, data=data, split=split, folder=folder,
+    )  # fmt: skip
 
 
 def train_epoch(step, eager_step: TrainingStep, *, split: Split, seed: int, epoch: int, run: str, semantics: str):
@@ -226,7 +232,8 @@ def train_epoch(step, eager_step: TrainingStep, *, split: Split, seed: int, epoc
     if bad_step >= 0:
         raise AfmpError(
             f"{run} [{semantics}] seed {seed} diverged: the loss was not finite in epoch {epoch}, step "
-            f"{int(bad_step) + 1} of {int(steps)}. Lower training/learning_rate, or use precision fp32; no result was written."
+            f"{int(bad_step) + 1} of {int(steps)}. Lower training/learning_rate, or use precision fp32; "
+            "no result was written."
         )
     return loss / steps, 100.0 * correct / len(index), sparsity_loss / steps
 
@@ -244,7 +251,7 @@ def _save(path: Path, progress: Progress, best_weights: dict, *, model, optimize
     save_checkpoint(path, tensors=tensors, state=vars(progress), identity=identity)
 
 
-def _restore(saved: tuple[dict, dict], *, model, optimizer, scheduler) -> tuple[Progress, dict]:
+def _restore(saved: tuple[dict, dict], *, model, optimizer, scheduler) -> tuple[Progress, dict, dict]:
     tensors, state = saved
     parts: dict[str, dict] = {"model": {}, "best": {}, "optimizer": {}, "random": {}}
     for name, tensor in tensors.items():
@@ -260,10 +267,14 @@ def _restore(saved: tuple[dict, dict], *, model, optimizer, scheduler) -> tuple[
             group["lr"].fill_(progress.learning_rate)
         else:
             group["lr"] = progress.learning_rate
-    torch.set_rng_state(parts["random"]["cpu"])
-    if "cuda" in parts["random"]:
-        torch.cuda.set_rng_state(parts["random"]["cuda"], model.embed.weight.device)
-    return progress, parts["best"]
+    return progress, parts["best"], parts["random"]
+
+
+def _set_random_states(states: dict, device: torch.device) -> None:
+    if "cpu" in states:
+        torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def _peak_memory(device: torch.device, before: float | None) -> float | None:
@@ -273,11 +284,10 @@ def _peak_memory(device: torch.device, before: float | None) -> float | None:
 
 
 def _test_accuracy(model, best_weights: dict, *, data, training) -> float:
-    """Accuracy in percent of the best epoch's weights on the test set; the model's own weights are put back."""
-    final = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    model.load_state_dict(best_weights)
-    correct = count_correct(model, data.test_images, data.test_labels, data=data, training=training)
-    model.load_state_dict(final)
+    """Accuracy in percent of the best epoch's weights on the test set; in a copy, whose weights no graph reads."""
+    evaluated = copy.deepcopy(model)
+    evaluated.load_state_dict(best_weights)
+    correct = count_correct(evaluated, data.test_images, data.test_labels, data=data, training=training)
     return 100.0 * correct.item() / len(data.test_labels)
 
 

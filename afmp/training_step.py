@@ -61,7 +61,8 @@ class TrainingStep:
             correct = (logits.argmax(1) == labels).sum()
             is_first_bad = ~torch.isfinite(loss) & (self.first_bad_step < 0)
             self.first_bad_step.copy_(torch.where(is_first_bad, self.sums[3], self.first_bad_step))
-            self.sums += torch.stack([loss.float(), correct.float(), sparsity_loss.float(), torch.ones_like(self.sums[3])])
+            one = torch.ones_like(self.first_bad_step)
+            self.sums += torch.stack([loss.float(), correct.float(), sparsity_loss.float(), one])
 
 
 class GraphedStep:

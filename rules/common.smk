@@ -1,4 +1,4 @@
-# What the other rule files share: the checked study, the paths it leads to, and the source files a rule depends on.
+# What the other files share: the checked study, the paths it leads to, and the source files that a job depends on.
 
 import os
 import re
@@ -8,8 +8,8 @@ from snakemake.exceptions import WorkflowError
 
 # The code that is watched is the code that runs, whatever else is installed; scripts inherit this.
 sys.path.insert(0, str(workflow.basedir))
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")])
+os.environ.update(
+    PYTHONPATH=os.pathsep.join(filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")]))
 )
 
 from afmp.errors import AfmpError
@@ -55,7 +55,7 @@ wildcard_constraints:
     seed=r"\d+",
 
 
-# Source files of the package behind a rule, as inputs: Snakemake watches a script, but nothing that it imports.
+# Source files of the package as inputs. Snakemake watches a script, but nothing that it imports.
 def code(*modules):
     return [os.path.relpath(path) for path in import_closure(*modules)]
 
@@ -82,8 +82,8 @@ def gpus(device):
     return 0 if device == "cpu" else 1
 
 
-# The caption that a figure's rule wrote from its runs' numbers; read when the report is made. It takes `output`, so
-# Snakemake does not count it among the parameters whose change reruns a rule.
+# The caption that was written with a figure from its runs' numbers, read when the report is made. It takes `output`,
+# so Snakemake does not count it among the parameters whose change reruns a job.
 def caption(wildcards, output):
     if os.path.exists(output.caption):
         with open(output.caption, encoding="utf-8") as file:

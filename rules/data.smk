@@ -8,16 +8,16 @@ rule prepare_data:
         folders=dataset_folders(),
     output:
         dataset=DATASET_FILE,
-    params:
-        dataset=vars(STUDY.dataset),
-        download_folder="results/download",
     log:
         "results/logs/prepare_data/prepare_data.log",
     benchmark:
         "results/benchmarks/prepare_data/prepare_data.tsv"
+    localrule: True
     conda:
         "../envs/afmp.yaml"
-    localrule: True
     threads: 2
+    params:
+        dataset=vars(STUDY.dataset),
+        download_folder="results/download",
     script:
         "../workflow_scripts/prepare_data.py"

@@ -18,16 +18,16 @@ for study in STUDY.studies:
             ),
             pdf=f"results/figures/{{semantics}}/{study['figure']}.pdf",
             caption=f"results/figures/{{semantics}}/{study['figure']}.rst",
-        params:
-            study=study,
-            caption=caption,
         log:
             f"results/logs/plot_{study['figure']}/{{semantics}}.log",
         benchmark:
             f"results/benchmarks/plot_{study['figure']}/{{semantics}}.tsv"
+        localrule: True
         conda:
             "../envs/afmp.yaml"
-        localrule: True
+        params:
+            study=study,
+            caption=caption,
         script:
             "../workflow_scripts/plot_study.py"
 
@@ -58,15 +58,15 @@ rule plot_scalability_results:
         ),
         pdf="results/figures/{semantics}/scalability_results.pdf",
         caption="results/figures/{semantics}/scalability_results.rst",
-    params:
-        caption=caption,
     log:
         "results/logs/plot_scalability_results/{semantics}.log",
     benchmark:
         "results/benchmarks/plot_scalability_results/{semantics}.tsv"
+    localrule: True
     conda:
         "../envs/afmp.yaml"
-    localrule: True
+    params:
+        caption=caption,
     script:
         "../workflow_scripts/plot_scalability_results.py"
 
@@ -95,16 +95,16 @@ rule plot_notebook_vs_paper:
         ),
         pdf="results/figures/notebook_vs_paper.pdf",
         caption="results/figures/notebook_vs_paper.rst",
-    params:
-        studies=STUDY.studies,
-        caption=caption,
     log:
         "results/logs/plot_notebook_vs_paper/plot_notebook_vs_paper.log",
     benchmark:
         "results/benchmarks/plot_notebook_vs_paper/plot_notebook_vs_paper.tsv"
+    localrule: True
     conda:
         "../envs/afmp.yaml"
-    localrule: True
+    params:
+        studies=STUDY.studies,
+        caption=caption,
     script:
         "../workflow_scripts/plot_notebook_vs_paper.py"
 
@@ -133,8 +133,8 @@ rule plot_diagnostics:
         "results/logs/plot_diagnostics/{semantics}/{run}.log",
     benchmark:
         "results/benchmarks/plot_diagnostics/{semantics}/{run}.tsv"
+    localrule: True
     conda:
         "../envs/afmp.yaml"
-    localrule: True
     script:
         "../workflow_scripts/plot_diagnostics.py"

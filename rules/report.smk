@@ -13,8 +13,8 @@ rule report:
         "results/logs/report/report.log",
     benchmark:
         "results/benchmarks/report/report.tsv"
+    localrule: True
     conda:
         "../envs/afmp.yaml"
-    localrule: True
     script:
         "../workflow_scripts/report.py"

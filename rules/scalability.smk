@@ -7,8 +7,6 @@ rule benchmark_scalability:
         code=code("afmp.benchmark"),
     output:
         scalability="results/benchmark_scalability/{semantics}/scalability.json",
-    params:
-        sweep=STUDY.scalability,
     log:
         "results/logs/benchmark_scalability/{semantics}.log",
     benchmark:
@@ -19,6 +17,8 @@ rule benchmark_scalability:
     threads: 16
     resources:
         gpu=gpus(STUDY.scalability["device"]),
+    params:
+        sweep=STUDY.scalability,
     script:
         "../workflow_scripts/benchmark_scalability.py"
 
@@ -29,15 +29,15 @@ rule count_parameters:
         code=code("afmp.benchmark"),
     output:
         parameters="results/count_parameters/parameters.json",
-    params:
-        num_classes=STUDY.scalability["num_classes"],
     log:
         "results/logs/count_parameters/count_parameters.log",
     benchmark:
         "results/benchmarks/count_parameters/count_parameters.tsv"
+    localrule: True
     conda:
         "../envs/afmp.yaml"
-    localrule: True
+    params:
+        num_classes=STUDY.scalability["num_classes"],
     script:
         "../workflow_scripts/count_parameters.py"
 
@@ -70,8 +70,8 @@ rule tabulate_scalability:
         "results/logs/tabulate_scalability/tabulate_scalability.log",
     benchmark:
         "results/benchmarks/tabulate_scalability/tabulate_scalability.tsv"
+    localrule: True
     conda:
         "../envs/afmp.yaml"
-    localrule: True
     script:
         "../workflow_scripts/tabulate_scalability.py"

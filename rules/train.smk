@@ -20,10 +20,6 @@ rule train:
             seed=STUDY.seeds,
             which=["best", "final"],
         ),
-    params:
-        config=lambda wildcards: STUDY.runs[wildcards.run].to_dict(),
-        seeds=STUDY.seeds,
-        checkpoint_folder="results/checkpoints/{semantics}/{run}",
     log:
         "results/logs/train/{semantics}/{run}.log",
     benchmark:
@@ -34,6 +30,10 @@ rule train:
     threads: lambda wildcards: 1 + 3 * gpus(STUDY.runs[wildcards.run].training.device)
     resources:
         gpu=lambda wildcards: gpus(STUDY.runs[wildcards.run].training.device),
+    params:
+        config=lambda wildcards: STUDY.runs[wildcards.run].to_dict(),
+        seeds=STUDY.seeds,
+        checkpoint_folder="results/checkpoints/{semantics}/{run}",
     script:
         "../workflow_scripts/train.py"
 
@@ -43,9 +43,7 @@ rule aggregate:
     input:
         code=code("afmp.statistics"),
         results=[
-            file
-            for semantics in STUDY.semantics
-            for file in result_files(STUDY.runs, semantics)
+            file for semantics in STUDY.semantics for file in result_files(STUDY.runs, semantics)
         ],
     output:
         epochs=report(
@@ -68,14 +66,14 @@ rule aggregate:
             category="Tables",
             labels={"table": "paired differences"},
         ),
-    params:
-        studies=STUDY.studies,
     log:
         "results/logs/aggregate/aggregate.log",
     benchmark:
         "results/benchmarks/aggregate/aggregate.tsv"
+    localrule: True
     conda:
         "../envs/afmp.yaml"
-    localrule: True
+    params:
+        studies=STUDY.studies,
     script:
         "../workflow_scripts/aggregate.py"

@@ -1,4 +1,4 @@
-"""Results, studies, sweeps and diagnostics with made-up numbers of the right shape, for tests of tables and figures."""
+"""Made-up results, studies, sweeps and diagnostics of the right shape, for tests of tables and figures."""
 
 import numpy as np
 
@@ -8,6 +8,7 @@ VERSIONS = {
     "cuda": None,
     "driver": None,
     "timm": "1.0.31",
+    "numpy": "2.4.6",
     "afmp": "0.1.0",
     "git_commit": "0123456789abcdef0123456789abcdef01234567",
     "git_dirty": False,
@@ -93,7 +94,11 @@ def synthetic_result(run, *, semantics="paper", seed=0, epochs=3, device=CPU, da
             "time": time.tolist(),
         },
         "validation_set": "test" if semantics == "notebook" else "train_holdout",
-        "config": {"dataset": {"source": dataset}, "model": {"num_layers": 4}, "training": {"epochs": epochs}},
+        "config": {
+            "dataset": {"source": dataset},
+            "model": {"num_layers": 4},
+            "training": {"epochs": epochs},
+        },
         "num_parameters": 435688 if run == "top_down" else 386152,
         "scaffold_hash": "5" * 64,
         "dataset": {
@@ -101,7 +106,7 @@ def synthetic_result(run, *, semantics="paper", seed=0, epochs=3, device=CPU, da
             "hash": "d" * 64,
             "num_classes": 10,
             "num_train": 1300,
-            "num_val": 0 if semantics == "notebook" else 140,
+            "num_val": 357 if semantics == "notebook" else 140,
             "num_test": 357,
         },
         "device": device,
@@ -114,7 +119,9 @@ def synthetic_result(run, *, semantics="paper", seed=0, epochs=3, device=CPU, da
 def synthetic_results(*, semantics="paper", seeds=range(5), epochs=3, **options) -> list[dict]:
     """Every run of STUDIES under one semantics, for every seed."""
     return [
-        synthetic_result(run, semantics=semantics, seed=seed, epochs=epochs, **options) for run in RUNS for seed in seeds
+        synthetic_result(run, semantics=semantics, seed=seed, epochs=epochs, **options)
+        for run in RUNS
+        for seed in seeds
     ]
 
 
@@ -124,7 +131,13 @@ def synthetic_point(model, resolution, *, status="ok", kind="cuda_allocator", ba
     afmp = model == "afmp_small"
     median = batch_size / 64 * (2.0 + (0.05 * num_patches if afmp else 0.06 * num_patches + 4e-4 * num_patches**2))
     peak = batch_size / 64 * (150 + (9 if afmp else 6 * (1 + num_patches / 300)) * num_patches)
-    time_ms = {"median": median, "q25": 0.97 * median, "q75": 1.05 * median, "min": 0.9 * median, "max": 1.3 * median}
+    time_ms = {
+        "median": median,
+        "q25": 0.97 * median,
+        "q75": 1.05 * median,
+        "min": 0.9 * median,
+        "max": 1.3 * median,
+    }
     reserved = 1.2 * peak if kind == "cuda_allocator" else None
     memory = {"kind": kind, "peak_mb": peak, "reserved_mb": reserved, "weights_mb": 24.0}
     ok = status == "ok"
@@ -138,7 +151,7 @@ def synthetic_point(model, resolution, *, status="ok", kind="cuda_allocator", ba
         "compile": "none",
         "status": status,
         "error": {"ok": None, "oom": "CUDA out of memory.", "error": "RuntimeError: cuDNN not found"}[status],
-        "num_parameters": 6119913 if afmp else 5543716,
+        "num_parameters": (6119913 if afmp else 5543716) if ok else None,
         "time_ms": {**time_ms, "n": 10} if ok else None,
         "memory": memory if ok else None,
     }
@@ -151,13 +164,13 @@ def synthetic_scalability(points, *, semantics="paper", device=GPU) -> dict:
         "semantics": semantics,
         "device": device,
         "versions": VERSIONS,
-        "protocol": {"warmup": 5, "repeats": 10, "mode": "train"},
+        "protocol": {"mode": "train", "warmup": 5, "repeats": 10, "num_classes": 100, "cpu_threads": 1},
         "points": points,
     }
 
 
 def synthetic_diagnostics(*, semantics="paper", side=4, patch_size=8, num_layers=4, epochs=(10, 100)) -> dict:
-    """Diagnostics of a run on a grid of side x side patches joined to their right and lower neighbours, both ways."""
+    """Diagnostics on side x side patches, each joined to its right and lower neighbours, both ways."""
     generator = np.random.default_rng(7)
     nodes = np.arange(side * side).reshape(side, side)
     pairs = [(nodes[:, :-1], nodes[:, 1:]), (nodes[:-1], nodes[1:]), (nodes[:-1, :-1], nodes[1:, 1:])]
@@ -170,9 +183,9 @@ def synthetic_diagnostics(*, semantics="paper", side=4, patch_size=8, num_layers
         gates = generator.beta(3, 3, (num_layers, receivers.size))
         if semantics == "paper":
             kept = generator.random(gates.shape) < 0.4
-            gates, pruned = gates * kept, 100 * (1 - kept.mean(1))
+            gates, pruned = gates * kept, 100 * (~kept).sum(1) / max(1, receivers.size)
         else:
-            pruned = 100 * (gates < 0.5).mean(1)
+            pruned = 100 * (gates < 0.5).sum(1) / max(1, receivers.size)
         content[str(epoch)] = {"mean_gate": gates.tolist(), "pruned_percent": pruned.tolist()}
     centres = (np.arange(side) + 0.5) * patch_size
     return {

@@ -16,12 +16,9 @@ with log_to(snakemake.log[0]), tempfile.TemporaryDirectory() as scratch:
     config.write_text(yaml.safe_dump(snakemake.config))
     snakefile = Path(snakemake.scriptdir).parent / "Snakefile"
     report = Path(scratch) / "report.html"
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "--configfile", config]
-        + ["--cores", "1", "--nolock", "--report", report, "--", "all"],
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-m", "snakemake", "all", "--snakefile", snakefile, "--configfile", config]
+    options = ["--cores", "1", "--nolock", "--report", report]
+    done = subprocess.run([*command, *options], capture_output=True, text=True)
     log.info("%s", done.stderr)
     done.check_returncode()
     with atomic_path(snakemake.output[0]) as temporary:

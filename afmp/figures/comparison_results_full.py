@@ -12,4 +12,4 @@ def draw(study: dict, results) -> Figure:
 
 def caption(study: dict, results) -> str:
     """What the figure shows, in reStructuredText, from the results themselves."""
-    return study_panels.caption(study, results, question="How does accuracy change with the share of edges kept?")
+    return study_panels.caption(study, results, question="How does accuracy change with the sparsity level?")

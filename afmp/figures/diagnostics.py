@@ -1,22 +1,23 @@
-"""Figure of one run's diagnostics at one epoch: the communication graph, the edges pruned per layer, the gates of the middle layer."""
+"""Figure of one run at one epoch: communication graph, edges pruned per layer, the gates of one layer."""
 
 import numpy as np
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from afmp.errors import AfmpError
 from afmp.figures import style, wording
 
 EDGE_COLOUR = (0.0, 0.9, 0.9)
+PRUNED_TITLE = {"paper": "Edges pruned per layer", "notebook": "Edges the seed counts as pruned, per layer"}
 PRUNED_AXIS = {
-    "paper": "Edges pruned (not among the kept ones), %",
+    "paper": "Edges pruned (not among the k kept), %",
     "notebook": "Edges with a mean gate below 0.5, %",
 }
 
 
 @style.house
-def draw(diagnostics: dict, epoch: int, *, image) -> Figure:
+def draw(diagnostics: dict, epoch: int, image) -> Figure:
     """Three panels at `epoch` over `image`, uint8 (3, H, W): the test image that the gates were read on."""
     gates, layer, pruned = _at(diagnostics, epoch)
     semantics = diagnostics["semantics"]
@@ -30,27 +31,27 @@ def draw(diagnostics: dict, epoch: int, *, image) -> Figure:
     _draw_graph(graph, diagnostics, gates, image)
     graph.set_title(f"Communication graph, layer {layer}")
     _draw_pruned(layers, pruned)
-    layers.set(title="Edges pruned per layer", ylabel=PRUNED_AXIS[semantics])
+    layers.set(title=PRUNED_TITLE[semantics], ylabel=PRUNED_AXIS[semantics])
     _draw_histogram(histogram, gates)
     histogram.set_title(f"Mean gates of layer {layer}")
     style.foot(
         figure,
         [
-            f"Test image {diagnostics['image_index']}; layers count from 0, layer {layer} is the middle one. An edge narrows "
-            "from its sender to its receiver; width and opacity grow with its gate's mean over channels (0 to 1); an edge "
-            "with gate 0 is not drawn."
+            f"Test image {diagnostics['image_index']}; layers count from 0, layer {layer} is the middle one.",
+            "An edge narrows from its sender to its receiver; width and opacity grow with its gate's "
+            "mean over channels (0 to 1); an edge with gate 0 is not drawn.",
         ],
     )
     return figure
 
 
 def _at(diagnostics: dict, epoch: int) -> tuple[np.ndarray, int, list[float]]:
-    """Mean gates (E,) of the middle layer at `epoch`, that layer's index, and the percentage pruned of every layer."""
+    """Mean gates (E,) of the middle layer at `epoch`, its index, and the percentage pruned per layer."""
     epochs = diagnostics["epochs"]
     if str(epoch) not in epochs:
         raise AfmpError(
-            f"diagnostics of run {diagnostics['run']!r}, seed {diagnostics['seed']}: nothing was recorded at epoch {epoch}; "
-            f"recorded are {', '.join(sorted(epochs, key=int))}."
+            f"diagnostics of run {diagnostics['run']!r}, seed {diagnostics['seed']}: nothing was recorded "
+            f"at epoch {epoch}; recorded are {', '.join(sorted(epochs, key=int))}."
         )
     content = epochs[str(epoch)]
     layer = len(content["mean_gate"]) // 2
@@ -58,10 +59,10 @@ def _at(diagnostics: dict, epoch: int) -> tuple[np.ndarray, int, list[float]]:
 
 
 def wedges(positions: np.ndarray, edge_index: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """Triangles (E, 3, 2) in (x, y): wide at the sender, pointed at the receiver, each to the right of its own direction.
+    """Triangles (E, 3, 2) in (x, y): wide at the sender, pointed at the receiver.
 
-    `positions` are (N, 2) (row, column) pixels, `edge_index` (2, E) receivers then senders, `widths` (E,) pixels. The shift to one
-    side keeps the two directions of a pair apart.
+    `positions` are (N, 2) (row, column) pixels, `edge_index` (2, E) receivers then senders, `widths`
+    (E,) pixels. All lie on the same side seen along the edge, so the two directions of a pair lie apart.
     """
     points = positions[:, ::-1]
     receivers, senders = points[edge_index[0]], points[edge_index[1]]
@@ -81,7 +82,7 @@ def _draw_graph(axis, diagnostics: dict, gates: np.ndarray, image) -> None:
     open_edges = gates > 0
     edge_index = np.asarray(diagnostics["edge_index"], dtype=np.int64).reshape(2, -1)[:, open_edges]
     strength = gates[open_edges]
-    triangles = wedges(positions, edge_index, 0.36 * diagnostics["patch_size"] * strength)
+    triangles = wedges(positions, edge_index, 0.26 * diagnostics["patch_size"] * strength)
     colours = [(*EDGE_COLOUR, float(np.clip(0.15 + 0.85 * s, 0, 1))) for s in strength]
     axis.add_collection(PolyCollection(triangles, facecolors=colours, edgecolors="none", gid="edges"))
     size = min(30.0, 3000 / max(1, len(positions)))
@@ -108,16 +109,20 @@ def _draw_pruned(axis, pruned) -> None:
 
 def _draw_histogram(axis, gates: np.ndarray) -> None:
     closed = int((gates == 0).sum())
-    counts, _, _ = axis.hist(gates[gates > 0], bins=np.linspace(0, 1, 51), color=style.GREEN, alpha=0.85, label="open edges")
+    counts, _, _ = axis.hist(
+        gates[gates > 0], bins=np.linspace(0, 1, 51), color=style.GREEN, alpha=0.85, label="gate above 0"
+    )
     if closed:
         axis.bar(-0.03, closed, width=0.03, color=style.GREY, label=f"gate exactly 0: {closed:,} edges")
-    axis.set_yscale("log")
+        axis.legend(loc="upper right")
     axis.set_ylim(0.7, 3 * max(1, closed, counts.max()))
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else "")
+    axis.set_yscale("log")
+    whole = FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else "")
+    axis.yaxis.set_major_formatter(whole)
+    axis.yaxis.set_minor_formatter(whole if axis.get_ylim()[1] < 10 else NullFormatter())
     axis.set_xlim(-0.06, 1.02)
     axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.set(xlabel="Gate, mean over channels", ylabel=f"Edges (of {gates.size:,}), log scale")
-    axis.legend(loc="upper right")
 
 
 def caption(diagnostics: dict, epoch: int) -> str:
@@ -125,15 +130,17 @@ def caption(diagnostics: dict, epoch: int) -> str:
     gates, layer, pruned = _at(diagnostics, epoch)
     semantics = diagnostics["semantics"]
     sentences = [
-        f"Communication of run {diagnostics['run']}, seed {diagnostics['seed']}, at epoch {epoch} on test image "
-        f"{diagnostics['image_index']}, {semantics} semantics ({wording.MEANING[semantics]})."
+        f"Communication of run {diagnostics['run']}, seed {diagnostics['seed']}, at epoch {epoch} on test "
+        f"image {diagnostics['image_index']}, {semantics} semantics ({wording.MEANING[semantics]})."
     ]
     if gates.size:
         sentences.append(
             f"Layer {layer} has {gates.size:,} directed edges with a mean gate of {gates.mean():.3f} "
             f"(lowest {gates.min():.3f}, highest {gates.max():.3f})."
         )
-        meaning = "pruned, their gate exactly 0" if semantics == "paper" else "counted as pruned, their mean gate below 0.5"
+        meaning = (
+            "pruned, their gate exactly 0" if semantics == "paper" else "counted as pruned, their mean gate below 0.5"
+        )
         shares = ", ".join(f"{value:.1f}" for value in pruned)
         sentences.append(f"From the first layer to the last {shares} % of the edges are {meaning}.")
     else:

@@ -6,7 +6,7 @@ from afmp.figures import study_panels
 
 
 def draw(study: dict, results) -> Figure:
-    """The four panels of the regularisation study; the sparsity loss on a log axis, as it is proportional to λ."""
+    """The four panels of the regularisation study; the sparsity loss, proportional to λ, on a log axis."""
     return study_panels.draw_study(
         study, results, title="Regularisation: the weight λ of the sparsity loss", sparsity_scale="log"
     )
@@ -14,4 +14,6 @@ def draw(study: dict, results) -> Figure:
 
 def caption(study: dict, results) -> str:
     """What the figure shows, in reStructuredText, from the results themselves."""
-    return study_panels.caption(study, results, question="How does accuracy change with the weight λ of the sparsity loss?")
+    return study_panels.caption(
+        study, results, question="How does accuracy change with the weight λ of the sparsity loss?"
+    )

@@ -1,20 +1,18 @@
-"""Figure notebook_vs_paper: the same runs under both meanings, test accuracy run by run and the reference runs' curves."""
-
-import textwrap
+"""Figure notebook_vs_paper: the same runs under both meanings, and the reference runs' curves."""
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from afmp.errors import AfmpError
-from afmp.figures import style, study_panels, wording
+from afmp.figures import study_panels, style, wording
 from afmp.statistics import by_seed, distinct, mean_and_interval, paired_difference
 
 COLUMNS = 2
 
 
 @style.house
-def draw(studies, *, results_paper, results_notebook) -> Figure:
-    """One panel per study, a row per run with both meanings' test accuracy, and a last panel with the reference runs' curves."""
+def draw(studies, results_paper, results_notebook) -> Figure:
+    """A panel per study with both test accuracies of each run, and one of the reference runs' curves."""
     both = _both(studies, results_paper, results_notebook)
     rows = -(-(len(studies) + 1) // COLUMNS)
     longest = max(len(study["members"]) for study in studies)
@@ -27,13 +25,14 @@ def draw(studies, *, results_paper, results_notebook) -> Figure:
     )
     grid = figure.add_gridspec(rows + 1, COLUMNS, height_ratios=[0.3] + [height] * rows)
     places = [figure.add_subplot(grid[1 + i // COLUMNS, i % COLUMNS]) for i in range(len(studies) + 1)]
-    cut = [
-        _draw_study(axis, study, runs) for axis, study, runs in zip(places, studies, both, strict=False)
-    ]
-    cut.append(_draw_references(places[-1], studies, both))
+    for axis, study, runs in zip(places, studies, both, strict=False):
+        _draw_study(axis, study, runs)
+    cut = [_limit_accuracy(places[:-1], both), _draw_references(places[-1], studies, both)]
     legend = figure.add_subplot(grid[0, :])
     legend.set_axis_off()
-    handles = [legend.plot([], [], label=f"{name} semantics", **look)[0] for name, look in style.SEMANTICS_STYLE.items()]
+    handles = [
+        legend.plot([], [], label=f"{name} semantics", **look)[0] for name, look in style.SEMANTICS_STYLE.items()
+    ]
     legend.legend(handles=handles, loc="center", ncols=2, handlelength=3.2, columnspacing=3)
     style.foot(figure, _footer(both, cut=any(cut)))
     return figure
@@ -51,7 +50,7 @@ def _both(studies, results_paper, results_notebook) -> list[dict]:
     return [{name: study_panels.study_runs(study, results)[0] for name, results in given.items()} for study in studies]
 
 
-def _draw_study(axis, study: dict, runs: dict) -> bool:
+def _draw_study(axis, study: dict, runs: dict) -> None:
     members = range(len(study["members"]))
     scores = {name: [run.interval("test_accuracy") for run in of] for name, of in runs.items()}
     for row in members:
@@ -66,18 +65,29 @@ def _draw_study(axis, study: dict, runs: dict) -> bool:
         if known.any():
             colour = look["color"]
             axis.errorbar(
-                mean[known], rows[known], xerr=half[known], fmt="none", color=colour, capsize=3, linewidth=1.2, zorder=3
+                mean[known],
+                rows[known],
+                xerr=half[known],
+                fmt="none",
+                color=colour,
+                capsize=3,
+                linewidth=1.2,
+                zorder=3,
             )
-    axis.set_yticks(members, [textwrap.fill(member["label"], 20) for member in study["members"]])
+    axis.set_yticks(members, [wording.short(member["label"], lines=2) for member in study["members"]])
     axis.set_ylim(len(members) - 0.45, -0.55)
     axis.grid(visible=False, axis="y")
-    values = [by_seed(run.results, "test_accuracy").values() for of in runs.values() for run in of]
-    every = [i for intervals in scores.values() for i in intervals]
-    low, high, cut = style.readable_limits(
-        [list(v) for v in values], low=[i.low for i in every], high=[i.high for i in every]
-    )
-    axis.set_xlim(max(low, -1.5), min(high, 101.5))
     axis.set(title=f"{study['section']} {study['title']}".strip(), xlabel="Test accuracy at the best epoch, %")
+
+
+def _limit_accuracy(axes, both) -> bool:
+    """Give all studies one accuracy axis, so that they compare. Returns whether an interval is cut."""
+    runs = [run for study in both for members in study.values() for run in members]
+    values = [list(by_seed(run.results, "test_accuracy").values()) for run in runs]
+    intervals = [mean_and_interval(v) for v in values]
+    low, high, cut = style.readable_limits(values, low=[i.low for i in intervals], high=[i.high for i in intervals])
+    for axis in axes:
+        axis.set_xlim(max(low, -1.5), min(high, 101.5))
     return cut
 
 
@@ -94,14 +104,14 @@ def _draw_references(axis, studies, both) -> bool:
         for name, run in of_reference.items():
             look = {**style.SEMANTICS_STYLE[name], "linestyle": style.LINES[index % len(style.LINES)]}
             curves.append(run.curve("val_acc"))
-            label = f"{run.label}, {name}"
+            label = f"{wording.short(run.label, lines=1)}, {name}"
             interval = study_panels.draw_curve(axis, curves[-1], label=label, look=look, index=index)
             low.append(interval.low)
             high.append(interval.high)
     style.epoch_axis(axis, max(curve.shape[1] for curve in curves))
     cut = style.value_limits(axis, curves, low=low, high=high, floor=-1.5, ceiling=101.5)
     axis.set(title="Reference runs during training", ylabel="Accuracy that selects the epoch, %")
-    axis.legend(loc="lower right", handlelength=3.2)
+    axis.legend(loc="lower right", handlelength=3.2, frameon=True, framealpha=0.8, edgecolor="none")
     return cut
 
 
@@ -126,10 +136,12 @@ def _footer(both, *, cut: bool) -> list[str]:
     ]
 
 
-def caption(studies, *, results_paper, results_notebook) -> str:
+def caption(studies, results_paper, results_notebook) -> str:
     """What differs between the meanings, in reStructuredText, from the results themselves."""
     both = _both(studies, results_paper, results_notebook)
-    pairs = {run.name: (run, other) for study in both for run, other in zip(study["paper"], study["notebook"], strict=True)}
+    pairs = {
+        run.name: (run, other) for study in both for run, other in zip(study["paper"], study["notebook"], strict=True)
+    }
     differences = {
         name: paired_difference(by_seed(run.results, "test_accuracy"), by_seed(other.results, "test_accuracy"))
         for name, (run, other) in pairs.items()
@@ -146,7 +158,7 @@ def caption(studies, *, results_paper, results_notebook) -> str:
         f"{wording.counted([len(run.results) for pair in pairs.values() for run in pair], 'seed')}, "
         f"{wording.counted([len(r['training_history']['time']) for r in results], 'epoch')}, "
         f"on {distinct(r['device']['name'] for r in results)}.",
-        f"Paper minus notebook in test accuracy, paired by seed, {'is' if low == high else 'ranges over'}: {gaps}"
+        f"Paper minus notebook in test accuracy, paired by seed, {'is' if low == high else 'spans'}: {gaps}"
         + (f"; {sum(known)} of {len(known)} runs have an interval that excludes 0." if known else "."),
         "Between the runs of a study mean test accuracy spans " + "; ".join(_spans(studies, both)) + ".",
         "The notebook chooses its best epoch on the test set, which favours it; paper does not.",
@@ -157,7 +169,7 @@ def caption(studies, *, results_paper, results_notebook) -> str:
 def _spans(studies, both) -> list[str]:
     texts = []
     for study, runs in zip(studies, both, strict=True):
-        means = {n: [mean_and_interval(list(by_seed(r.results, "test_accuracy").values())).mean for r in of] for n, of in runs.items()}
-        spread = {name: max(values) - min(values) for name, values in means.items()}
-        texts.append(f"{study['title']}: {spread['paper']:.2f} points under paper, {spread['notebook']:.2f} under notebook")
+        means = {name: [run.interval("test_accuracy").mean for run in members] for name, members in runs.items()}
+        spread = [f"{max(values) - min(values):.2f} points under {name}" for name, values in means.items()]
+        texts.append(f"{study['title']}: {', '.join(spread)}")
     return texts

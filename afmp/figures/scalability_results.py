@@ -1,4 +1,4 @@
-"""Figure scalability_results: time and peak memory of one pass of AFMP-Small and DeiT-Tiny against the number of patches."""
+"""Figure scalability_results: time and memory of a pass of AFMP-Small and DeiT-Tiny by number of patches."""
 
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ SETTINGS = {
     "attention": "{} attention",
     "compile": "compile mode {}",
 }
-# Beyond this ratio of the largest to the smallest number of patches a linear axis would press the small ones together.
+# Where the largest number of patches is more than this times the smallest, the axes are logarithmic.
 LOG_FROM = 20
 
 
@@ -61,7 +61,7 @@ def lines_of(scalability: dict) -> list[Line]:
 
 @style.house
 def draw(scalability: dict) -> Figure:
-    """Two panels: time per pass, ms, and peak memory, MB, against the number of patches N; failed points are crosses."""
+    """Two panels, time per pass (ms) and peak memory (MB) by number of patches; failures are crosses."""
     lines = lines_of(scalability)
     legend_height = 0.15 + 0.24 * ((len(lines) + 1) // 2)
     figure = style.new_figure(13, 5.8 + legend_height)
@@ -109,7 +109,9 @@ def _draw_panel(axis, lines, value) -> None:
         axis.plot(x, middle, label=line.label, zorder=3, **line.look)
         drawn.append(high)
         if value is _time:
-            axis.errorbar(x, middle, yerr=[middle - low, high - middle], fmt="none", color=line.look["color"], capsize=3)
+            axis.errorbar(
+                x, middle, yerr=[middle - low, high - middle], fmt="none", color=line.look["color"], capsize=3
+            )
         reserved = [point["memory"]["reserved_mb"] for point in good]
         if value is _memory and None not in reserved:
             look = {**line.look, "alpha": 0.45, "linewidth": 1, "markersize": 3}
@@ -121,6 +123,11 @@ def _draw_panel(axis, lines, value) -> None:
 
 def _draw_patch_axis(axis, points, sizes, *, logarithmic: bool) -> None:
     pixels = {point["num_patches"]: point["resolution"] for point in points}
+    # A pass over fewer images is shorter: where the batch varies, every size says its own.
+    batch = {n: "" for n in pixels}
+    if len({point["batch_size"] for point in points}) > 1:
+        for n in pixels:
+            batch[n] = f"\nB {wording.span([p['batch_size'] for p in points if p['num_patches'] == n])}"
     at = np.log(sizes) if logarithmic else sizes.astype(float)
     margin = 0.06 * (at[-1] - at[0]) or 0.5 * (at[0] or 1.0)
     ends = np.array([at[0] - margin, at[-1] + margin])
@@ -130,10 +137,10 @@ def _draw_patch_axis(axis, points, sizes, *, logarithmic: bool) -> None:
     for index in reversed(range(len(sizes))):
         if not labelled or (at[labelled[-1]] - at[index]) / (ends[1] - ends[0]) > 0.085:
             labelled.append(index)
-    labels = [f"{n:,}\n{pixels[n]:,} px" if i in labelled else "" for i, n in enumerate(sizes)]
+    labels = [f"{n:,}\n{pixels[n]:,} px{batch[n]}" if i in labelled else "" for i, n in enumerate(sizes)]
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xticks(sizes, labels)
-    axis.set_xlabel("Number of patches N (image side below)")
+    axis.set_xlabel(f"Number of patches N (below: image side{', batch B' if any(batch.values()) else ''})")
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
@@ -146,7 +153,7 @@ def _draw_failed(axis, lines, drawn) -> None:
         if axis.get_yscale() == "log":
             axis.set_ylim(bottom / 1.5, top * (4 * (top / bottom) ** 0.45 if failed else 1.5))
         else:
-            axis.set_ylim(0, top * (1.5 if failed else 1.08))
+            axis.set_ylim(0, top * (1.6 if failed else 1.08))
     else:
         axis.set_ylim(0, 1)
         axis.set_yticks([])
@@ -177,21 +184,25 @@ def _memory_label(lines) -> str:
     return distinct(MEMORY_AXIS[kind] for kind in kinds) or "Peak memory, MB"
 
 
-def _setting(points, key: str) -> str:
-    return distinct(str(point[key]) for point in points if point[key] is not None) or "none"
+def _settings(points) -> str:
+    def values(key: str) -> str:
+        return distinct(str(point[key]) for point in points if point[key] is not None) or "none"
+
+    return (
+        f"batch {wording.span([point['batch_size'] for point in points])}, precision {values('precision')}, "
+        f"attention of DeiT-Tiny {values('attention')}, compile mode {values('compile')}"
+    )
 
 
 def _footer(scalability: dict) -> list[str]:
     points, protocol, versions = scalability["points"], scalability["protocol"], scalability["versions"]
-    memory = [point["memory"] for point in points if point["memory"]]
-    reserved = any(one["reserved_mb"] is not None for one in memory)
-    others = [f"{name} {versions[name]}" for name in ("cuda", "timm") if versions.get(name)]
+    software = [f"{name} {versions[name]}" for name in ("torch", "cuda", "timm") if versions.get(name)]
+    reserved = any(point["memory"] and point["memory"]["reserved_mb"] is not None for point in points)
     return [
-        f"Batch {wording.span([point['batch_size'] for point in points])}; precision {_setting(points, 'precision')}; "
-        f"DeiT-Tiny's attention {_setting(points, 'attention')}; compile mode {_setting(points, 'compile')}; "
-        f"{scalability['device']['name']}; {', '.join(['torch ' + versions['torch'], *others])}.",
-        f"Time: median of {protocol['repeats']} passes after {protocol['warmup']} to warm up, bars from the first to the "
-        f"third quartile.{' Memory: strong line allocated, faint line reserved.' if reserved else ''}",
+        f"Patches of 16 px, {_settings(points)}; {scalability['device']['name']}; {', '.join(software)}.",
+        f"Time: median of {protocol['repeats']} passes after {protocol['warmup']} to warm up, "
+        "bars from first to third quartile."
+        + (" Memory: strong line allocated, faint line reserved." if reserved else ""),
     ]
 
 
@@ -201,9 +212,9 @@ def caption(scalability: dict) -> str:
     mode = scalability["protocol"]["mode"]
     sentences = [
         f"Time and peak memory of one pass ({PASSES.get(mode, mode)}), {scalability['semantics']} semantics "
-        f"({wording.MEANING[scalability['semantics']]}), at {wording.span([p['num_patches'] for p in points])} patches, "
-        f"batch {wording.span([p['batch_size'] for p in points])}, precision {_setting(points, 'precision')}, "
-        f"compile mode {_setting(points, 'compile')}, on {scalability['device']['name']}."
+        f"({wording.MEANING[scalability['semantics']]}), "
+        f"at {wording.span([p['num_patches'] for p in points])} patches, "
+        f"{_settings(points)}, on {scalability['device']['name']}."
     ]
     afmp = next((line for line in lines if line.points[0]["model"] == "afmp_small"), None)
     deit = next((line for line in lines if line.points[0]["model"] == "deit_tiny"), None)
@@ -235,13 +246,11 @@ def _compared(afmp: Line, deit: Line) -> str:
         return "No size was measured for both models."
     ours, theirs = (points[shared[-1]] for points in measured)
     times, memory = ([value(p)[0] for p in (ours, theirs)] for value in (_time, _memory))
-    return (
-        f"At {ours['num_patches']:,} patches ({ours['resolution']} px), the largest size measured for both, {afmp.label} "
-        f"takes {times[0]:.4g} ms and {memory[0]:,.0f} MB, {deit.label} {times[1]:.4g} ms and {memory[1]:,.0f} MB: "
-        f"DeiT-Tiny / AFMP-Small = {times[1] / times[0]:.2f} in time and {_ratio(memory[1], memory[0])} in memory."
-    )
-
-
-def _ratio(one: float, other: float) -> str:
     # Resident-set growth can be 0 where the process already held enough memory.
-    return f"{one / other:.2f}" if other > 0 else "undefined"
+    saved = f"{memory[1] / memory[0]:.2f}" if memory[0] > 0 else "undefined"
+    return (
+        f"At {ours['num_patches']:,} patches ({ours['resolution']:,} px), the largest measured for both, "
+        f"{afmp.label} takes {times[0]:.4g} ms and {memory[0]:,.0f} MB, "
+        f"{deit.label} {times[1]:.4g} ms and {memory[1]:,.0f} MB: "
+        f"DeiT-Tiny / AFMP-Small = {times[1] / times[0]:.2f} in time and {saved} in memory."
+    )

@@ -1,6 +1,6 @@
-"""The seed's four panels for any study: accuracy, training loss, sparsity loss, time per epoch, as means over seeds with intervals.
+"""The seed's four panels for any study: accuracy, training loss, sparsity loss, time per epoch, over seeds.
 
-Draws a study of a user's own as it stands; the seed's three studies set their titles and scales and come here too.
+A study of a user's own is drawn here as it stands; the seed's three set titles and scales and come here.
 """
 
 import textwrap
@@ -35,9 +35,7 @@ class Run(NamedTuple):
         curves = [result["training_history"][key] for result in self.results]
         if len({len(curve) for curve in curves}) > 1:
             lengths = ", ".join(f"seed {r['seed']}: {len(c)}" for r, c in zip(self.results, curves, strict=True))
-            raise AfmpError(
-                f"run {self.name!r}: its seeds have different numbers of epochs ({lengths}); train them alike."
-            )
+            raise AfmpError(f"run {self.name!r}: its seeds differ in number of epochs ({lengths}); train them alike.")
         return np.asarray(curves, dtype=np.float64)
 
     def interval(self, name: str) -> Interval:
@@ -52,16 +50,20 @@ def draw(study: dict, results) -> Figure:
 
 @style.house
 def draw_study(study: dict, results, *, title: str, sparsity_scale: str = "linear") -> Figure:
-    """The four panels with a title of the caller's; `sparsity_scale` is the y scale of the sparsity loss, linear or log."""
+    """The four panels under `title`; `sparsity_scale`, linear or log, is that of the sparsity loss."""
     runs, semantics = study_runs(study, results)
-    legend_height = 0.35 + 0.24 * ((len(runs) + 1) // 2)
-    figure = style.new_figure(12, 8.4 + legend_height)
+    entries, read = _legend_texts(runs, semantics)
+    columns = 2 if len(runs) > 1 and max(map(len, entries)) <= 64 else 1
+    lines = sum(entry.count("\n") + 1 for entry in entries)
+    legend_height = 0.35 + 0.24 * -(-lines // columns)
+    panel_height = max(3.6, 0.22 * len(runs))
+    figure = style.new_figure(12, 1.2 + legend_height + 2 * panel_height)
     style.head(
         figure,
         f"{study['section']} {title}".strip(),
         subtitle=f"{semantics} semantics: {wording.MEANING[semantics]}",
     )
-    grid = figure.add_gridspec(3, 2, height_ratios=[legend_height, 3.6, 3.6])
+    grid = figure.add_gridspec(3, 2, height_ratios=[legend_height, panel_height, panel_height])
     legend, accuracy, loss, sparsity, time = (
         figure.add_subplot(place) for place in (grid[0, :], grid[1, 0], grid[1, 1], grid[2, 0], grid[2, 1])
     )
@@ -75,7 +77,10 @@ def draw_study(study: dict, results, *, title: str, sparsity_scale: str = "linea
     loss.set(title="Training loss", ylabel="Cross entropy + sparsity loss, nats")
     sparsity.set(title="Sparsity loss", ylabel=f"λ × mean |gate|{', log scale' * (sparsity.get_yscale() == 'log')}")
     _note_zero_runs(sparsity, runs)
-    _draw_legend(legend, accuracy, runs, semantics)
+    legend.set_axis_off()
+    handles, _ = accuracy.get_legend_handles_labels()
+    layout = {"loc": "center", "ncols": columns, "handlelength": 3.2, "columnspacing": 2.5}
+    legend.legend(handles, entries, title=read, title_fontsize=9.5, **layout)
     style.foot(figure, _footer(runs, cut=any(cut)))
     return figure
 
@@ -85,12 +90,14 @@ def study_runs(study: dict, results) -> tuple[list[Run], str]:
     members = [Run(m["run"], m["label"], select(results, study, run=m["run"])) for m in study["members"]]
     meanings = {result["semantics"] for run in members for result in run.results}
     if len(meanings) > 1:
-        raise AfmpError(f"study {study['name']}: results of {sorted(meanings)} given to one figure; give one semantics.")
+        raise AfmpError(
+            f"study {study['name']}: results of {sorted(meanings)} given to one figure; give one semantics."
+        )
     return members, meanings.pop()
 
 
 def draw_curve(axis, values: np.ndarray, *, label: str, look: dict, index: int) -> Interval:
-    """One run's mean over its seeds (seeds, epochs), with a band where more than one seed gives an interval."""
+    """A run's mean over its seeds, from (seeds, epochs), with a band where there is an interval."""
     interval = mean_and_interval(values)
     epochs = np.arange(1, values.shape[1] + 1)
     markevery = style.mark_every(values.shape[1], index)
@@ -104,16 +111,18 @@ def draw_curve(axis, values: np.ndarray, *, label: str, look: dict, index: int) 
     return interval
 
 
-def _draw_curves(axis, runs, key: str, *, scale: str = "linear", floor=None, ceiling=None) -> bool:
+def _draw_curves(
+    axis, runs, key: str, *, scale: str = "linear", floor: float = -np.inf, ceiling: float = np.inf
+) -> bool:
     curves = [run.curve(key) for run in runs]
+    if scale == "log" and not any((curve > 0).any() for curve in curves):
+        scale = "linear"  # every run is at 0, which a log axis cannot show
     axis.set_yscale(scale)
     intervals = [
         draw_curve(axis, curve, label=run.label, look=style.run_style(index), index=index)
         for index, (run, curve) in enumerate(zip(runs, curves, strict=True))
     ]
     style.epoch_axis(axis, max(curve.shape[1] for curve in curves))
-    if scale == "log" and not any((curve > 0).any() for curve in curves):
-        axis.set_yscale("linear")  # every run is at 0, which a log axis cannot show
     low, high = [i.low for i in intervals], [i.high for i in intervals]
     cut = style.value_limits(axis, curves, low=low, high=high, floor=floor, ceiling=ceiling)
     if axis.get_yscale() == "linear":
@@ -130,7 +139,7 @@ def _note_zero_runs(axis, runs) -> None:
     on_log_axis = axis.get_yscale() == "log"
     where = "not on a log axis" if on_log_axis else "the line at 0"
     axis.annotate(
-        textwrap.fill(f"0 at every epoch ({where}): {', '.join(zero)}", 60),
+        textwrap.fill(f"0 at every epoch ({where}): {', '.join(zero)}", 60, max_lines=2, placeholder=" …"),
         (0.98, 0.02 if on_log_axis else 0),
         (0, 8),
         xycoords=("axes fraction", "axes fraction" if on_log_axis else "data"),
@@ -157,43 +166,38 @@ def _draw_times(axis, runs) -> bool:
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1}
         text = wording.quantity(interval, unit="s")
         axis.annotate(text, (end, row), (6, 0), textcoords="offset points", va="center", fontsize=9, bbox=box)
-    axis.set_yticks(rows, [textwrap.fill(run.label, 20) for run in runs])
+    axis.set_yticks(rows, [wording.short(run.label, lines=2 if len(runs) <= 8 else 1) for run in runs])
     axis.set_ylim(len(runs) - 0.4, -0.6)
     axis.set_xlim(0, max(ends) * 1.35)
     axis.grid(visible=False, axis="y")
     one_epoch = all(len(r["training_history"]["time"]) == 1 for run in runs for r in run.results)
-    axis.set(title="Time per training epoch", xlabel=f"Mean time per epoch{'' if one_epoch else ', the first left out'}, s")
-    return any(interval.n > 1 and wording.bar_end(interval) > end for interval, end in zip(intervals, ends, strict=True))
-
-
-def _draw_legend(place, axis, runs, semantics: str) -> None:
-    counts = [len(run.results) for run in runs]
-    labels = []
-    for run in runs:
-        label = f"{run.label}: {wording.with_interval(run.interval('best_val_accuracy'))}"
-        if semantics == "paper":
-            label += f" (test {wording.with_interval(run.interval('test_accuracy'))})"
-        if min(counts) != max(counts):
-            label += ", n = 1, no interval" if len(run.results) == 1 else f", n = {len(run.results)}"
-        labels.append(label)
-    read = "best validation accuracy (and test accuracy at that epoch)" if semantics == "paper" else "best test accuracy"
-    if max(counts) == 1:
-        read += "; n = 1, no interval"
-    elif min(counts) == max(counts):
-        read += f", mean ± half of the 95 % interval; n = {counts[0]} seeds"
-    else:
-        read += ", mean ± half of the 95 % interval over n seeds"
-    place.set_axis_off()
-    place.legend(
-        axis.get_legend_handles_labels()[0],
-        labels,
-        loc="center",
-        ncols=2 if len(runs) > 1 else 1,
-        title=read,
-        title_fontsize=9.5,
-        handlelength=3.2,
-        columnspacing=2.5,
+    axis.set(
+        title="Time per training epoch",
+        xlabel=f"Mean time per epoch{'' if one_epoch else ', the first left out'}, s",
     )
+    return any(
+        interval.n > 1 and wording.bar_end(interval) > end for interval, end in zip(intervals, ends, strict=True)
+    )
+
+
+def _legend_texts(runs, semantics: str) -> tuple[list[str], str]:
+    """An entry per run with its best accuracy, and the heading that says how to read them."""
+    counts = [len(run.results) for run in runs]
+    entries = []
+    for run in runs:
+        entry = f"{run.label}: {wording.with_interval(run.interval('best_val_accuracy'))}"
+        if semantics == "paper":
+            entry += f" (test {wording.with_interval(run.interval('test_accuracy'))})"
+        if min(counts) != max(counts):
+            entry += f", n\u00a0=\u00a0{len(run.results)}{', no interval' * (len(run.results) == 1)}"
+        entries.append(textwrap.fill(entry, 120))
+    read = "best test accuracy"
+    if semantics == "paper":
+        read = "best validation accuracy (and test accuracy at that epoch)"
+    if max(counts) == 1:
+        return entries, f"{read}; n = 1, no interval"
+    over = f"; n = {counts[0]} seeds" if min(counts) == max(counts) else " over n seeds"
+    return entries, f"{read}, mean ± half of the 95 % interval{over}"
 
 
 def _facts(runs) -> dict:
@@ -228,16 +232,16 @@ def _footer(runs, *, cut: bool) -> list[str]:
 
 
 def caption(study: dict, results, *, question: str = "") -> str:
-    """The figure in a few sentences of reStructuredText, read from the results; `question` says what the study asks."""
+    """The figure in a few sentences of reStructuredText, from the results; `question` is the study's."""
     runs, semantics = study_runs(study, results)
     facts = _facts(runs)
     scores = {run.name: run.interval("test_accuracy") for run in runs}
     best = max(runs, key=lambda run: scores[run.name].mean)
     reference = next(run for run in runs if run.name == study["reference"])
     others = sorted((run for run in runs if run.name != reference.name), key=lambda run: -scores[run.name].mean)
-    times = [wording.quantity(run.interval("epoch_time_s"), unit="s") for run in (runs[0], runs[-1])]
     sentences = [
-        f"{question or study['title'] + '.'} {semantics.capitalize()} semantics ({wording.MEANING[semantics]}), "
+        f"{question or study['title'] + '.'} "
+        f"{semantics.capitalize()} semantics ({wording.MEANING[semantics]}), "
         f"dataset {facts['dataset']}, {facts['seeds']}, {facts['epochs']}, on {facts['device']}.",
         f"Highest mean test accuracy: {best.label}, {wording.with_interval(scores[best.name])}"
         + (" (n = 1, no interval)." if scores[best.name].n == 1 else f" (n = {scores[best.name].n})."),
@@ -245,13 +249,11 @@ def caption(study: dict, results, *, question: str = "") -> str:
     if others:
         sentences.append(_against_reference(reference, others))
     sentences.append(wording.SELECTION[semantics])
-    if len(runs) > 1:
-        sentences.append(f"An epoch takes {times[0]} for {runs[0].label} and {times[1]} for {runs[-1].label}.")
     return wording.restructured(" ".join(sentences))
 
 
 def _against_reference(reference: Run, others) -> str:
-    """The best of the other runs against the reference, and how many of all of them differ beyond their interval."""
+    """The best of the other runs against the reference, and how many of them differ beyond their interval."""
     name = "test_accuracy"
     pairs = [paired_difference(by_seed(run.results, name), by_seed(reference.results, name)) for run in others]
     text = (
@@ -260,5 +262,5 @@ def _against_reference(reference: Run, others) -> str:
     )
     known = [pair.excludes_zero for pair in pairs if pair.excludes_zero is not None]
     if len(known) > 1:
-        text += f"; of the {len(known)} runs compared with it, {sum(known)} have an interval that excludes 0"
+        text += f"; the interval excludes 0 for {sum(known)} of the {len(known)} other runs"
     return f"{text}."

@@ -1,4 +1,4 @@
-"""How every figure looks and how it is saved: palette, line styles, axes, footer, files whose bytes depend on the data alone."""
+"""How every figure looks and is saved: palette, axes, footer, bytes that depend on data alone."""
 
 import functools
 import textwrap
@@ -13,7 +13,7 @@ from afmp.records import atomic_path
 
 DPI = 200
 
-# Okabe and Ito's palette, safe for the common kinds of colour blindness; its yellow is left out, too pale on white.
+# Okabe and Ito's palette, safe for the common kinds of colour blindness, less its yellow, pale on white.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK = COLOURS = (
     "#0072B2",
     "#E69F00",
@@ -55,7 +55,7 @@ _SETTINGS = {
 
 
 def house(function):
-    """Decorate a function that draws: matplotlib's defaults and ours hold inside, whatever a person's matplotlibrc says."""
+    """Decorate a function that draws: matplotlib's defaults and ours hold, not a person's matplotlibrc."""
 
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
@@ -66,17 +66,20 @@ def house(function):
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of the given size in inches on an Agg canvas, apart from pyplot and its global state."""
+    """An empty figure, sizes in inches, on an Agg canvas, apart from pyplot and its global state."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 @house
-def save_figure(figure: Figure, *, png: Path, pdf: Path) -> None:
-    """Write both files atomically, without dates or versions inside: the same data gives the same bytes."""
+def save_figure(figure: Figure, *, png: Path, pdf: Path | None = None) -> None:
+    """Write the files atomically, without dates or versions inside: the same data gives the same bytes."""
     with atomic_path(png) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+    if pdf is None:
+        return
+    figure.set_layout_engine("none")  # the panels stay where the first file put them
     with atomic_path(pdf) as temporary:
         figure.savefig(temporary, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
 
@@ -92,7 +95,8 @@ def run_style(index: int) -> dict:
 
 def head(figure: Figure, title: str, *, subtitle: str) -> None:
     """Title of the whole figure with a second line that says which semantics it shows."""
-    figure.suptitle(f"{title}\n{subtitle}", linespacing=1.4)
+    width = int(figure.get_figwidth() * 8)
+    figure.suptitle(f"{textwrap.fill(title, width)}\n{subtitle}", linespacing=1.4)
 
 
 def foot(figure: Figure, sentences) -> None:
@@ -118,21 +122,25 @@ def mark_every(num_epochs: int, index: int) -> tuple[int, int]:
 
 
 def readable_limits(values, *, low, high) -> tuple[float, float, bool]:
-    """Axis limits that hold the seeds' own values, and their intervals only as far as the values stay readable.
+    """Axis limits that hold the seeds' own values, and their intervals as far as the values stay readable.
 
-    With two seeds a t interval is 13 standard errors to either side and would press everything flat. Third: is one cut off?
+    With two seeds a t interval is 13 standard errors to either side and would press everything flat.
+    The third value says whether one is cut off.
     """
     values = np.concatenate([np.ravel(v) for v in values])
     ends = np.concatenate([np.ravel(v) for v in (*low, *high)])
     ends = np.concatenate([ends[np.isfinite(ends)], values])
     bottom, top = values.min(), values.max()
     room = (top - bottom) or abs(top) * 0.2 or 1.0
-    shown = max(ends.min(), bottom - 0.3 * room) - 0.06 * room, min(ends.max(), top + 0.3 * room) + 0.06 * room
+    shown = (
+        max(ends.min(), bottom - 0.3 * room) - 0.06 * room,
+        min(ends.max(), top + 0.3 * room) + 0.06 * room,
+    )
     return *shown, bool(ends.min() < shown[0] or ends.max() > shown[1])
 
 
 def value_limits(axis, values, *, low, high, floor: float = -np.inf, ceiling: float = np.inf) -> bool:
-    """Give the y axis readable limits, within floor and ceiling, on its linear or log scale. Returns whether a band is cut."""
+    """Give the y axis readable limits within floor and ceiling. Returns whether a band is cut."""
     if axis.get_yscale() == "log":
         # What is 0 or below has no place on a log axis; a band that reaches there is cut.
         logarithms = [[np.log10(v[v > 0]) for v in map(np.ravel, group)] for group in (values, low, high)]

@@ -1,6 +1,7 @@
-"""The words that figures and captions share: what a semantics is, a number with its interval, a list, reStructuredText."""
+"""Words that figures and captions share: what a semantics is, numbers with intervals, reStructuredText."""
 
 import re
+import textwrap
 
 import numpy as np
 
@@ -17,8 +18,8 @@ ACCURACY_AXIS = {
     "notebook": "Accuracy on the test set\n(used for selection), %",
 }
 SELECTION = {
-    "paper": "The best epoch is chosen on images held out of the training set; the test set is read once, at that epoch.",
-    "notebook": "The best epoch is chosen on the test set itself, as in the seed, so these accuracies are optimistic.",
+    "paper": "The best epoch is chosen on images held out of train; the test set is read once.",
+    "notebook": "The best epoch is chosen on the test set, as in the seed: accuracies are optimistic.",
 }
 
 
@@ -29,7 +30,7 @@ def with_interval(interval, *, unit: str = " %", digits: int = 2) -> str:
 
 
 def quantity(interval, *, unit: str) -> str:
-    """A time or a size with its interval: digits that suit the mean, more where the interval would read ± 0."""
+    """A quantity with its interval: digits that suit the mean, more where the interval would read ± 0."""
     digits = 1 if interval.mean >= 10 else 2 if interval.mean >= 1 else 3
     if interval.n > 1 and interval.half > 0:
         digits = int(np.clip(np.ceil(-np.log10(interval.half)), digits, 5))
@@ -37,7 +38,7 @@ def quantity(interval, *, unit: str) -> str:
 
 
 def difference(paired) -> str:
-    """A paired difference in words: `+0.41 points (95 % interval -0.10 to +0.92 over 5 pairs, which includes 0)`."""
+    """A paired difference: `+0.41 points (95 % interval -0.10 to +0.92 over 5 pairs, which includes 0)`."""
     if paired.n == 0:
         return "no seed in common, so no difference"
     if paired.n == 1:
@@ -58,6 +59,11 @@ def span(values) -> str:
 def counted(values, noun: str) -> str:
     """`1 seed`, `5 seeds`, `1 to 5 seeds`."""
     return f"{span(values)} {noun}{'' if max(values) == 1 else 's'}"
+
+
+def short(label: str, *, lines: int) -> str:
+    """A run's label for beside an axis, where a long one would run into others; the legend has it whole."""
+    return textwrap.fill(label, 22, max_lines=lines, placeholder=" …")
 
 
 def bar_end(interval) -> float:

@@ -1,7 +1,7 @@
 """The one hot operation: scores on the edges, the strongest kept, gated messages summed at every node.
 
-`operation` is what runs, `reference` the same two functions in the plainest form, `selection` the choice of edges,
-`neighbours` the tables all of them walk.
+`operation` is what runs, `reference` the same two functions in the plainest form, `selection` the choice of
+edges, `neighbours` the tables all of them walk.
 """
 
 from afmp.message_passing.neighbours import Neighbours, build_neighbours

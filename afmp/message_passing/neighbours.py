@@ -1,4 +1,4 @@
-"""Bounded-degree neighbour tables: the scaffold laid out as N rows of K slots, so that every pass is a gather."""
+"""Bounded-degree neighbour tables: the scaffold as N rows of K slots, so that every pass is a gather."""
 
 from typing import NamedTuple
 
@@ -6,20 +6,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# A node of a square grid has at most 8 neighbours: its squares are cocircular, so a triangulation may take any diagonal.
+# Corners of a grid square lie on one circle, so a triangulation may take any diagonal: up to 8 neighbours.
 GRID_DEGREE = 8
 
 
 class Neighbours(NamedTuple):
     """Tables of one scaffold, shared by all images. Slot s of node i holds one neighbour j of i.
 
-    nbr (N, K) int64: j; an empty slot holds i itself. Within a row j ascends, so slot order is (receiver, sender) order.
-    valid (N, K) bool: the slot is an edge i <- j, so i hears j. (If only j hears i, the slot exists but is not valid.)
-    rev (N, K) int64: flat slot j * K + t of the opposite direction j <- i; an empty slot points at itself.
-    dist (N, K): distance of the two patch centres in pixels, 0 in an empty slot.
+    - nbr (N, K) int64: j, ascending in a row, so slot order is (receiver, sender) order; i itself where empty
+    - valid (N, K) bool: the slot is an edge i <- j, that is, i hears j
+    - rev (N, K) int64: flat slot j * K + t of the opposite direction j <- i; itself where empty
+    - dist (N, K): distance of the two patch centres in pixels; 0 where empty
 
-    Tables hold every neighbour pair in both rows even when only one of the two hears the other: what i sent is then
-    found by a gather over `rev`, and no backward pass needs a scatter.
+    Every pair has a slot in both rows, even where only one of the two hears the other: what a node sent is
+    then found by a gather over `rev`, and no backward pass needs a scatter.
     """
 
     nbr: Tensor
@@ -29,10 +29,10 @@ class Neighbours(NamedTuple):
 
 
 def build_neighbours(directed_edge_index: Tensor, positions: Tensor) -> tuple[Neighbours, Tensor]:
-    """Tables for a directed edge list (2, E), receiver first, without loops or repeats, over `positions` (N, 2).
+    """Tables for a directed edge list (2, E), receiver first, no loops or repeats, over `positions` (N, 2).
 
-    Also returns edge_slots (E,) int64: the flat slot of every listed edge, in the list's order. K is 8, or the
-    scaffold's largest degree where that is more.
+    Also returns edge_slots (E,) int64: the flat slot of every listed edge, in the list's order. K is 8, or
+    the scaffold's largest degree where that is more.
     """
     num_nodes = len(positions)
     listed = directed_edge_index.detach().cpu().numpy()
@@ -44,7 +44,8 @@ def build_neighbours(directed_edge_index: Tensor, positions: Tensor) -> tuple[Ne
     slots = receiver * width + np.arange(len(receiver)) - first_edge[receiver]
     nbr = np.repeat(np.arange(num_nodes), width)
     nbr[slots] = sender
-    # Pairs sorted by (receiver, sender) read backwards by (sender, receiver): entry e is the opposite of edge e.
+    # Pairs sorted by (receiver, sender) read backwards by (sender, receiver): entry e is the opposite of edge
+    # e.
     opposite = np.empty_like(slots)
     opposite[np.lexsort((receiver, sender))] = slots
     rev = np.arange(num_nodes * width)
@@ -60,5 +61,5 @@ def build_neighbours(directed_edge_index: Tensor, positions: Tensor) -> tuple[Ne
 
 
 def slot_lengths(positions: Tensor, nbr: Tensor) -> Tensor:
-    """Distance (N, K) in pixels from every node to the neighbour in each slot; 0 in empty slots, which hold the node."""
+    """Distance (N, K) in pixels from every node to the one in each slot; 0 in empty slots, which hold itself."""
     return torch.linalg.vector_norm(positions[:, None, :] - positions[nbr], dim=-1)

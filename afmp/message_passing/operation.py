@@ -1,9 +1,9 @@
-"""Edge scores and gated sums as they run: linear maps stay on nodes, an edge is a scalar, every pass is a gather.
+"""Edge scores and gated sums as they run: linear maps stay on nodes, an edge is a scalar, all else is gathers.
 
-Both functions walk the K slots of the neighbour tables, one gather a slot, and keep for the backward pass only their
-node-sized inputs and scalars per edge; hidden units and gates are computed again. What a node *sent* is found through
-`rev`, so backward gathers too: no scatter, no atomics, the same bits every time. Sums are held in float32 at least,
-whatever the inputs are; gradients come back in the inputs' types.
+Both functions walk the K slots of the neighbour tables, one gather a slot, and keep for the backward pass
+only their node-sized inputs and scalars per edge; hidden units and gates are computed again. What a node
+*sent* is found through `rev`, so backward gathers too: no scatter, no atomics, the same bits every time. Sums
+are held in float32 at least, whatever the inputs are; gradients come back in the inputs' types.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from afmp.message_passing.neighbours import Neighbours
 
 
 class ScoreWeights(NamedTuple):
-    """The per-edge part of the router's v. error, dist (M,): columns of its first layer; out (M,), out_bias (1,): its last."""
+    """What an edge itself takes of the router's v: two columns (M,) of its first layer, and its last, (M,) and (1,)."""
 
     error: Tensor
     dist: Tensor
@@ -36,9 +36,9 @@ def edge_scores(
     """Scores (B, N, K) of all slots, float32 or wider; 0 where `tables.valid` is false.
 
         s(i <- j) = query_i . key_j + out . relu(receiver_i + sender_j + error * err + dist * dist_ij) + out_bias
-        err       = || state_j - prediction_i ||_2, its derivative at zero being 0; 0 without `state` (the first layer)
+        err       = || state_j - prediction_i ||_2, derivative 0 at zero; without `state` (first layer) it is 0
 
-    incoming (B, N, 2M) is [query | receiver], outgoing (B, N, 2M) is [key | sender]; state, prediction (B, N, D).
+    incoming (B, N, 2M) is [query | receiver], outgoing (B, N, 2M) [key | sender]; state, prediction (B, N, D).
     """
     return _EdgeScores.apply(incoming, outgoing, state, prediction, *weights, *tables)
 
@@ -48,17 +48,13 @@ def gated_sum(
 ) -> tuple[Tensor, Tensor]:
     """Messages summed at their receivers under their gates, and the size of all gates of an image.
 
-        sum_i = sum over kept edges i <- j of sigmoid(gate_weight * s(i <- j) + gate_bias) * message_j      (B, N, D)
-        total = sum over kept edges and channels of the gate; a pruned edge's is exactly 0                  (B,)
+        sum_i = sum over kept edges i <- j of sigmoid(gate_weight * s(i <- j) + gate_bias) * message_j  (B, N, D)
+        total = sum over kept edges and channels of the gate; a pruned edge's is exactly 0              (B,)
 
-    message (B, N, D); scores (B, N, K); keep (B, N, K) bool, false in slots that are not valid; gate_weight and
-    gate_bias (D,). The first result has message's type, the second is float32 or wider.
+    message (B, N, D); scores (B, N, K); keep (B, N, K) bool, false in slots that are not valid; gate_weight
+    and gate_bias (D,). The first result has message's type, the second is float32 or wider.
     """
     return _GatedSum.apply(message, scores, keep, gate_weight, gate_bias, tables.nbr, tables.rev)
-
-
-def _accumulation_type(tensor: Tensor) -> torch.dtype:
-    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _without_autocast(tensor: Tensor) -> torch.autocast:
@@ -67,7 +63,7 @@ def _without_autocast(tensor: Tensor) -> torch.autocast:
 
 
 def _through_rev(slots: Tensor, rev: Tensor) -> Tensor:
-    """Scalars (B, N, K) of the slots opposite to each slot: what node i has in slot s comes from i's neighbour."""
+    """Scalars (B, N, K) of the opposite slots: node i gets in slot s what its neighbour there holds for i."""
     return slots.flatten(1).index_select(1, rev.flatten()).view_as(slots)
 
 
@@ -75,12 +71,9 @@ class _EdgeScores(torch.autograd.Function):
     @staticmethod
     def forward(ctx, incoming, outgoing, state, prediction, w_error, w_dist, w_out, out_bias, nbr, valid, rev, dist):
         inputs = (incoming, outgoing, state, prediction, w_error, w_dist, w_out, out_bias)
-        ctx.input_types = [None if tensor is None else tensor.dtype for tensor in inputs]
         with _without_autocast(incoming):
-            compute = _accumulation_type(incoming)
-            (incoming, outgoing, state, prediction, w_error, w_dist, w_out, out_bias, dist) = _cast(
-                (*inputs, dist), compute
-            )
+            wide = torch.promote_types(incoming.dtype, torch.float32)
+            incoming, outgoing, state, prediction, w_error, w_dist, w_out, out_bias = _cast(inputs, wide)
             query, receiver = incoming.chunk(2, dim=-1)
             scores = query.new_empty(*query.shape[:2], nbr.shape[1])
             errors = torch.empty_like(scores) if state is not None else None
@@ -108,11 +101,12 @@ class _EdgeScores(torch.autograd.Function):
             d_out, active_dist, active_error = (torch.zeros_like(w_out) for _ in range(3))
             d_prediction = d_state = slope = None
             if errors is not None:
-                d_prediction, d_state, slope = torch.zeros_like(state), torch.zeros_like(state), torch.zeros_like(errors)
+                d_state, d_prediction = torch.zeros_like(state), torch.zeros_like(prediction)
+                slope = torch.zeros_like(errors)  # d score / d err / err, times d_score
                 w_slope = w_out * w_error
 
-            # First pass: every node as the receiver of its slots. `active` is 1 where a hidden unit is on, else 0; the
-            # weights that multiply it are the same for all edges and wait until the sums are done.
+            # First pass: every node as the receiver of its slots. `active` is 1 where a hidden unit is on,
+            # else 0; w_out multiplies it, the same for all edges, and waits until the sums are done.
             for slot, sender_of in enumerate(nbr.unbind(1)):
                 key, sender = outgoing.index_select(1, sender_of).chunk(2, dim=-1)
                 d_score = d_scores[..., slot, None]
@@ -133,38 +127,37 @@ class _EdgeScores(torch.autograd.Function):
             # Second pass: every node as the sender of the opposite slots.
             key, sender = outgoing.chunk(2, dim=-1)
             d_key, active_sender = torch.zeros_like(key), torch.zeros_like(sender)
-            d_scores_sent = _through_rev(d_scores, rev)
-            if errors is not None:
-                errors_sent, slope_sent = _through_rev(errors, rev), _through_rev(slope, rev)
-            else:
-                errors_sent = None
+            d_scores_sent, errors_sent, slope_sent = (
+                None if slots is None else _through_rev(slots, rev) for slots in (d_scores, errors, slope)
+            )
             for slot, receiver_of in enumerate(nbr.unbind(1)):
                 query_i, receiver_i = incoming.index_select(1, receiver_of).chunk(2, dim=-1)
                 d_score = d_scores_sent[..., slot, None]
                 d_key.addcmul_(query_i, d_score)
-                active = _pre_activation(receiver_i, sender, dist, w_dist, errors_sent, w_error, slot).relu_().sign_()
+                hidden = _pre_activation(receiver_i, sender, dist, w_dist, errors_sent, w_error, slot)
+                active = hidden.relu_().sign_()
                 active_sender.addcmul_(active, d_score)
                 if errors is not None:
-                    surprise = torch.sub(state, prediction.index_select(1, receiver_of))
+                    surprise = state - prediction.index_select(1, receiver_of)
                     d_state.addcmul_(surprise, slope_sent[..., slot, None])
 
             d_incoming = torch.cat([d_query, active_receiver.mul_(w_out)], dim=-1)
             d_outgoing = torch.cat([d_key, active_sender.mul_(w_out)], dim=-1)
-            gradients = (
-                *(d_incoming, d_outgoing, d_state, d_prediction),
-                *(active_error * w_out, active_dist * w_out, d_out, d_scores.sum().view(1)),
-            )
-            gradients = [g if g is None else g.to(dtype) for g, dtype in zip(gradients, ctx.input_types)]
-        return *gradients, None, None, None, None
+            d_error, d_dist = active_error * w_out, active_dist * w_out
+            d_out_bias = d_scores.sum().view(1)
+        wide = (d_incoming, d_outgoing, d_state, d_prediction, d_error, d_dist, d_out, d_out_bias)
+        narrow = [d if d is None else d.to(x.dtype) for d, x in zip(wide, inputs, strict=True)]
+        return *narrow, None, None, None, None
 
 
 def _cast(tensors, dtype: torch.dtype):
-    return [tensor if tensor is None else tensor.to(dtype) for tensor in tensors]
+    # Contiguous, because gathers from slices of a wider tensor are several times slower on a CPU.
+    return [tensor if tensor is None else tensor.to(dtype).contiguous() for tensor in tensors]
 
 
 def _pre_activation(receiver, sender, dist, w_dist, errors, w_error, slot: int) -> Tensor:
-    """Hidden units (B, N, M) of one slot before the ReLU: both passes add in one order, so both see the same sign."""
-    hidden = (receiver + sender).add_(torch.outer(dist[:, slot], w_dist))
+    """Hidden units (B, N, M) of one slot before the ReLU, added in one order: all passes see the same sign."""
+    hidden = (receiver + sender).add_(torch.outer(dist[:, slot].to(w_dist.dtype), w_dist))
     return hidden if errors is None else hidden.addcmul_(errors[..., slot, None], w_error)
 
 

@@ -1,4 +1,4 @@
-"""The same two functions as `operation`, in the plainest form: every edge gathered at once, autograd for the rest.
+"""The functions of `operation` in their plainest form: every edge gathered at once, autograd for the rest.
 
 Stores edges x channels, so nothing runs on it: it is what `operation`, and any faster version, must equal.
 """

@@ -1,0 +1,23 @@
+"""What several tests share: one prepared digits file, and small configurations."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits_file(tmp_path_factory) -> Path:
+    """The embedded digits, prepared at 32 px."""
+    from afmp.datasets import prepare_dataset
+
+    path = tmp_path_factory.mktemp("digits") / "digits.safetensors"
+    config = {"source": "digits", "path": None, "image_size": 32}
+    prepare_dataset(config, path, download_folder=path.parent)
+    return path

@@ -1,0 +1,445 @@
+"""Figures show the numbers of their results, say what they are, and survive the small, failed and empty."""
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgba
+from matplotlib.text import Text
+from synthetic_results import (
+    CPU,
+    STUDIES,
+    synthetic_diagnostics,
+    synthetic_point,
+    synthetic_result,
+    synthetic_results,
+    synthetic_scalability,
+)
+
+from afmp import records
+from afmp.errors import AfmpError
+from afmp.figures import diagnostics, notebook_vs_paper, scalability_results, study_panels, style
+from afmp.statistics import by_seed, epoch_time, mean_and_interval, paired_difference
+
+SIX = range(64, 225, 32)
+MODELS = ("afmp_small", "deit_tiny")
+
+
+def study_figure(study):
+    return importlib.import_module(f"afmp.figures.{study['figure']}")
+
+
+def all_text(figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
+
+
+def panel(figure, title: str):
+    return next(axis for axis in figure.axes if axis.get_title() == title)
+
+
+def curve(axis, label: str):
+    return next(line for line in axis.lines if line.get_label() == label)
+
+
+def by_gid(axis, gid: str):
+    return next(artist for artist in axis.findobj() if artist.get_gid() == gid)
+
+
+def history(results, run: str, key: str) -> np.ndarray:
+    return np.array([r["training_history"][key] for r in results if r["run"] == run])
+
+
+def test_curves_are_means_and_bands_are_t_intervals():
+    results = synthetic_results(epochs=12)
+    figure = study_figure(STUDIES[0]).draw(STUDIES[0], results)
+    panels = {
+        "Validation accuracy": "val_acc",
+        "Training loss": "train_loss",
+        "Sparsity loss": "sparsity_loss",
+    }
+    for title, key in panels.items():
+        axis = panel(figure, title)
+        for member in STUDIES[0]["members"]:
+            interval = mean_and_interval(history(results, member["run"], key))
+            drawn = curve(axis, member["label"])
+            np.testing.assert_allclose(drawn.get_xdata(), np.arange(1, 13))
+            np.testing.assert_allclose(drawn.get_ydata(), interval.mean)
+            (path,) = by_gid(axis, f"band: {member['label']}").get_paths()
+            corners = {(round(x, 9), round(y, 9)) for x, y in path.vertices}
+            for epoch, low, high in zip(range(1, 13), interval.low, interval.high, strict=True):
+                assert {(epoch, round(low, 9)), (epoch, round(high, 9))} <= corners
+
+
+def test_bars_are_mean_epoch_times_without_the_first_epoch():
+    results = synthetic_results(seeds=range(3))
+    axis = panel(study_figure(STUDIES[2]).draw(STUDIES[2], results), "Time per training epoch")
+    for member in STUDIES[2]["members"]:
+        times = [epoch_time(r) for r in results if r["run"] == member["run"]]
+        assert by_gid(axis, f"time: {member['label']}").get_width() == pytest.approx(np.mean(times))
+        assert np.mean(times) < 2 < history(results, member["run"], "time")[:, 0].mean()
+    assert "the first left out, s" in axis.get_xlabel()
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study["figure"])
+@pytest.mark.parametrize("semantics", ["paper", "notebook"])
+def test_a_study_names_semantics_runs_units_and_numbers(study, semantics):
+    results = synthetic_results(semantics=semantics)
+    figure = study_figure(study).draw(study, results)
+    text = all_text(figure)
+    assert f"{semantics} semantics" in figure.get_suptitle()
+    assert study["section"] in figure.get_suptitle()
+    axis = "Accuracy on the test set\n(used for selection), %"
+    assert (axis in text) == (semantics == "notebook")
+    assert ("(held out of train), %" in text) == (semantics == "paper")
+    assert "n = 5 seeds" in text and "Dataset digits" in text and "CPU, 2 cores" in text
+    for member in study["members"]:
+        best = mean_and_interval([r["best_val_accuracy"] for r in results if r["run"] == member["run"]])
+        assert f"{member['label']}: {best.mean:.2f} ± {best.half:.2f} %" in text
+
+
+def test_one_seed_is_drawn_without_an_interval_and_says_so():
+    results = synthetic_results(seeds=[0])
+    figure = study_figure(STUDIES[0]).draw(STUDIES[0], results)
+    assert "n = 1, no interval" in all_text(figure)
+    assert "±" not in all_text(figure)
+    assert not [a for axis in figure.axes for a in axis.findobj() if str(a.get_gid()).startswith("band")]
+    assert "n = 1, no interval" in study_figure(STUDIES[0]).caption(STUDIES[0], results)
+
+
+def test_runs_with_unequal_numbers_of_seeds_each_say_their_own():
+    results = [r for r in synthetic_results(seeds=range(3)) if r["run"] != "dense" or r["seed"] == 0]
+    text = all_text(study_figure(STUDIES[0]).draw(STUDIES[0], results)).replace("\u00a0", " ")
+    dense = next(line for line in text.split("\n") if line.startswith("Dense: "))
+    assert dense.endswith(", n = 1, no interval")
+    assert text.count(", n = 3") == 5
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 8, 30, 100, 250])
+def test_epoch_axis_has_whole_epochs_from_one(epochs):
+    study = STUDIES[2]
+    figure = study_figure(study).draw(study, synthetic_results(seeds=[0], epochs=epochs))
+    axis = panel(figure, "Validation accuracy")
+    ticks = axis.get_xticks()
+    assert ticks[0] == 1 and (ticks == ticks.astype(int)).all() and ticks[-1] <= epochs
+    assert 1 <= len(ticks) <= 12
+    low, high = axis.get_xlim()
+    assert low < 1 and high > epochs
+    line = curve(axis, "With top-down")
+    assert line.get_marker() not in ("", "None") and line.get_markevery()[1] == max(1, round(epochs / 8))
+
+
+def test_three_lambdas_are_apart_on_a_log_axis():
+    axis = panel(study_figure(STUDIES[1]).draw(STUDIES[1], synthetic_results()), "Sparsity loss")
+    assert axis.get_yscale() == "log"
+    low, high = np.log10(axis.get_ylim())
+    heights = [(np.log10(curve(axis, m["label"]).get_ydata()[-1]) - low) / (high - low) for m in STUDIES[1]["members"]]
+    assert (np.abs(np.diff(heights)) > 0.2).all() and min(heights) > 0 and max(heights) < 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_runs_without_a_regulariser_are_noted():
+    axis = panel(study_figure(STUDIES[0]).draw(STUDIES[0], synthetic_results()), "Sparsity loss")
+    assert "0 at every epoch (the line at 0): Dense" in [text.get_text() for text in axis.texts]
+    assert axis.get_ylim()[0] < 0
+    study = {**STUDIES[1], "members": [*STUDIES[1]["members"], {"run": "dense", "label": "Dense"}]}
+    axis = panel(study_figure(study).draw(study, synthetic_results()), "Sparsity loss")
+    assert "0 at every epoch (not on a log axis): Dense" in [text.get_text() for text in axis.texts]
+    study = {**STUDIES[1], "reference": "dense", "members": [{"run": "dense", "label": "Dense"}]}
+    assert panel(study_figure(study).draw(study, synthetic_results()), "Sparsity loss").get_yscale() == "linear"
+
+
+def test_two_seeds_do_not_press_the_curves_flat():
+    results = synthetic_results(seeds=range(2))
+    for result in results:
+        result["training_history"]["val_acc"] = [10.0 + 3 * result["seed"], 20.0, 30.0]
+    figure = study_panels.draw(STUDIES[2], results)
+    low, high = panel(figure, "Validation accuracy").get_ylim()
+    assert 0 <= low < 10 and 30 < high < 45
+    # The first epochs' band is 11.5 ± 19.1, wider than the panel: the figure says so.
+    assert "Intervals are cut" in all_text(figure)
+
+
+def test_a_study_of_ones_own_is_drawn_under_its_title():
+    study = {**STUDIES[0], "name": "mine", "title": "Mine", "section": "", "figure": "mine"}
+    figure = study_panels.draw(study, synthetic_results(seeds=range(2)))
+    assert figure.get_suptitle().startswith("Mine\n")
+    assert study_panels.caption(study, synthetic_results()).startswith("Mine. Paper semantics")
+
+
+def test_mixed_semantics_missing_runs_and_ragged_epochs_are_refused():
+    both = synthetic_results() + synthetic_results(semantics="notebook")
+    with pytest.raises(AfmpError, match="one semantics"):
+        study_panels.draw(STUDIES[0], both)
+    with pytest.raises(AfmpError, match="'top_down' has no results"):
+        study_panels.draw(STUDIES[2], [synthetic_result("sparse_0.3")])
+    ragged = [synthetic_result("top_down"), synthetic_result("sparse_0.3")]
+    ragged.append(synthetic_result("sparse_0.3", seed=1, epochs=5))
+    with pytest.raises(AfmpError, match="seed 0: 3, seed 1: 5"):
+        study_panels.draw(STUDIES[2], ragged)
+
+
+def test_study_caption_reads_the_results():
+    results = synthetic_results(epochs=20)
+    text = study_figure(STUDIES[0]).caption(STUDIES[0], results)
+    means = {
+        m["label"]: mean_and_interval([r["test_accuracy"] for r in results if r["run"] == m["run"]])
+        for m in STUDIES[0]["members"]
+    }
+    best = max(means, key=lambda label: means[label].mean)
+    assert f"{best}, {means[best].mean:.2f} ± {means[best].half:.2f} % (n = 5)" in text
+    assert "dataset digits, 5 seeds, 20 epochs, on CPU, 2 cores" in text
+    run = next(m["run"] for m in STUDIES[0]["members"] if m["label"] == best)
+    ours, dense = (by_seed([r for r in results if r["run"] == name], "test_accuracy") for name in (run, "dense"))
+    paired = paired_difference(ours, dense)
+    assert f"{paired.mean:+.2f} points (95 % interval {paired.low:+.2f} to {paired.high:+.2f} over 5 pairs" in text
+    assert f"which {'excludes' if paired.excludes_zero else 'includes'} 0" in text
+    assert "optimistic" in study_figure(STUDIES[0]).caption(STUDIES[0], synthetic_results(semantics="notebook"))
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(5.0, "excludes 0"), (0.0, "includes 0")])
+def test_the_caption_concludes_from_the_numbers_alone(shift, verdict):
+    results = synthetic_results(seeds=range(3))
+    for result in results:
+        result["test_accuracy"] = 30.0 + [-1, 0, 1][result["seed"]] * (1 if result["run"] == "top_down" else 0.9)
+        result["test_accuracy"] += shift * (result["run"] == "top_down")
+    assert verdict in study_figure(STUDIES[2]).caption(STUDIES[2], results)
+
+
+def sweep(**failed):
+    """The seed's six sizes for both models; `failed` maps a model to {resolution: status}."""
+    points = [
+        synthetic_point(model, size, status=failed.get(model, {}).get(size, "ok")) for size in SIX for model in MODELS
+    ]
+    return synthetic_scalability(points)
+
+
+def test_scalability_draws_median_quartiles_and_memory():
+    content = sweep()
+    figure = scalability_results.draw(content)
+    time, memory = panel(figure, "Time per pass"), panel(figure, "Peak memory")
+    points = [p for p in content["points"] if p["model"] == "deit_tiny"]
+    for axis, values in (
+        (time, [p["time_ms"]["median"] for p in points]),
+        (memory, [p["memory"]["peak_mb"] for p in points]),
+    ):
+        line = curve(axis, "DeiT-Tiny")
+        assert line.get_xdata().tolist() == [16, 36, 64, 100, 144, 196]
+        np.testing.assert_allclose(line.get_ydata(), values)
+    reserved = curve(memory, "DeiT-Tiny: reserved")
+    np.testing.assert_allclose(reserved.get_ydata(), [p["memory"]["reserved_mb"] for p in points])
+    assert reserved.get_alpha() < 1
+    bars = [segment[:, 1] for collection in time.collections for segment in collection.get_segments()]
+    assert any(np.allclose(bar, (points[-1]["time_ms"]["q25"], points[-1]["time_ms"]["q75"])) for bar in bars)
+    text = all_text(figure)
+    assert "AFMP-Small (paper semantics)" in text and "196\n224 px" in text
+    for fact in (
+        "batch 64",
+        "precision fp32",
+        "DeiT-Tiny fused",
+        "compile mode none",
+        "NVIDIA H100",
+        "torch 2.14.1",
+    ):
+        assert fact in text
+    assert "Peak memory allocated on the GPU, MB" in text and "forward + backward), ms" in text
+
+
+def test_failed_points_are_marked_at_their_size():
+    figure = scalability_results.draw(sweep(deit_tiny={192: "oom", 224: "error"}, afmp_small={224: "oom"}))
+    for title in ("Time per pass", "Peak memory"):
+        axis = panel(figure, title)
+        assert curve(axis, "DeiT-Tiny").get_xdata().tolist() == [16, 36, 64, 100]
+        marks = {(text.get_gid(), text.xy[0]) for text in axis.texts if text.get_gid()}
+        assert marks == {
+            ("oom: DeiT-Tiny", 144),
+            ("error: DeiT-Tiny", 196),
+            ("oom: AFMP-Small (paper semantics)", 196),
+        }
+        words = sorted(text.get_text() for text in axis.texts if not text.get_gid())
+        assert words == ["error", "out of memory", "out of memory"]
+        highest = max(line.get_ydata().max() for line in axis.lines if len(line.get_ydata()))
+        assert highest / axis.get_ylim()[1] < 0.7  # the marks' strip holds no measured point
+
+
+def test_scalability_of_nothing_measured_and_of_one_point():
+    figure = scalability_results.draw(sweep(**{model: dict.fromkeys(SIX, "oom") for model in MODELS}))
+    axis = panel(figure, "Peak memory")
+    assert sum(str(text.get_gid()).startswith("oom") for text in axis.texts) == 12
+    assert "no point could be measured" in all_text(figure)
+    one = synthetic_scalability([synthetic_point("afmp_small", 64, kind="resident_set_growth")], device=CPU)
+    figure = scalability_results.draw(one)
+    assert "Resident-set growth, CPU, MB" in all_text(figure)
+    low, high = panel(figure, "Time per pass").get_xlim()
+    assert low < 16 < high and "resident set" in scalability_results.caption(one)
+
+
+def test_scalability_axes_are_logarithmic_for_a_wide_sweep():
+    sizes = {64: 64, 224: 64, 896: 4, 3584: 1}
+    points = [synthetic_point(model, size, batch_size=b) for size, b in sizes.items() for model in MODELS]
+    figure = scalability_results.draw(synthetic_scalability(points))
+    axis = panel(figure, "Time per pass")
+    assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
+    labels = [label.get_text() for label in axis.get_xticklabels()]
+    assert labels[0] == "16\n64 px\nB 64" and labels[-1] == "50,176\n3,584 px\nB 1"
+
+
+def test_scalability_caption_has_ratios_and_failures():
+    content = sweep(deit_tiny={192: "oom", 224: "error"})
+    text = scalability_results.caption(content)
+    ours, theirs = (next(p for p in content["points"] if (p["model"], p["resolution"]) == (m, 160)) for m in MODELS)
+    ratio = theirs["time_ms"]["median"] / ours["time_ms"]["median"]
+    assert "At 100 patches (160 px)" in text and f"{ratio:.2f} in time" in text
+    assert "DeiT-Tiny at 192 px (out of memory)" in text
+    assert "DeiT-Tiny at 224 px (error: RuntimeError: cuDNN not found)" in text
+
+
+def test_several_settings_of_one_model_are_lines_of_their_own():
+    content = sweep()
+    content["points"] += [{**p, "precision": "bf16"} for p in sweep()["points"] if p["model"] == "deit_tiny"]
+    labels = [line.label for line in scalability_results.lines_of(content)]
+    assert labels == ["AFMP-Small (paper semantics)", "DeiT-Tiny, fp32", "DeiT-Tiny, bf16"]
+
+
+def test_both_meanings_stand_side_by_side():
+    paper, notebook = (
+        synthetic_results(seeds=range(3)),
+        synthetic_results(semantics="notebook", seeds=range(3)),
+    )
+    figure = notebook_vs_paper.draw(STUDIES, paper, notebook)
+    for study in STUDIES:
+        axis = panel(figure, f"{study['section']} {study['title']}")
+        for semantics, results in (("paper", paper), ("notebook", notebook)):
+            means = [np.mean([r["test_accuracy"] for r in results if r["run"] == m["run"]]) for m in study["members"]]
+            np.testing.assert_allclose(curve(axis, semantics).get_xdata(), means)
+    references = panel(figure, "Reference runs during training")
+    np.testing.assert_allclose(
+        curve(references, "Dense, notebook").get_ydata(), history(notebook, "dense", "val_acc").mean(0)
+    )
+    assert "chooses its best epoch on the test set" in all_text(figure)
+    text = notebook_vs_paper.caption(STUDIES, paper, notebook)
+    gaps = {}
+    for run in {r["run"] for r in paper}:
+        ours, theirs = (by_seed([r for r in of if r["run"] == run], "test_accuracy") for of in (paper, notebook))
+        gaps[run] = paired_difference(ours, theirs).mean
+    assert f"{min(gaps.values()):+.2f} points" in text and f"{max(gaps.values()):+.2f} points" in text
+    assert "The same 9 runs" in text and "3 seeds" in text
+    with pytest.raises(AfmpError, match="given as paper"):
+        notebook_vs_paper.draw(STUDIES, notebook, paper)
+
+
+def test_both_meanings_with_one_seed_and_one_study():
+    paper, notebook = synthetic_results(seeds=[0]), synthetic_results(semantics="notebook", seeds=[0])
+    figure = notebook_vs_paper.draw(STUDIES[:1], paper, notebook)
+    assert "n = 1, no interval" in all_text(figure)
+    assert "so no interval" in notebook_vs_paper.caption(STUDIES[:1], paper, notebook)
+
+
+def test_diagnostics_draw_open_edges_by_their_gates():
+    content = synthetic_diagnostics()
+    image = np.full((3, 32, 32), 200, dtype=np.uint8)
+    figure = diagnostics.draw(content, 100, image)
+    assert figure.get_suptitle() == "Run sparse_0.3, seed 0, epoch 100\npaper semantics: the system the text describes"
+    gates = np.array(content["epochs"]["100"]["mean_gate"][2])
+    axis = panel(figure, "Communication graph, layer 2")
+    edges = by_gid(axis, "edges")
+    assert len(edges.get_paths()) == (gates > 0).sum() < len(gates)
+    opacity = edges.get_facecolor()[:, 3]
+    np.testing.assert_array_equal(np.argsort(opacity), np.argsort(gates[gates > 0]))
+    bars = panel(figure, "Edges pruned per layer").patches
+    np.testing.assert_allclose([bar.get_height() for bar in bars], content["epochs"]["100"]["pruned_percent"])
+    assert "not among the k kept" in panel(figure, "Edges pruned per layer").get_ylabel()
+    histogram = panel(figure, "Mean gates of layer 2")
+    assert histogram.get_yscale() == "log"
+    drawn = sum(p.get_height() for p in histogram.patches if to_rgba(style.GREEN)[:3] == p.get_facecolor()[:3])
+    assert drawn == (gates > 0).sum()
+    assert f"gate exactly 0: {(gates == 0).sum()} edges" in all_text(figure)
+
+
+def test_edges_narrow_from_sender_to_receiver_in_image_coordinates():
+    # Row 4, column 12 sends to row 20, column 12: the edge runs down the image along x = 12.
+    (wedge,) = diagnostics.wedges(np.array([[4.0, 12.0], [20.0, 12.0]]), np.array([[1], [0]]), np.array([2.0]))
+    start, side, tip = wedge
+    np.testing.assert_allclose([start[0], tip[0], abs(side[0] - 12)], [12, 12, 2])
+    assert 4 < start[1] == side[1] < tip[1] < 20
+    (back,) = diagnostics.wedges(np.array([[4.0, 12.0], [20.0, 12.0]]), np.array([[0], [1]]), np.array([2.0]))
+    assert np.sign(back[1][0] - 12) == -np.sign(side[0] - 12)
+
+
+def test_diagnostics_of_the_notebook_count_what_the_seed_counts():
+    content = synthetic_diagnostics(semantics="notebook")
+    figure = diagnostics.draw(content, 10, np.zeros((3, 32, 32), dtype=np.uint8))
+    assert "mean gate below 0.5" in all_text(figure) and "notebook semantics" in figure.get_suptitle()
+    assert "mean gate below 0.5" in diagnostics.caption(content, 10)
+    with pytest.raises(AfmpError, match="epoch 11; recorded are 10, 100"):
+        diagnostics.draw(content, 11, np.zeros((3, 32, 32), dtype=np.uint8))
+
+
+@pytest.mark.filterwarnings("error")
+def test_diagnostics_of_one_patch_have_no_edges(tmp_path):
+    content = synthetic_diagnostics(side=1)
+    figure = diagnostics.draw(content, 10, np.zeros((3, 8, 8), dtype=np.uint8))
+    assert "no edges" in all_text(figure) and "no edges" in diagnostics.caption(content, 10)
+    style.save_figure(figure, png=tmp_path / "figure.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
+
+
+def test_saved_twice_is_the_same_and_holds_no_date(tmp_path):
+    files = []
+    for name in ("one", "other"):
+        figure = study_panels.draw(STUDIES[2], synthetic_results(seeds=[0]))
+        png, pdf = tmp_path / name / "figure.png", tmp_path / name / "figure.pdf"
+        style.save_figure(figure, png=png, pdf=pdf)
+        files.append((png.read_bytes(), pdf.read_bytes()))
+    assert files[0] == files[1]
+    assert b"CreationDate" not in files[0][1]
+    width, height = np.frombuffer(files[0][0][16:24], dtype=">u4")
+    assert width == 12 * style.DPI and height > 8 * style.DPI
+
+
+def test_captions_are_restructured_text_without_a_fault():
+    core = pytest.importorskip("docutils.core")
+    quiet = {"halt_level": 2, "report_level": 2}
+    paper, notebook = (
+        synthetic_results(seeds=range(2)),
+        synthetic_results(semantics="notebook", seeds=range(2)),
+    )
+    study = {
+        **STUDIES[0],
+        "members": [{**m, "label": f"*{m['run']}_ |`{m['label']}"} for m in STUDIES[0]["members"]],
+    }
+    for text in (
+        study_panels.caption(study, paper),
+        notebook_vs_paper.caption(STUDIES, paper, notebook),
+        scalability_results.caption(sweep(deit_tiny={224: "error"})),
+        diagnostics.caption(synthetic_diagnostics(), 10),
+    ):
+        html = core.publish_parts(text, writer="html", settings_overrides=quiet)
+        assert "problematic" not in html["body"] and "</a>" not in html["body"]
+        sentences = re.findall(r"[.?](?= [A-Z]|$)", text)
+        assert 2 <= len(sentences) <= 6
+    escaped = study_panels.caption({**study, "reference": "sparse_0.2"}, paper)
+    assert "*sparse_0.2_ |`Sparse 0.2" in core.publish_string(escaped, writer="pseudoxml").decode()
+
+
+def test_figures_leave_matplotlibs_settings_and_torch_alone():
+    code = (
+        "import sys, matplotlib; before = matplotlib.rcParams.copy()\n"
+        "from afmp.figures import diagnostics, notebook_vs_paper, scalability_results, study_panels\n"
+        "from afmp.figures import comparison_results_full, lambda_sparse_comparison\n"
+        "from synthetic_results import STUDIES, synthetic_results\n"
+        "study_panels.draw(STUDIES[0], synthetic_results())\n"
+        "foreign = {'torch', 'matplotlib.pyplot'} & set(sys.modules)\n"
+        "sys.exit(bool(foreign) or matplotlib.rcParams.copy() != before)"
+    )
+    here = Path(__file__).parent
+    assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": f"{here}:{here.parent}"}).returncode == 0
+
+
+def test_synthetic_sweeps_and_diagnostics_are_valid():
+    records.validate(sweep(deit_tiny={224: "oom", 192: "error"}), "scalability", where="synthetic sweep")
+    for semantics in ("paper", "notebook"):
+        records.validate(synthetic_diagnostics(semantics=semantics), "diagnostics", where="synthetic diagnostics")
