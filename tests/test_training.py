@@ -181,6 +181,7 @@ def test_a_new_seed_does_not_train_finished_ones_again(config, digits_file, tmp_
     (first,) = train(config, tmp_path, digits_file)
     (tmp_path / "seed_0" / "results_tiny.json").unlink()  # Snakemake deletes a job's outputs before it runs it again
     caplog.set_level("INFO", logger="afmp")
+    caplog.clear()
     again, _ = train(config, tmp_path, digits_file, seeds=(0, 1))
     assert again["training_history"] == first["training_history"]
     assert not [line for line in caplog.messages if "seed 0: epoch" in line]
