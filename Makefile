@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test test-long lint format clean
+.PHONY: setup demo test lint format clean
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -24,10 +24,7 @@ demo: $(READY)
 	@echo "Report: demo/results/report/report.html"
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -n 2 -m 'not long'
-
-test-long: $(READY)
-	$(BIN)/python -m pytest -q -n 2 -m long
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ from afmp.augmentation import normalise
 from afmp.datasets import PreparedDataset
 
 # What "pruned" means. paper: outside the budget, so every channel's gate is exactly 0. notebook: nothing is pruned
-# there, and the seed calls an edge pruned when its mean gate is below 0.5 (semantics.md, point 3).
+# there, and the seed calls an edge pruned when its mean gate is below 0.5 (docs/semantics.md, notebook, point 3).
 PRUNED = {
     "paper": lambda gates: (gates == 0).all(dim=-1),
     "notebook": lambda gates: gates.mean(dim=-1) < 0.5,

@@ -80,7 +80,9 @@ def paired_difference(values: Mapping, reference: Mapping) -> PairedDifference:
     seeds = sorted(values.keys() & reference.keys())
     if not seeds:
         return PairedDifference(*[float("nan")] * 4, 0, float("nan"))
-    mean, std, low, high, n = mean_and_interval([values[seed] - reference[seed] for seed in seeds])
+    # Rounded far below what an accuracy can resolve, or equal differences would vary in their last bits.
+    differences = [round(values[seed] - reference[seed], 9) for seed in seeds]
+    mean, std, low, high, n = mean_and_interval(differences)
     # Differences that are 0 in every seed leave the t statistic at 0 / 0: no p-value, which NaN says.
     with np.errstate(divide="ignore", invalid="ignore"):
         p_value = 2 * stats.t.sf(np.abs(mean / (std / np.sqrt(n))), n - 1) if n > 1 else float("nan")
