@@ -5,11 +5,14 @@
 #   results/train/<semantics>/<run>/seed_<seed>/{results_<run>.json,best.safetensors,final.safetensors,diagnostics.json}
 #   results/benchmark_scalability/<semantics>/scalability.json
 #   results/count_parameters/parameters.json
-#   results/aggregate/{epochs,summary,differences,scalability,parameters}.csv
-#   results/figures/<semantics>/<figure>.{png,pdf,rst}      the .rst is the figure's caption
-#   results/figures/notebook_vs_paper.{png,pdf,rst}
-#   results/plot_diagnostics/<semantics>/<run>/epoch_<epoch>.png
+#   results/aggregate/{epochs,summary,differences,scalability,parameters}.{csv,rst}
+#   results/aggregate/{summary,differences,scalability,parameters}.html      the table as a page of the report
+#   results/figures/<semantics>/<figure>.{png,pdf,rst}
+#   results/figures/notebook_vs_paper.{png,pdf,rst}        with both semantics only
+#   results/plot_diagnostics/<semantics>/<run>/epoch_<epoch>.{png,rst}
 #   results/report/report.html
+#   An .rst is the caption, with the runs' numbers, of the figure or table beside it.
+#   results/download/...                                   not declared: archives as they were fetched
 #   results/checkpoints/<semantics>/<run>/...              not declared: what a killed run continues from
 #   results/logs/<rule>/..., results/benchmarks/<rule>/...
 

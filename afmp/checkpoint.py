@@ -55,6 +55,24 @@ def load_checkpoint(path: Path, *, identity: dict) -> tuple[dict[str, torch.Tens
     return tensors, state
 
 
+def other_checkpoints(path: Path, *, seed: int, identity: dict) -> list[tuple[Path, str]]:
+    """Checkpoints of the same run and seed that are not `path`, each with what sets it apart from `identity`."""
+    found = []
+    for other in sorted(path.parent.glob(f"seed_{seed}_*.safetensors")):
+        try:
+            with safe_open(other, framework="pt") as file:
+                found.append((other, _differences(json.loads(file.metadata()["identity"]), identity)))
+        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, OSError):
+            found.append((other, "damaged"))
+    return [(other, why) for other, why in found if other != path]
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what a process killed while it wrote this checkpoint left behind."""
+    for part in path.parent.glob(f".{path.name}.*.part"):
+        part.unlink(missing_ok=True)
+
+
 def _differences(found: dict, expected: dict, prefix: str = "") -> str:
     parts = []
     for key in sorted(found.keys() | expected.keys()):

@@ -57,6 +57,11 @@ class PreparedDataset:
     def image_size(self) -> int:
         return self.train_images.shape[-1]
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that images and labels take on their device."""
+        return sum(getattr(self, name).nbytes for name in TENSORS)
+
 
 def prepare_dataset(config: dict, destination: Path, *, download_folder: Path) -> None:
     """Read the source that `config` names and write it to `destination`, whole or not at all.

@@ -80,14 +80,17 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def import_closure(*modules: str) -> list[Path]:
-    """Source files of this package that the given modules import, directly or not, themselves included; sorted.
+def import_closure(*starts: str | Path) -> list[Path]:
+    """Source files of this package that the given modules and scripts import, directly or not; sorted.
 
-    Found by reading the import statements, function-level ones too, without running anything. Snakemake watches a
-    script but nothing that it imports, so the rules name these files as inputs.
+    A module (str) is included itself, a script (Path) is not. Found by reading the import statements,
+    function-level ones too, without running anything. Snakemake watches a script but nothing that it imports, so
+    the rules name these files as inputs.
     """
     found: set[Path] = set()
-    pending = list(modules)
+    pending: list[str] = []
+    for start in starts:
+        pending.extend(_imports(start) if isinstance(start, Path) else [start])
     while pending:
         path = _module_file(pending.pop())
         if path is None or path in found:

@@ -3,23 +3,20 @@
 Nothing here imports torch, so a mistake is told before anything heavy starts.
 """
 
-import difflib
-import math
-import re
-from copy import deepcopy
-from dataclasses import asdict, dataclass
+import os
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import jsonschema
 import yaml
 
+from afmp.config_errors import refuse_duplicate_keys, validated
 from afmp.errors import AfmpError
-from afmp.records import schema
 
-# Names that no study's figure may take: figures, targets and modules that the workflow has already.
+# Names that no study's figure may take: rules and targets of the workflow, and modules beside the figures.
 TAKEN_FIGURES = (
-    "scalability_results", "notebook_vs_paper", "diagnostics", "style", "wording", "study_panels",
-    "all", "download", "tables", "report", "train", "aggregate",
+    "all", "download", "tables", "prepare_data", "train", "aggregate", "benchmark_scalability", "count_parameters",
+    "tabulate_scalability", "report", "scalability_results", "notebook_vs_paper",
+    "diagnostics", "style", "study_panels", "wording",
 )  # fmt: skip
 
 
@@ -114,53 +111,28 @@ def read_study(path: Path | str) -> Study:
     return resolve_study(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
 
 
-def refuse_duplicate_keys(path: Path | str) -> None:
-    """Raise AfmpError if a mapping of the YAML file names a key twice: YAML would silently keep the last."""
-    try:
-        root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except FileNotFoundError:
-        raise AfmpError(f"{path}: no such file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise AfmpError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
-    pending = [(root, "")]
-    while pending:
-        node, where = pending.pop()
-        if isinstance(node, yaml.MappingNode):
-            lines: dict[str, int] = {}
-            for key, value in node.value:
-                name = f"{where}/{key.value}".lstrip("/")
-                line = key.start_mark.line + 1
-                if key.value in lines:
-                    raise AfmpError(f"{path}: {name} stands twice, in lines {lines[key.value]} and {line}; keep one.")
-                lines[key.value] = line
-                pending.append((value, name))
-        elif isinstance(node, yaml.SequenceNode):
-            pending.extend((item, f"{where}/{index}") for index, item in enumerate(node.value))
-
-
 def resolve_study(config: dict) -> Study:
     """Check a configuration and resolve its runs.
 
-    Raises AfmpError naming key, value and what is allowed for: a key that the schema does not know or misses, a value
-    of the wrong type or out of range, and what no schema sees (a patch size that does not divide the image size, one
-    run name with two configurations, a reference that is no run of its study, a dataset folder that is not there).
+    Raises AfmpError naming key, value and what is allowed, for what breaks the schema and for what no schema sees (a
+    patch size that does not divide the image size, TF32 without CUDA, one run name with two configurations, a reference
+    that is no run of its study, a dataset folder that is not there).
     """
-    config = _numbers_with_exponents(deepcopy(dict(config)))
-    _check_schema(config)
-    dataset = DatasetConfig(**config["dataset"])
+    config = validated(config)
+    path = config["dataset"]["path"]
+    # The only place where ~ is resolved, so that this check, the workflow and the reader look at one folder.
+    dataset = DatasetConfig(**(config["dataset"] | {"path": path and os.path.expanduser(path)}))
     _check_dataset(dataset)
+    sweep = config["scalability"]
+    _check_precision(sweep, keys={name: f"scalability/{name}" for name in ("precision", "device")})
     runs: dict[str, RunConfig] = {}
-    named_in: dict[str, str] = {}
+    named: dict[str, tuple[RunConfig, str]] = {}  # every name, also of a run trained under another: config and study
     canonical: dict[RunConfig, str] = {}
     studies = []
     figures: dict[str, str] = dict.fromkeys(TAKEN_FIGURES, "the workflow itself")
     for name, table in config["studies"].items():
         where = f"studies/{name}"
-        if table["figure"] in figures:
-            raise AfmpError(
-                f"config: {where}/figure: {table['figure']!r} is already taken by {figures[table['figure']]}; "
-                "choose another name."
-            )
+        _check_figure(table["figure"], figures, where=where)
         figures[table["figure"]] = where
         aliases: dict[str, str] = {}
         members = []
@@ -169,21 +141,21 @@ def resolve_study(config: dict) -> Study:
             key = f"{where}/runs/{index}/run"
             if run in aliases:
                 raise AfmpError(f"config: {key}: {run!r} names two runs of this study; give each its own name.")
-            resolved = _resolve_run(config, dataset, line, key)
-            if run in runs and runs[run] != resolved:
+            resolved = _resolve_run(config, dataset, line, key.removesuffix("/run"))
+            first, first_where = named.setdefault(run, (resolved, where))
+            if _effective(first) != _effective(resolved):
                 raise AfmpError(
-                    f"config: {key}: {run!r} names two different runs, here with {_difference(runs[run], resolved)} "
-                    f"(the other stands in {named_in[run]}); rename one."
+                    f"config: {key}: {run!r} names two different runs, here with {_difference(first, resolved)} "
+                    f"(the other stands in {first_where}); rename one."
                 )
-            # Two names for one configuration: it is trained once, under the name that came first.
-            aliases[run] = canonical.setdefault(resolved, run)
+            # Two names for one computation: it is trained once, under the name that came first.
+            aliases[run] = canonical.setdefault(_effective(resolved), run)
             if aliases[run] in [member["run"] for member in members]:
                 raise AfmpError(
                     f"config: {key}: {run!r} and {aliases[run]!r} of this study are the same run; "
                     "remove one or change an override."
                 )
             runs.setdefault(aliases[run], resolved)
-            named_in.setdefault(run, where)
             members.append({"run": aliases[run], "label": label})
         reference = aliases.get(table["reference"])
         if reference is None:
@@ -193,28 +165,39 @@ def resolve_study(config: dict) -> Study:
             )
         heading = {key: table[key] for key in ("section", "title", "figure")}
         studies.append({"name": name, **heading, "reference": reference, "members": members})
-    return Study(dataset, config["semantics"], config["seeds"], runs, studies, config["scalability"])
+    return Study(dataset, config["semantics"], config["seeds"], runs, studies, sweep)
 
 
-def _resolve_run(config: dict, dataset: DatasetConfig, line: dict, key: str) -> RunConfig:
-    model, training = dict(config["model"]), dict(config["training"])
-    for name, value in line.items():
-        if name in model:
-            model[name] = value
-        elif name in training:
-            training[name] = value
+def _resolve_run(config: dict, dataset: DatasetConfig, line: dict, where: str) -> RunConfig:
+    sections = {"model": dict(config["model"]), "training": dict(config["training"])}
+    keys = {name: f"{section}/{name}" for section, values in sections.items() for name in values}
+    for values in sections.values():
+        overrides = {name: line[name] for name in values if name in line}
+        values.update(overrides)
+        keys |= {name: f"{where}/{name}" for name in overrides}
+    model, training = sections["model"], sections["training"]
     patch_size = model["patch_size"]
     if dataset.image_size % patch_size:
         divisors = [str(d) for d in range(1, dataset.image_size + 1) if dataset.image_size % d == 0]
-        where = f"{key.rsplit('/', 1)[0]}/patch_size" if "patch_size" in line else "model/patch_size"
         raise AfmpError(
-            f"config: {where}: {patch_size} does not divide dataset/image_size {dataset.image_size}; "
+            f"config: {keys['patch_size']}: {patch_size} does not divide dataset/image_size {dataset.image_size}; "
             f"allowed: {', '.join(divisors)}."
         )
+    _check_precision(training, keys=keys)
     numbers = {name: float(model[name]) for name in ("sparsity", "lambda_sparse")}
     rates = ("learning_rate", "weight_decay", "plateau_factor", "validation_fraction")
     training |= {name: float(training[name]) for name in rates}
     return RunConfig(dataset, ModelConfig(**(model | numbers)), TrainingConfig(**training))
+
+
+def _effective(run: RunConfig) -> RunConfig:
+    """`run` with the keys that have no effect in it set to 0, for comparisons only."""
+    model = run.model
+    if not model.is_sparse:
+        model = replace(model, sparsity=0.0, lambda_sparse=0.0)
+    if model.scaffold == "delaunay":
+        model = replace(model, window_size=0)
+    return replace(run, model=model)
 
 
 def _difference(one: RunConfig, other: RunConfig) -> str:
@@ -227,6 +210,24 @@ def _difference(one: RunConfig, other: RunConfig) -> str:
         if old != new
     ]
     return ", ".join(pairs)
+
+
+def _check_figure(figure: str, taken: dict[str, str], *, where: str) -> None:
+    if figure in taken:
+        raise AfmpError(f"config: {where}/figure: {figure!r} is already taken by {taken[figure]}; choose another name.")
+    if figure.startswith("plot_"):
+        raise AfmpError(
+            f"config: {where}/figure: {figure!r} starts with plot_, as the workflow's own rules that draw do; "
+            "choose another name."
+        )
+
+
+def _check_precision(section: dict, *, keys: dict[str, str]) -> None:
+    if section["precision"] == "tf32" and section["device"] in ("cpu", "mps"):
+        raise AfmpError(
+            f"config: {keys['precision']}: 'tf32' exists on CUDA devices only, but {keys['device']} is "
+            f"{section['device']!r}; allowed with tf32: device cuda or auto."
+        )
 
 
 def _check_dataset(dataset: DatasetConfig) -> None:
@@ -245,81 +246,3 @@ def _check_dataset(dataset: DatasetConfig) -> None:
             f"config: dataset/path: {dataset.path!r} holds no train/<class>/ and test/<class>/ (or val/<class>/); "
             "give the folder that holds both."
         )
-
-
-def _numbers_with_exponents(value):
-    """YAML 1.1 reads 1e-3 (without a dot) as text; a person means the number."""
-    if isinstance(value, dict):
-        return {
-            key: item if key in ("run", "label", "title", "section") else _numbers_with_exponents(item)
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_numbers_with_exponents(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise AfmpError(f"config: found the number {value}; allowed: finite numbers.")
-    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
-        return float(value)
-    return value
-
-
-def _check_schema(config: dict) -> None:
-    errors = jsonschema.Draft202012Validator(schema("config")).iter_errors(config)
-    # The outermost mistake first: a missing section explains what is wrong inside it.
-    error = min(errors, key=lambda e: (len(e.absolute_path), str(e.absolute_path)), default=None)
-    if error is None:
-        return
-    where = "/".join(map(str, error.absolute_path))
-    inside = f"{where}/" if where else ""
-    if error.validator in ("additionalProperties", "unevaluatedProperties"):
-        known = _known_keys(error)
-        unknown = next(key for key in error.instance if key not in known)
-        close = difflib.get_close_matches(str(unknown), known, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise AfmpError(
-            f"config: {inside}{unknown}: unknown key with value {error.instance[unknown]!r}{hint}; "
-            f"allowed here: {', '.join(known)}."
-        )
-    if error.validator == "required":
-        missing = next(key for key in error.validator_value if key not in error.instance)
-        raise AfmpError(f"config: {inside}{missing}: missing; add it as config.yaml of the project has it.")
-    raise AfmpError(f"config: {where or 'the whole file'}: found {_short(error.instance)}; allowed: {_allowed(error)}.")
-
-
-def _known_keys(error) -> list[str]:
-    known: list[str] = []
-    pending = [error.schema]
-    while pending:
-        fragment = pending.pop(0)
-        known.extend(fragment.get("properties", {}))
-        if "$ref" in fragment:
-            pending.append(schema("config")["$defs"][fragment["$ref"].rsplit("/", 1)[1]])
-        pending.extend(fragment.get("allOf", []))
-    return known
-
-
-def _short(value) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _allowed(error) -> str:
-    fragment = error.schema
-    if "enum" in fragment:
-        return ", ".join(map(str, fragment["enum"]))
-    if error.validator == "uniqueItems":
-        return "each value once"
-    if error.validator == "propertyNames" or error.validator == "pattern":
-        pattern = fragment.get("pattern") or fragment["propertyNames"]["pattern"]
-        return f"names like {pattern}"
-    kind = fragment.get("type", "a value")
-    kind = " or ".join(kind) if isinstance(kind, list) else kind
-    names = {"object": "a mapping of keys", "array": "a list", "integer": "a whole number", "boolean": "true or false"}
-    parts = [names.get(kind, f"a {kind}")]
-    bounds = {
-        "minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most", "exclusiveMaximum": "less than",
-        "minItems": "length at least", "minProperties": "entries at least", "minLength": "length at least",
-        "maxLength": "length at most", "multipleOf": "a multiple of",
-    }  # fmt: skip
-    parts += [f"{word} {fragment[key]}" for key, word in bounds.items() if key in fragment]
-    return ", ".join(parts)

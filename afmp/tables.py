@@ -1,11 +1,13 @@
-"""Tables of results: what the sweep and the parameter counts hold, flat, and how any table is written."""
+"""Tables of results: what the sweep and the parameter counts hold, flat; how any table is written, and its caption."""
 
 import math
 from pathlib import Path
 
 import pandas
 
+from afmp.figures import wording
 from afmp.records import atomic_path, write_text
+from afmp.statistics import Interval, PairedDifference, distinct
 
 TABLE_STYLE = """<!DOCTYPE html>
 <meta charset="utf-8">
@@ -101,6 +103,91 @@ def parameters_table(parameters: dict):
     """A parameters file's content as a pandas DataFrame: a row for each model."""
     columns = ["model", "description", "resolution", "num_classes", "num_parameters"]
     return pandas.DataFrame(parameters["models"]).assign(num_classes=parameters["num_classes"])[columns]
+
+
+def epochs_caption(table: pandas.DataFrame) -> str:
+    """How much an epochs table holds, in reStructuredText."""
+    lengths = table.groupby(["semantics", "run", "seed"]).size()
+    return wording.restructured(
+        f"{wording.counted([len(table)], 'row')}: {wording.counted([table['run'].nunique()], 'run')} under "
+        f"{' and '.join(table['semantics'].unique())} semantics, {wording.counted([table['seed'].nunique()], 'seed')}, "
+        f"{wording.counted(lengths, 'epoch')} each; val_acc between {table['val_acc'].min():.2f} and "
+        f"{table['val_acc'].max():.2f} %."
+    )
+
+
+def summary_caption(table: pandas.DataFrame) -> str:
+    """What a summary table was computed from and each semantics' highest mean, in reStructuredText."""
+
+    def named(column: str) -> str:
+        return distinct(name for cell in table[column] for name in cell.split("; "))
+
+    sentences = [
+        f"{wording.counted([table['run'].nunique()], 'run')} with {wording.counted(table['n'], 'seed')} each, "
+        f"dataset {named('dataset')}, on {named('device')}."
+    ]
+    for semantics, rows in table.groupby("semantics", sort=False):
+        best = rows.loc[rows["test_accuracy_mean"].idxmax()]
+        numbers = (best[f"test_accuracy_{part}"] for part in ("mean", "std", "ci95_low", "ci95_high"))
+        accuracy = wording.with_interval(Interval(*numbers, best["n"]))
+        sentences.append(
+            f"Highest mean test accuracy under {semantics} semantics: {accuracy}, run {best['run']}. "
+            f"{wording.SELECTION[semantics]}"
+        )
+    return wording.restructured(" ".join(sentences))
+
+
+def differences_caption(table: pandas.DataFrame) -> str:
+    """How many test accuracies differ from their reference's and which most, in reStructuredText."""
+    sentences = []
+    for semantics, rows in table[table["metric"] == "test_accuracy"].groupby("semantics", sort=False):
+        columns = ["mean_difference", "std", "ci95_low", "ci95_high", "n_pairs", "p_value"]
+        found = [(row, PairedDifference(*(row[column] for column in columns))) for _, row in rows.iterrows()]
+        sentences.append(
+            f"Test accuracy under {semantics} semantics: of {wording.counted([len(found)], 'difference')}, "
+            f"{sum(bool(paired.excludes_zero) for _, paired in found)} with an interval that excludes 0"
+        )
+        without = sum(paired.excludes_zero is None for _, paired in found)
+        sentences[-1] += f" and {without} without an interval." if without else "."
+        found = [(row, paired) for row, paired in found if paired.n]
+        if found:
+            row, paired = max(found, key=lambda pair: abs(pair[1].mean))
+            sentences.append(
+                f"The largest: {row['run']} minus {row['reference']} ({row['study']}), {wording.difference(paired)}."
+            )
+    return wording.restructured(" ".join(sentences) or "No study has a run beside its reference.")
+
+
+def parameters_caption(parameters: dict) -> str:
+    """The counts and the ratio of the two models of the sweep, in reStructuredText."""
+    counts = {model["model"]: model["num_parameters"] for model in parameters["models"]}
+    listed = "; ".join(f"{model['description']}: {model['num_parameters']:,}" for model in parameters["models"])
+    ratio = counts["afmp_small"] / counts["deit_tiny"]
+    return wording.restructured(
+        f"Parameters with {parameters['num_classes']} classes. {listed}. AFMP-Small / DeiT-Tiny = {ratio:.3f}."
+    )
+
+
+def scalability_caption(sweeps: list[dict]) -> str:
+    """How many points were measured and, at the largest size of both models, their ratio; in reStructuredText."""
+    sentences = []
+    for sweep in sweeps:
+        status = [point["status"] for point in sweep["points"]]
+        sentences.append(
+            f"{sweep['semantics'].capitalize()} semantics on {sweep['device']['name']}: "
+            f"{wording.counted([len(status)], 'point')}, "
+            f"{status.count('oom')} out of memory, {status.count('error')} failed."
+        )
+        if ratios := _ratios(sweep["points"]):
+            pixels, patches, time, memory = max(ratios)
+            saved = "undefined" if math.isnan(memory) else f"{memory:.2f}"
+            sentences.append(
+                f"At {patches:,} patches ({pixels:,} px), the largest measured for both, "
+                f"DeiT-Tiny / AFMP-Small = {time:.2f} in time and {saved} in peak memory."
+            )
+        else:
+            sentences.append("No size was measured for both models.")
+    return wording.restructured(" ".join(sentences))
 
 
 def _ratios(points: list[dict]) -> list[tuple[int, int, float, float]]:

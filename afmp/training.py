@@ -5,16 +5,17 @@ checkpoint carries the rest.
 """
 
 import copy
+import gc
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
 from afmp.augmentation import epoch_plan
-from afmp.checkpoint import identity_key, load_checkpoint, save_checkpoint, save_weights
+from afmp.checkpoint import identity_key, other_checkpoints, remove_leftovers, save_weights
 from afmp.datasets import PreparedDataset, load_dataset, stratified_holdout
 from afmp.device import resolve_device, set_matmul_precision
 from afmp.diagnostics import describe_gates
@@ -24,21 +25,25 @@ from afmp.provenance import device_record, import_closure, source_hash, versions
 from afmp.records import write_diagnostics, write_result
 from afmp.scaffold import scaffold_hash
 from afmp.study import RunConfig
-from afmp.training_step import (
-    GraphedStep,
-    TrainingStep,
-    build_optimizer,
-    count_correct,
-    load_optimizer_tensors,
-    optimizer_tensors,
-)
+from afmp.training_state import HISTORY, Progress, load_progress, save_progress, set_random_states
+from afmp.training_step import GraphedStep, TrainingStep, build_optimizer, count_correct
 
 log = logging.getLogger("afmp")
 
-HISTORY = ("train_loss", "train_acc", "val_acc", "sparsity_loss", "time")
 # Files of the import closure that cannot change a number of a run: an edit there reruns the job, which then finds its
 # finished checkpoint and only writes its results again.
-NOT_NUMBERS = ("records", "errors", "provenance", "checkpoint", "download", "cifar", "image_folder", "study")
+NOT_NUMBERS = (
+    "records",
+    "errors",
+    "provenance",
+    "checkpoint",
+    "download",
+    "cifar",
+    "image_folder",
+    "study",
+    "config_errors",
+    "log",
+)
 
 
 @dataclass
@@ -49,22 +54,6 @@ class Split:
     val_images: torch.Tensor
     val_labels: torch.Tensor
     validation_set: str
-
-
-@dataclass
-class Progress:
-    """What a seed has so far; all of it plain JSON but for the weights."""
-
-    epoch: int = 0
-    history: dict[str, list[float]] = field(default_factory=lambda: {key: [] for key in HISTORY})
-    best_epoch: int = 0
-    best_accuracy: float = -1.0
-    schedule: dict = field(default_factory=dict)
-    learning_rate: float = 0.0
-    diagnostics: dict = field(default_factory=dict)
-    wall_time_s: float = 0.0
-    peak_memory_mb: float | None = None
-    test_accuracy: float | None = None
 
 
 def train_run(
@@ -147,6 +136,11 @@ def train_seed(
         "code": numbers_hash(),
     }
     checkpoint = checkpoint_folder / f"seed_{seed}_{identity_key(identity)}.safetensors"
+    remove_leftovers(checkpoint)
+    what = f"{run} [{semantics}] seed {seed}"
+    gc.collect()
+    allocated_before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+    began = time.perf_counter()
 
     torch.manual_seed(seed)
     model = build_model(config, semantics=semantics, num_classes=data.num_classes).to(device)
@@ -154,133 +148,106 @@ def train_seed(
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, "max", patience=training.plateau_patience, factor=training.plateau_factor
     )
-    progress, best_weights, random_states = Progress(), {}, {}
-    if saved := load_checkpoint(checkpoint, identity=identity):
-        progress, best_weights, random_states = _restore(saved, model=model, optimizer=optimizer, scheduler=scheduler)
-        log.info(
-            "%s [%s] seed %d: continues after epoch %d of %d", run, semantics, seed, progress.epoch, training.epochs
-        )
-    eager_step = TrainingStep(model, optimizer, data, training=training)
-    step = eager_step
-    if device.type == "cuda" and progress.epoch < training.epochs:
-        # After the weights are loaded: a captured graph keeps reading the tensors that it was captured with.
-        num_train = len(split.train_index)
-        sizes = {min(training.batch_size, num_train - start) for start in range(0, num_train, training.batch_size)}
-        step = GraphedStep(eager_step, sizes)
-        torch.cuda.reset_peak_memory_stats(device)
-    _set_random_states(random_states, device)
+    progress, best_weights, random_states = load_progress(
+        checkpoint, model=model, optimizer=optimizer, scheduler=scheduler, identity=identity
+    )
+    if progress.epoch:
+        log.info("%s: continues after epoch %d of %d", what, progress.epoch, training.epochs)
+    else:
+        for path, differences in other_checkpoints(checkpoint, seed=seed, identity=identity):
+            log.info("%s: starts anew; not used, since it is another run's: %s (%s)", what, path, differences)
+    already_s = progress.wall_time_s
+    step = TrainingStep(model, optimizer, data, training=training)
+    if progress.epoch < training.epochs:
+        _note_who_trains(progress, device, what)
+        if device.type == "cuda":
+            # After the weights are loaded: a captured graph keeps reading the tensors that it was captured with.
+            num_train = len(split.train_index)
+            sizes = {min(training.batch_size, num_train - start) for start in range(0, num_train, training.batch_size)}
+            step = GraphedStep(step, sizes)
+            # The dataset, and what this seed added: workspaces that earlier seeds left behind are not its own.
+            peak = data.num_bytes + step.peak_memory_bytes - allocated_before
+            progress.peak_memory_mb = max(progress.peak_memory_mb or 0.0, peak / 2**20)
+    set_random_states(random_states, device)
 
     while progress.epoch < training.epochs:
         started = time.perf_counter()
         epoch = progress.epoch + 1
-        train_loss, train_acc, sparsity_loss = train_epoch(
-            step, eager_step, split=split, seed=seed, epoch=epoch, run=run, semantics=semantics
-        )
+        train_loss, train_acc, sparsity_loss = train_epoch(step, split=split, seed=seed, epoch=epoch, what=what)
         model.eval()
         correct = count_correct(model, split.val_images, split.val_labels, data=data, training=training)
         val_acc = 100.0 * correct.item() / len(split.val_labels)
+        seconds = time.perf_counter() - started
         scheduler.step(val_acc)
         if val_acc > progress.best_accuracy:
             progress.best_accuracy, progress.best_epoch = val_acc, epoch
             best_weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         if epoch in training.visualized_epochs:
             progress.diagnostics[str(epoch)] = describe_gates(model, data, image_index=0)
-        seconds = time.perf_counter() - started
         for key, value in zip(HISTORY, (train_loss, train_acc, val_acc, sparsity_loss, seconds), strict=True):
             progress.history[key].append(value)
         progress.epoch = epoch
-        progress.wall_time_s += seconds
-        progress.learning_rate = float(optimizer.param_groups[0]["lr"])
-        progress.schedule = {key: getattr(scheduler, key) for key in SCHEDULE_KEYS}
-        progress.peak_memory_mb = _peak_memory(device, progress.peak_memory_mb)
         if epoch == training.epochs:
             progress.test_accuracy = _test_accuracy(model, best_weights, data=data, training=training)
-        _save(checkpoint, progress, best_weights, model=model, optimizer=optimizer, identity=identity)
-        left = (training.epochs - epoch) * progress.wall_time_s / epoch
+        progress.wall_time_s = already_s + time.perf_counter() - began
+        save_progress(
+            checkpoint, progress, best_weights, model=model, optimizer=optimizer, scheduler=scheduler, identity=identity
+        )
+        left = (training.epochs - epoch) * sum(progress.history["time"]) / epoch
         log.info(
-            "%s [%s] seed %d: epoch %d/%d  loss %.4f  train %.2f %%  val %.2f %% (best %.2f)  %.2f s  left %s",
-            run, semantics, seed, epoch, training.epochs, train_loss, train_acc, val_acc, progress.best_accuracy,
+            "%s: epoch %d/%d  loss %.4f  train %.2f %%  val %.2f %% (best %.2f)  %.2f s  left %s",
+            what, epoch, training.epochs, train_loss, train_acc, val_acc, progress.best_accuracy,
             seconds, f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min",
         )  # fmt: skip
 
     write_seed(
-        config, progress, best_weights, run=run, semantics=semantics, seed=seed,
+        config, progress, best_weights=best_weights, run=run, semantics=semantics, seed=seed,
         model=model, data=data, split=split, folder=folder,
     )  # fmt: skip
 
 
-def train_epoch(step, eager_step: TrainingStep, *, split: Split, seed: int, epoch: int, run: str, semantics: str):
-    """One pass over the training images, the last smaller batch too; returns mean loss, accuracy in percent and mean
-    regulariser. The device is read once, at the end. Raises AfmpError if a loss was not finite."""
-    eager_step.model.train()
-    eager_step.reset()
+def _note_who_trains(progress: Progress, device: torch.device, what: str) -> None:
+    """Add this process to `progress.trained_by` unless the one before it was like it."""
+    now = {"device": device_record(device), "versions": versions()}
+    before = progress.trained_by[-1] if progress.trained_by else None
+    if before is None or {key: before[key] for key in now} != now:
+        progress.trained_by.append({"from_epoch": progress.epoch + 1, **now})
+        if before is not None:
+            log.info("%s: continues on another device or with other versions; its result lists both", what)
+
+
+def train_epoch(
+    step: TrainingStep | GraphedStep, *, split: Split, seed: int, epoch: int, what: str
+) -> tuple[float, float, float]:
+    """One pass over the training images, the last smaller batch too: mean loss, accuracy in percent, mean regulariser.
+
+    The device is read once, at the end. Raises AfmpError if a loss, or at the end a weight, was not finite; `what`
+    names the run there.
+    """
+    training = step.training
+    step.model.train()
+    step.reset()
     plan = epoch_plan(
         len(split.train_index),
         seed=seed,
         epoch=epoch,
-        padding=eager_step.training.crop_padding,
-        flip=eager_step.training.horizontal_flip,
+        padding=training.crop_padding,
+        flip=training.horizontal_flip,
     )
     device = split.train_index.device
     index = split.train_index[plan.order.to(device)]
     offsets, flips = plan.offsets.to(device), plan.flips.to(device)
-    batch_size = eager_step.training.batch_size
-    for start in range(0, len(index), batch_size):
-        batch = slice(start, start + batch_size)
+    for start in range(0, len(index), training.batch_size):
+        batch = slice(start, start + training.batch_size)
         step(index[batch], offsets[batch], flips[batch])
-    loss, correct, sparsity_loss, steps, bad_step = [*eager_step.sums.tolist(), eager_step.first_bad_step.item()]
-    if bad_step >= 0:
+    loss, correct, sparsity_loss, steps, bad_step = step.read()
+    if bad_step is not None:
         raise AfmpError(
-            f"{run} [{semantics}] seed {seed} diverged: the loss was not finite in epoch {epoch}, step "
-            f"{int(bad_step) + 1} of {int(steps)}. Lower training/learning_rate, or use precision fp32; "
-            "no result was written."
+            f"{what} diverged: the loss or a weight was not finite in epoch {epoch}, "
+            f"step {bad_step + 1} of {steps:.0f}. "
+            "Lower training/learning_rate, or use precision fp32; no result was written."
         )
     return loss / steps, 100.0 * correct / len(index), sparsity_loss / steps
-
-
-SCHEDULE_KEYS = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
-
-
-def _save(path: Path, progress: Progress, best_weights: dict, *, model, optimizer, identity: dict) -> None:
-    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors |= {f"best/{name}": tensor for name, tensor in best_weights.items()}
-    tensors |= {f"optimizer/{name}": tensor for name, tensor in optimizer_tensors(model, optimizer).items()}
-    tensors["random/cpu"] = torch.get_rng_state()
-    if model.embed.weight.is_cuda:
-        tensors["random/cuda"] = torch.cuda.get_rng_state(model.embed.weight.device)
-    save_checkpoint(path, tensors=tensors, state=vars(progress), identity=identity)
-
-
-def _restore(saved: tuple[dict, dict], *, model, optimizer, scheduler) -> tuple[Progress, dict, dict]:
-    tensors, state = saved
-    parts: dict[str, dict] = {"model": {}, "best": {}, "optimizer": {}, "random": {}}
-    for name, tensor in tensors.items():
-        part, rest = name.split("/", 1)
-        parts[part][rest] = tensor
-    progress = Progress(**state)
-    model.load_state_dict(parts["model"])
-    load_optimizer_tensors(model, optimizer, parts["optimizer"])
-    for key, value in progress.schedule.items():
-        setattr(scheduler, key, value)
-    for group in optimizer.param_groups:
-        if torch.is_tensor(group["lr"]):
-            group["lr"].fill_(progress.learning_rate)
-        else:
-            group["lr"] = progress.learning_rate
-    return progress, parts["best"], parts["random"]
-
-
-def _set_random_states(states: dict, device: torch.device) -> None:
-    if "cpu" in states:
-        torch.set_rng_state(states["cpu"])
-    if "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], device)
-
-
-def _peak_memory(device: torch.device, before: float | None) -> float | None:
-    if device.type != "cuda":
-        return None
-    return max(before or 0.0, torch.cuda.max_memory_allocated(device) / 2**20)
 
 
 def _test_accuracy(model, best_weights: dict, *, data, training) -> float:
@@ -297,7 +264,17 @@ def numbers_hash() -> str:
 
 
 def write_seed(
-    config: RunConfig, progress: Progress, best_weights: dict, *, run, semantics, seed, model, data, split, folder: Path
+    config: RunConfig,
+    progress: Progress,
+    *,
+    best_weights: dict,
+    run: str,
+    semantics: str,
+    seed: int,
+    model: AFMP,
+    data: PreparedDataset,
+    split: Split,
+    folder: Path,
 ) -> None:
     """Write the four files of a finished seed; the result last, so that it never stands without the others."""
     about = {"run": run, "semantics": semantics, "seed": str(seed)}
@@ -342,8 +319,9 @@ def write_seed(
                 "num_val": len(split.val_labels),
                 "num_test": len(data.test_labels),
             },
-            "device": device_record(data.train_images.device),
-            "versions": versions(),
+            "device": progress.trained_by[-1]["device"],
+            "versions": progress.trained_by[-1]["versions"],
+            "trained_by": progress.trained_by,
             "wall_time_s": progress.wall_time_s,
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         },

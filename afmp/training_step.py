@@ -39,6 +39,18 @@ class TrainingStep:
         self.sums.zero_()
         self.first_bad_step.fill_(-1)
 
+    def read(self) -> tuple[float, float, float, float, int | None]:
+        """The sums (loss, right answers, regulariser, steps) and the first step (from 0) whose loss, or whose weights
+        at the end, were not finite, None if all were. Waits for the device."""
+        # The last step's loss was taken before its update, which can still have spoilt the weights.
+        finite = torch.stack([parameter.isfinite().all() for parameter in self.model.parameters()]).all()
+        *sums, bad_step, weights_finite = torch.cat(
+            [self.sums, self.first_bad_step.view(1), finite.to(self.sums).view(1)]
+        ).tolist()
+        if bad_step < 0 and not weights_finite:
+            bad_step = sums[3] - 1
+        return *sums, int(bad_step) if bad_step >= 0 else None
+
     def __call__(self, index, offsets, flips) -> None:
         """Train on the images `index` (B,), cropped at `offsets` (B, 2), mirrored where `flips` (B,)."""
         data, training = self.data, self.training
@@ -66,13 +78,19 @@ class TrainingStep:
 
 
 class GraphedStep:
-    """A TrainingStep as CUDA graphs, one a batch size: an epoch has full batches and a smaller last one."""
+    """A TrainingStep as CUDA graphs, one a batch size: an epoch has full batches and a smaller last one.
+
+    `peak_memory_bytes`: the most the allocator held in a step of the largest batch. It is read in the eager warm-up,
+    since replays allocate nothing that the allocator counts.
+    """
 
     def __init__(self, step: TrainingStep, batch_sizes: set[int]):
-        self.step = step
+        self.model, self.training, self.reset, self.read = step.model, step.training, step.reset, step.read
         device = step.data.train_images.device
         self.graphs = {}
         saved = _snapshot(step.model, step.optimizer)
+        self.peak_memory_bytes = 0
+        torch.cuda.reset_peak_memory_stats(device)
         for size in sorted(batch_sizes, reverse=True):
             plan = (
                 torch.zeros(size, dtype=torch.int64, device=device),
@@ -86,6 +104,8 @@ class GraphedStep:
                 for _ in range(3):
                     step(*plan)
             torch.cuda.current_stream().wait_stream(stream)
+            if not self.graphs:
+                self.peak_memory_bytes = torch.cuda.max_memory_allocated(device)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 step(*plan)

@@ -1,8 +1,11 @@
 # What the other files share: the checked study, the paths it leads to, and the source files that a job depends on.
 
+import hashlib
 import os
 import re
 import sys
+from glob import iglob
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
@@ -25,7 +28,7 @@ except AfmpError as error:
     raise WorkflowError(str(error)) from None
 
 DATASET_FILE = f"results/prepare_data/{STUDY.dataset.source}.safetensors"
-FIGURE_FILES = ["png", "pdf"]
+FIGURE_FILES = ["png", "pdf", "rst"]
 STUDY_FIGURES = [study["figure"] for study in STUDY.studies]
 COMPARE_SEMANTICS = set(STUDY.semantics) == {"paper", "notebook"}
 
@@ -34,13 +37,13 @@ ALL_FIGURES = expand(
     semantics=STUDY.semantics,
     figure=[*STUDY_FIGURES, "scalability_results"],
     ending=FIGURE_FILES,
-) + expand(
-    "results/figures/notebook_vs_paper.{ending}",
-    ending=FIGURE_FILES if COMPARE_SEMANTICS else [],
 )
+if COMPARE_SEMANTICS:
+    ALL_FIGURES += expand("results/figures/notebook_vs_paper.{ending}", ending=FIGURE_FILES)
 ALL_TABLES = expand(
-    "results/aggregate/{table}.csv",
+    "results/aggregate/{table}.{ending}",
     table=["epochs", "summary", "differences", "scalability", "parameters"],
+    ending=["csv", "rst"],
 )
 ALL_DIAGNOSTICS = expand(
     "results/plot_diagnostics/{semantics}/{run}",
@@ -52,12 +55,14 @@ ALL_DIAGNOSTICS = expand(
 wildcard_constraints:
     semantics="|".join(STUDY.semantics),
     run="|".join(re.escape(run) for run in STUDY.runs),
-    seed=r"\d+",
 
 
-# Source files of the package as inputs. Snakemake watches a script, but nothing that it imports.
-def code(*modules):
-    return [os.path.relpath(path) for path in import_closure(*modules)]
+# What a script of workflow_scripts/ imports of the package, and the modules it is told only by name, as inputs: Snakemake
+# watches the script itself, but nothing that it imports. afmp/log.py is left out on purpose: it only says what goes on,
+# and a change there must not train everything again.
+def code(script, *modules):
+    closure = import_closure(Path(workflow.basedir, "workflow_scripts", script), *modules)
+    return [os.path.relpath(path) for path in closure if path.name != "log.py"]
 
 
 # Result files of the runs named, every seed, of one semantics (a wildcard unless given).
@@ -69,12 +74,25 @@ def result_files(runs, semantics="{semantics}"):
     ]
 
 
-# The folders that source `folder` reads; the other sources have none.
-def dataset_folders():
+# Digest of the names, sizes and times of the files that source `folder` reads; the other sources have none. Snakemake
+# itself would look at no more than the time of the folder, which a changed image leaves as it was.
+def folder_digest(wildcards):
     if STUDY.dataset.source != "folder":
-        return []
-    splits = [os.path.join(STUDY.dataset.path, split) for split in ("train", "test", "val")]
-    return [folder for folder in splits if os.path.isdir(folder)]
+        return None
+    folder = os.path.expanduser(STUDY.dataset.path)
+    digest = hashlib.sha256()
+    for split in ("train", "test", "val"):
+        # As for the reader, names that start with a dot do not count, and classes are one level deep.
+        names = [
+            name for depth in ("*", "*/*") for name in iglob(f"{split}/{depth}", root_dir=folder)
+        ]
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            status = os.stat(path) if os.path.isfile(path) else None
+            digest.update(
+                os.fsencode(f"{name}\0{status and (status.st_size, status.st_mtime_ns)}\0")
+            )
+    return digest.hexdigest()
 
 
 # A job that trains or times needs a GPU unless its configuration says cpu.
@@ -82,10 +100,10 @@ def gpus(device):
     return 0 if device == "cpu" else 1
 
 
-# The caption that was written with a figure from its runs' numbers, read when the report is made. It takes `output`,
-# so Snakemake does not count it among the parameters whose change reruns a job.
-def caption(wildcards, output):
-    if os.path.exists(output.caption):
-        with open(output.caption, encoding="utf-8") as file:
-            return file.read()
-    return ""
+# The captions that jobs wrote beside figures and tables from their runs' numbers, by the file's name without .rst, read
+# when the report is made. It takes `output`, so Snakemake does not count it among the parameters whose change reruns.
+def captions(wildcards, output):
+    found = [Path(path) for path in output if path.endswith(".rst")]
+    for path in map(Path, output):
+        found += path.glob("*.rst") if path.is_dir() else []
+    return {path.stem: path.read_text(encoding="utf-8") for path in found if path.exists()}

@@ -4,8 +4,7 @@
 # Fetch (for cifar10 and cifar100), check, convert and hash the dataset.
 rule prepare_data:
     input:
-        code=code("afmp.datasets"),
-        folders=dataset_folders(),
+        code=code("prepare_data.py"),
     output:
         dataset=DATASET_FILE,
     log:
@@ -18,6 +17,7 @@ rule prepare_data:
     threads: 2
     params:
         dataset=vars(STUDY.dataset),
+        digest=folder_digest,
         download_folder="results/download",
     script:
         "../workflow_scripts/prepare_data.py"

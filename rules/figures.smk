@@ -7,7 +7,7 @@ for study in STUDY.studies:
         name:
             f"plot_{study['figure']}"
         input:
-            code=code(figure_module(study["figure"])),
+            code=code("plot_study.py", figure_module(study["figure"])),
             results=result_files([member["run"] for member in study["members"]]),
         output:
             png=report(
@@ -27,7 +27,7 @@ for study in STUDY.studies:
             "../envs/afmp.yaml"
         params:
             study=study,
-            caption=caption,
+            captions=captions,
         script:
             "../workflow_scripts/plot_study.py"
 
@@ -47,7 +47,7 @@ for study in STUDY.studies:
 # Time and memory over image sizes.
 rule plot_scalability_results:
     input:
-        code=code("afmp.figures.scalability_results"),
+        code=code("plot_scalability_results.py"),
         scalability="results/benchmark_scalability/{semantics}/scalability.json",
     output:
         png=report(
@@ -66,11 +66,12 @@ rule plot_scalability_results:
     conda:
         "../envs/afmp.yaml"
     params:
-        caption=caption,
+        captions=captions,
     script:
         "../workflow_scripts/plot_scalability_results.py"
 
 
+# Its short name.
 rule scalability_results:
     input:
         expand(
@@ -80,44 +81,46 @@ rule scalability_results:
         ),
 
 
-# The same runs under both meanings.
-rule plot_notebook_vs_paper:
-    input:
-        code=code("afmp.figures.notebook_vs_paper"),
-        paper=result_files(STUDY.runs, "paper"),
-        notebook=result_files(STUDY.runs, "notebook"),
-    output:
-        png=report(
-            "results/figures/notebook_vs_paper.png",
-            caption="../report/figure.rst",
-            category="Notebook and paper",
-            labels={"figure": "notebook_vs_paper", "semantics": "both"},
-        ),
-        pdf="results/figures/notebook_vs_paper.pdf",
-        caption="results/figures/notebook_vs_paper.rst",
-    log:
-        "results/logs/plot_notebook_vs_paper/plot_notebook_vs_paper.log",
-    benchmark:
-        "results/benchmarks/plot_notebook_vs_paper/plot_notebook_vs_paper.tsv"
-    localrule: True
-    conda:
-        "../envs/afmp.yaml"
-    params:
-        studies=STUDY.studies,
-        caption=caption,
-    script:
-        "../workflow_scripts/plot_notebook_vs_paper.py"
+if COMPARE_SEMANTICS:
 
+    # The same runs under both meanings.
+    rule plot_notebook_vs_paper:
+        input:
+            code=code("plot_notebook_vs_paper.py"),
+            paper=result_files(STUDY.runs, "paper"),
+            notebook=result_files(STUDY.runs, "notebook"),
+        output:
+            png=report(
+                "results/figures/notebook_vs_paper.png",
+                caption="../report/figure.rst",
+                category="Notebook and paper",
+                labels={"figure": "notebook_vs_paper", "semantics": "both"},
+            ),
+            pdf="results/figures/notebook_vs_paper.pdf",
+            caption="results/figures/notebook_vs_paper.rst",
+        log:
+            "results/logs/plot_notebook_vs_paper/plot_notebook_vs_paper.log",
+        benchmark:
+            "results/benchmarks/plot_notebook_vs_paper/plot_notebook_vs_paper.tsv"
+        localrule: True
+        conda:
+            "../envs/afmp.yaml"
+        params:
+            studies=STUDY.studies,
+            captions=captions,
+        script:
+            "../workflow_scripts/plot_notebook_vs_paper.py"
 
-rule notebook_vs_paper:
-    input:
-        expand("results/figures/notebook_vs_paper.{ending}", ending=FIGURE_FILES),
+    # Its short name.
+    rule notebook_vs_paper:
+        input:
+            expand("results/figures/notebook_vs_paper.{ending}", ending=FIGURE_FILES),
 
 
 # What the gates of a run did over training, for its first seed.
 rule plot_diagnostics:
     input:
-        code=code("afmp.figures.diagnostics"),
+        code=code("plot_diagnostics.py"),
         diagnostics=f"results/train/{{semantics}}/{{run}}/seed_{STUDY.seeds[0]}/diagnostics.json",
         dataset=DATASET_FILE,
     output:
@@ -136,5 +139,7 @@ rule plot_diagnostics:
     localrule: True
     conda:
         "../envs/afmp.yaml"
+    params:
+        captions=captions,
     script:
         "../workflow_scripts/plot_diagnostics.py"

@@ -7,6 +7,8 @@ rule report:
         ALL_FIGURES,
         ALL_TABLES,
         ALL_DIAGNOSTICS,
+        code=code("report.py"),
+        templates=[os.path.relpath(path) for path in Path(workflow.basedir, "report").glob("*.rst")],
     output:
         "results/report/report.html",
     log:

@@ -4,7 +4,8 @@
 # Time and memory of forward and backward at every size; a point that runs out of memory is recorded as such.
 rule benchmark_scalability:
     input:
-        code=code("afmp.benchmark"),
+        # What runs in a process of its own is named by a string, in which no import can be seen.
+        code=code("benchmark_scalability.py", "afmp.measurement"),
     output:
         scalability="results/benchmark_scalability/{semantics}/scalability.json",
     log:
@@ -13,8 +14,8 @@ rule benchmark_scalability:
         "results/benchmarks/benchmark_scalability/{semantics}.tsv"
     conda:
         "../envs/afmp.yaml"
-    # All cores (Snakemake lowers this to what --cores gives), so that nothing else runs beside a timing.
-    threads: 16
+    # All cores, so that nothing else runs beside a timing. How many a cluster has is not known here: as many as train takes.
+    threads: workflow.resource_settings.cores or 4
     resources:
         gpu=gpus(STUDY.scalability["device"]),
     params:
@@ -26,7 +27,7 @@ rule benchmark_scalability:
 # Parameters of the models that the paper compares.
 rule count_parameters:
     input:
-        code=code("afmp.benchmark"),
+        code=code("count_parameters.py"),
     output:
         parameters="results/count_parameters/parameters.json",
     log:
@@ -45,7 +46,7 @@ rule count_parameters:
 # Sweep and parameters as tables.
 rule tabulate_scalability:
     input:
-        code=code("afmp.tables"),
+        code=code("tabulate_scalability.py"),
         scalability=expand(
             "results/benchmark_scalability/{semantics}/scalability.json",
             semantics=STUDY.semantics,
@@ -57,15 +58,17 @@ rule tabulate_scalability:
             "results/aggregate/scalability.html",
             caption="../report/scalability.rst",
             category="Scalability",
-            labels={"figure": "table of the sweep", "semantics": "both"},
+            labels={"figure": "table of the sweep", "semantics": " and ".join(STUDY.semantics)},
         ),
+        scalability_caption="results/aggregate/scalability.rst",
         parameters="results/aggregate/parameters.csv",
         parameters_page=report(
             "results/aggregate/parameters.html",
             caption="../report/parameters.rst",
             category="Scalability",
-            labels={"figure": "table of parameters", "semantics": "both"},
+            labels={"figure": "table of parameters", "semantics": " and ".join(STUDY.semantics)},
         ),
+        parameters_caption="results/aggregate/parameters.rst",
     log:
         "results/logs/tabulate_scalability/tabulate_scalability.log",
     benchmark:
@@ -73,5 +76,7 @@ rule tabulate_scalability:
     localrule: True
     conda:
         "../envs/afmp.yaml"
+    params:
+        captions=captions,
     script:
         "../workflow_scripts/tabulate_scalability.py"

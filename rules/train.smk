@@ -4,7 +4,7 @@
 # Train a run. Its checkpoints are not outputs, which Snakemake would delete when a job fails: a killed job continues.
 rule train:
     input:
-        code=code("afmp.training"),
+        code=code("train.py"),
         dataset=DATASET_FILE,
     output:
         results=expand(
@@ -41,7 +41,7 @@ rule train:
 # Every number of every run: epochs, a summary with intervals, paired differences against each study's reference.
 rule aggregate:
     input:
-        code=code("afmp.statistics"),
+        code=code("aggregate.py"),
         results=[
             file for semantics in STUDY.semantics for file in result_files(STUDY.runs, semantics)
         ],
@@ -52,6 +52,7 @@ rule aggregate:
             category="Tables",
             labels={"table": "every epoch of every run"},
         ),
+        epochs_caption="results/aggregate/epochs.rst",
         summary="results/aggregate/summary.csv",
         summary_page=report(
             "results/aggregate/summary.html",
@@ -59,6 +60,7 @@ rule aggregate:
             category="Tables",
             labels={"table": "summary of every run"},
         ),
+        summary_caption="results/aggregate/summary.rst",
         differences="results/aggregate/differences.csv",
         differences_page=report(
             "results/aggregate/differences.html",
@@ -66,6 +68,7 @@ rule aggregate:
             category="Tables",
             labels={"table": "paired differences"},
         ),
+        differences_caption="results/aggregate/differences.rst",
     log:
         "results/logs/aggregate/aggregate.log",
     benchmark:
@@ -75,5 +78,6 @@ rule aggregate:
         "../envs/afmp.yaml"
     params:
         studies=STUDY.studies,
+        captions=captions,
     script:
         "../workflow_scripts/aggregate.py"

@@ -111,6 +111,7 @@ def synthetic_result(run, *, semantics="paper", seed=0, epochs=3, device=CPU, da
         },
         "device": device,
         "versions": VERSIONS,
+        "trained_by": [{"from_epoch": 1, "device": device, "versions": VERSIONS}],
         "wall_time_s": float(time.sum() + 5),
         "finished_at": "2026-01-02T03:04:05+00:00",
     }

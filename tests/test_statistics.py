@@ -172,4 +172,4 @@ def test_tables_do_not_import_torch():
 def test_the_synthetic_results_are_valid():
     for result in synthetic_results(seeds=[0]) + synthetic_results(semantics="notebook", seeds=[0]):
         records.validate(result, "result", where="synthetic result")
-    assert set(VERSIONS) == set(records.schema("result")["properties"]["versions"]["properties"])
+    assert set(VERSIONS) == set(records.schema("result")["$defs"]["versions"]["properties"])

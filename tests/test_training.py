@@ -22,7 +22,7 @@ from afmp.errors import AfmpError
 from afmp.records import read_diagnostics, read_result
 from afmp.study import RunConfig, resolve_study
 from afmp.training import build_model, split_dataset, train_run
-from afmp.training_step import count_correct
+from afmp.training_step import TrainingStep, build_optimizer, count_correct
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +236,7 @@ def test_killed_and_started_again_ends_with_the_same_numbers(config, digits_file
     for name in ("best", "final"):
         assert_same_tensors(*(root / f"seed_0/{name}.safetensors" for root in (folder, tmp_path / "undisturbed")))
     # Optimiser and random states too: everything a longer run would go on from.
-    assert_same_tensors(*(next((root / "checkpoints").iterdir()) for root in (folder, tmp_path / "undisturbed")))
+    assert_same_tensors(*(next((root / "checkpoints").glob("seed_*")) for root in (folder, tmp_path / "undisturbed")))
 
 
 def test_checkpoint_of_another_run_is_refused(trained, config):
@@ -267,9 +267,42 @@ def test_damaged_checkpoint_is_named(trained, tmp_path):
 
 def test_divergence_stops_with_epoch_and_step_and_leaves_no_result(config, digits_file, tmp_path):
     diverging = replace(config, training=replace(config.training, learning_rate=1e30))
-    with pytest.raises(AfmpError, match=r"diverged: the loss was not finite in epoch 1, step \d+ of \d+"):
+    with pytest.raises(AfmpError, match=r"diverged: the loss or a weight was not finite in epoch 1, step \d+ of \d+"):
         train(diverging, tmp_path, digits_file)
     assert not list(tmp_path.rglob("*.json")) and not list(tmp_path.rglob("best.safetensors"))
+
+
+def test_weights_spoilt_by_the_very_last_step_are_a_divergence(config, digits_file):
+    data = load_dataset(digits_file)
+    model = build_model(config, semantics="paper", num_classes=10)
+    step = TrainingStep(
+        model, build_optimizer(model, config.training, torch.device("cpu")), data, training=config.training
+    )
+    step(torch.arange(4), torch.zeros(4, 2, dtype=torch.int64), torch.zeros(4, dtype=torch.bool))
+    assert step.read()[4] is None
+    with torch.no_grad():
+        model.embed.weight[0, 0] = float("nan")
+    assert step.read()[4] == 0
+
+
+def test_who_trained_is_kept_when_a_finished_seed_is_written_again(config, digits_file, tmp_path, monkeypatch):
+    (first,) = train(config, tmp_path, digits_file)
+    other = first["versions"] | {"torch": "99.0"}
+    monkeypatch.setattr("afmp.training.versions", lambda: other)
+    (again,) = train(config, tmp_path, digits_file)
+    assert again["versions"] == first["versions"] and again["trained_by"] == first["trained_by"]
+    longer = replace(config, training=replace(config.training, epochs=1))
+    (new,) = train(longer, tmp_path, digits_file)
+    assert new["versions"] == other and [entry["from_epoch"] for entry in new["trained_by"]] == [1]
+
+
+def test_a_checkpoint_of_another_configuration_is_named_and_not_used(config, digits_file, tmp_path, caplog):
+    train(config, tmp_path, digits_file)
+    caplog.set_level("INFO", logger="afmp")
+    caplog.clear()
+    train(replace(config, training=replace(config.training, weight_decay=0.5)), tmp_path, digits_file)
+    (line,) = [line for line in caplog.messages if "starts anew" in line]
+    assert "run/training/weight_decay is 0.0001 there, 0.5 here" in line
 
 
 def test_device_that_is_not_there_is_refused():

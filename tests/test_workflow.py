@@ -1,17 +1,24 @@
 """The workflow, on a copy of the project: end to end on the digits, what reruns after which edit, its mistakes."""
 
+import html
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from conftest import PROJECT
+from PIL import Image
 
-from afmp.records import read_json, read_parameters, read_result, read_scalability
+from afmp.records import read_diagnostics, read_parameters, read_result, read_scalability
+from afmp.statistics import mean_and_interval
 
 FOLDERS = ("rules", "workflow_scripts", "afmp", "report", "schemas", "profiles", "envs")
 PARTS = ("Snakefile", "config.yaml", "README.md", *FOLDERS)
@@ -64,22 +71,29 @@ def copy_project(folder: Path) -> Path:
 
 def snakemake(folder: Path, *arguments, check=True) -> str:
     """What Snakemake said, on either stream."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0 or not check, said
+    process = start_snakemake(folder, *arguments)
+    said, _ = process.communicate()
+    assert process.returncode == 0 or not check, said
     return said
 
 
-def planned(folder: Path) -> dict[str, int]:
-    """Jobs that `snakemake all -n` plans, by rule, without the target itself."""
-    said = snakemake(folder, "all", "--dry-run")
+def start_snakemake(folder: Path, *arguments, **options) -> subprocess.Popen:
+    """Snakemake started, both its streams in one."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
+def planned(folder: Path, target: str = "all") -> dict[str, int]:
+    """Jobs that `snakemake <target> -n` plans, by rule, without `all` itself."""
+    said = snakemake(folder, target, "--dry-run")
     stats = said.rsplit("Job stats:", 1)[1] if "Job stats:" in said else ""
     jobs = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", stats, re.MULTILINE)}
     assert jobs or "Nothing to be done" in said, said
@@ -106,7 +120,9 @@ def project(finished) -> Path:
 
 
 def _files(path: Path) -> list[Path]:
-    return [p for p in path.rglob("*") if p.suffix in (".py", ".smk", ".yaml", ".md")] if path.is_dir() else [path]
+    return (
+        [p for p in path.rglob("*") if p.suffix in (".py", ".smk", ".yaml", ".md", ".rst")] if path.is_dir() else [path]
+    )
 
 
 def test_end_to_end(finished):
@@ -137,14 +153,41 @@ def test_end_to_end(finished):
 
 
 def test_report_shows_every_figure_and_table(finished):
-    html = (finished / "results/report/report.html").read_text()
+    page = (finished / "results/report/report.html").read_text()
     for name in ("comparison_results_full", "widths", "scalability_results", "notebook_vs_paper"):
-        assert name in html
+        assert name in page
     for category in ("7.1 Sparsity level", "A.1 Widths", "Scalability", "Tables", "Diagnostics"):
-        assert category in html
-    caption = (finished / "results/figures/paper/widths.rst").read_text()
-    best = read_json(finished / "results/train/paper/wide/seed_0/results_wide.json")
-    assert best["dataset"]["name"] in caption
+        assert category in page
+
+
+def test_every_caption_of_the_report_holds_its_numbers(finished):
+    page = (finished / "results/report/report.html").read_text()
+    found = re.findall(r'"caption": ("(?:[^"\\]|\\.)*")', page)
+    captions = [html.unescape(re.sub(r"<[^>]+>|\s+", " ", json.loads(caption))) for caption in found]
+    assert len(captions) == 2 * 3 + 1 + 5 + 2 * 3  # figures, notebook_vs_paper, tables, diagnostics
+    assert all(re.search(r"\d", caption) and "{{" not in caption for caption in captions)
+
+    def one_says(*parts):
+        assert [c for c in captions if all(part in c for part in parts)], (parts, captions)
+
+    one_says("6,119,913", "5,543,716", f"{6_119_913 / 5_543_716:.3f}")
+    one_says("24 rows", "3 runs", "2 epochs each")
+    for semantics in ("paper", "notebook"):
+        runs = {}
+        for path in (finished / f"results/train/{semantics}").glob("*/*/results_*.json"):
+            result = read_result(path)
+            runs.setdefault(result["run"], []).append(result["test_accuracy"])
+        best = mean_and_interval(max(runs.values(), key=np.mean))
+        one_says("3 runs with 2 seeds", f"under {semantics} semantics: {best.mean:.2f} ± {best.half:.2f} %")
+        difference = np.subtract(runs["wide"], runs["sparse_0.3"]).mean()
+        one_says("reference", "wide", f"{difference:+.2f} points")
+        points = read_scalability(finished / f"results/benchmark_scalability/{semantics}/scalability.json")["points"]
+        times = {p["model"]: p["time_ms"]["median"] for p in points if p["resolution"] == 32}
+        ratio = f"= {times['deit_tiny'] / times['afmp_small']:.2f} in time"
+        one_says(f"{semantics.capitalize()} semantics on", "4 points, 0 out of memory", ratio)
+        record = read_diagnostics(finished / f"results/train/{semantics}/wide/seed_0/diagnostics.json")
+        gates = np.array(record["epochs"]["2"]["mean_gate"][1])
+        one_says("run wide, seed 0, at epoch 2", f"{semantics} semantics", f"mean gate of {gates.mean():.3f}")
 
 
 def test_every_job_left_a_log_and_a_benchmark(finished):
@@ -183,6 +226,23 @@ def test_editing_the_model_retrains(project):
 def test_editing_what_the_model_imports_retrains_too(project):
     append(project / "afmp/message_passing/operation.py", "\n# edited\n")
     assert planned(project)["train"] == 6
+
+
+def test_editing_how_tables_are_written_writes_the_tables_again(project):
+    append(project / "afmp/tables.py", "\n# edited\n")
+    assert planned(project) == {"aggregate": 1, "tabulate_scalability": 1}
+
+
+def test_editing_the_log_reruns_nothing(project):
+    append(project / "afmp/log.py", "\n# edited\n")
+    assert planned(project) == {}
+
+
+def test_editing_a_template_of_the_report_writes_only_the_report_again(project):
+    assert planned(project, "report") == {}
+    append(project / "report/summary.rst", "\nMore.\n")
+    assert planned(project) == {}
+    assert planned(project, "report") == {"report": 1}
 
 
 def test_changing_one_override_retrains_that_run_only(project):
@@ -244,3 +304,90 @@ def test_run_named_twice_in_yaml_ends_before_any_job(tmp_path):
     append(folder / "config.yaml", "\nseeds: [5]\n")
     said = snakemake(folder, "all", check=False)
     assert "seeds stands twice" in said and "Traceback" not in said
+
+
+def test_one_semantics_is_enough(tmp_path):
+    folder = copy_project(tmp_path)
+    write_study(folder, STUDY | {"semantics": ["paper"]})
+    jobs = planned(folder)
+    assert jobs["train"] == 3 and jobs["plot_widths"] == 1 and "plot_notebook_vs_paper" not in jobs
+    assert "MissingRuleException" in snakemake(folder, "notebook_vs_paper", "--dry-run", check=False)
+
+
+def test_changed_new_and_removed_images_are_read_again(tmp_path):
+    images = tmp_path / "images"
+    for place in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        (images / place).mkdir(parents=True)
+        for index in range(4):
+            save_image(images / place / f"{index}.png", brightness=40 * index)
+    (tmp_path / "project").mkdir()
+    folder = copy_project(tmp_path / "project")
+    write_study(folder, STUDY | {"dataset": {"source": "folder", "path": str(images), "image_size": 32}})
+    snakemake(folder, "download")
+    assert planned(folder, "download") == {}
+    read_again = {"prepare_data": 1, "download": 1}
+
+    changed = images / "train/cat/1.png"
+    before, times = changed.read_bytes(), changed.stat()
+    save_image(changed, brightness=200)
+    assert planned(folder, "download") == read_again
+    changed.write_bytes(before)
+    os.utime(changed, ns=(times.st_atime_ns, times.st_mtime_ns))
+    (images / "train/cat/.hidden").touch()
+    assert planned(folder, "download") == {}
+
+    save_image(images / "test/dog/new.png", brightness=100)
+    assert planned(folder, "download") == read_again
+    (images / "test/dog/new.png").unlink()
+    (images / "test/dog/0.png").unlink()
+    assert planned(folder, "download") == read_again
+
+
+def save_image(path: Path, *, brightness: int) -> None:
+    Image.new("RGB", (32, 32), (brightness, brightness, brightness)).save(path)
+
+
+def test_a_killed_workflow_continues_where_it_was(tmp_path):
+    epochs = 20
+    study = STUDY | {
+        "semantics": ["paper"],
+        "seeds": [0],
+        "training": STUDY["training"] | {"epochs": epochs, "visualize_every": epochs},
+        "studies": {"one": STUDY["studies"]["sparsity_level"] | {"runs": [{"run": "dense", "is_sparse": False}]}},
+    }
+    result = "results/train/paper/dense/seed_0/results_dense.json"
+    for name in ("killed", "whole"):
+        (tmp_path / name).mkdir()
+        write_study(copy_project(tmp_path / name), study)
+    # In process groups of their own, so that a kill takes Snakemake and its jobs, and not this test.
+    killed, whole = (start_snakemake(tmp_path / name, result, start_new_session=True) for name in ("killed", "whole"))
+    try:
+        wait_for(lambda: list((tmp_path / "killed/results/checkpoints").rglob("*.safetensors")), killed)
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.communicate()
+        assert not (tmp_path / "killed" / result).exists()
+        snakemake(tmp_path / "killed", "--unlock")
+        snakemake(tmp_path / "killed", result)
+        log = (tmp_path / "killed/results/logs/train/paper/dense.log").read_text()
+        after = int(re.search(rf"continues after epoch (\d+) of {epochs}", log)[1])
+        assert 1 <= after < epochs and f"epoch {after}/" not in log
+        said, _ = whole.communicate()
+        assert whole.returncode == 0, said
+    finally:
+        for process in (killed, whole):
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+    one, other = (read_result(tmp_path / name / result) for name in ("killed", "whole"))
+    for key in ("train_loss", "train_acc", "val_acc", "sparsity_loss"):
+        assert one["training_history"][key] == other["training_history"][key]
+    assert one["test_accuracy"] == other["test_accuracy"]
+
+
+def wait_for(condition, process: subprocess.Popen, *, seconds: float = 120) -> None:
+    """Until `condition` holds, as long as the process lives."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end, f"still nothing after {seconds} s"
+        time.sleep(0.1)

@@ -7,7 +7,7 @@ from safetensors import safe_open
 from afmp.figures import diagnostics
 from afmp.figures.style import save_figure
 from afmp.log import log_to
-from afmp.records import read_diagnostics
+from afmp.records import read_diagnostics, write_text
 
 with log_to(snakemake.log[0]):
     record = read_diagnostics(snakemake.input.diagnostics)
@@ -15,7 +15,6 @@ with log_to(snakemake.log[0]):
         image = dataset.get_slice("test_images")[record["image_index"]]
     folder = Path(snakemake.output.folder)
     for epoch in map(int, record["epochs"]):
-        save_figure(
-            diagnostics.draw(record, epoch, image),
-            png=folder / f"epoch_{epoch:04d}.png",
-        )
+        name = folder / f"epoch_{epoch:04d}"
+        save_figure(diagnostics.draw(record, epoch, image), png=name.with_suffix(".png"))
+        write_text(name.with_suffix(".rst"), diagnostics.caption(record, epoch))

@@ -1,0 +1,70 @@
+"""The files that a rule watches are the files that its script runs."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT
+
+from afmp.provenance import import_closure
+
+SCRIPTS = sorted((PROJECT / "workflow_scripts").glob("*.py"))
+RULES = "".join(path.read_text() for path in sorted((PROJECT / "rules").glob("*.smk")))
+
+# The import statements of every script, executed; what they leave in sys.modules, the scripts apart from one another.
+IMPORTED = """
+import ast, json, sys
+loaded = {}
+for script in sys.argv[1:]:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "afmp"]:
+        del sys.modules[name]
+    body = ast.parse(open(script).read()).body
+    imports = [node for node in body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    exec(compile(ast.Module(imports, []), script, "exec"), {})
+    loaded[script] = [module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "afmp"]
+print(json.dumps(loaded))
+"""
+
+
+def names(*starts) -> set[str]:
+    return {path.relative_to(PROJECT / "afmp").with_suffix("").as_posix() for path in import_closure(*starts)}
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, set[Path]]:
+    """Files of the package that each script's import statements load."""
+    command = [sys.executable, "-c", IMPORTED, *map(str, SCRIPTS)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return {script: {Path(file) for file in files} for script, files in json.loads(done.stdout).items()}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_closure_of_a_script_holds_all_that_it_loads(script, loaded):
+    assert loaded[str(script)] and loaded[str(script)] <= set(import_closure(script))
+    assert script not in import_closure(script)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_the_rule_of_a_script_watches_its_closure(script):
+    (rule,) = re.findall(rf'input:(?:(?!input:).)*?workflow_scripts/{script.name}"', RULES, re.DOTALL)
+    assert f'code=code("{script.name}"' in rule
+
+
+def test_training_does_not_depend_on_figures_or_tables():
+    closure = names(PROJECT / "workflow_scripts/train.py")
+    assert {"model", "training", "datasets"} <= closure
+    assert not [name for name in closure if name.startswith(("figures", "tables", "statistics"))]
+
+
+def test_the_sweep_depends_on_what_runs_in_its_processes():
+    assert {"measurement", "model", "isolation"} <= names(PROJECT / "workflow_scripts/benchmark_scalability.py")
+
+
+def test_modules_named_besides_are_in_the_closure_and_what_they_import():
+    script = PROJECT / "workflow_scripts/plot_study.py"
+    assert "figures/study_panels" not in names(script)
+    assert {"figures/study_panels", "statistics"} <= names(script, "afmp.figures.study_panels")
