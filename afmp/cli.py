@@ -53,7 +53,7 @@ def _add_benchmark_arguments(parser: argparse.ArgumentParser) -> None:
 
     add = parser.add_argument
     add("--models", type=_words, default="afmp_small,deit_tiny", help=f"some of {','.join(MODEL_BUILDERS)}")
-    add("--resolutions", type=_integers, default="64,96,128,160,192,224", help="pixels, multiples of 16")
+    add("--resolutions", type=_whole_numbers, default="64,96,128,160,192,224", help="pixels, multiples of 16")
     add("--batch-size", type=int, default=64, help="images in a pass")
     add("--num-classes", type=int, default=100, help="classes of both models")
     add("--precision", choices=PRECISIONS, default="fp32", help="fp32 is without TF32")
@@ -113,7 +113,7 @@ def _parameters(arguments: argparse.Namespace) -> None:
 
 def _add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--config", type=Path, default="config.yaml", help="the study, for its section `dataset`")
+    add("--config", type=Path, default="config.yaml", help="a complete study, for its section `dataset`")
     add("--download-folder", type=Path, default="results/download", help="where archives are kept")
     add("--output", type=Path, required=True, metavar="FILE.safetensors", help="where to write the dataset")
 
@@ -128,10 +128,10 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--config", type=Path, default="config.yaml", help="the study")
+    add("--config", type=Path, default="config.yaml", help="a complete study (no overlay)")
     add("--run", required=True, help="a run of the study")
     add("--semantics", choices=("paper", "notebook"), default="paper", help="which meaning of AFMP")
-    add("--seeds", type=_integers, default="0", help="random seeds, e.g. 0,1,2")
+    add("--seeds", type=_whole_numbers, default="0", help="random seeds, e.g. 0,1,2")
     add("--dataset", type=Path, required=True, metavar="FILE.safetensors", help="as `afmp prepare` wrote it")
     add("--output", type=Path, required=True, metavar="FOLDER", help="where FOLDER/seed_<seed>/ and checkpoints go")
 
@@ -158,7 +158,7 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _integers(text: str) -> list[int]:
+def _whole_numbers(text: str) -> list[int]:
     return [int(word) for word in _words(text)]
 
 

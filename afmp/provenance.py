@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
+CODE = ("afmp", "rules", "schemas", "Snakefile", "workflow_scripts")
 
 
 @cache
@@ -20,7 +21,8 @@ def versions() -> dict:
     import torch
 
     commit = _output("git", "-C", str(PROJECT), "rev-parse", "HEAD")
-    changes = _output("git", "-C", str(PROJECT), "status", "--porcelain")
+    # Only what computes counts: the configuration stands in the result, and results and notes are nobody's business.
+    changes = _output("git", "-C", str(PROJECT), "status", "--porcelain", "--", *CODE)
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

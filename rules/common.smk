@@ -7,6 +7,7 @@ import sys
 from glob import iglob
 from pathlib import Path
 
+import yaml
 from snakemake.exceptions import WorkflowError
 
 # The code that is watched is the code that runs, whatever else is installed; scripts inherit this.
@@ -23,6 +24,12 @@ from afmp.study import refuse_duplicate_keys, resolve_study
 try:
     for path in workflow.configfiles:
         refuse_duplicate_keys(path)
+    # An overlay's studies come first in `config`; a run shared with one of the project's own keeps the project's name.
+    with open(f"{workflow.basedir}/config.yaml", encoding="utf-8") as file:
+        own_studies = list(yaml.safe_load(file).get("studies") or {})
+    if isinstance(config.get("studies"), dict):
+        order = [name for name in own_studies if name in config["studies"]]
+        config["studies"] = {name: config["studies"][name] for name in [*order, *config["studies"]]}
     STUDY = resolve_study(config)
 except AfmpError as error:
     raise WorkflowError(str(error)) from None

@@ -265,6 +265,16 @@ def test_adding_a_line_adds_only_its_run(project):
     assert "plot_comparison_results_full" not in planned(project)
 
 
+def test_a_study_in_an_overlay_shares_a_finished_run(project, tmp_path):
+    # `same` is the computation of sparse_0.3, which is trained already: nothing is trained, and it keeps its name.
+    table = {"section": "A.2", "title": "Shared", "figure": "shared", "reference": "same"}
+    runs = [{"run": "same", "sparsity": 0.3}]
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(yaml.safe_dump({"studies": {"shared": table | {"runs": runs}}}))
+    said = snakemake(project, "shared", "--dry-run", "--configfile", str(overlay))
+    assert "plot_shared" in said and "rule train" not in said
+
+
 def test_a_single_figure_is_a_target_by_name_and_by_file(project):
     figure = project / "results/figures/paper/widths.png"
     content = figure.read_bytes()
