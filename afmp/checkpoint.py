@@ -24,10 +24,7 @@ def identity_key(identity: dict) -> str:
 def save_checkpoint(path: Path, *, tensors: dict[str, torch.Tensor], state: dict, identity: dict) -> None:
     """Write tensors and plain JSON state atomically, with the identity they belong to."""
     metadata = {"identity": json.dumps(identity, sort_keys=True), "state": json.dumps(state)}
-    # clone: safetensors refuses tensors that share memory, and a CPU tensor must not change while it is written.
-    content = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(content, temporary, metadata=metadata)
+    save_weights(path, tensors, metadata=metadata)
 
 
 def load_checkpoint(path: Path, *, identity: dict) -> tuple[dict[str, torch.Tensor], dict] | None:
@@ -87,6 +84,7 @@ def _differences(found: dict, expected: dict, prefix: str = "") -> str:
 
 def save_weights(path: Path, weights: dict[str, torch.Tensor], *, metadata: dict[str, str]) -> None:
     """Write a state dict as safetensors, atomically."""
+    # A copy: safetensors refuses tensors that share memory, and a CPU tensor must not change while it is written.
     content = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in weights.items()}
     with atomic_path(path) as temporary:
         save_file(content, temporary, metadata=metadata)

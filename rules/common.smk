@@ -86,7 +86,7 @@ def result_files(runs, semantics="{semantics}"):
 def folder_digest(wildcards):
     if STUDY.dataset.source != "folder":
         return None
-    folder = os.path.expanduser(STUDY.dataset.path)
+    folder = STUDY.dataset.path
     digest = hashlib.sha256()
     for split in ("train", "test", "val"):
         # As for the reader, names that start with a dot do not count, and classes are one level deep.
