@@ -4,27 +4,10 @@ h'_i = GELU( W_self h_i + b + sum over e = (i <- j) of g_e * (W_msg h_j + b_msg)
 r_l  = h_l + W_t^l (P_l r_{l+1})        P_l: the hierarchy map, from nodes of layer l to their parents
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
-
-class Exchange(NamedTuple):
-    """What one layer's exchange of messages gives, for the M images of the batch that exchange any.
-
-    - state (B, N, D): the layer's output
-    - scores (M, N, K): of all slots, none pruned yet
-    - gate_scores (M, N, K): what the gates are computed from
-    - keep (M, N, K) bool: slots that carry a message
-    - gate_sum (M,): all gates of an image
-    """
-
-    state: Tensor
-    scores: Tensor
-    gate_scores: Tensor
-    keep: Tensor
-    gate_sum: Tensor
+from afmp.message_passing import LinearMap, linear_map, map_nodes
 
 
 class PCU(nn.Module):
@@ -35,6 +18,10 @@ class PCU(nn.Module):
         self.W_self = nn.Linear(d_model, d_model)
         self.W_msg = nn.Linear(d_model, d_model)
 
+    def maps(self) -> tuple[LinearMap, LinearMap]:
+        """What a node makes of itself, and what it has to say to others, D -> D both."""
+        return linear_map(self.W_self), linear_map(self.W_msg)
+
 
 class TopDownAggregator(nn.Module):
     """One step of the refinement: what a layer's nodes take from their parents in the layer above."""
@@ -44,8 +31,8 @@ class TopDownAggregator(nn.Module):
         self.W_t = nn.Linear(d_model, d_model)
 
     def forward(self, lower: Tensor, higher: Tensor) -> Tensor:
-        """lower (B, n_low, D) refined by higher (B, n_high, D): (B, n_low, D)."""
-        return lower + self.W_t(_parent_states(higher, lower.shape[1]))
+        """lower (M, B, n_low, D) refined by higher (M, B, n_high, D): (M, B, n_low, D)."""
+        return lower + map_nodes(_parent_states(higher, lower.shape[2]), [linear_map(self.W_t)])[0]
 
 
 def hierarchy_map(n_low: int, n_high: int) -> Tensor:
@@ -61,9 +48,9 @@ def hierarchy_map(n_low: int, n_high: int) -> Tensor:
 
 
 def _parent_states(higher: Tensor, n_low: int) -> Tensor:
-    n_high = higher.shape[1]
+    n_high = higher.shape[2]
     if n_low == n_high:
         return higher  # the identity, as between all layers of one image size: never built
     if n_low < n_high or n_high == 0:
-        return higher.new_zeros(higher.shape[0], n_low, higher.shape[2])
-    return higher.index_select(1, hierarchy_map(n_low, n_high).to(higher.device))
+        return higher.new_zeros(*higher.shape[:2], n_low, higher.shape[3])
+    return higher.index_select(2, hierarchy_map(n_low, n_high).to(higher.device))

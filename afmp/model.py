@@ -1,7 +1,8 @@
 """AFMP put together: patches become nodes, layers of gated messages change them, their mean is read out.
 
 One layer of `paper`, top to bottom, is `exchange_messages`; `notebook` swaps in its own from `notebook.py`.
-Shapes: B images, N nodes (patches), D channels, K neighbour slots a node, E directed edges.
+Shapes: B images, N nodes (patches), D channels, K neighbour slots a node, E directed edges; in front M models, which
+is 1 but in a stack of models that train together (`afmp.stack`).
 """
 
 import math
@@ -15,11 +16,11 @@ from torch import Tensor, nn
 
 from afmp import notebook
 from afmp.arguments import check_choice, check_flag, check_number, check_whole_number
-from afmp.capsule import PCU, Exchange, TopDownAggregator
+from afmp.capsule import PCU, TopDownAggregator
 from afmp.errors import AfmpError
 from afmp.graph import GraphModule
-from afmp.message_passing import top_k_edges
-from afmp.router import PredictiveRouter, map_nodes
+from afmp.message_passing import Exchange, ExchangeWeights, exchange, linear_map, map_nodes
+from afmp.router import PredictiveRouter
 from afmp.scaffold import both_directions, build_edges, grid_positions, grid_shape
 
 
@@ -48,6 +49,13 @@ class AFMPLayer(nn.Module):
         self.router = PredictiveRouter(d_model)
         self.pcu = PCU(d_model)
 
+    def exchange_weights(self, *, predicts: bool) -> ExchangeWeights:
+        """This layer's weights as the exchange wants them; without `predicts` (first layer) there is no error."""
+        own, message = self.pcu.maps()
+        incoming, outgoing, prediction = self.router.maps(predicts=predicts)
+        score, gates = self.router.score_weights(), self.router.gate_weights()
+        return ExchangeWeights(own, message, incoming, outgoing, prediction, score, *gates)
+
 
 def kept_edges(model: "AFMP") -> int:
     """k = min(E, max(1, floor(sparsity * N))) edges an image; all of them in a dense model."""
@@ -58,31 +66,20 @@ def kept_edges(model: "AFMP") -> int:
 
 
 def exchange_messages(model: "AFMP", layer: AFMPLayer, state: Tensor, *, predicts: bool) -> Exchange:
-    """One layer on state (B, N, D): score every edge, keep an image's best, gate and sum their messages."""
-    tables = model.tables
-    capsule = layer.pcu
-    maps = [(capsule.W_self.weight, capsule.W_self.bias), (capsule.W_msg.weight, capsule.W_msg.bias)]
-    maps += layer.router.node_maps(predicts=predicts)
-    own, message, *mapped = map_nodes(state, maps)  # (B, N, width) each
-
-    scores = layer.router.scores(mapped, state, tables)  # (B, N, K)
-    if model.top_k < model.num_directed_edges:
-        keep = top_k_edges(scores, tables.valid, model.top_k)  # (B, N, K)
-    else:
-        keep = tables.valid.expand_as(scores)
-    heard, gate_sum = layer.router.gated_sum(message, scores, keep, tables)  # (B, N, D), (B,)
-    return Exchange(F.gelu(own + heard), scores, scores, keep, gate_sum)
+    """One layer on state (M, B, N, D): score every edge, keep an image's best, gate and sum their messages."""
+    weights = layer.exchange_weights(predicts=predicts)
+    return exchange(state, weights, model.tables, k=model.top_k, num_edges=model.num_directed_edges)
 
 
 def pooled_readout(model: "AFMP", states: list[Tensor]) -> Tensor:
-    """What the readout reads, (B, D): the node mean of r_0, or of the last state without the top-down pass.
+    """What the readout reads, (M, B, D): the node mean of r_0, or of the last state without the top-down pass.
 
     Refinement is linear and every P_l the identity, so the mean of r_0 is the refinement of the means: the
     pass costs (B, D), not (B, N, D).
     """
     if not model.use_top_down:
-        return states[-1].mean(dim=1)
-    return model.refine([state.mean(dim=1, keepdim=True) for state in states])[0].squeeze(1)
+        return states[-1].mean(dim=2)
+    return model.refine([state.mean(dim=2, keepdim=True) for state in states])[0].squeeze(2)
 
 
 class Semantics(NamedTuple):
@@ -177,34 +174,44 @@ class AFMP(GraphModule):
         return self._meaning.kept_edges(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, num_classes) of images (B, 3, height, width)."""
-        return self._logits(self._exchanges(images))
+        """Logits (B, num_classes) of images (B, 3, height, width); a stack of M models has M in front of both."""
+        return self._per_model(self._logits(self._exchanges(images)))
 
     def forward_train(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, num_classes), and lambda_sparse * mean gate over layers, images, edges and channels."""
+        """Logits (B, num_classes), and lambda_sparse * mean gate over layers, images, edges and channels; a
+        stack of M models gives (M, B, num_classes) and (M,)."""
         exchanges = self._exchanges(images)
-        return self._logits(exchanges), self._sparsity_loss(exchanges)
+        return self._per_model(self._logits(exchanges)), self._per_model(self._sparsity_loss(exchanges))
 
     def forward_internals(self, images: Tensor) -> Internals:
-        """A pass with all that it went through, edges x channels included: to study a model, not to train."""
+        """A pass of one model with all that it went through, edges x channels included: to study it, not to train."""
         exchanges = self._exchanges(images)
         states = [exchange.state for exchange in exchanges]
         scores, gates = [], []
-        for layer, exchange in zip(self.layers, exchanges, strict=True):
-            slots = (exchange.scores, exchange.gate_scores, exchange.keep)
-            raw, gating, keep = (slot.flatten(1)[:, self.edge_slots] for slot in slots)  # (M, E) each
-            silent = len(images) - len(keep)  # images that exchange nothing
-            scores.append(F.pad(raw, (0, 0, 0, silent)))
-            gates.append(F.pad(layer.router.gates(gating, keep), (0, 0, 0, 0, 0, silent)))
-        logits, sparsity_loss = self._logits(exchanges), self._sparsity_loss(exchanges)
-        return Internals(logits, sparsity_loss, scores, gates, states, self.refine(states))
+        for layer, passed in zip(self.layers, exchanges, strict=True):
+            slots = (passed.scores, passed.gate_scores, passed.keep)
+            raw, gating, keep = (slot.flatten(2)[..., self.edge_slots] for slot in slots)  # (1, images, E) each
+            silent = len(images) - keep.shape[1]  # images that exchange nothing
+            scores.append(F.pad(raw, (0, 0, 0, silent))[0])
+            gates.append(F.pad(layer.router.gates(gating, keep), (0, 0, 0, 0, 0, silent))[0])
+        logits, sparsity_loss = self._logits(exchanges)[0], self._sparsity_loss(exchanges)[0]
+        states, refined = ([state[0] for state in kind] for kind in (states, self.refine(states)))
+        return Internals(logits, sparsity_loss, scores, gates, states, refined)
 
     def refine(self, states: list[Tensor]) -> list[Tensor]:
-        """Top-down refinement of one state (B, n, D) a layer: r_l = h_l + W_t^l (P_l r_{l+1}), last first."""
+        """Top-down refinement of one state (M, B, n, D) a layer: r_l = h_l + W_t^l (P_l r_{l+1}), last first."""
         refined = list(states)
         for index in reversed(range(len(self.top_down_aggregators))):
             refined[index] = self.top_down_aggregators[index](states[index], refined[index + 1])
         return refined
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether every parameter holds several models' values along a leading model axis."""
+        return self.embed.weight.dim() == 3
+
+    def _per_model(self, result: Tensor) -> Tensor:
+        return result if self.is_stack else result[0]
 
     def _exchanges(self, images: Tensor) -> list[Exchange]:
         state = self._embed(images)
@@ -216,28 +223,33 @@ class AFMP(GraphModule):
         return exchanges
 
     def _embed(self, images: Tensor) -> Tensor:
-        """Nodes (B, N, D): every patch's pixels, ordered (channel, row, column), and its place."""
+        """Nodes (M, B, N, D): every patch's pixels, ordered (channel, row, column), and its place."""
         (rows, columns), size = self.grid_shape, self.patch_size
         expected = (3, rows * size, columns * size)
-        if images.dim() != 4 or tuple(images.shape[1:]) != expected or not images.is_floating_point():
+        models = self.embed.weight.shape[:-2]  # (M,) in a stack, else ()
+        if images.dim() != 4 + len(models) or images.shape[-3:] != expected or not images.is_floating_point():
             raise AfmpError(
                 f"images are {images.dtype} of shape {tuple(images.shape)}: this model takes floating-point "
-                f"images of shape (batch, {', '.join(map(str, expected))})"
+                f"images of shape ({', '.join(map(str, (*models, 'batch', *expected)))})"
             )
-        patches = images.reshape(-1, 3, rows, size, columns, size).permute(0, 2, 4, 1, 3, 5)
-        patches = patches.reshape(-1, rows * columns, 3 * size * size)
-        return self.embed(patches) + self.position_embed(self.static_positions)
+        patches = images.reshape(*(models or (1,)), -1, 3, rows, size, columns, size).permute(0, 1, 3, 5, 2, 4, 6)
+        patches = patches.reshape(*patches.shape[:2], rows * columns, 3 * size * size)
+        nodes = map_nodes(patches, [linear_map(self.embed)])[0]
+        return (
+            nodes + map_nodes(self.static_positions.expand(len(nodes), 1, -1, -1), [linear_map(self.position_embed)])[0]
+        )
 
     def _logits(self, exchanges: list[Exchange]) -> Tensor:
         states = [exchange.state for exchange in exchanges]
-        return self.readout["2"](self._meaning.pooled_readout(self, states))
+        pooled = self._meaning.pooled_readout(self, states)
+        return map_nodes(pooled[:, :, None], [linear_map(self.readout["2"])])[0].squeeze(2)
 
     def _sparsity_loss(self, exchanges: list[Exchange]) -> Tensor:
         gates_per_image = len(exchanges) * self.num_directed_edges * self.d_model
         if self.lambda_sparse == 0 or gates_per_image == 0:
-            return exchanges[-1].gate_sum.new_zeros(())
+            return exchanges[-1].gate_sum.new_zeros(len(exchanges[-1].gate_sum))
         # Gates are positive: their sum is the sum of |g|.
-        return self.lambda_sparse * sum(exchange.gate_sum.mean() for exchange in exchanges) / gates_per_image
+        return self.lambda_sparse * sum(exchange.gate_sum.mean(dim=1) for exchange in exchanges) / gates_per_image
 
 
 def afmp_tiny(**overrides) -> AFMP:

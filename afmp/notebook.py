@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from afmp.capsule import Exchange
-from afmp.router import map_nodes
+from afmp.message_passing import Exchange, edge_scores, gated_sum, map_nodes
 from afmp.scaffold import both_directions, build_edges
 
 
@@ -38,31 +37,32 @@ def kept_edges(model: nn.Module) -> int:
 
 
 def exchange_messages(model: nn.Module, layer: nn.Module, state: Tensor, *, predicts: bool) -> Exchange:
-    """One layer on state (B, N, D); only the first image's nodes hear anything."""
+    """One layer on state (M, B, N, D); only the first image's nodes hear anything."""
     tables = model.tables
-    router, capsule = layer.router, layer.pcu
-    first = state[:1]
-    message, *mapped = map_nodes(
-        first, [(capsule.W_msg.weight, capsule.W_msg.bias), *router.node_maps(predicts=predicts)]
-    )
-    scores = router.scores(mapped, first, tables)
+    weights = layer.exchange_weights(predicts=predicts)
+    first = state[:, :1]
+    maps = [weights.message, weights.incoming, weights.outgoing] + ([weights.prediction] if predicts else [])
+    message, incoming, outgoing, *prediction = map_nodes(first, maps)
+    surprise = {"state": first, "prediction": prediction[0]} if predicts else {}
+    scores = edge_scores(incoming, outgoing, weights.score, tables, **surprise)
     listed = tables.valid.expand_as(scores)
 
     gate_scores = scores
-    if budget := _budget(model, len(state)):
-        ranked = scores.detach().masked_fill(~listed, -torch.inf).flatten()
-        threshold = torch.topk(ranked, budget, sorted=False).values.amin()
-        gate_scores = torch.where(scores >= threshold, scores, 0)  # ties with the threshold all stay
+    if budget := _budget(model, state.shape[1]):
+        ranked = scores.detach().masked_fill(~listed, -torch.inf).flatten(1)
+        threshold = torch.topk(ranked, budget, sorted=False).values.amin(dim=1)
+        # Ties with the threshold all stay.
+        gate_scores = torch.where(scores >= threshold[:, None, None, None], scores, 0)
 
-    heard, gate_sum = router.gated_sum(message, gate_scores, listed, tables)
-    own = capsule.W_self(state)
-    own = torch.cat([own[:1] + heard, own[1:]])
+    heard, gate_sum = gated_sum(message, gate_scores, listed, weights.gate_weight, weights.gate_bias, tables)
+    own = map_nodes(state, [weights.own])[0]
+    own = torch.cat([own[:, :1] + heard, own[:, 1:]], dim=1)
     return Exchange(F.gelu(own), scores, gate_scores, listed, gate_sum)
 
 
 def pooled_readout(model: nn.Module, states: list[Tensor]) -> Tensor:
-    """What the readout reads, (B, D): the node mean of the last state, with the top-down pass or without."""
-    return states[-1].mean(dim=1)
+    """What the readout reads, (M, B, D): the node mean of the last state, with the top-down pass or without."""
+    return states[-1].mean(dim=2)
 
 
 def _budget(model: nn.Module, num_images: int) -> int:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from afmp.message_passing import Neighbours, ScoreWeights, edge_scores, gated_sum
+from afmp.message_passing import LinearMap, ScoreWeights, linear_map, per_model
 
 ROUTING_WIDTH = 64  # of queries and keys, and of v's hidden layer
 
@@ -31,44 +31,36 @@ class PredictiveRouter(nn.Module):
         self.v = nn.Sequential(nn.Linear(2 * d_model + 2, ROUTING_WIDTH), nn.ReLU(), nn.Linear(ROUTING_WIDTH, 1))
         self.W_gate = nn.Linear(1, d_model)
 
-    def node_maps(self, *, predicts: bool) -> list[tuple[Tensor, Tensor]]:
-        """(weight, bias) of the maps taken on nodes, for `map_nodes`; `scores` wants what they give.
+    def maps(self, *, predicts: bool) -> tuple[LinearMap, LinearMap, LinearMap | None]:
+        """Of receivers, D -> [query | receiver]; of senders, D -> [key | sender]; and, if `predicts`, D -> D.
 
-        [query | receiver] and [key | sender], 2 * ROUTING_WIDTH wide each, and, if `predicts`, the prediction.
+        Both first ones are 2 * ROUTING_WIDTH wide.
         """
+        query, key, hidden = linear_map(self.W_q), linear_map(self.W_k), linear_map(self.v[0])
+        d_model = self.W_pred.in_features
         # U goes into the query, (W_q h + b_q)^T U: both stay ROUTING_WIDTH wide. Folded once a step, in full
         # precision.
         with torch.autocast(self.U.device.type, enabled=False):
-            query_weight, query_bias = self.U.t() @ self.W_q.weight, self.U.t() @ self.W_q.bias
-        receiver_weight, sender_weight, _, _ = self._first_layer_of_v()
-        incoming = torch.cat([query_weight, receiver_weight]), torch.cat([query_bias, self.v[0].bias])
-        outgoing = torch.cat([self.W_k.weight, sender_weight]), F.pad(self.W_k.bias, (0, ROUTING_WIDTH))
-        return [incoming, outgoing, (self.W_pred.weight, self.W_pred.bias)][: 3 if predicts else 2]
+            folded = per_model(self.U, 2).mT @ torch.cat([query.weight, query.bias[..., None]], dim=-1)
+        receiver_weight, sender_weight = hidden.weight[..., : 2 * d_model].split(d_model, dim=-1)
+        incoming = LinearMap(
+            torch.cat([folded[..., :-1], receiver_weight], dim=1), torch.cat([folded[..., -1], hidden.bias], dim=1)
+        )
+        outgoing = LinearMap(torch.cat([key.weight, sender_weight], dim=1), F.pad(key.bias, (0, ROUTING_WIDTH)))
+        return incoming, outgoing, linear_map(self.W_pred) if predicts else None
 
-    def scores(self, mapped: list[Tensor], state: Tensor, tables: Neighbours) -> Tensor:
-        """Scores (B, N, K) from state (B, N, D) and what `node_maps` made of it; err is 0 without a prediction."""
-        incoming, outgoing, *prediction = mapped
-        _, _, error, dist = self._first_layer_of_v()
-        weights = ScoreWeights(error[:, 0], dist[:, 0], self.v[2].weight[0], self.v[2].bias)
-        surprise = {"state": state, "prediction": prediction[0]} if prediction else {}
-        return edge_scores(incoming, outgoing, weights, tables, **surprise)
+    def score_weights(self) -> ScoreWeights:
+        """The columns of err and dist in v's first layer, and v's last layer."""
+        error, dist = per_model(self.v[0].weight, 2)[..., -2:].unbind(dim=-1)
+        out = linear_map(self.v[2])
+        return ScoreWeights(error, dist, out.weight[:, 0], out.bias)
 
-    def gated_sum(self, message: Tensor, scores: Tensor, keep: Tensor, tables: Neighbours) -> tuple[Tensor, Tensor]:
-        """Messages (B, N, D) summed at their receivers under this router's gates, and all gates' sum (B,)."""
-        return gated_sum(message, scores, keep, self.W_gate.weight[:, 0], self.W_gate.bias, tables)
+    def gate_weights(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias (M, D) of the gates."""
+        gate = linear_map(self.W_gate)
+        return gate.weight[..., 0], gate.bias
 
     def gates(self, scores: Tensor, keep: Tensor) -> Tensor:
-        """The gates themselves, (B, E, D), of edges with `scores` and `keep` (B, E): only to be looked at."""
-        logit = scores[..., None] * self.W_gate.weight[:, 0] + self.W_gate.bias
-        return torch.sigmoid(logit) * keep[..., None]
-
-    def _first_layer_of_v(self) -> tuple[Tensor, ...]:
-        d_model = self.W_pred.in_features
-        return self.v[0].weight.split([d_model, d_model, 1, 1], dim=1)
-
-
-def map_nodes(state: Tensor, maps: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
-    """All linear `maps`, (weight, bias) each, of state (B, N, D) in one matrix product: a (B, N, width) each."""
-    weights, biases = zip(*maps, strict=True)
-    mapped = F.linear(state, torch.cat(weights), torch.cat(biases))
-    return list(mapped.split([len(weight) for weight in weights], dim=-1))
+        """The gates themselves, (M, B, E, D), of edges with `scores` and `keep` (M, B, E): only to be looked at."""
+        weight, bias = (parameter[:, None, None] for parameter in self.gate_weights())
+        return torch.sigmoid(scores[..., None] * weight + bias) * keep[..., None]

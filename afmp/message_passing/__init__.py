@@ -1,11 +1,35 @@
 """The one hot operation: scores on the edges, the strongest kept, gated messages summed at every node.
 
-`operation` is what runs, `reference` the same two functions in the plainest form, `selection` the choice of
-edges, `neighbours` the tables all of them walk.
+`exchange` is a whole layer; `operation` the two functions it is made of where all edges count, `reference` the same two
+in the plainest form, `selection` the choice of edges, `neighbours` the tables all of them walk.
 """
 
+from afmp.message_passing.exchange import (
+    Exchange,
+    ExchangeWeights,
+    LinearMap,
+    exchange,
+    linear_map,
+    map_nodes,
+    per_model,
+)
 from afmp.message_passing.neighbours import Neighbours, build_neighbours
 from afmp.message_passing.operation import ScoreWeights, edge_scores, gated_sum
-from afmp.message_passing.selection import top_k_edges
+from afmp.message_passing.selection import kept_slots, top_k_edges
 
-__all__ = ["Neighbours", "ScoreWeights", "build_neighbours", "edge_scores", "gated_sum", "top_k_edges"]
+__all__ = [
+    "Exchange",
+    "ExchangeWeights",
+    "LinearMap",
+    "Neighbours",
+    "ScoreWeights",
+    "build_neighbours",
+    "edge_scores",
+    "exchange",
+    "gated_sum",
+    "kept_slots",
+    "linear_map",
+    "map_nodes",
+    "per_model",
+    "top_k_edges",
+]

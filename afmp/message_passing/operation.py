@@ -16,7 +16,8 @@ from afmp.message_passing.neighbours import Neighbours
 
 
 class ScoreWeights(NamedTuple):
-    """What an edge itself takes of the router's v: two columns (M,) of its first layer, and its last, (M,) and (1,)."""
+    """What an edge itself takes of the router's v, a row a model: two columns (M, H) of its first layer, and its last
+    layer, (M, H) and (M, 1)."""
 
     error: Tensor
     dist: Tensor
@@ -33,12 +34,13 @@ def edge_scores(
     state: Tensor | None = None,
     prediction: Tensor | None = None,
 ) -> Tensor:
-    """Scores (B, N, K) of all slots, float32 or wider; 0 where `tables.valid` is false.
+    """Scores (M, B, N, K) of all slots, float32 or wider; 0 where `tables.valid` is false.
 
         s(i <- j) = query_i . key_j + out . relu(receiver_i + sender_j + error * err + dist * dist_ij) + out_bias
         err       = || state_j - prediction_i ||_2, derivative 0 at zero; without `state` (first layer) it is 0
 
-    incoming (B, N, 2M) is [query | receiver], outgoing (B, N, 2M) [key | sender]; state, prediction (B, N, D).
+    incoming (M, B, N, 2H) is [query | receiver], outgoing (M, B, N, 2H) [key | sender]; state, prediction
+    (M, B, N, D).
     """
     return _EdgeScores.apply(incoming, outgoing, state, prediction, *weights, *tables)
 
@@ -48,11 +50,11 @@ def gated_sum(
 ) -> tuple[Tensor, Tensor]:
     """Messages summed at their receivers under their gates, and the size of all gates of an image.
 
-        sum_i = sum over kept edges i <- j of sigmoid(gate_weight * s(i <- j) + gate_bias) * message_j  (B, N, D)
-        total = sum over kept edges and channels of the gate; a pruned edge's is exactly 0              (B,)
+        sum_i = sum over kept edges i <- j of sigmoid(gate_weight * s(i <- j) + gate_bias) * message_j  (M, B, N, D)
+        total = sum over kept edges and channels of the gate; a pruned edge's is exactly 0              (M, B)
 
-    message (B, N, D); scores (B, N, K); keep (B, N, K) bool, false in slots that are not valid; gate_weight
-    and gate_bias (D,). The first result has message's type, the second is float32 or wider.
+    message (M, B, N, D); scores (M, B, N, K); keep (M, B, N, K) bool, false in slots that are not valid; gate_weight
+    and gate_bias (M, D). The first result has message's type, the second is float32 or wider.
     """
     return _GatedSum.apply(message, scores, keep, gate_weight, gate_bias, tables.nbr, tables.rev)
 
@@ -63,8 +65,8 @@ def _without_autocast(tensor: Tensor) -> torch.autocast:
 
 
 def _through_rev(slots: Tensor, rev: Tensor) -> Tensor:
-    """Scalars (B, N, K) of the opposite slots: node i gets in slot s what its neighbour there holds for i."""
-    return slots.flatten(1).index_select(1, rev.flatten()).view_as(slots)
+    """Scalars (M, B, N, K) of the opposite slots: node i gets in slot s what its neighbour there holds for i."""
+    return slots.flatten(2).index_select(2, rev.flatten()).view_as(slots)
 
 
 class _EdgeScores(torch.autograd.Function):
@@ -75,17 +77,17 @@ class _EdgeScores(torch.autograd.Function):
             wide = torch.promote_types(incoming.dtype, torch.float32)
             incoming, outgoing, state, prediction, w_error, w_dist, w_out, out_bias = _cast(inputs, wide)
             query, receiver = incoming.chunk(2, dim=-1)
-            scores = query.new_empty(*query.shape[:2], nbr.shape[1])
+            scores = query.new_empty(*query.shape[:3], nbr.shape[1])
             errors = torch.empty_like(scores) if state is not None else None
             for slot, sender_of in enumerate(nbr.unbind(1)):
-                key, sender = outgoing.index_select(1, sender_of).chunk(2, dim=-1)
+                key, sender = outgoing.index_select(2, sender_of).chunk(2, dim=-1)
                 if errors is not None:
                     # From the difference itself: |h|^2 - 2 h.p + |p|^2 cancels.
-                    surprise = state.index_select(1, sender_of).sub_(prediction)
+                    surprise = state.index_select(2, sender_of).sub_(prediction)
                     errors[..., slot] = torch.linalg.vector_norm(surprise, dim=-1)
                 hidden = _pre_activation(receiver, sender, dist, w_dist, errors, w_error, slot).relu_()
-                scores[..., slot] = (query * key).sum(dim=-1) + hidden @ w_out
-            scores = torch.where(valid, scores + out_bias, 0)
+                scores[..., slot] = (query * key).sum(dim=-1) + _times(hidden, w_out)
+            scores = torch.where(valid, scores + out_bias[:, :, None, None], 0)
         ctx.save_for_backward(*inputs, errors, nbr, valid, rev, dist)
         return scores
 
@@ -108,7 +110,7 @@ class _EdgeScores(torch.autograd.Function):
             # First pass: every node as the receiver of its slots. `active` is 1 where a hidden unit is on,
             # else 0; w_out multiplies it, the same for all edges, and waits until the sums are done.
             for slot, sender_of in enumerate(nbr.unbind(1)):
-                key, sender = outgoing.index_select(1, sender_of).chunk(2, dim=-1)
+                key, sender = outgoing.index_select(2, sender_of).chunk(2, dim=-1)
                 d_score = d_scores[..., slot, None]
                 d_query.addcmul_(key, d_score)
                 hidden = _pre_activation(receiver, sender, dist, w_dist, errors, w_error, slot).relu_()
@@ -119,9 +121,9 @@ class _EdgeScores(torch.autograd.Function):
                 if errors is not None:
                     error = errors[..., slot, None]
                     active_error += _weighted_sum(d_score * error, active)
-                    per_length = torch.where(error > 0, d_score * (active @ w_slope)[..., None] / error, 0)
+                    per_length = torch.where(error > 0, d_score * _times(active, w_slope)[..., None] / error, 0)
                     slope[..., slot] = per_length[..., 0]
-                    surprise = state.index_select(1, sender_of).sub_(prediction)
+                    surprise = state.index_select(2, sender_of).sub_(prediction)
                     d_prediction.addcmul_(surprise, per_length, value=-1)
 
             # Second pass: every node as the sender of the opposite slots.
@@ -131,20 +133,20 @@ class _EdgeScores(torch.autograd.Function):
                 None if slots is None else _through_rev(slots, rev) for slots in (d_scores, errors, slope)
             )
             for slot, receiver_of in enumerate(nbr.unbind(1)):
-                query_i, receiver_i = incoming.index_select(1, receiver_of).chunk(2, dim=-1)
+                query_i, receiver_i = incoming.index_select(2, receiver_of).chunk(2, dim=-1)
                 d_score = d_scores_sent[..., slot, None]
                 d_key.addcmul_(query_i, d_score)
                 hidden = _pre_activation(receiver_i, sender, dist, w_dist, errors_sent, w_error, slot)
                 active = hidden.relu_().sign_()
                 active_sender.addcmul_(active, d_score)
                 if errors is not None:
-                    surprise = state - prediction.index_select(1, receiver_of)
+                    surprise = state - prediction.index_select(2, receiver_of)
                     d_state.addcmul_(surprise, slope_sent[..., slot, None])
 
-            d_incoming = torch.cat([d_query, active_receiver.mul_(w_out)], dim=-1)
-            d_outgoing = torch.cat([d_key, active_sender.mul_(w_out)], dim=-1)
+            d_incoming = torch.cat([d_query, active_receiver.mul_(_row(w_out))], dim=-1)
+            d_outgoing = torch.cat([d_key, active_sender.mul_(_row(w_out))], dim=-1)
             d_error, d_dist = active_error * w_out, active_dist * w_out
-            d_out_bias = d_scores.sum().view(1)
+            d_out_bias = d_scores.sum(dim=(1, 2, 3))[:, None]
         wide = (d_incoming, d_outgoing, d_state, d_prediction, d_error, d_dist, d_out, d_out_bias)
         narrow = [d if d is None else d.to(x.dtype) for d, x in zip(wide, inputs, strict=True)]
         return *narrow, None, None, None, None
@@ -156,14 +158,23 @@ def _cast(tensors, dtype: torch.dtype):
 
 
 def _pre_activation(receiver, sender, dist, w_dist, errors, w_error, slot: int) -> Tensor:
-    """Hidden units (B, N, M) of one slot before the ReLU, added in one order: all passes see the same sign."""
-    hidden = (receiver + sender).add_(torch.outer(dist[:, slot].to(w_dist.dtype), w_dist))
-    return hidden if errors is None else hidden.addcmul_(errors[..., slot, None], w_error)
+    """Hidden units (M, B, N, H) of one slot before the ReLU, added in one order: all passes see the same sign."""
+    hidden = (receiver + sender).add_(dist[:, slot, None].to(w_dist.dtype) * _row(w_dist))
+    return hidden if errors is None else hidden.addcmul_(errors[..., slot, None], _row(w_error))
 
 
 def _weighted_sum(weight: Tensor, rows: Tensor) -> Tensor:
-    """Sum (C,) over images and nodes of weight (B, N, 1) * rows (B, N, C)."""
-    return weight.reshape(-1) @ rows.flatten(0, 1)
+    """Sum (M, C) over images and nodes of weight (M, B, N, 1) * rows (M, B, N, C)."""
+    return torch.bmm(weight.reshape(len(rows), 1, -1), rows.flatten(1, 2))[:, 0]
+
+
+def _times(rows: Tensor, column: Tensor) -> Tensor:
+    """Every model's rows (M, B, N, C) times its own column (M, C): (M, B, N)."""
+    return torch.bmm(rows.flatten(1, 2), column[..., None]).view(rows.shape[:3])
+
+
+def _row(weights: Tensor) -> Tensor:
+    return weights[:, None, None]  # (M, 1, 1, C): one row a model, for all of its images and nodes
 
 
 class _GatedSum(torch.autograd.Function):
@@ -174,11 +185,11 @@ class _GatedSum(torch.autograd.Function):
         with _without_autocast(message):
             sent, scores, weight, bias = _cast((message, scores, gate_weight, gate_bias), scores.dtype)
             total = torch.zeros_like(sent)
-            gate_total = sent.new_zeros(len(sent))
+            gate_total = sent.new_zeros(sent.shape[:2])
             for slot, sender_of in enumerate(nbr.unbind(1)):
                 gate = _gate(scores, weight, bias, slot).mul_(keep[..., slot, None])
-                total.addcmul_(gate, sent.index_select(1, sender_of))
-                gate_total += gate.sum(dim=(1, 2))
+                total.addcmul_(gate, sent.index_select(2, sender_of))
+                gate_total += gate.sum(dim=(2, 3))
         return total.to(message.dtype), gate_total
 
     @staticmethod
@@ -196,21 +207,21 @@ class _GatedSum(torch.autograd.Function):
             for slot, neighbour in enumerate(nbr.unbind(1)):
                 # The node as the receiver of this slot.
                 gate = _gate(scores, weight, bias, slot)
-                d_gate = sent.index_select(1, neighbour).mul_(d_total)
+                d_gate = sent.index_select(2, neighbour).mul_(d_total)
                 if d_gate_total is not None:
-                    d_gate += d_gate_total[:, None, None]
+                    d_gate += d_gate_total[..., None, None]
                 d_logit = torch.ops.aten.sigmoid_backward(d_gate, gate)
-                d_scores[..., slot] = d_logit @ weight
+                d_scores[..., slot] = _times(d_logit, weight)
                 d_weight += _weighted_sum(kept[..., slot] * scores[..., slot], d_logit)
                 d_bias += _weighted_sum(kept[..., slot], d_logit)
                 # The node as the sender of the opposite slot.
                 gate = _gate(scores_sent, weight, bias, slot).mul_(kept_sent[..., slot, None])
-                d_sent.addcmul_(gate, d_total.index_select(1, neighbour))
+                d_sent.addcmul_(gate, d_total.index_select(2, neighbour))
             d_scores *= kept
         d_weight, d_bias = d_weight.to(gate_weight.dtype), d_bias.to(gate_bias.dtype)
         return d_sent.to(message.dtype), d_scores, None, d_weight, d_bias, None, None
 
 
 def _gate(scores, weight, bias, slot: int) -> Tensor:
-    """Gates (B, N, D) of one slot, pruned or not."""
-    return torch.addcmul(bias, scores[..., slot, None], weight).sigmoid_()
+    """Gates (M, B, N, D) of one slot, pruned or not."""
+    return torch.addcmul(_row(bias), scores[..., slot, None], _row(weight)).sigmoid_()

@@ -19,20 +19,26 @@ def edge_scores(
     state: Tensor | None = None,
     prediction: Tensor | None = None,
 ) -> Tensor:
-    """Scores (B, N, K), 0 where `tables.valid` is false. Arguments as in `operation.edge_scores`."""
-    query, receiver = incoming[:, :, None].chunk(2, dim=-1)  # (B, N, 1, 64) each
-    key, sender = outgoing[:, tables.nbr].chunk(2, dim=-1)  # (B, N, K, 64) each
-    hidden = receiver + sender + tables.dist[..., None] * weights.dist
+    """Scores (M, B, N, K), 0 where `tables.valid` is false. Arguments as in `operation.edge_scores`."""
+    query, receiver = incoming[..., None, :].chunk(2, dim=-1)  # (M, B, N, 1, H) each
+    key, sender = outgoing[:, :, tables.nbr].chunk(2, dim=-1)  # (M, B, N, K, H) each
+    hidden = receiver + sender + tables.dist[..., None] * _edge(weights.dist)
     if state is not None:
-        difference = state[:, tables.nbr] - prediction[:, :, None]  # (B, N, K, D)
-        hidden = hidden + torch.linalg.vector_norm(difference, dim=-1, keepdim=True) * weights.error
-    scores = (query * key).sum(dim=-1) + hidden.relu() @ weights.out + weights.out_bias
+        difference = state[:, :, tables.nbr] - prediction[..., None, :]  # (M, B, N, K, D)
+        hidden = hidden + torch.linalg.vector_norm(difference, dim=-1, keepdim=True) * _edge(weights.error)
+    scores = (query * key + hidden.relu() * _edge(weights.out)).sum(dim=-1) + weights.out_bias[:, :, None, None]
     return torch.where(tables.valid, scores, 0)
 
 
 def gated_sum(
     message: Tensor, scores: Tensor, keep: Tensor, gate_weight: Tensor, gate_bias: Tensor, tables: Neighbours
 ) -> tuple[Tensor, Tensor]:
-    """Gated messages summed at every node (B, N, D), and the sum (B,) of all gates of every image."""
-    gates = torch.sigmoid(scores[..., None] * gate_weight + gate_bias) * keep[..., None]  # (B, N, K, D)
-    return (gates * message[:, tables.nbr]).sum(dim=2), gates.sum(dim=(1, 2, 3))
+    """Gated messages summed at every node (M, B, N, D), and the sum (M, B) of all gates of every image."""
+    gates = (
+        torch.sigmoid(scores[..., None] * _edge(gate_weight) + _edge(gate_bias)) * keep[..., None]
+    )  # (M, B, N, K, D)
+    return (gates * message[:, :, tables.nbr]).sum(dim=3), gates.sum(dim=(2, 3, 4))
+
+
+def _edge(weights: Tensor) -> Tensor:
+    return weights[:, None, None, None]  # (M, 1, 1, 1, C): one row a model, for all edges of all its images

@@ -5,20 +5,27 @@ from torch import Tensor
 
 
 def top_k_edges(scores: Tensor, valid: Tensor, k: int) -> Tensor:
-    """keep (B, N, K) bool: the `k` highest-scored edges of every image, of equal scores the lower edge first.
+    """keep (M, B, N, K) bool: the `k` highest-scored edges of every image, of equal scores the lower edge first.
 
-    scores (B, N, K), valid (N, K), k at most the number of valid slots. Exactly `k` survive whatever the scores
+    scores (M, B, N, K), valid (N, K), k at most the number of valid slots. Exactly `k` survive whatever the scores
     are. Not differentiable: gradients reach the scores of kept edges through their gates.
     """
     if k == 0:
         return torch.zeros_like(scores, dtype=torch.bool)
-    ranked = scores.detach().masked_fill(~valid, -torch.inf).flatten(1)
+    ranked = scores.detach().masked_fill(~valid, -torch.inf).flatten(2)
     # NaN ranks highest: a score that diverged must reach the loss, not be pruned out of sight.
     ranked = ranked.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
     # No index list is made: a threshold and a running count are enough, and need neither scatter nor host.
-    threshold = torch.topk(ranked, k, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
+    threshold = torch.topk(ranked, k, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
     above = ranked > threshold
     tied = (ranked == threshold) & valid.flatten()
-    places_left = k - above.sum(dim=1, keepdim=True, dtype=torch.int32)
-    keep = above | (tied & (tied.cumsum(dim=1, dtype=torch.int32) <= places_left))
+    places_left = k - above.sum(dim=-1, keepdim=True, dtype=torch.int32)
+    keep = above | (tied & (tied.cumsum(dim=-1, dtype=torch.int32) <= places_left))
     return keep.view_as(scores)
+
+
+def kept_slots(keep: Tensor, k: int) -> Tensor:
+    """Flat slots (M, B, k) int64, ascending, that keep (M, B, N, K) holds true in: exactly `k` an image."""
+    flat = keep.flatten(2)
+    # A sort has a static shape, which nonzero has not: kept slots come first, and a stable one leaves them in order.
+    return torch.sort(~flat, dim=-1, stable=True).indices[..., :k]
