@@ -62,7 +62,7 @@ def exchange(state: Tensor, weights: ExchangeWeights, tables: Neighbours, *, k: 
 
     Gradients reach state and weights; scores are to be looked at.
     """
-    if 0 < k < num_edges and k <= state.shape[2]:
+    if state.device.type == "cpu" and 0 < k < num_edges and k <= state.shape[2]:
         return _exchange_few(state, weights, tables, k)
     maps = [weights.own, weights.message, weights.incoming, weights.outgoing]
     own, message, *mapped = map_nodes(state, maps + ([weights.prediction] if weights.prediction else []))
@@ -107,8 +107,8 @@ def _exchange_few(state: Tensor, weights: ExchangeWeights, tables: Neighbours, k
         scores = edge_scores(*mapped[:2], weights.score, tables, **_surprise(state, mapped[2:]))
         keep = top_k_edges(scores, tables.valid, k)
         slots = kept_slots(keep, k)  # (M, B, k)
-        sender, receiver = tables.nbr.flatten()[slots], slots // tables.nbr.shape[1]
-        dist = tables.dist.flatten()[slots]
+        sender, receiver = tables.nbr.take(slots), slots // tables.nbr.shape[1]
+        dist = tables.dist.take(slots)
 
     # The kept edges again, as rows (M, B, k, width), now with gradients.
     sending = _rows(state, sender)
