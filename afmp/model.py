@@ -19,7 +19,7 @@ from afmp.arguments import check_choice, check_flag, check_number, check_whole_n
 from afmp.capsule import PCU, TopDownAggregator
 from afmp.errors import AfmpError
 from afmp.graph import GraphModule
-from afmp.message_passing import Exchange, ExchangeWeights, exchange, linear_map, map_nodes
+from afmp.message_passing import Exchange, ExchangeWeights, exchange, implementation, linear_map, map_nodes
 from afmp.router import PredictiveRouter
 from afmp.scaffold import both_directions, build_edges, grid_positions, grid_shape
 
@@ -71,15 +71,15 @@ def exchange_messages(model: "AFMP", layer: AFMPLayer, state: Tensor, *, predict
     return exchange(state, weights, model.tables, k=model.top_k, num_edges=model.num_directed_edges)
 
 
-def pooled_readout(model: "AFMP", states: list[Tensor]) -> Tensor:
+def pooled_readout(model: "AFMP", exchanges: list[Exchange]) -> Tensor:
     """What the readout reads, (M, B, D): the node mean of r_0, or of the last state without the top-down pass.
 
     Refinement is linear and every P_l the identity, so the mean of r_0 is the refinement of the means: the
     pass costs (B, D), not (B, N, D).
     """
     if not model.use_top_down:
-        return states[-1].mean(dim=2)
-    return model.refine([state.mean(dim=2, keepdim=True) for state in states])[0].squeeze(2)
+        return exchanges[-1].mean
+    return model.refine([exchange.mean[:, :, None] for exchange in exchanges])[0].squeeze(2)
 
 
 class Semantics(NamedTuple):
@@ -89,7 +89,7 @@ class Semantics(NamedTuple):
     directed_edges: Callable[[Tensor], Tensor]
     kept_edges: Callable[["AFMP"], int]
     exchange_messages: Callable[..., Exchange]
-    pooled_readout: Callable[["AFMP", list[Tensor]], Tensor]
+    pooled_readout: Callable[["AFMP", list[Exchange]], Tensor]
 
 
 SEMANTICS = {
@@ -206,6 +206,11 @@ class AFMP(GraphModule):
         return refined
 
     @property
+    def implementation(self) -> str:
+        """What passes this model's messages where it stands: "triton" or "pytorch"."""
+        return implementation(self.static_positions.device)
+
+    @property
     def is_stack(self) -> bool:
         """Whether every parameter holds several models' values along a leading model axis."""
         return self.embed.weight.dim() == 3
@@ -240,8 +245,7 @@ class AFMP(GraphModule):
         )
 
     def _logits(self, exchanges: list[Exchange]) -> Tensor:
-        states = [exchange.state for exchange in exchanges]
-        pooled = self._meaning.pooled_readout(self, states)
+        pooled = self._meaning.pooled_readout(self, exchanges)
         return map_nodes(pooled[:, :, None], [linear_map(self.readout["2"])])[0].squeeze(2)
 
     def _sparsity_loss(self, exchanges: list[Exchange]) -> Tensor:

@@ -57,12 +57,13 @@ def exchange_messages(model: nn.Module, layer: nn.Module, state: Tensor, *, pred
     heard, gate_sum = gated_sum(message, gate_scores, listed, weights.gate_weight, weights.gate_bias, tables)
     own = map_nodes(state, [weights.own])[0]
     own = torch.cat([own[:, :1] + heard, own[:, 1:]], dim=1)
-    return Exchange(F.gelu(own), scores, gate_scores, listed, gate_sum)
+    new_state = F.gelu(own)
+    return Exchange(new_state, new_state.mean(dim=2), scores, gate_scores, listed, gate_sum)
 
 
-def pooled_readout(model: nn.Module, states: list[Tensor]) -> Tensor:
+def pooled_readout(model: nn.Module, exchanges: list[Exchange]) -> Tensor:
     """What the readout reads, (M, B, D): the node mean of the last state, with the top-down pass or without."""
-    return states[-1].mean(dim=2)
+    return exchanges[-1].mean
 
 
 def _budget(model: nn.Module, num_images: int) -> int:

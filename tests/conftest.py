@@ -1,5 +1,6 @@
 """What several tests share: one prepared digits file, and small configurations."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
 torch.set_num_threads(1)
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported: its kernels then run on the CPU
 
 
 @pytest.fixture(scope="session")

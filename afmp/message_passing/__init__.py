@@ -14,7 +14,7 @@ from afmp.message_passing.exchange import (
     per_model,
 )
 from afmp.message_passing.neighbours import Neighbours, build_neighbours
-from afmp.message_passing.operation import ScoreWeights, edge_scores, gated_sum
+from afmp.message_passing.operation import ScoreWeights, edge_scores, gated_sum, implementation
 from afmp.message_passing.selection import kept_slots, top_k_edges
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "edge_scores",
     "exchange",
     "gated_sum",
+    "implementation",
     "kept_slots",
     "linear_map",
     "map_nodes",

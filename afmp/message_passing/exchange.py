@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from afmp.message_passing.neighbours import Neighbours
-from afmp.message_passing.operation import ScoreWeights, edge_scores, gated_sum
+from afmp.message_passing.operation import ScoreWeights, edge_scores, gated_sum, uses_triton
 from afmp.message_passing.selection import kept_slots, top_k_edges
 
 
@@ -44,6 +44,7 @@ class Exchange(NamedTuple):
     """What one layer's exchange gives. Under `notebook` the last four are of each batch's first image alone.
 
     - state (M, B, N, D): the layer's output
+    - mean (M, B, D): its mean over nodes
     - scores (M, B, N, K): of all slots, none pruned yet
     - gate_scores (M, B, N, K): what the gates are computed from
     - keep (M, B, N, K) bool: slots that carry a message
@@ -51,6 +52,7 @@ class Exchange(NamedTuple):
     """
 
     state: Tensor
+    mean: Tensor
     scores: Tensor
     gate_scores: Tensor
     keep: Tensor
@@ -62,14 +64,18 @@ def exchange(state: Tensor, weights: ExchangeWeights, tables: Neighbours, *, k: 
 
     Gradients reach state and weights; scores are to be looked at.
     """
-    if state.device.type == "cpu" and 0 < k < num_edges and k <= state.shape[2]:
-        return _exchange_few(state, weights, tables, k)
+    if 0 < k < num_edges and k <= state.shape[2]:
+        if uses_triton(state):
+            return _exchange_few_fused(state, weights, tables, k)
+        if state.device.type == "cpu":  # elsewhere its sums would be taken by atomics, in any order
+            return _exchange_few(state, weights, tables, k)
     maps = [weights.own, weights.message, weights.incoming, weights.outgoing]
     own, message, *mapped = map_nodes(state, maps + ([weights.prediction] if weights.prediction else []))
     scores = edge_scores(*mapped[:2], weights.score, tables, **_surprise(state, mapped[2:]))
     keep = top_k_edges(scores, tables.valid, k) if k < num_edges else tables.valid.expand_as(scores)
     heard, gate_sum = gated_sum(message, scores, keep, weights.gate_weight, weights.gate_bias, tables)
-    return Exchange(F.gelu(own + heard), scores, scores, keep, gate_sum)
+    new_state = F.gelu(own + heard)
+    return Exchange(new_state, new_state.mean(dim=2), scores, scores, keep, gate_sum)
 
 
 def linear_map(linear: nn.Linear) -> LinearMap:
@@ -120,7 +126,29 @@ def _exchange_few(state: Tensor, weights: ExchangeWeights, tables: Neighbours, k
     own = _linear(state, *weights.own)
     heard = (gates * message).to(own.dtype)
     own = own.scatter_add(2, receiver[..., None].expand_as(heard), heard)
-    return Exchange(F.gelu(own), scores, scores, keep, gates.sum(dim=(2, 3)))
+    new_state = F.gelu(own)
+    return Exchange(new_state, new_state.mean(dim=2), scores, scores, keep, gates.sum(dim=(2, 3)))
+
+
+def _exchange_few_fused(state: Tensor, weights: ExchangeWeights, tables: Neighbours, k: int) -> Exchange:
+    from afmp.message_passing.fused_exchange import exchange_few
+
+    predicts = weights.prediction is not None
+    maps = [
+        weights.own,
+        *([weights.prediction] if predicts else []),
+        weights.incoming,
+        weights.outgoing,
+        weights.message,
+    ]
+    weight, bias = (torch.cat(parts, dim=1) for parts in zip(*maps, strict=True))
+    kind = state.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else state.dtype
+    edge_weights = [part.float() for part in (*weights.score, weights.gate_weight, weights.gate_bias)]
+    new_state, mean, gate_sum, scores, _, _, place, *_ = exchange_few(
+        state.to(dtype), weight.to(dtype), bias.to(dtype), *edge_weights, *tables, k, predicts
+    )
+    return Exchange(new_state, mean, scores, scores, place >= 0, gate_sum)
 
 
 def _scores(incoming, outgoing, weights: ScoreWeights, dist, sending, prediction=None) -> Tensor:

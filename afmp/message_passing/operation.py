@@ -6,6 +6,7 @@ only their node-sized inputs and scalars per edge; hidden units and gates are co
 are held in float32 at least, whatever the inputs are; gradients come back in the inputs' types.
 """
 
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -42,6 +43,11 @@ def edge_scores(
     incoming (M, B, N, 2H) is [query | receiver], outgoing (M, B, N, 2H) [key | sender]; state, prediction
     (M, B, N, D).
     """
+    if uses_triton(incoming):
+        from afmp.message_passing import fused
+
+        surprise = [part if part is None else part.to(incoming.dtype) for part in (state, prediction)]
+        return fused.edge_scores(incoming, outgoing, *surprise, *(part.float() for part in weights), *tables)
     return _EdgeScores.apply(incoming, outgoing, state, prediction, *weights, *tables)
 
 
@@ -56,7 +62,23 @@ def gated_sum(
     message (M, B, N, D); scores (M, B, N, K); keep (M, B, N, K) bool, false in slots that are not valid; gate_weight
     and gate_bias (M, D). The first result has message's type, the second is float32 or wider.
     """
+    if uses_triton(message):
+        from afmp.message_passing import fused
+
+        place = torch.where(keep, tables.nbr, -1).to(torch.int32)
+        gates = (gate_weight.float(), gate_bias.float())
+        return fused.gated_sum(message, scores, place, *gates, tables.nbr, tables.rev)
     return _GatedSum.apply(message, scores, keep, gate_weight, gate_bias, tables.nbr, tables.rev)
+
+
+def uses_triton(rows: Tensor) -> bool:
+    """Whether the fused kernels compute on these rows: on CUDA with Triton installed, but not in float64."""
+    return implementation(rows.device) == "triton" and rows.dtype != torch.float64
+
+
+def implementation(device: torch.device) -> str:
+    """What passes messages on a device: "triton", the fused kernels, or "pytorch"."""
+    return "triton" if device.type == "cuda" and find_spec("triton") else "pytorch"
 
 
 def _without_autocast(tensor: Tensor) -> torch.autocast:

@@ -1,0 +1,237 @@
+"""A whole layer that keeps k edges an image, as one operator: products of matrices by cuBLAS, the rest by Triton.
+
+Forward: one product maps all nodes (own, prediction, incoming, outgoing), all edges are scored and the best k kept;
+only the kept edges' senders are mapped to messages. Backward: a pruned edge passes no gradient, so but for `own` all
+products run over the kept edges' ends, k rows an image and not N. Kept for it are the nodes' states before and after
+`own` and the messages, rows of the kept edges, and one score an edge.
+"""
+
+from typing import NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from afmp.message_passing import kept_kernels, kernels
+from afmp.message_passing.fused import ROWS_A_PROGRAM, block_sizes, edge_scores, row_block, row_stride, warps
+from afmp.message_passing.selection import kept_slots, top_k_edges
+
+# More slots than one program holds are ranked by torch.topk; see docs/performance.md.
+MOST_SLOTS_A_PROGRAM = 32768
+EDGES_A_PROGRAM = 8  # when rows are copied
+EDGES_A_STEP, STEPS = 2, 4  # of a program of the backward pass
+
+
+class Widths(NamedTuple):
+    """Where the rows of the packed weight (M, width, D) begin: [own | prediction | incoming | outgoing | message]."""
+
+    own: int
+    prediction: int  # D, or 0 in the first layer
+    incoming: int
+    outgoing: int
+    message: int
+
+    @property
+    def mapped(self) -> int:
+        """Of what all nodes are mapped to."""
+        return self.own + self.prediction + self.incoming + self.outgoing
+
+
+def widths_of(d_model: int, hidden: int, predicts: bool) -> Widths:
+    """The packed weight's parts."""
+    return Widths(d_model, d_model if predicts else 0, 2 * hidden, 2 * hidden, d_model)
+
+
+def _map(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """rows (M, R, in) by weight (M, out, in), plus bias (M, out)."""
+    if len(weight) == 1:
+        product = rows[0] @ weight[0].t() if bias is None else torch.addmm(bias[0], rows[0], weight[0].t())
+        return product[None]
+    return torch.bmm(rows, weight.mT) if bias is None else torch.baddbmm(bias[:, None], rows, weight.mT)
+
+
+def select(scores: Tensor, valid: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """slots (M, B, k) int32 of the k best, ascending, and place (M, B, N, K) int32, their ranks, -1 where pruned."""
+    models, images, nodes, width = scores.shape
+    num_slots = nodes * width
+    if num_slots > MOST_SLOTS_A_PROGRAM:
+        keep = top_k_edges(scores, valid, k)
+        rank = keep.flatten(2).cumsum(dim=-1, dtype=torch.int32).view(scores.shape) - 1
+        return kept_slots(keep, k).to(torch.int32), torch.where(keep, rank, -1)
+    slots = torch.empty(models, images, k, dtype=torch.int32, device=scores.device)
+    place = torch.empty(scores.shape, dtype=torch.int32, device=scores.device)
+    block = triton.next_power_of_2(num_slots)
+    kept_kernels.select_kernel[(models * images,)](
+        scores, valid, slots, place, num_slots, k, BLOCK=block, num_warps=min(16, max(1, block // 256))
+    )
+    return slots, place
+
+
+def _gather(source: Tensor, slots: Tensor, nbr: Tensor, *, sender: bool) -> Tensor:
+    """Rows (M, B, k, C) of source (M, B, N, C) at the kept edges' senders, or receivers."""
+    models, images, nodes, width = source.shape
+    k = slots.shape[-1]
+    rows = source.new_empty(models, images, k, width)
+    num_edges = models * images * k
+    block_d = triton.next_power_of_2(width)
+    kept_kernels.gather_kernel[(triton.cdiv(num_edges, EDGES_A_PROGRAM),)](
+        source, slots, nbr, rows, num_edges, nodes, k, nbr.shape[1], width, row_stride(source),
+        SENDER=sender, BLOCK_E=EDGES_A_PROGRAM, BLOCK_D=block_d, num_warps=warps(EDGES_A_PROGRAM, block_d),
+    )  # fmt: skip
+    return rows
+
+
+@torch.library.custom_op("afmp::exchange", mutates_args=())
+def exchange_few(
+    state: Tensor, weight: Tensor, bias: Tensor,
+    w_error: Tensor, w_dist: Tensor, w_out: Tensor, out_bias: Tensor, gate_weight: Tensor, gate_bias: Tensor,
+    nbr: Tensor, valid: Tensor, rev: Tensor, dist: Tensor, k: int, predicts: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """One layer on state (M, B, N, D) with the packed weight (M, width, D) and bias (M, width) of `Widths`.
+
+    Gives the new state (M, B, N, D), its mean over nodes (M, B, D), gate sums (M, B), scores (M, B, N, K), and for the
+    backward pass: total, slots, place, messages (M, B, k, D), receiving (M, B, k, D + 2H) [prediction | incoming],
+    outgoing (M, B, k, 2H).
+    """
+    models, images, nodes, d_model = state.shape
+    widths = widths_of(d_model, w_out.shape[1], predicts)
+    state = state.contiguous()
+    with torch.autocast(state.device.type, enabled=False):
+        mapped = _map(state.flatten(1, 2), weight[:, : widths.mapped], bias[:, : widths.mapped])
+        mapped = mapped.view(models, images, nodes, -1)
+        own, receiving, outgoing = mapped.split(
+            [widths.own, widths.prediction + widths.incoming, widths.outgoing], dim=-1
+        )
+        prediction, incoming = receiving.split([widths.prediction, widths.incoming], dim=-1)
+        surprise = (state, prediction) if predicts else (None, None)
+        scores = edge_scores(incoming, outgoing, *surprise, w_error, w_dist, w_out, out_bias, nbr, valid, rev, dist)
+        slots, place = select(scores, valid, k)
+        sending = _gather(state, slots, nbr, sender=True)
+        receiving = _gather(receiving, slots, nbr, sender=False)
+        outgoing = _gather(outgoing, slots, nbr, sender=True)
+        message = _map(sending.flatten(1, 2), weight[:, widths.mapped :], bias[:, widths.mapped :])
+        message = message.view(sending.shape)
+    total, new_state = torch.empty_like(state), torch.empty_like(state)
+    programs = triton.cdiv(nodes, ROWS_A_PROGRAM)
+    gates = scores.new_empty(models, images, programs)
+    sums = scores.new_empty(models, images, programs, d_model)
+    kernels.gate_kernel[(programs, models * images)](
+        message, scores, place, gate_weight, gate_bias, own, total, new_state, gates, sums,
+        nodes, images, d_model, nbr.shape[1], k, row_stride(own),
+        EPILOGUE=True, BLOCK_K=triton.next_power_of_2(nbr.shape[1]), ROWS=ROWS_A_PROGRAM, **row_block(d_model),
+    )  # fmt: skip
+    mean = (sums.sum(2) / nodes).to(state.dtype)
+    return new_state, mean, gates.sum(2), scores, total, slots, place, message, receiving, outgoing
+
+
+@exchange_few.register_fake
+def _(
+    state, weight, bias, w_error, w_dist, w_out, out_bias, gate_weight, gate_bias, nbr, valid, rev, dist, k, predicts
+):
+    models, images, _, d_model = state.shape
+    widths = widths_of(d_model, w_out.shape[1], predicts)
+    scores = state.new_empty(models, images, *nbr.shape, dtype=torch.float32)
+    rows = [
+        state.new_empty(models, images, k, width)
+        for width in (d_model, widths.prediction + widths.incoming, widths.outgoing)
+    ]
+    return (
+        state.new_empty(state.shape), state.new_empty(models, images, d_model), scores.new_empty(models, images),
+        scores, state.new_empty(state.shape),
+        scores.new_empty(models, images, k, dtype=torch.int32), scores.new_empty(scores.shape, dtype=torch.int32),
+        *rows,
+    )  # fmt: skip
+
+
+@torch.library.custom_op("afmp::exchange_backward", mutates_args=())
+def exchange_few_backward(
+    d_new_state: Tensor, d_mean: Tensor, d_gates: Tensor, state: Tensor, weight: Tensor,
+    w_error: Tensor, w_dist: Tensor, w_out: Tensor, gate_weight: Tensor, gate_bias: Tensor,
+    scores: Tensor, total: Tensor, slots: Tensor, place: Tensor, message: Tensor, receiving: Tensor, outgoing: Tensor,
+    nbr: Tensor, rev: Tensor, dist: Tensor, predicts: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of state, weight, bias, and (M, 2D + 3H + 1) of gates, error, dist, out and its bias."""
+    models, images, nodes, d_model = state.shape
+    hidden, k, num_slots = w_out.shape[1], slots.shape[-1], nbr.shape[1]
+    widths = widths_of(d_model, hidden, predicts)
+    state, edges_per_model = state.contiguous(), images * k
+    d_total = torch.empty_like(total)
+    programs = triton.cdiv(nodes, ROWS_A_PROGRAM)
+    own_sums = scores.new_empty(models, images * programs, d_model)
+    kept_kernels.gelu_backward_kernel[(programs, models * images)](
+        total, d_new_state.contiguous(), d_mean.contiguous(), d_total, own_sums, nodes, d_model,
+        ROWS=ROWS_A_PROGRAM, **row_block(d_model),
+    )  # fmt: skip
+    width_receiving, width_sending = widths.prediction + widths.incoming, widths.outgoing + widths.message
+    d_receiving = state.new_empty(models, edges_per_model, width_receiving)
+    d_sending = state.new_empty(models, edges_per_model, width_sending)
+    programs = triton.cdiv(edges_per_model, EDGES_A_STEP * STEPS)
+    edge_sums = 2 * d_model + 3 * hidden + 1
+    partial = scores.new_empty(models, programs, width_receiving + width_sending + edge_sums)
+    sizes = block_sizes(1, d_model, hidden)
+    kept_kernels.edge_backward_kernel[(programs, models)](
+        state, message, receiving[..., widths.prediction :], outgoing, receiving, scores, slots, nbr, dist,
+        w_error, w_dist, w_out, gate_weight, gate_bias, d_total, d_gates.contiguous(), d_receiving, d_sending, partial,
+        nodes, edges_per_model, k, num_slots, d_model, hidden, width_receiving,
+        PREDICTS=predicts, BLOCK_E=EDGES_A_STEP, STEPS=STEPS, BLOCK_D=sizes["BLOCK_D"], BLOCK_H=sizes["BLOCK_H"],
+        num_warps=warps(EDGES_A_STEP, max(sizes["BLOCK_D"], 2 * sizes["BLOCK_H"])),
+    )  # fmt: skip
+
+    own, receivers, senders = weight.split([widths.own, width_receiving, width_sending], dim=1)
+    d_weight = torch.empty_like(weight)
+    d_own = d_total.flatten(1, 2)
+    with torch.autocast(state.device.type, enabled=False):
+        receiver_state = _gather(state, slots, nbr, sender=False).flatten(1, 2)
+        sender_state = _gather(state, slots, nbr, sender=True).flatten(1, 2)
+        start = 0
+        for rows, ends in ((d_own, state.flatten(1, 2)), (d_receiving, receiver_state), (d_sending, sender_state)):
+            stop = start + rows.shape[-1]
+            torch.bmm(rows.mT, ends, out=d_weight[:, start:stop])
+            start = stop
+        d_state = torch.bmm(d_own, own)
+        d_receiver = torch.bmm(d_receiving, receivers)
+        if predicts:  # the sender's state stands in the error with the opposite sign of the prediction
+            d_sender = torch.baddbmm(d_receiving[..., :d_model], d_sending, senders, beta=-1)
+        else:
+            d_sender = torch.bmm(d_sending, senders)
+    kept_kernels.collect_kernel[(models * images * nodes,)](
+        d_state, d_receiver, d_sender, place, rev, nodes, k, num_slots, d_model,
+        BLOCK_K=triton.next_power_of_2(num_slots), **row_block(d_model),
+    )  # fmt: skip
+    mapped_sums, edge_sums = partial.sum(1).split([width_receiving + width_sending, edge_sums], dim=1)
+    d_bias = torch.cat([own_sums.sum(1), mapped_sums], dim=1).to(weight.dtype)
+    return d_state.view(state.shape), d_weight, d_bias, edge_sums.contiguous()
+
+
+@exchange_few_backward.register_fake
+def _(
+    d_new_state, d_mean, d_gates, state, weight, w_error, w_dist, w_out, gate_weight, gate_bias,
+    scores, total, slots, place, message, receiving, outgoing, nbr, rev, dist, predicts,
+):  # fmt: skip
+    sums = scores.new_empty(len(state), 2 * state.shape[-1] + 3 * w_out.shape[1] + 1)
+    return state.new_empty(state.shape), weight.new_empty(weight.shape), weight.new_empty(weight.shape[:2]), sums
+
+
+def _save(ctx, inputs, output):
+    state, weight, _, w_error, w_dist, w_out, _, gate_weight, gate_bias, nbr, _, rev, dist, _, predicts = inputs
+    ctx.save_for_backward(state, weight, w_error, w_dist, w_out, gate_weight, gate_bias, *output[3:], nbr, rev, dist)
+    ctx.mark_non_differentiable(*output[3:])
+    ctx.set_materialize_grads(False)
+    ctx.predicts = predicts
+
+
+def _backward(ctx, d_new_state, d_mean, d_gates, *_):
+    state, weight, *rest = ctx.saved_tensors
+    w_out, scores = rest[2], rest[5]
+    d_new_state = torch.zeros_like(state) if d_new_state is None else d_new_state
+    d_mean = state.new_zeros(*state.shape[:2], state.shape[3]) if d_mean is None else d_mean
+    d_gates = scores.new_zeros(scores.shape[:2]) if d_gates is None else d_gates
+    d_state, d_weight, d_bias, sums = exchange_few_backward(
+        d_new_state, d_mean, d_gates, state, weight, *rest, ctx.predicts
+    )
+    d_model, hidden = state.shape[-1], w_out.shape[1]
+    d_gate_weight, d_gate_bias, *d_score = sums.split([d_model, d_model, hidden, hidden, hidden, 1], dim=1)
+    return d_state, d_weight, d_bias, *d_score, d_gate_weight, d_gate_bias, None, None, None, None, None, None
+
+
+exchange_few.register_autograd(_backward, setup_context=_save)

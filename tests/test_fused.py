@@ -1,0 +1,251 @@
+"""The Triton kernels against the reference: on a GPU where there is one, else through Triton's interpreter.
+
+Errors are measured against float64, and allowed as much as twice those of plain PyTorch in the same precision.
+"""
+
+import pytest
+import torch
+
+from afmp.message_passing import ExchangeWeights, LinearMap, ScoreWeights, build_neighbours, map_nodes, reference
+from afmp.message_passing.exchange import Exchange
+from afmp.message_passing.selection import top_k_edges
+from afmp.scaffold import both_directions, build_edges, grid_positions
+
+pytest.importorskip("triton", reason="Triton exists for Linux alone")
+from afmp.message_passing import fused, fused_exchange
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+HIDDEN = 5
+
+
+def lone_node_graph():
+    """Five nodes; node 4 has no neighbours, and 3 hears 0 though 0 does not hear 3."""
+    positions = torch.tensor([[0, 0], [0, 3], [4, 0], [5, 5], [9, 9]], dtype=torch.float64)
+    return torch.tensor([[0, 0, 1, 2, 3], [1, 2, 0, 0, 0]]), positions
+
+
+def grid_graph(img_size=(8, 12), **scaffold):
+    positions = grid_positions(img_size, 4).double()
+    return both_directions(build_edges(positions, **scaffold)), positions
+
+
+GRAPHS = {
+    "grid": grid_graph(),
+    "lone node": lone_node_graph(),
+    "wider than the grid's": grid_graph((4, 28), scaffold="window", window_size=5),
+}
+SIZES = [(1, 1, 16), (2, 2, 33)]  # models, images, channels
+
+
+def tables_of(graph, dtype=torch.float32):
+    tables, edge_slots = build_neighbours(*GRAPHS[graph])
+    tables = tables._replace(dist=tables.dist.to(dtype))
+    return type(tables)(*(table.to(DEVICE) for table in tables)), len(edge_slots)
+
+
+def normal(*shape, generator, scale=1.0):
+    return torch.randn(*shape, generator=generator, dtype=torch.float64) * scale
+
+
+def layer_inputs(num_nodes, models, images, width, *, predicts=True, seed=0):
+    """A state and a layer's weights, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    state = normal(models, images, num_nodes, width, generator=generator)
+
+    def linear(out):
+        return LinearMap(
+            normal(models, out, width, generator=generator, scale=width**-0.5),
+            normal(models, out, generator=generator, scale=0.1),
+        )
+
+    own, message, incoming, outgoing, prediction = map(linear, (width, width, 2 * HIDDEN, 2 * HIDDEN, width))
+    score = ScoreWeights(*(normal(models, n, generator=generator, scale=0.3) for n in (HIDDEN, HIDDEN, HIDDEN, 1)))
+    # Small, or gates saturate and their slope, g (1 - g), is rounding alone.
+    gates = [normal(models, width, generator=generator, scale=0.2) for _ in range(2)]
+    return state, ExchangeWeights(own, message, incoming, outgoing, prediction if predicts else None, score, *gates)
+
+
+def leaves_of(state, weights):
+    maps = [part for part in weights[:5] if part is not None]
+    return [state, *(tensor for part in maps for tensor in part), *weights.score, *weights[6:]]
+
+
+def convert(state, weights, dtype):
+    """Leaves on the device: state and maps in `dtype`, what edges take in float32 at least."""
+    edge_type = torch.promote_types(dtype, torch.float32)
+
+    def leaf(tensor, kind):
+        return tensor.to(DEVICE, kind).requires_grad_()
+
+    maps = [part if part is None else LinearMap(*(leaf(tensor, dtype) for tensor in part)) for part in weights[:5]]
+    score = ScoreWeights(*(leaf(tensor, edge_type) for tensor in weights.score))
+    gates = [leaf(tensor, edge_type) for tensor in weights[6:]]
+    return leaf(state, dtype), ExchangeWeights(*maps, score, *gates)
+
+
+def reference_layer(state, weights, tables, *, keep=None, k=None):
+    """A layer by the reference's two functions; `keep` given, or the k best."""
+    maps = [weights.own, weights.message, weights.incoming, weights.outgoing]
+    own, message, *mapped = map_nodes(state, maps + ([weights.prediction] if weights.prediction else []))
+    surprise = {"state": state, "prediction": mapped[2]} if weights.prediction else {}
+    scores = reference.edge_scores(mapped[0], mapped[1], weights.score, tables, **surprise)
+    keep = top_k_edges(scores, tables.valid, k) if keep is None else keep
+    heard, gate_sum = reference.gated_sum(message, scores, keep, weights.gate_weight, weights.gate_bias, tables)
+    return new_exchange(own + heard, scores, keep, gate_sum)
+
+
+def new_exchange(total, scores, keep, gate_sum):
+    state = torch.nn.functional.gelu(total)
+    return Exchange(state, state.mean(dim=2), scores, scores, keep, gate_sum)
+
+
+def fused_layer(state, weights, tables, k):
+    predicts = weights.prediction is not None
+    maps = [weights.own, weights.prediction, weights.incoming, weights.outgoing, weights.message]
+    weight, bias = (torch.cat(parts, dim=1) for parts in zip(*filter(None, maps), strict=True))
+    edge_weights = (*weights.score, weights.gate_weight, weights.gate_bias)
+    state, mean, gate_sum, scores, _, _, place, *_ = fused_exchange.exchange_few(
+        state, weight, bias, *edge_weights, *tables, k, predicts
+    )
+    return Exchange(state, mean, scores, scores, place >= 0, gate_sum)
+
+
+def results(exchange, leaves, seed=1):
+    """New state, gate sums, and the gradients of a random combination of both."""
+    generator = torch.Generator().manual_seed(seed)
+    target = sum(
+        (part * normal(*part.shape, generator=generator).to(part)).sum()
+        for part in (
+            exchange.state.double(),
+            exchange.mean.double(),
+            exchange.gate_sum.double() / exchange.state.shape[-1],
+        )
+    )
+    # A first layer has no error, and its column of weights no gradient: zero.
+    gradients = torch.autograd.grad(target, leaves, allow_unused=True)
+    zeros = [torch.zeros_like(leaf) if d is None else d for d, leaf in zip(gradients, leaves, strict=True)]
+    return [exchange.state, exchange.mean, exchange.gate_sum, *zeros]
+
+
+def relative_error(found, exact):
+    return ((found.double() - exact).norm() / exact.norm().clamp(min=1e-30)).item()
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("predicts", [True, False])
+def test_exchange_equals_the_reference(graph, sizes, predicts):
+    tables, num_edges = tables_of(graph)
+    state, weights = layer_inputs(len(tables.nbr), *sizes, predicts=predicts)
+    for k in {1, 2, num_edges}:
+        found_inputs, exact_inputs = convert(state, weights, torch.float32), convert(state, weights, torch.float64)
+        found = fused_layer(*found_inputs, tables, k)
+        exact = reference_layer(*exact_inputs, tables_of(graph, torch.float64)[0], keep=found.keep)
+        assert (found.keep.flatten(2).sum(-1) == k).all()
+        assert torch.equal(found.keep, top_k_edges(found.scores, tables.valid, k))
+        torch.testing.assert_close(found.scores.double(), exact.scores, rtol=1e-4, atol=1e-4)
+        pairs = zip(results(found, leaves_of(*found_inputs)), results(exact, leaves_of(*exact_inputs)), strict=True)
+        for ours, theirs in pairs:
+            assert relative_error(ours, theirs) < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("graph", ["grid", "lone node"])
+def test_half_precision_is_at_most_twice_as_far_off_as_plain_pytorch(graph, dtype):
+    tables, _ = tables_of(graph)
+    state, weights = layer_inputs(len(tables.nbr), 2, 8, 24)
+    ours_inputs = convert(state, weights, dtype)
+    ours = fused_layer(*ours_inputs, tables, 3)
+    # All three keep the same edges: which are best is a matter of rounding.
+    plain_inputs, exact_inputs = convert(state, weights, dtype), convert(state, weights, torch.float64)
+    plain = reference_layer(*plain_inputs, tables, keep=ours.keep)
+    exact = reference_layer(*exact_inputs, tables_of(graph, torch.float64)[0], keep=ours.keep)
+    triples = zip(
+        *(
+            results(exchange, leaves_of(*inputs))
+            for exchange, inputs in ((ours, ours_inputs), (plain, plain_inputs), (exact, exact_inputs))
+        ),
+        strict=True,
+    )
+    unit = torch.finfo(dtype).eps
+    for found, theirs, truth in triples:
+        assert relative_error(found, truth) <= 2 * max(relative_error(theirs, truth), unit)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("predicts", [True, False])
+@pytest.mark.parametrize("keep_share", [0.0, 0.5, 1.0])
+def test_node_operations_equal_the_reference(graph, sizes, predicts, keep_share):
+    tables, _ = tables_of(graph)
+    state, weights = layer_inputs(len(tables.nbr), *sizes, predicts=predicts)
+    generator = torch.Generator().manual_seed(3)
+    keep = (torch.rand(*sizes[:2], *tables.nbr.shape, generator=generator) < keep_share).to(DEVICE) & tables.valid
+    found_inputs, exact_inputs = convert(state, weights, torch.float32), convert(state, weights, torch.float64)
+    state, weights = found_inputs
+    maps = [weights.own, weights.message, weights.incoming, weights.outgoing]
+    own, message, *mapped = map_nodes(state, maps + ([weights.prediction] if predicts else []))
+    surprise = (state, mapped[2]) if predicts else (None, None)
+    scores = fused.edge_scores(mapped[0], mapped[1], *surprise, *weights.score, *tables)
+    place = torch.where(keep, tables.nbr, -1).to(torch.int32)
+    heard, gate_sum = fused.gated_sum(
+        message, scores, place, weights.gate_weight, weights.gate_bias, tables.nbr, tables.rev
+    )
+    found = new_exchange(own + heard, scores, keep, gate_sum)
+    exact = reference_layer(*exact_inputs, tables_of(graph, torch.float64)[0], keep=keep)
+    torch.testing.assert_close(found.scores.double(), exact.scores, rtol=1e-4, atol=1e-4)
+    pairs = zip(results(found, leaves_of(*found_inputs)), results(exact, leaves_of(*exact_inputs)), strict=True)
+    for ours, theirs in pairs:
+        assert relative_error(ours, theirs) < 1e-4
+
+
+def test_the_same_inputs_give_the_same_bits():
+    tables, _ = tables_of("grid")
+    inputs = convert(*layer_inputs(len(tables.nbr), 2, 4, 20), torch.float32)
+    first, second = (results(fused_layer(*inputs, tables, 4), leaves_of(*inputs)) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_perfect_prediction_has_a_finite_gradient():
+    tables, _ = tables_of("grid")
+    state, weights = layer_inputs(len(tables.nbr), 1, 2, 16)
+    weights = weights._replace(prediction=LinearMap(torch.zeros(1, 16, 16), torch.ones(1, 16)))
+    inputs = convert(torch.ones_like(state), weights, torch.float32)
+    assert all(part.isfinite().all() for part in results(fused_layer(*inputs, tables, 5), leaves_of(*inputs)))
+
+
+@pytest.mark.parametrize("extreme", [0.0, -0.0, torch.nan, torch.inf, -torch.inf])
+def test_selection_keeps_exactly_k_of_any_scores(extreme):
+    tables, num_edges = tables_of("grid")
+    scores = (
+        torch.randn(2, 3, *tables.nbr.shape, generator=torch.Generator().manual_seed(0)).round(decimals=0).to(DEVICE)
+    )
+    scores.flatten(2)[:, 1:, ::3] = extreme
+    scores.flatten(2)[:, 2, ::2] = 0.0
+    for k in (1, 5, num_edges):
+        slots, place = fused_exchange.select(scores, tables.valid, k)
+        keep = top_k_edges(scores, tables.valid, k)
+        assert torch.equal(place >= 0, keep)
+        assert torch.equal(slots.flatten(0, 1).long(), keep.flatten(2).flatten(0, 1).nonzero()[:, 1].view(-1, k))
+        assert torch.equal(
+            place.flatten(2).gather(2, slots.long()), torch.arange(k, device=DEVICE).expand(2, 3, k).int()
+        )
+
+
+@pytest.mark.parametrize("predicts", [True, False])
+def test_operators_are_well_registered(predicts):
+    tables, _ = tables_of("lone node")
+    state, weights = convert(*layer_inputs(len(tables.nbr), 2, 2, 16, predicts=predicts), torch.float32)
+    maps = [weights.own, weights.prediction, weights.incoming, weights.outgoing, weights.message]
+    weight, bias = (
+        torch.cat(parts, dim=1).detach().requires_grad_() for parts in zip(*filter(None, maps), strict=True)
+    )
+    edge_weights = (*weights.score, weights.gate_weight, weights.gate_bias)
+    torch.library.opcheck(fused_exchange.exchange_few, (state, weight, bias, *edge_weights, *tables, 2, predicts))
+    incoming, outgoing = (torch.randn(2, 2, 5, 2 * HIDDEN, device=DEVICE, requires_grad=True) for _ in range(2))
+    surprise = (state, torch.randn_like(state, requires_grad=True)) if predicts else (None, None)
+    torch.library.opcheck(fused.edge_scores, (incoming, outgoing, *surprise, *weights.score, *tables))
+    scores = torch.randn(2, 2, *tables.nbr.shape, device=DEVICE, requires_grad=True)
+    place = torch.where(tables.valid, tables.nbr, -1).to(torch.int32).expand(scores.shape).contiguous()
+    gates = weights.gate_weight, weights.gate_bias
+    torch.library.opcheck(fused.gated_sum, (state, scores, place, *gates, tables.nbr, tables.rev))
