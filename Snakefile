@@ -11,6 +11,7 @@
 #   results/figures/notebook_vs_paper.{png,pdf,rst}        with both semantics only
 #   results/plot_diagnostics/<semantics>/<run>/epoch_<epoch>.{png,rst}
 #   results/report/report.html
+#   results/figures_from_archive/...                       as results/: figures/, and the last epochs of plot_diagnostics/
 #   An .rst is the caption, with the runs' numbers, of the figure or table beside it.
 #   results/download/...                                   not declared: archives as they were fetched
 #   results/checkpoints/<semantics>/<run>/...              not declared: what a killed run continues from
@@ -24,6 +25,10 @@ min_version("9.20")
 configfile: f"{workflow.basedir}/config.yaml"
 
 
+# No part of the study: it only says which archive rules/archive.smk works on.
+ARCHIVE = config.pop("archive", None)
+
+
 report: "report/workflow.rst"
 
 
@@ -33,6 +38,7 @@ include: "rules/train.smk"
 include: "rules/scalability.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
+include: "rules/archive.smk"
 
 
 # Every figure, table and diagnostic of every semantics that config.yaml lists.

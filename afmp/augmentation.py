@@ -35,6 +35,49 @@ def epoch_plan(num_images: int, *, seed: int, epoch: int, padding: int = 4, flip
     return EpochPlan(order, offsets, flips if flip else torch.zeros_like(flips))
 
 
+class PaddedImages(NamedTuple):
+    """uint8 images (n, 3, H, W) padded with black and laid out flat, so that one gather crops and mirrors a batch."""
+
+    pixels: torch.Tensor  # (n * 3 * height * width of the padded images,) uint8
+    rows: torch.Tensor  # (3, H, 1) int64: from an image's first pixel to where each row of its top left crop begins
+    columns: torch.Tensor  # (W,) int64: 0 ... W - 1
+    image_size: int  # pixels and channels of a padded image
+    row_size: int  # pixels of its row
+
+
+def pad_images(images: torch.Tensor, padding: int) -> PaddedImages:
+    """Pad images (n, 3, H, W) by `padding` black pixels a side; nothing is copied where that is 0."""
+    _, channels, height, width = images.shape
+    padded = F.pad(images, (padding, padding, padding, padding)) if padding else images
+    row_size, plane_size = padded.shape[3], padded.shape[2] * padded.shape[3]
+    planes = torch.arange(channels, device=images.device).view(-1, 1, 1) * plane_size
+    rows = torch.arange(height, device=images.device).view(1, -1, 1) * row_size
+    columns = torch.arange(width, device=images.device)
+    return PaddedImages(padded.reshape(-1), planes + rows, columns, channels * plane_size, row_size)
+
+
+def crop_places(images: PaddedImages, order, offsets, flips) -> tuple[torch.Tensor, torch.Tensor]:
+    """The crops of an epoch plan, order (..., n), offsets (..., n, 2), flips (..., n), as places in `images.pixels`.
+
+    Two (..., n) int64: the place of the crop's first pixel, and the step to the pixel right of it, -1 if mirrored.
+    """
+    step = 1 - 2 * flips.to(torch.int64)
+    last_column = flips * (len(images.columns) - 1)  # where a mirrored row begins
+    start = order * images.image_size + offsets[..., 0] * images.row_size + offsets[..., 1] + last_column
+    return start, step
+
+
+def cut_and_normalise(images: PaddedImages, start, step, *, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """The crops that `crop_places` placed at start and step (...,), normalised: (..., 3, H, W) float32.
+
+    Shapes are static and nothing waits for the device: a CUDA graph can capture it.
+    """
+    start, step = start[..., None, None, None], step[..., None, None, None]
+    columns = torch.addcmul(start, step, images.columns)  # (..., 1, 1, W)
+    places = columns + images.rows  # (..., 3, H, W)
+    return normalise(images.pixels.index_select(0, places.flatten()).view(places.shape), mean, std)
+
+
 def crop_flip_normalise(
     images: torch.Tensor,
     offsets: torch.Tensor,
@@ -48,21 +91,13 @@ def crop_flip_normalise(
 
     images (B, 3, H, W) uint8, offsets (B, 2) int64, flips (B,) bool, mean and std (3,) float32, all on one
     device -> (B, 3, H, W) float32. Equal to torchvision's RandomCrop(padding=padding), horizontal flip,
-    ToTensor and Normalize with the same choices. Shapes are static and nothing waits for the device: a CUDA
-    graph can capture it.
+    ToTensor and Normalize with the same choices.
     """
-    batch, channels, height, width = images.shape
-    padded_width = width + 2 * padding
-    padded = F.pad(images, (padding, padding, padding, padding))
-    rows = torch.arange(height, device=images.device) + offsets[:, :1]  # (B, H)
-    columns = torch.arange(width, device=images.device).expand(batch, width)
-    columns = torch.where(flips[:, None], width - 1 - columns, columns) + offsets[:, 1:]  # (B, W)
-    pixels = rows[:, :, None] * padded_width + columns[:, None, :]  # (B, H, W): each pixel's place in padded
-    pixels = pixels.reshape(batch, 1, height * width).expand(batch, channels, height * width)
-    cropped = padded.flatten(2).gather(2, pixels).view(batch, channels, height, width)
-    return normalise(cropped, mean, std)
+    padded = pad_images(images, padding)
+    order = torch.arange(len(images), device=images.device)
+    return cut_and_normalise(padded, *crop_places(padded, order, offsets, flips), mean=mean, std=std)
 
 
 def normalise(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """uint8 images (B, 3, H, W) -> float32 (images / 255 - mean) / std; mean, std (3,) on a 0 ... 1 scale."""
-    return images.to(torch.float32).div(255).sub(mean.view(1, -1, 1, 1)).div(std.view(1, -1, 1, 1))
+    """uint8 images (..., 3, H, W) -> float32 (images / 255 - mean) / std; mean, std (3,) on a 0 ... 1 scale."""
+    return images.div(255).sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))

@@ -1,11 +1,15 @@
 """AFMP-Small against DeiT-Tiny: the scalability sweep over resolutions, and the parameter counts.
 
-Every point is measured by afmp.measurement in a process of its own; what goes wrong there is recorded in the
-point, and the sweep goes on. This file needs no torch until parameters are counted.
+All configurations of one resolution, batch, precision and mode are measured by afmp.measurement in one process, both
+models alive and timed in turn, so that a drift of the machine meets them alike. What goes wrong with one of them is
+recorded in its point, and the sweep goes on. This file needs no torch until parameters are counted.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
 
+from afmp.benchmark_progress import SweepProgress
 from afmp.errors import AfmpError
 from afmp.isolation import IsolatedCallError, run_isolated
 from afmp.records import validate
@@ -19,105 +23,120 @@ MODELS_WITH_ATTENTION = ("deit_tiny",)
 PATCH_SIZE = 16  # of both models
 SEMANTICS = ("paper", "notebook")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-# No mode that replays CUDA graphs: under a graph the allocator's figures do not say what a pass needs.
-COMPILE_MODES = ("none", "default", "max-autotune-no-cudagraphs")
+MODES = ("train", "inference")
+EXECUTIONS = ("eager", "compiled", "graph", "compiled_graph")
+ATTENTIONS = ("fused", "plain")
+CUDA_ONLY = {"tf32": "TF32 products exist", "graph": "CUDA graphs exist", "compiled_graph": "CUDA graphs exist"}
+# The largest size of the seed's sweep: above it a batch shrinks to hold its number of patches.
+FULL_BATCH_RESOLUTION = 224
+
+
+def reduced_batch_sizes(resolutions: Sequence[int], batch_size: int) -> list[int]:
+    """Images a pass at each resolution (pixels): `batch_size` up to 224 px, then no more patches in all, at least 1."""
+    most = batch_size * FULL_BATCH_RESOLUTION**2
+    return [batch_size if r <= FULL_BATCH_RESOLUTION else max(1, most // r**2) for r in resolutions]
 
 
 def benchmark_scalability(
     *,
     semantics: str,
     resolutions: Sequence[int],
-    batch_size: int,
+    batch_sizes: Sequence[int],
     num_classes: int = 100,
-    precision: str = "fp32",
-    fused_attention: bool = True,
-    compile_mode: str = "none",
+    precisions: Sequence[str] = ("fp32",),
+    modes: Sequence[str] = ("train",),
+    executions: Sequence[str] = ("eager",),
+    attentions: Sequence[str] = ("fused",),
     device: str = "auto",
     warmup: int = 5,
-    repeats: int = 10,
-    models: Sequence[str] = ("afmp_small", "deit_tiny"),
+    repeats: int = 30,
+    seconds: float = 1.0,
+    models: Sequence[str] = tuple(MODEL_BUILDERS),
+    skip_impossible: bool = False,
     progress: Callable[[str], None] = print,
+    unfinished: Path | str | None = None,
 ) -> dict:
-    """Time and peak memory of forward + backward of each model at each resolution (pixels, square images).
+    """Time and memory of each model's passes at each resolution (pixels, square images) in every configuration given.
 
-    At each resolution the models follow one another, so that a drift of the machine meets them alike.
-    `precision`: fp32 is without TF32, bf16 and fp16 are autocast. `fused_attention` is timm's switch between
-    PyTorch's fused attention and plain products of matrices. `progress` gets a line of text for every
-    finished point.
+    - batch_sizes: images a pass, one for each resolution
+    - precisions: fp32 is without TF32, bf16 and fp16 are autocast
+    - modes: train (forward, loss, backward) or inference (forward without gradients, eval mode)
+    - executions: eager, compiled (torch.compile), graph (the pass as one CUDA graph), compiled_graph (both)
+    - attentions: of DeiT-Tiny, PyTorch's fused attention or plain products of matrices
+    - warmup, repeats, seconds: most untimed and timed passes; fewer, but at least 5, once they took `seconds`
+    - skip_impossible: leave out what the device does not have and say so in the protocol, instead of raising
+    - progress: gets a line of text for every finished point
+    - unfinished: a file that keeps what is measured until the sweep ends; a killed one goes on from it
 
     Returns the content of a scalability file (schemas/scalability.schema.yaml), validated. A point that ran
     out of memory has status "oom", one that failed otherwise "error". Raises AfmpError for an argument that
     no point could be measured with.
     """
     _check(
-        semantics=semantics,
+        choices={
+            "semantics": ([semantics], SEMANTICS),
+            "models": (models, tuple(MODEL_BUILDERS)),
+            "precision": (precisions, PRECISIONS),
+            "mode": (modes, MODES),
+            "execution": (executions, EXECUTIONS),
+            "attention": (attentions, ATTENTIONS),
+        },
         resolutions=resolutions,
-        precision=precision,
-        compile_mode=compile_mode,
-        models=models,
-        counts={"batch_size": batch_size, "num_classes": num_classes, "warmup": warmup, "repeats": repeats},
+        batch_sizes=batch_sizes,
+        counts={"num_classes": num_classes, "warmup": warmup, "repeats": repeats},
     )
     try:
         machine = run_isolated("afmp.measurement:describe_device", {"device": device})
     except IsolatedCallError as error:
         raise AfmpError(str(error).removeprefix("AfmpError: ")) from None
-    if precision == "tf32" and machine["device"]["type"] != "cuda":
-        found = machine["device"]["type"]
-        raise AfmpError(f"precision: 'tf32' exists on CUDA devices only, and the device is {found}; use fp32.")
-    total = len(resolutions) * len(models)
-    points = []
-    for resolution in resolutions:
-        for model in models:
-            point = {
-                "model": model,
-                "resolution": resolution,
-                "num_patches": (resolution // PATCH_SIZE) ** 2,
-                "batch_size": batch_size,
-                "precision": precision,
-                "attention": _attention(model, fused_attention),
-                "compile": compile_mode,
-                "status": "ok",
-                "error": None,
-                "num_parameters": None,
-                "time_ms": None,
-                "memory": None,
-            }
-            try:
-                point |= run_isolated(
-                    "afmp.measurement:measure",
-                    {
-                        "builder": MODEL_BUILDERS[model],
-                        "resolution": resolution,
-                        "batch_size": batch_size,
-                        "num_classes": num_classes,
-                        "semantics": semantics,
-                        "precision": precision,
-                        "fused_attention": fused_attention,
-                        "compile_mode": compile_mode,
-                        "device": machine["torch_device"],
-                        "warmup": warmup,
-                        "repeats": repeats,
-                    },
-                )
-            except IsolatedCallError as error:
-                point |= {"status": "oom" if error.out_of_memory else "error", "error": str(error)}
-            points.append(point)
-            progress(f"[{len(points)}/{total}] {model} at {resolution} px: {outcome(point)}")
+    skipped = []
+    if machine["device"]["type"] != "cuda":
+        skipped = _cuda_only("precision", precisions, machine) + _cuda_only("execution", executions, machine)
+        precisions, executions = ([v for v in values if v not in CUDA_ONLY] for values in (precisions, executions))
+        if skipped and not (skip_impossible and precisions and executions):
+            raise AfmpError(skipped[0])
+    candidates = [
+        {"model": model, "attention": attention, "execution": execution}
+        for model in models
+        for attention in (attentions if model in MODELS_WITH_ATTENTION else [None])
+        for execution in executions
+    ]
     scalability = {
-        "format_version": 1,
+        "format_version": 2,
         "semantics": semantics,
         "device": machine["device"],
         "versions": machine["versions"],
         "protocol": {
-            "mode": "train",
             "warmup": warmup,
             "repeats": repeats,
+            "seconds": seconds,
             "num_classes": num_classes,
             "cpu_threads": machine["cpu_threads"],
+            "skipped": skipped,
         },
-        "points": points,
+        "points": [],
     }
+    kept = SweepProgress(unfinished, scalability) if unfinished else None
+    points = scalability["points"]
+    common = {key: scalability["protocol"][key] for key in ("warmup", "repeats", "seconds", "num_classes")}
+    common |= {"semantics": semantics, "device": machine["torch_device"]}
+    sizes = list(zip(resolutions, batch_sizes, strict=True))
+    total = len(sizes) * len(precisions) * len(modes) * len(candidates)
+    for (resolution, batch_size), precision, mode in product(sizes, precisions, modes):
+        setting = {"resolution": resolution, "batch_size": batch_size, "precision": precision, "mode": mode}
+        group = {"setting": setting, "candidates": candidates}
+        outcomes = kept and kept.find(group)
+        if outcomes is None:
+            outcomes = _measure_group(candidates, setting | common)
+            if kept:
+                kept.add(group, outcomes)
+        for candidate, measured in zip(candidates, outcomes, strict=True):
+            point = candidate | setting | {"num_patches": (resolution // PATCH_SIZE) ** 2} | measured
+            points.append(point)
+            progress(f"[{len(points)}/{total}] {described(point)}: {outcome(point)}")
     validate(scalability, "scalability", where="scalability sweep")
+    if kept:
+        kept.remove()
     return scalability
 
 
@@ -165,21 +184,81 @@ def count_parameters(num_classes: int = 100, resolution: int = 224) -> dict:
     return parameters
 
 
-def _check(*, semantics, resolutions, precision, compile_mode, models, counts) -> None:
-    for key, value, allowed in (
-        ("semantics", semantics, SEMANTICS),
-        ("precision", precision, PRECISIONS),
-        ("compile_mode", compile_mode, COMPILE_MODES),
-        *(("models", model, tuple(MODEL_BUILDERS)) for model in models),
-    ):
-        if value not in allowed:
-            raise AfmpError(f"{key}: {value!r} found; allowed: {', '.join(allowed)}.")
-    for key, values in (("models", models), ("resolutions", resolutions)):
+def _measure_group(candidates: list[dict], arguments: dict) -> list[dict]:
+    """Outcomes of the candidates, measured together; who fails there has a second try alone.
+
+    Together two graphs may not fit into a memory that holds each of them; and what ends the process ends it for all.
+    """
+    if arguments["device"].startswith("cuda"):
+        return _measure_together(candidates, arguments, reads=["memory", "time"])
+    outcomes = _measure_together(candidates, arguments, reads=["time"])
+    # Outside CUDA, memory is the process's own and never shrinks: each candidate's is read in a process without others.
+    for candidate, measured in zip(candidates, outcomes, strict=True):
+        if measured["status"] == "ok":
+            alone = _measure([candidate], arguments, reads=["memory"])[0]
+            measured |= {"memory": alone["memory"]} if alone["status"] == "ok" else alone
+    return outcomes
+
+
+def _measure_together(candidates: list[dict], arguments: dict, *, reads: list[str]) -> list[dict]:
+    outcomes = _measure(candidates, arguments, reads=reads)
+    if len(candidates) == 1:
+        return outcomes
+    return [
+        measured if measured["status"] == "ok" else _measure([candidate], arguments, reads=reads)[0]
+        for candidate, measured in zip(candidates, outcomes, strict=True)
+    ]
+
+
+def _measure(candidates: list[dict], arguments: dict, *, reads: list[str]) -> list[dict]:
+    jobs = [
+        {
+            "builder": MODEL_BUILDERS[candidate["model"]],
+            "fused_attention": candidate["attention"] != "plain",
+            "execution": candidate["execution"],
+        }
+        for candidate in candidates
+    ]
+    try:
+        return run_isolated("afmp.measurement:measure", arguments | {"candidates": jobs, "reads": reads})
+    except IsolatedCallError as error:  # the process ended, so none of them has an answer
+        failed = {
+            "status": "oom" if error.out_of_memory else "error",
+            "error": str(error),
+            "num_parameters": None,
+            "implementation": None,
+            "interleaved": False,
+            "time_ms": None,
+            "memory": None,
+        }
+        return [dict(failed) for _ in candidates]
+
+
+def _cuda_only(key: str, values: Sequence[str], machine: dict) -> list[str]:
+    found = machine["device"]["type"]
+    return [
+        f"{key}: {value!r} found; {CUDA_ONLY[value]} on CUDA devices only, and the device is {found}."
+        for value in values
+        if value in CUDA_ONLY
+    ]
+
+
+def _check(*, choices, resolutions, batch_sizes, counts) -> None:
+    for key, (values, allowed) in choices.items():
+        for value in values:
+            if value not in allowed:
+                raise AfmpError(f"{key}: {value!r} found; allowed: {', '.join(allowed)}.")
+    for key, values in {**{key: values for key, (values, _) in choices.items()}, "resolutions": resolutions}.items():
         if not values or len(set(values)) < len(values):
             raise AfmpError(f"{key}: {list(values)} found; at least one is needed, and each only once.")
     for resolution in resolutions:
         _check_resolution(resolution)
-    for key, value in counts.items():
+    if len(batch_sizes) != len(resolutions):
+        raise AfmpError(
+            f"batch_size: {len(batch_sizes)} values found for {len(resolutions)} resolutions; "
+            "one for all or one for each is needed."
+        )
+    for key, value in [*counts.items(), *(("batch_size", value) for value in batch_sizes)]:
         if value < 1:
             raise AfmpError(f"{key}: {value} found; at least 1 is needed.")
 
@@ -191,10 +270,11 @@ def _check_resolution(resolution: int) -> None:
         )
 
 
-def _attention(model: str, fused_attention: bool) -> str | None:
-    if model not in MODELS_WITH_ATTENTION:
-        return None
-    return "fused" if fused_attention else "plain"
+def described(point: dict) -> str:
+    """What a point measured, in a few words."""
+    attention = f" {point['attention']} attention" if point["attention"] else ""
+    words = " ".join(point[key] for key in ("precision", "mode", "execution"))
+    return f"{point['model']} at {point['resolution']} px, {words}{attention}"
 
 
 def outcome(point: dict) -> str:

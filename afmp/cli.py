@@ -49,49 +49,73 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _add_benchmark_arguments(parser: argparse.ArgumentParser) -> None:
-    from afmp.benchmark import COMPILE_MODES, MODEL_BUILDERS, PRECISIONS, SEMANTICS
+    from afmp.benchmark import ATTENTIONS, EXECUTIONS, MODEL_BUILDERS, MODES, PRECISIONS, SEMANTICS
 
     add = parser.add_argument
     add("--models", type=_words, default="afmp_small,deit_tiny", help=f"some of {','.join(MODEL_BUILDERS)}")
     add("--resolutions", type=_whole_numbers, default="64,96,128,160,192,224", help="pixels, multiples of 16")
-    add("--batch-size", type=int, default=64, help="images in a pass")
+    add("--batch-size", type=_whole_numbers, default="64", help="images in a pass: one number, or one a resolution")
     add("--num-classes", type=int, default=100, help="classes of both models")
-    add("--precision", choices=PRECISIONS, default="fp32", help="fp32 is without TF32")
+    add("--precision", type=_words, default="fp32", help=f"some of {','.join(PRECISIONS)}; fp32 is without TF32")
+    add("--mode", type=_words, default="train", help=f"some of {','.join(MODES)}")
+    add("--execution", type=_words, default="eager", help=f"some of {','.join(EXECUTIONS)}; graphs need CUDA")
+    add("--attention", type=_words, default="fused", help=f"of DeiT-Tiny, some of {','.join(ATTENTIONS)}")
     add("--semantics", choices=SEMANTICS, default="paper", help="which meaning of AFMP")
-    add("--attention", choices=("fused", "plain"), default="fused", help="of DeiT-Tiny")
-    add("--compile", choices=COMPILE_MODES, default="none", help="mode of torch.compile")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:<i> or mps")
-    add("--warmup", type=int, default=5, help="passes before the timed ones")
-    add("--repeats", type=int, default=10, help="timed passes")
+    add("--warmup", type=int, default=5, help="most passes before the timed ones")
+    add("--repeats", type=int, default=100, help="most timed passes")
+    add("--seconds", type=float, default=1.5, help="of timed passes after which a point is done")
     add(
-        "--output",
-        type=Path,
-        metavar="FILE.json",
-        help="where to write the measurements, beside the table shown",
+        "--training",
+        action="store_true",
+        help="instead, images a second of whole training steps of the paper's model against a ViT of its size, "
+        "batch 128 (heeds --precision, --device, --warmup, --repeats, --seconds, --output)",
     )
+    add("--output", type=Path, metavar="FILE.json", help="where to write the measurements, beside the table shown")
 
 
 def _benchmark(arguments: argparse.Namespace) -> None:
+    if arguments.training:
+        _benchmark_training(arguments)
+        return
     from afmp.benchmark import benchmark_scalability
-    from afmp.tables import format_table
+    from afmp.benchmark_tables import format_table
 
+    resolutions, batch_sizes = arguments.resolutions, arguments.batch_size
     scalability = benchmark_scalability(
         semantics=arguments.semantics,
-        resolutions=arguments.resolutions,
-        batch_size=arguments.batch_size,
+        resolutions=resolutions,
+        batch_sizes=batch_sizes * len(resolutions) if len(batch_sizes) == 1 else batch_sizes,
         num_classes=arguments.num_classes,
-        precision=arguments.precision,
-        fused_attention=arguments.attention == "fused",
-        compile_mode=arguments.compile,
+        precisions=arguments.precision,
+        modes=arguments.mode,
+        executions=arguments.execution,
+        attentions=arguments.attention,
         device=arguments.device,
         warmup=arguments.warmup,
         repeats=arguments.repeats,
+        seconds=arguments.seconds,
         models=arguments.models,
         progress=_progress,
     )
     if arguments.output:
         records.write_scalability(arguments.output, scalability)
     print(format_table(scalability))
+
+
+def _benchmark_training(arguments: argparse.Namespace) -> None:
+    from afmp.benchmark_training import benchmark_training, format_training
+
+    training = benchmark_training(
+        precisions=arguments.precision,
+        device=arguments.device,
+        warmup=arguments.warmup,
+        repeats=arguments.repeats,
+        seconds=arguments.seconds,
+    )
+    if arguments.output:
+        records.write_json(arguments.output, training)
+    print(format_training(training))
 
 
 def _add_parameters_arguments(parser: argparse.ArgumentParser) -> None:
@@ -154,6 +178,24 @@ def _train(arguments: argparse.Namespace) -> None:
     )
 
 
+def _add_archive_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("results", type=Path, metavar="RESULTS", help="the results folder of a finished study")
+    add("archive", type=Path, metavar="ARCHIVE", help="the folder to make, e.g. archive/2026-01-31-h200")
+    add("--config", type=Path, default="config.yaml", help="the complete study that was run (no overlay)")
+
+
+def _archive(arguments: argparse.Namespace) -> None:
+    import yaml
+
+    from afmp.archive import write_archive
+    from afmp.config_errors import refuse_duplicate_keys
+
+    refuse_duplicate_keys(arguments.config)
+    config = yaml.safe_load(arguments.config.read_text(encoding="utf-8")) or {}
+    write_archive(config, results=arguments.results, archive=arguments.archive)
+
+
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
@@ -170,12 +212,15 @@ COMMANDS = {
     "prepare": Command("Fetch, check and convert the dataset that a study names.", _add_prepare_arguments, _prepare),
     "train": Command("Train one run of a study; killed, it continues.", _add_train_arguments, _train),
     "benchmark": Command(
-        "Time and peak memory of training passes over resolutions, AFMP-Small against DeiT-Tiny.",
+        "Time and memory of passes over resolutions, AFMP-Small against DeiT-Tiny; or speed of training.",
         _add_benchmark_arguments,
         _benchmark,
     ),
     "parameters": Command(
         "Trainable parameters of the models that the study compares.", _add_parameters_arguments, _parameters
+    ),
+    "archive": Command(
+        "Put the numbers, tables and figures of a finished study away.", _add_archive_arguments, _archive
     ),
 }
 

@@ -1,13 +1,10 @@
-"""One point of the scalability sweep: time and peak memory of forward + backward of one model.
+"""One group of the scalability sweep: all models at one size, batch, precision and mode, alive in one process.
 
-Runs in a process of its own (afmp.isolation), so that peaks and caches of one point cannot reach the next. MB
-here are 1,048,576 bytes, as in the seed.
+It runs in a process of its own (afmp.isolation), so that caches and peaks of one group cannot reach the next.
 """
 
+import gc
 import pkgutil
-import resource
-import sys
-import time
 from collections.abc import Callable
 
 import numpy
@@ -15,11 +12,12 @@ import timm
 import torch
 from torch.nn.functional import cross_entropy
 
-from afmp.device import autocast, resolve_device, set_matmul_precision
+from afmp.benchmark_memory import MemoryBaseline, touch_libraries
+from afmp.benchmark_passes import Pass, Subject, failure, interleaved_times
+from afmp.device import resolve_device, set_matmul_precision
 from afmp.model import afmp_small
 from afmp.provenance import device_record, versions
 
-MEGABYTE = 1024**2
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -67,120 +65,114 @@ def describe_device(*, device: str) -> dict:
 
 def measure(
     *,
-    builder: str,
+    candidates: list[dict],
+    reads: list[str],
     resolution: int,
     batch_size: int,
     num_classes: int,
     semantics: str,
     precision: str,
-    fused_attention: bool,
-    compile_mode: str,
+    mode: str,
     device: str,
     warmup: int,
     repeats: int,
-) -> dict:
-    """Build a model and measure its training passes on synthetic images that lie on the device.
+    seconds: float,
+) -> list[dict]:
+    """Build the candidates' models on synthetic images that lie on the device, and measure their passes.
 
-    `builder` is "package.module:function"; the function takes image_size, num_classes, semantics and
-    fused_attention and gives (module, loss function of images (B, 3, R, R) and labels (B,)). Returns
-    num_parameters, time_ms and memory of a point as schemas/scalability.schema.yaml describes them. A pass is
-    forward, loss and backward; gradients are cleared after it.
+    - candidates: each {builder, fused_attention, execution}. `builder` is "package.module:function"; the function takes
+      image_size, num_classes, semantics and fused_attention and gives (module, loss function of images (B, 3, R, R) and
+      labels (B,)). Those of one model follow one another.
+    - reads: some of "memory", "time". Memory of each is read while the others hold no more than their weights; passes
+      of one execution are timed in turn.
+
+    Returns for each candidate, in order, the part of a point (schemas/scalability.schema.yaml) that measuring fills in,
+    with null for what was not read. What goes wrong with one candidate is in its own status and error.
     """
     device = torch.device(device)
     if device.index is not None:
         torch.cuda.set_device(device)
     set_matmul_precision(precision)
     torch.manual_seed(0)
-    _touch_libraries(device)
-    resident_before = _peak_resident_bytes()
-
-    model, loss = pkgutil.resolve_name(builder)(
-        image_size=resolution, num_classes=num_classes, semantics=semantics, fused_attention=fused_attention
-    )
-    model = model.to(device).train()
-    if compile_mode != "none":
-        loss = torch.compile(loss, mode=compile_mode, dynamic=False)
+    touch_libraries(device)
+    shared_inputs = device.type == "cuda"
+    baseline = MemoryBaseline(device)
     images = torch.randn(batch_size, 3, resolution, resolution, device=device)
-    labels = torch.randint(num_classes, (batch_size,), device=device)
-    driver_peak = 0
+    inputs = images, torch.randint(num_classes, (batch_size,), device=device)
 
-    def run_pass():
-        nonlocal driver_peak
-        with autocast(precision, device):
-            value = loss(images, labels)
-        if device.type == "mps":  # Metal's driver keeps no peak; it is highest with all activations alive
-            driver_peak = max(driver_peak, torch.mps.driver_allocated_memory())
-        value.backward()
+    subjects: dict[tuple, Subject] = {}
+    memories: dict[tuple, dict] = {}
+    outcomes: list[dict] = []
+    for candidate in candidates:
+        key, compiled = _model_key(candidate), candidate["execution"].startswith("compiled")
+        try:
+            if key not in subjects:
+                if shared_inputs:
+                    baseline = MemoryBaseline(device)
+                model, loss = pkgutil.resolve_name(candidate["builder"])(
+                    image_size=resolution,
+                    num_classes=num_classes,
+                    semantics=semantics,
+                    fused_attention=candidate["fused_attention"],
+                )
+                subjects[key] = Subject(model.to(device), loss, inputs, mode=mode, precision=precision)
+            if "memory" in reads and (*key, compiled) not in memories:
+                memories[*key, compiled] = baseline.read(subjects[key], compiled=compiled, shared_inputs=shared_inputs)
+            outcomes.append(_outcome(subjects[key], memories.get((*key, compiled))))
+        except Exception as error:  # whatever a model raises is the outcome of its point
+            outcomes.append(_failed(error))
+            if key in subjects:
+                subjects[key].clear_gradients()
 
-    for _ in range(warmup):
-        run_pass()
-        model.zero_grad(set_to_none=True)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-    times = []
-    for _ in range(repeats):
-        times.append(_time_ms(run_pass, device))
-        model.zero_grad(set_to_none=True)
-
-    if device.type == "cuda":
-        kind, peak = "cuda_allocator", torch.cuda.max_memory_allocated(device)
-        reserved = torch.cuda.max_memory_reserved(device) / MEGABYTE
-    elif device.type == "mps":
-        kind, peak, reserved = "mps_driver", driver_peak, None
-    else:
-        kind, peak, reserved = "resident_set_growth", _peak_resident_bytes() - resident_before, None
-    tensors = [*model.parameters(), *model.buffers()]
-    return {
-        "num_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "time_ms": _spread(times),
-        "memory": {
-            "kind": kind,
-            "peak_mb": peak / MEGABYTE,
-            "reserved_mb": reserved,
-            "weights_mb": sum(t.numel() * t.element_size() for t in tensors) / MEGABYTE,
-        },
-    }
-
-
-def _touch_libraries(device: torch.device) -> None:
-    # The first operations of a process page in code and start threads, which would count as memory of the
-    # model: about 35 MB on the CPU.
-    layers = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 64, kernel_size=16, stride=16),
-        torch.nn.Flatten(2),
-        torch.nn.LayerNorm(4),
-        torch.nn.Linear(4, 8),
-        torch.nn.GELU(),
-    ).to(device)
-    logits = layers(torch.randn(2, 3, 32, 32, device=device)).mean(2)
-    cross_entropy(logits, torch.arange(2, device=device)).backward()
+    if "time" in reads:
+        for execution in dict.fromkeys(candidate["execution"] for candidate in candidates):
+            passes = {}
+            for index, candidate in enumerate(candidates):
+                if candidate["execution"] == execution and outcomes[index]["status"] == "ok":
+                    try:
+                        passes[index] = Pass(subjects[_model_key(candidate)], execution)
+                    except Exception as error:
+                        outcomes[index] = _failed(error)
+            times, failures = interleaved_times(passes, device=device, warmup=warmup, repeats=repeats, seconds=seconds)
+            for index, found in times.items():
+                outcomes[index] |= {"time_ms": spread(found), "interleaved": len(times) > 1}
+            for index, failed in failures.items():
+                outcomes[index] = _empty() | failed
+            # Graphs hold all memory of their passes: the next execution starts without them.
+            passes.clear()
+            for subject in subjects.values():
+                subject.clear_gradients()
+            gc.collect()
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+    return outcomes
 
 
-def _time_ms(run: Callable[[], None], device: torch.device) -> float:
-    """Milliseconds of one call, from a device with nothing left to do to a device with nothing left to do."""
-    if device.type == "cuda":
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        torch.cuda.synchronize(device)
-        start.record()
-        run()
-        end.record()
-        end.synchronize()
-        return start.elapsed_time(end)
-    synchronize = torch.mps.synchronize if device.type == "mps" else lambda: None
-    synchronize()
-    start = time.perf_counter()
-    run()
-    synchronize()
-    return (time.perf_counter() - start) * 1000
-
-
-def _spread(times: list[float]) -> dict:
+def spread(times: list[float]) -> dict:
+    """Quantiles of times in milliseconds, and the times themselves to the tenth of a microsecond."""
     minimum, q25, median, q75, maximum = numpy.quantile(times, [0, 0.25, 0.5, 0.75, 1]).tolist()
-    return {"median": median, "q25": q25, "q75": q75, "min": minimum, "max": maximum, "n": len(times)}
+    every = [round(value, 4) for value in times]
+    return {"median": median, "q25": q25, "q75": q75, "min": minimum, "max": maximum, "n": len(times), "all": every}
 
 
-def _peak_resident_bytes() -> int:
-    """The largest resident set this process ever had. The kernel counts it anew for a forked process."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB elsewhere
+def _model_key(candidate: dict) -> tuple:
+    return candidate["builder"], candidate["fused_attention"]
+
+
+def _empty() -> dict:
+    return dict.fromkeys(("num_parameters", "implementation", "time_ms", "memory")) | {"interleaved": False}
+
+
+def _failed(error: Exception) -> dict:
+    return _empty() | failure(error)
+
+
+def _outcome(subject: Subject, memory: dict | None) -> dict:
+    implementation = getattr(subject.model, "implementation", None)
+    return _empty() | {
+        "status": "ok",
+        "error": None,
+        "num_parameters": sum(p.numel() for p in subject.model.parameters() if p.requires_grad),
+        "implementation": None if implementation is None else str(implementation),
+        "memory": memory,
+    }

@@ -15,9 +15,12 @@ from afmp.errors import AfmpError
 # Names that no study's figure may take: rules and targets of the workflow, and modules beside the figures.
 TAKEN_FIGURES = (
     "all", "download", "tables", "prepare_data", "train", "aggregate", "benchmark_scalability", "count_parameters",
-    "tabulate_scalability", "report", "scalability_results", "notebook_vs_paper",
-    "diagnostics", "style", "study_panels", "wording",
+    "tabulate_scalability", "report", "scalability_results", "scalability_fits", "notebook_vs_paper",
+    "archive", "figures_from_archive", "diagnostics", "style", "study_panels", "sweep", "wording",
 )  # fmt: skip
+
+# Values of the sweep's lists that other devices do not have.
+CUDA_ONLY = ("tf32", "graph", "compiled_graph")
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,8 @@ def resolve_study(config: dict) -> Study:
     dataset = DatasetConfig(**(config["dataset"] | {"path": path and os.path.expanduser(path)}))
     _check_dataset(dataset)
     sweep = config["scalability"]
-    _check_precision(sweep, keys={name: f"scalability/{name}" for name in ("precision", "device")})
+    _check_sweep(sweep)
+    sweep["seconds"] = float(sweep["seconds"])
     runs: dict[str, RunConfig] = {}
     named: dict[str, tuple[RunConfig, str]] = {}  # every name, also of a run trained under another: config and study
     canonical: dict[RunConfig, str] = {}
@@ -228,6 +232,16 @@ def _check_precision(section: dict, *, keys: dict[str, str]) -> None:
             f"config: {keys['precision']}: 'tf32' exists on CUDA devices only, but {keys['device']} is "
             f"{section['device']!r}; allowed with tf32: device cuda or auto."
         )
+
+
+def _check_sweep(sweep: dict) -> None:
+    # Beside others they are skipped where they do not exist; alone they would leave nothing to measure.
+    for key in ("precision", "execution"):
+        if sweep["device"] in ("cpu", "mps") and all(value in CUDA_ONLY for value in sweep[key]):
+            raise AfmpError(
+                f"config: scalability/{key}: {sweep[key]} exists on CUDA devices only, but scalability/device is "
+                f"{sweep['device']!r}; allowed with it: device cuda or auto, or one more {key}."
+            )
 
 
 def _check_dataset(dataset: DatasetConfig) -> None:

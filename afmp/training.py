@@ -1,32 +1,33 @@
 """The seed's training loop for one run and all its seeds: AdamW, plateau schedule, best epoch, history, diagnostics.
 
-Resumable at any epoch: everything random in an epoch is drawn from (seed, epoch) alone (afmp/augmentation.py), and the
-checkpoint carries the rest.
+On a GPU the seeds train together, as a stack of models; each ends as it would alone, to rounding. Resumable at any
+epoch: everything random in an epoch is drawn from (seed, epoch) alone (afmp/augmentation.py), and the checkpoint
+carries the rest.
 """
 
 import copy
 import gc
 import logging
 import time
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from afmp.augmentation import epoch_plan
-from afmp.checkpoint import identity_key, other_checkpoints, remove_leftovers, save_weights
-from afmp.datasets import PreparedDataset, load_dataset, stratified_holdout
+from afmp.checkpoint import identity_key, other_checkpoints, remove_leftovers
+from afmp.datasets import PreparedDataset, load_dataset
 from afmp.device import resolve_device, set_matmul_precision
 from afmp.diagnostics import describe_gates
 from afmp.errors import AfmpError
 from afmp.model import AFMP
 from afmp.provenance import device_record, import_closure, source_hash, versions
-from afmp.records import write_diagnostics, write_result
-from afmp.scaffold import scaffold_hash
-from afmp.study import RunConfig
-from afmp.training_state import HISTORY, Progress, load_progress, save_progress, set_random_states
-from afmp.training_step import GraphedStep, TrainingStep, build_optimizer, count_correct
+from afmp.seed_results import write_seed
+from afmp.split import Split, split_dataset
+from afmp.stack import stack_models
+from afmp.study import RunConfig, TrainingConfig
+from afmp.training_state import HISTORY, SeedTraining, next_group
+from afmp.training_step import EpochSums, GraphedCount, GraphedStep, TrainingStep, build_optimizer, count_correct
 
 log = logging.getLogger("afmp")
 
@@ -37,6 +38,7 @@ NOT_NUMBERS = (
     "errors",
     "provenance",
     "checkpoint",
+    "seed_results",
     "download",
     "cifar",
     "image_folder",
@@ -45,15 +47,10 @@ NOT_NUMBERS = (
     "log",
 )
 
-
-@dataclass
-class Split:
-    """Which images a semantics trains and validates on, on the device, and how a result calls it."""
-
-    train_index: torch.Tensor
-    val_images: torch.Tensor
-    val_labels: torch.Tensor
-    validation_set: str
+# Checkpoints are written after an epoch only once training has gone on for so long that writing takes at most this
+# share of the time: five seeds on a GPU finish an epoch faster than the disk takes their weights. Where an epoch takes
+# its time, as on a CPU, every one is written.
+CHECKPOINT_SHARE = 0.05
 
 
 def train_run(
@@ -65,32 +62,46 @@ def train_run(
     dataset_path: Path,
     seed_folders: dict[int, Path],
     checkpoint_folder: Path,
+    together: bool | None = None,
 ) -> None:
     """Train every seed of one run and write, in each seed's folder, results_<run>.json, best.safetensors,
     final.safetensors and diagnostics.json.
 
-    Raises AfmpError with epoch and step if the loss stops being finite, and leaves no result of that seed.
+    together: seeds train as one stack, or one after the other. Without it they do so on CUDA, where it pays; a CPU is
+    no faster for it, and a seed's bits there do not depend on its company.
+    Raises AfmpError with epoch and step if the loss of a seed stops being finite, and leaves no result of that seed.
     """
     device = resolve_device(config.training.device)
     set_matmul_precision(config.training.precision)
+    gc.collect()
+    allocated_before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
     data = load_dataset(dataset_path, device=device)
-    split = split_dataset(data, semantics=semantics, fraction=config.training.validation_fraction)
-    for number, seed in enumerate(seeds, start=1):
-        log.info("%s [%s] seed %d (%d of %d) on %s, %s", run, semantics, seed, number, len(seeds), device, data.name)
-        train_seed(
-            config, run=run, semantics=semantics, seed=seed, data=data, split=split,
-            folder=seed_folders[seed], checkpoint_folder=checkpoint_folder,
-        )  # fmt: skip
+    split = split_dataset(
+        data,
+        semantics=semantics,
+        fraction=config.training.validation_fraction,
+        padding=config.training.crop_padding,
+    )
+    code = numbers_hash()
+    trainings = [
+        start_seed(
+            config, run=run, semantics=semantics, seed=seed, data=data, code=code, checkpoint_folder=checkpoint_folder
+        )
+        for seed in seeds
+    ]
+    together = device.type == "cuda" if together is None else together
+    epochs = config.training.epochs
 
+    def write_finished(members: list[SeedTraining]) -> None:
+        for member in members:
+            if member.progress.epoch == epochs:
+                folder = seed_folders[member.seed]
+                write_seed(config, member, run=run, semantics=semantics, data=data, split=split, folder=folder)
 
-def split_dataset(data: PreparedDataset, *, semantics: str, fraction: float) -> Split:
-    """What a semantics validates on: `paper` holds out part of the training images, `notebook` takes the test set."""
-    device = data.train_images.device
-    if semantics == "notebook":
-        every = torch.arange(len(data.train_labels), device=device)
-        return Split(every, data.test_images, data.test_labels, "test")
-    train_index, val_index = (index.to(device) for index in stratified_holdout(data.train_labels.cpu(), fraction))
-    return Split(train_index, data.train_images[val_index], data.train_labels[val_index], "train_holdout")
+    write_finished(trainings)
+    while found := next_group(trainings, epochs=epochs, together=together):
+        train_together(*found, config=config, data=data, split=split, allocated_before=allocated_before)
+        write_finished(found[0])
 
 
 def build_model(config: RunConfig, *, semantics: str, num_classes: int) -> AFMP:
@@ -113,18 +124,22 @@ def build_model(config: RunConfig, *, semantics: str, num_classes: int) -> AFMP:
     )
 
 
-def train_seed(
+def numbers_hash() -> str:
+    """Hash of the code that decides a run's numbers."""
+    return source_hash([path for path in import_closure("afmp.training") if path.stem not in NOT_NUMBERS])
+
+
+def start_seed(
     config: RunConfig,
     *,
     run: str,
     semantics: str,
     seed: int,
     data: PreparedDataset,
-    split: Split,
-    folder: Path,
+    code: str,
     checkpoint_folder: Path,
-) -> None:
-    """Train one seed from its last checkpoint, or from the start, and write its files."""
+) -> SeedTraining:
+    """One seed at its last checkpoint, or at the start. code: the `numbers_hash`."""
     training = config.training
     device = data.train_images.device
     identity = {
@@ -133,196 +148,152 @@ def train_seed(
         "seed": seed,
         "dataset": data.hash,
         "device": device.type,
-        "code": numbers_hash(),
+        "code": code,
     }
     checkpoint = checkpoint_folder / f"seed_{seed}_{identity_key(identity)}.safetensors"
     remove_leftovers(checkpoint)
-    what = f"{run} [{semantics}] seed {seed}"
-    gc.collect()
-    allocated_before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
-    began = time.perf_counter()
-
     torch.manual_seed(seed)
     model = build_model(config, semantics=semantics, num_classes=data.num_classes).to(device)
     optimizer = build_optimizer(model, training, device)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, "max", patience=training.plateau_patience, factor=training.plateau_factor
     )
-    progress, best_weights, random_states = load_progress(
-        checkpoint, model=model, optimizer=optimizer, scheduler=scheduler, identity=identity
-    )
-    if progress.epoch:
-        log.info("%s: continues after epoch %d of %d", what, progress.epoch, training.epochs)
+    what = f"{run} [{semantics}] seed {seed}"
+    started = SeedTraining(seed, what, checkpoint, identity, model, optimizer, scheduler)
+    started.load()
+    if started.progress.epoch:
+        log.info("%s: continues after epoch %d of %d", what, started.progress.epoch, training.epochs)
     else:
         for path, differences in other_checkpoints(checkpoint, seed=seed, identity=identity):
             log.info("%s: starts anew; not used, since it is another run's: %s (%s)", what, path, differences)
-    already_s = progress.wall_time_s
-    step = TrainingStep(model, optimizer, data, training=training)
-    if progress.epoch < training.epochs:
-        _note_who_trains(progress, device, what)
-        if device.type == "cuda":
-            # After the weights are loaded: a captured graph keeps reading the tensors that it was captured with.
-            num_train = len(split.train_index)
-            sizes = {min(training.batch_size, num_train - start) for start in range(0, num_train, training.batch_size)}
-            step = GraphedStep(step, sizes)
-            # The dataset, and what this seed added: workspaces that earlier seeds left behind are not its own.
-            peak = data.num_bytes + step.peak_memory_bytes - allocated_before
-            progress.peak_memory_mb = max(progress.peak_memory_mb or 0.0, peak / 2**20)
-    set_random_states(random_states, device)
+    return started
 
-    while progress.epoch < training.epochs:
+
+def train_together(
+    group: list[SeedTraining],
+    until: int,
+    *,
+    config: RunConfig,
+    data: PreparedDataset,
+    split: Split,
+    allocated_before: int,
+) -> None:
+    """Train seeds that have had the same epochs, as one stack, `until` an epoch; each keeps its own files.
+
+    Raises AfmpError if a seed diverges, after the epoch was written for the others.
+    """
+    training, device = config.training, split.train_index.device
+    lap = time.perf_counter()
+    models = [member.model for member in group]
+    stack = stack_models(models)
+    step = TrainingStep(stack, models, [m.optimizer for m in group], data=data, split=split, training=training)
+    count = partial(count_correct, stack, split.val_images, split.val_labels, data=data, training=training)
+    log.info("%s, on %s, %s", ", ".join(member.what for member in group), device, data.name)
+    if device.type == "cuda":
+        # After the weights are loaded: a captured graph keeps reading the tensors that it was captured with.
+        step, count = GraphedStep(step), GraphedCount(count)
+        peak_mb = (step.peak_memory_bytes - allocated_before) / 2**20
+        for member in group:
+            member.progress.peak_memory_mb = max(member.progress.peak_memory_mb or 0.0, peak_mb)
+    for member in group:
+        _note_who_trains(member, device)
+        member.progress.trained_together = [other.seed for other in group]
+        member.progress.message_passing = member.model.implementation
+
+    def draw_plans(epoch: int) -> list:
+        options = {"padding": training.crop_padding, "flip": training.horizontal_flip}
+        return [epoch_plan(len(split.train_index), seed=m.seed, epoch=epoch, **options) for m in group]
+
+    written, writing_s = 0.0, 0.0
+    first = group[0].progress.epoch + 1
+    plans = draw_plans(first)
+    for epoch in range(first, until + 1):
         started = time.perf_counter()
-        epoch = progress.epoch + 1
-        train_loss, train_acc, sparsity_loss = train_epoch(step, split=split, seed=seed, epoch=epoch, what=what)
-        model.eval()
-        correct = count_correct(model, split.val_images, split.val_labels, data=data, training=training)
-        val_acc = 100.0 * correct.item() / len(split.val_labels)
-        seconds = time.perf_counter() - started
-        scheduler.step(val_acc)
-        if val_acc > progress.best_accuracy:
-            progress.best_accuracy, progress.best_epoch = val_acc, epoch
-            best_weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        if epoch in training.visualized_epochs:
-            progress.diagnostics[str(epoch)] = describe_gates(model, data, image_index=0)
-        for key, value in zip(HISTORY, (train_loss, train_acc, val_acc, sparsity_loss, seconds), strict=True):
-            progress.history[key].append(value)
-        progress.epoch = epoch
+        step.begin(plans)
+        for batch_size in step.batch_sizes:
+            step(batch_size)
+        correct = count()
+        if epoch < until:
+            plans = draw_plans(epoch + 1)  # while the device computes
+        sums = step.read()
+        val_accs = [100.0 * right / len(split.val_labels) for right in correct.tolist()]
+        seconds = (time.perf_counter() - started) / len(group)
+        finite = []
+        for member, epoch_sums, val_acc in zip(group, sums, val_accs, strict=True):
+            if epoch_sums.bad_step is None:
+                finite.append(member)
+                _finish_epoch(member, epoch_sums, val_acc, seconds, data=data, training=training)
         if epoch == training.epochs:
-            progress.test_accuracy = _test_accuracy(model, best_weights, data=data, training=training)
-        progress.wall_time_s = already_s + time.perf_counter() - began
-        save_progress(
-            checkpoint, progress, best_weights, model=model, optimizer=optimizer, scheduler=scheduler, identity=identity
-        )
-        left = (training.epochs - epoch) * sum(progress.history["time"]) / epoch
-        log.info(
-            "%s: epoch %d/%d  loss %.4f  train %.2f %%  val %.2f %% (best %.2f)  %.2f s  left %s",
-            what, epoch, training.epochs, train_loss, train_acc, val_acc, progress.best_accuracy,
-            seconds, f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min",
-        )  # fmt: skip
-
-    write_seed(
-        config, progress, best_weights=best_weights, run=run, semantics=semantics, seed=seed,
-        model=model, data=data, split=split, folder=folder,
-    )  # fmt: skip
+            _test(finite, data=data, training=training)
+        now = time.perf_counter()
+        for member in finite:
+            member.progress.wall_time_s += (now - lap) / len(group)
+        lap = now
+        if epoch == until or len(finite) < len(group) or writing_s <= CHECKPOINT_SHARE * (now - written):
+            for member in finite:
+                member.save()
+            written = time.perf_counter()
+            writing_s = written - now
+        _refuse_divergence(group, sums, epoch)
 
 
-def _note_who_trains(progress: Progress, device: torch.device, what: str) -> None:
-    """Add this process to `progress.trained_by` unless the one before it was like it."""
+def _note_who_trains(member: SeedTraining, device: torch.device) -> None:
+    """Add this process to `trained_by` unless the one before it was like it."""
+    progress = member.progress
     now = {"device": device_record(device), "versions": versions()}
     before = progress.trained_by[-1] if progress.trained_by else None
     if before is None or {key: before[key] for key in now} != now:
         progress.trained_by.append({"from_epoch": progress.epoch + 1, **now})
         if before is not None:
-            log.info("%s: continues on another device or with other versions; its result lists both", what)
+            log.info("%s: continues on another device or with other versions; its result lists both", member.what)
 
 
-def train_epoch(
-    step: TrainingStep | GraphedStep, *, split: Split, seed: int, epoch: int, what: str
-) -> tuple[float, float, float]:
-    """One pass over the training images, the last smaller batch too: mean loss, accuracy in percent, mean regulariser.
-
-    The device is read once, at the end. Raises AfmpError if a loss, or at the end a weight, was not finite; `what`
-    names the run there.
-    """
-    training = step.training
-    step.model.train()
-    step.reset()
-    plan = epoch_plan(
-        len(split.train_index),
-        seed=seed,
-        epoch=epoch,
-        padding=training.crop_padding,
-        flip=training.horizontal_flip,
-    )
-    device = split.train_index.device
-    index = split.train_index[plan.order.to(device)]
-    offsets, flips = plan.offsets.to(device), plan.flips.to(device)
-    for start in range(0, len(index), training.batch_size):
-        batch = slice(start, start + training.batch_size)
-        step(index[batch], offsets[batch], flips[batch])
-    loss, correct, sparsity_loss, steps, bad_step = step.read()
-    if bad_step is not None:
-        raise AfmpError(
-            f"{what} diverged: the loss or a weight was not finite in epoch {epoch}, "
-            f"step {bad_step + 1} of {steps:.0f}. "
-            "Lower training/learning_rate, or use precision fp32; no result was written."
-        )
-    return loss / steps, 100.0 * correct / len(index), sparsity_loss / steps
-
-
-def _test_accuracy(model, best_weights: dict, *, data, training) -> float:
-    """Accuracy in percent of the best epoch's weights on the test set; in a copy, whose weights no graph reads."""
-    evaluated = copy.deepcopy(model)
-    evaluated.load_state_dict(best_weights)
-    correct = count_correct(evaluated, data.test_images, data.test_labels, data=data, training=training)
-    return 100.0 * correct.item() / len(data.test_labels)
-
-
-def numbers_hash() -> str:
-    """Hash of the code that decides a run's numbers."""
-    return source_hash([path for path in import_closure("afmp.training") if path.stem not in NOT_NUMBERS])
-
-
-def write_seed(
-    config: RunConfig,
-    progress: Progress,
+def _finish_epoch(
+    member: SeedTraining,
+    sums: EpochSums,
+    val_acc: float,
+    seconds: float,
     *,
-    best_weights: dict,
-    run: str,
-    semantics: str,
-    seed: int,
-    model: AFMP,
     data: PreparedDataset,
-    split: Split,
-    folder: Path,
+    training: TrainingConfig,
 ) -> None:
-    """Write the four files of a finished seed; the result last, so that it never stands without the others."""
-    about = {"run": run, "semantics": semantics, "seed": str(seed)}
-    save_weights(folder / "best.safetensors", best_weights, metadata=about | {"epoch": str(progress.best_epoch)})
-    save_weights(folder / "final.safetensors", model.state_dict(), metadata=about | {"epoch": str(progress.epoch)})
-    write_diagnostics(
-        folder / "diagnostics.json",
-        {
-            "format_version": 1,
-            "run": run,
-            "semantics": semantics,
-            "seed": seed,
-            "image_index": 0,
-            "patch_size": config.model.patch_size,
-            "positions": model.static_positions.tolist(),
-            "edge_index": model.directed_edge_index.tolist(),
-            "epochs": progress.diagnostics,
-        },
-    )
-    write_result(
-        folder / f"results_{run}.json",
-        {
-            "format_version": 1,
-            "model_type": run,
-            "best_val_accuracy": progress.best_accuracy,
-            "peak_memory_mb": progress.peak_memory_mb,
-            "training_history": progress.history,
-            "test_accuracy": progress.test_accuracy,
-            "best_epoch": progress.best_epoch,
-            "validation_set": split.validation_set,
-            "run": run,
-            "semantics": semantics,
-            "seed": seed,
-            "config": config.to_dict(),
-            "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "scaffold_hash": scaffold_hash(model.static_positions, model.edge_index),
-            "dataset": {
-                "name": data.name,
-                "hash": data.hash,
-                "num_classes": data.num_classes,
-                "num_train": len(split.train_index),
-                "num_val": len(split.val_labels),
-                "num_test": len(data.test_labels),
-            },
-            "device": progress.trained_by[-1]["device"],
-            "versions": progress.trained_by[-1]["versions"],
-            "trained_by": progress.trained_by,
-            "wall_time_s": progress.wall_time_s,
-            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
-    )
+    """Schedule, best epoch, diagnostics, history and log of one seed's epoch."""
+    progress = member.progress
+    progress.epoch += 1
+    member.scheduler.step(val_acc)
+    if val_acc > progress.best_accuracy:
+        progress.best_accuracy, progress.best_epoch = val_acc, progress.epoch
+        member.keep_best()
+    if progress.epoch in training.visualized_epochs:
+        progress.diagnostics[str(progress.epoch)] = describe_gates(member.model, data, image_index=0)
+    values = (sums.loss, sums.accuracy, val_acc, sums.sparsity_loss, seconds)
+    for key, value in zip(HISTORY, values, strict=True):
+        progress.history[key].append(value)
+    left = (training.epochs - progress.epoch) * sum(progress.history["time"]) / progress.epoch
+    log.info(
+        "%s: epoch %d/%d  loss %.4f  train %.2f %%  val %.2f %% (best %.2f)  %.2f s  left %s",
+        member.what, progress.epoch, training.epochs, sums.loss, sums.accuracy, val_acc, progress.best_accuracy,
+        seconds, f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min",
+    )  # fmt: skip
+
+
+def _test(group: list[SeedTraining], *, data: PreparedDataset, training: TrainingConfig) -> None:
+    """Test accuracy in percent of every seed's best weights; in copies, whose weights no graph reads."""
+    best = [copy.deepcopy(member.model) for member in group]
+    for model, member in zip(best, group, strict=True):
+        model.load_state_dict(member.best_weights)
+    if best:
+        correct = count_correct(stack_models(best), data.test_images, data.test_labels, data=data, training=training)
+        for member, right in zip(group, correct.tolist(), strict=True):
+            member.progress.test_accuracy = 100.0 * right / len(data.test_labels)
+
+
+def _refuse_divergence(group: list[SeedTraining], sums: list[EpochSums], epoch: int) -> None:
+    diverged = [(member.what, one) for member, one in zip(group, sums, strict=True) if one.bad_step is not None]
+    if diverged:
+        where = "; ".join(
+            f"{what} diverged: the loss or a weight was not finite in epoch {epoch}, "
+            f"step {one.bad_step + 1} of {one.num_steps}"
+            for what, one in diverged
+        )
+        raise AfmpError(f"{where}. Lower training/learning_rate, or use precision fp32; no result was written.")

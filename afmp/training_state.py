@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from afmp.checkpoint import load_checkpoint, save_checkpoint
+from afmp.model import AFMP
 from afmp.training_step import load_optimizer_tensors, optimizer_tensors
 
 HISTORY = ("train_loss", "train_acc", "val_acc", "sparsity_loss", "time")
@@ -14,10 +15,10 @@ SCHEDULE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")  # of to
 
 @dataclass
 class Progress:
-    """What a seed has so far, as plain JSON values; weights, optimiser and random states travel beside it.
+    """What a seed has so far, as plain JSON values; weights and optimiser travel beside it.
 
     `trained_by` lists what computed it: {from_epoch, device, versions}, a new entry where a resumed run found another
-    device or other versions than the entry before.
+    device or other versions than the entry before. `trained_together` and `message_passing` are those of the last one.
     """
 
     epoch: int = 0
@@ -28,53 +29,81 @@ class Progress:
     learning_rate: float = 0.0
     diagnostics: dict = field(default_factory=dict)
     trained_by: list[dict] = field(default_factory=list)
+    trained_together: list[int] = field(default_factory=list)
+    message_passing: str = ""
     wall_time_s: float = 0.0
     peak_memory_mb: float | None = None
     test_accuracy: float | None = None
 
 
-def save_progress(path: Path, progress: Progress, best_weights: dict, *, model, optimizer, scheduler, identity) -> None:
-    """Write everything that a run goes on from as one checkpoint."""
-    progress.learning_rate = float(optimizer.param_groups[0]["lr"])
-    progress.schedule = {key: getattr(scheduler, key) for key in SCHEDULE}
-    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors |= {f"best/{name}": tensor for name, tensor in best_weights.items()}
-    tensors |= {f"optimizer/{name}": tensor for name, tensor in optimizer_tensors(model, optimizer).items()}
-    tensors["random/cpu"] = torch.get_rng_state()
-    if model.embed.weight.is_cuda:
-        tensors["random/cuda"] = torch.cuda.get_rng_state(model.embed.weight.device)
-    save_checkpoint(path, tensors=tensors, state=vars(progress), identity=identity)
+@dataclass
+class SeedTraining:
+    """One seed of a run under way: all that its checkpoint holds, and where that lies.
 
-
-def load_progress(path: Path, *, model, optimizer, scheduler, identity) -> tuple[Progress, dict, dict]:
-    """Progress, weights of the best epoch, and random states (for `set_random_states`); all empty without a checkpoint.
-
-    Model, optimiser and schedule are set to where they were. Raises AfmpError as `load_checkpoint` does.
+    `what` names it in logs and errors. `best_weights` is the state dict of the best epoch, on the model's device.
     """
-    saved = load_checkpoint(path, identity=identity)
-    if saved is None:
-        return Progress(), {}, {}
-    tensors, state = saved
-    parts: dict[str, dict] = {"model": {}, "best": {}, "optimizer": {}, "random": {}}
-    for name, tensor in tensors.items():
-        part, rest = name.split("/", 1)
-        parts[part][rest] = tensor
-    progress = Progress(**state)
-    model.load_state_dict(parts["model"])
-    load_optimizer_tensors(model, optimizer, parts["optimizer"])
-    for key, value in progress.schedule.items():
-        setattr(scheduler, key, value)
-    for group in optimizer.param_groups:
-        if torch.is_tensor(group["lr"]):
-            group["lr"].fill_(progress.learning_rate)
-        else:
-            group["lr"] = progress.learning_rate
-    return progress, parts["best"], parts["random"]
+
+    seed: int
+    what: str
+    checkpoint: Path
+    identity: dict
+    model: AFMP
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau
+    progress: Progress = field(default_factory=Progress)
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def keep_best(self) -> None:
+        """Make the weights of now the best ones."""
+        if not self.best_weights:
+            self.best_weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+            return
+        now = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
+        # One copy for all: on a GPU a launch for each weight would show in the time of an epoch. The graph stays.
+        torch._foreach_copy_([self.best_weights[name] for name in now], list(now.values()))
+
+    def save(self) -> None:
+        """Write everything that the seed goes on from as one checkpoint."""
+        progress = self.progress
+        progress.learning_rate = float(self.optimizer.param_groups[0]["lr"])
+        progress.schedule = {key: getattr(self.scheduler, key) for key in SCHEDULE}
+        tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"best/{name}": tensor for name, tensor in self.best_weights.items()}
+        tensors |= {f"optimizer/{name}": value for name, value in optimizer_tensors(self.model, self.optimizer).items()}
+        save_checkpoint(self.checkpoint, tensors=tensors, state=vars(progress), identity=self.identity)
+
+    def load(self) -> None:
+        """Go back to the checkpoint; nothing where there is none. Raises AfmpError as `load_checkpoint` does."""
+        saved = load_checkpoint(self.checkpoint, identity=self.identity)
+        if saved is None:
+            return
+        tensors, state = saved
+        parts: dict[str, dict] = {"model": {}, "best": {}, "optimizer": {}}
+        for name, tensor in tensors.items():
+            part, rest = name.split("/", 1)
+            parts[part][rest] = tensor
+        self.progress = Progress(**state)
+        self.model.load_state_dict(parts["model"])
+        self.best_weights = {name: tensor.to(self.model.embed.weight.device) for name, tensor in parts["best"].items()}
+        load_optimizer_tensors(self.model, self.optimizer, parts["optimizer"])
+        for key, value in self.progress.schedule.items():
+            setattr(self.scheduler, key, value)
+        for group in self.optimizer.param_groups:
+            if torch.is_tensor(group["lr"]):
+                group["lr"].fill_(self.progress.learning_rate)
+            else:
+                group["lr"] = self.progress.learning_rate
 
 
-def set_random_states(states: dict, device: torch.device) -> None:
-    """Put torch's random states back; nothing without any."""
-    if "cpu" in states:
-        torch.set_rng_state(states["cpu"])
-    if "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], device)
+def next_group(trainings: list[SeedTraining], *, epochs: int, together: bool) -> tuple[list[SeedTraining], int] | None:
+    """The seeds that train next, and until which epoch: those furthest behind, until they have caught up with others.
+
+    None when every seed has had its epochs. Not `together`: one seed, until its end.
+    """
+    unfinished = [training for training in trainings if training.progress.epoch < epochs]
+    if not unfinished:
+        return None
+    if not together:
+        return unfinished[:1], epochs
+    fewest, *others = sorted({training.progress.epoch for training in unfinished})
+    return [training for training in unfinished if training.progress.epoch == fewest], others[0] if others else epochs

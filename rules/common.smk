@@ -42,14 +42,22 @@ COMPARE_SEMANTICS = set(STUDY.semantics) == {"paper", "notebook"}
 ALL_FIGURES = expand(
     "results/figures/{semantics}/{figure}.{ending}",
     semantics=STUDY.semantics,
-    figure=[*STUDY_FIGURES, "scalability_results"],
+    figure=[*STUDY_FIGURES, "scalability_results", "scalability_fits"],
     ending=FIGURE_FILES,
 )
 if COMPARE_SEMANTICS:
     ALL_FIGURES += expand("results/figures/notebook_vs_paper.{ending}", ending=FIGURE_FILES)
 ALL_TABLES = expand(
     "results/aggregate/{table}.{ending}",
-    table=["epochs", "summary", "differences", "scalability", "parameters"],
+    table=[
+        "epochs",
+        "summary",
+        "differences",
+        "scalability",
+        "scalability_ratios",
+        "scalability_fits",
+        "parameters",
+    ],
     ending=["csv", "rst"],
 )
 ALL_DIAGNOSTICS = expand(
@@ -78,6 +86,15 @@ def result_files(runs, semantics="{semantics}"):
         f"results/train/{semantics}/{run}/seed_{seed}/results_{run}.json"
         for run in runs
         for seed in STUDY.seeds
+    ]
+
+
+# The sweeps of the study's other semantics.
+def other_sweeps(wildcards):
+    return [
+        f"results/benchmark_scalability/{semantics}/scalability.json"
+        for semantics in STUDY.semantics
+        if semantics != wildcards.semantics
     ]
 
 

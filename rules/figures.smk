@@ -44,11 +44,12 @@ for study in STUDY.studies:
             ),
 
 
-# Time and memory over image sizes.
+# Time and memory over image sizes; the other semantics' AFMP-Small is one more line.
 rule plot_scalability_results:
     input:
         code=code("plot_scalability_results.py"),
         scalability="results/benchmark_scalability/{semantics}/scalability.json",
+        others=other_sweeps,
     output:
         png=report(
             "results/figures/{semantics}/scalability_results.png",
@@ -76,6 +77,44 @@ rule scalability_results:
     input:
         expand(
             "results/figures/{semantics}/scalability_results.{ending}",
+            semantics=STUDY.semantics,
+            ending=FIGURE_FILES,
+        ),
+
+
+# How time and memory grow with the number of patches; the other semantics' AFMP-Small is one more line.
+rule plot_scalability_fits:
+    input:
+        code=code("plot_scalability_fits.py"),
+        scalability="results/benchmark_scalability/{semantics}/scalability.json",
+        others=other_sweeps,
+    output:
+        png=report(
+            "results/figures/{semantics}/scalability_fits.png",
+            caption="../report/figure.rst",
+            category="Scalability",
+            labels={"figure": "scalability_fits", "semantics": "{semantics}"},
+        ),
+        pdf="results/figures/{semantics}/scalability_fits.pdf",
+        caption="results/figures/{semantics}/scalability_fits.rst",
+    log:
+        "results/logs/plot_scalability_fits/{semantics}.log",
+    benchmark:
+        "results/benchmarks/plot_scalability_fits/{semantics}.tsv"
+    localrule: True
+    conda:
+        "../envs/afmp.yaml"
+    params:
+        captions=captions,
+    script:
+        "../workflow_scripts/plot_scalability_fits.py"
+
+
+# Its short name.
+rule scalability_fits:
+    input:
+        expand(
+            "results/figures/{semantics}/scalability_fits.{ending}",
             semantics=STUDY.semantics,
             ending=FIGURE_FILES,
         ),

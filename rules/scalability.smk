@@ -1,7 +1,8 @@
 # Scalability: AFMP-Small against DeiT-Tiny over image sizes, and how many parameters each has.
 
 
-# Time and memory of forward and backward at every size; a point that runs out of memory is recorded as such.
+# Time and memory at every size in every configuration; a point that runs out of memory is recorded as such. What is measured
+# when the job is killed is kept: the next one goes on from there.
 rule benchmark_scalability:
     input:
         # What runs in a process of its own is named by a string, in which no import can be seen.
@@ -20,6 +21,7 @@ rule benchmark_scalability:
         gpu=gpus(STUDY.scalability["device"]),
     params:
         sweep=STUDY.scalability,
+        unfinished="results/checkpoints/benchmark_scalability/{semantics}.jsonl",
     script:
         "../workflow_scripts/benchmark_scalability.py"
 
@@ -43,7 +45,7 @@ rule count_parameters:
         "../workflow_scripts/count_parameters.py"
 
 
-# Sweep and parameters as tables.
+# Sweep, its ratios and fits, and parameters as tables.
 rule tabulate_scalability:
     input:
         code=code("tabulate_scalability.py"),
@@ -61,6 +63,22 @@ rule tabulate_scalability:
             labels={"figure": "table of the sweep", "semantics": " and ".join(STUDY.semantics)},
         ),
         scalability_caption="results/aggregate/scalability.rst",
+        scalability_ratios="results/aggregate/scalability_ratios.csv",
+        scalability_ratios_page=report(
+            "results/aggregate/scalability_ratios.html",
+            caption="../report/scalability_ratios.rst",
+            category="Scalability",
+            labels={"figure": "table of ratios", "semantics": " and ".join(STUDY.semantics)},
+        ),
+        scalability_ratios_caption="results/aggregate/scalability_ratios.rst",
+        scalability_fits="results/aggregate/scalability_fits.csv",
+        scalability_fits_page=report(
+            "results/aggregate/scalability_fits.html",
+            caption="../report/scalability_fits.rst",
+            category="Scalability",
+            labels={"figure": "table of fits", "semantics": " and ".join(STUDY.semantics)},
+        ),
+        scalability_fits_caption="results/aggregate/scalability_fits.rst",
         parameters="results/aggregate/parameters.csv",
         parameters_page=report(
             "results/aggregate/parameters.html",

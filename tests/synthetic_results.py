@@ -112,6 +112,8 @@ def synthetic_result(run, *, semantics="paper", seed=0, epochs=3, device=CPU, da
         "device": device,
         "versions": VERSIONS,
         "trained_by": [{"from_epoch": 1, "device": device, "versions": VERSIONS}],
+        "trained_together": [seed],
+        "message_passing": "triton" if device["type"] == "cuda" else "pytorch",
         "wall_time_s": float(time.sum() + 5),
         "finished_at": "2026-01-02T03:04:05+00:00",
     }
@@ -126,46 +128,80 @@ def synthetic_results(*, semantics="paper", seeds=range(5), epochs=3, **options)
     ]
 
 
-def synthetic_point(model, resolution, *, status="ok", kind="cuda_allocator", batch_size=64) -> dict:
+def synthetic_point(
+    model,
+    resolution,
+    *,
+    status="ok",
+    kind="cuda_allocator",
+    batch_size=64,
+    precision="fp32",
+    mode="train",
+    execution="eager",
+    attention="fused",
+) -> dict:
     """One point of a scalability sweep at patch size 16; a point that is not ok has no numbers."""
     num_patches = (resolution // 16) ** 2
     afmp = model == "afmp_small"
-    median = batch_size / 64 * (2.0 + (0.05 * num_patches if afmp else 0.06 * num_patches + 4e-4 * num_patches**2))
-    peak = batch_size / 64 * (150 + (9 if afmp else 6 * (1 + num_patches / 300)) * num_patches)
+    faster = {"fp32": 1.0, "tf32": 0.8, "bf16": 0.5, "fp16": 0.5}[precision] * (0.3 if mode == "inference" else 1.0)
+    faster *= {"eager": 1.0, "compiled": 0.8, "graph": 0.7, "compiled_graph": 0.6}[execution]
+    faster *= 2.0 if attention == "plain" and not afmp else 1.0
+    per_image = 0.03 + (8e-4 * num_patches if afmp else 9e-4 * num_patches + 6e-6 * num_patches**2)
+    median = faster * batch_size * per_image
+    activations = batch_size * (9 if afmp else 6 * (1 + num_patches / 300)) * num_patches / 64
+    weights = 24.0
+    gradients = weights if mode == "train" else 0.0
+    inputs = batch_size * 3 * resolution**2 * 4 / 2**20
+    peak = activations + weights + gradients + inputs
+    generator = np.random.default_rng(num_patches)
+    every = (median * (1 + 0.02 * generator.standard_normal(10))).tolist()
     time_ms = {
         "median": median,
         "q25": 0.97 * median,
         "q75": 1.05 * median,
         "min": 0.9 * median,
         "max": 1.3 * median,
+        "n": len(every),
+        "all": every,
     }
-    reserved = 1.2 * peak if kind == "cuda_allocator" else None
-    memory = {"kind": kind, "peak_mb": peak, "reserved_mb": reserved, "weights_mb": 24.0}
+    memory = {
+        "kind": kind,
+        "peak_mb": peak,
+        "reserved_mb": 1.2 * peak if kind == "cuda_allocator" else None,
+        "weights_mb": weights,
+        "gradients_mb": gradients,
+        "inputs_mb": inputs,
+        "activations_mb": activations,
+    }
     ok = status == "ok"
     return {
         "model": model,
         "resolution": resolution,
         "num_patches": num_patches,
         "batch_size": batch_size,
-        "precision": "fp32",
-        "attention": None if afmp else "fused",
-        "compile": "none",
+        "precision": precision,
+        "mode": mode,
+        "attention": None if afmp else attention,
+        "execution": execution,
+        "implementation": "pytorch" if afmp and ok else None,
         "status": status,
         "error": {"ok": None, "oom": "CUDA out of memory.", "error": "RuntimeError: cuDNN not found"}[status],
         "num_parameters": (6119913 if afmp else 5543716) if ok else None,
-        "time_ms": {**time_ms, "n": 10} if ok else None,
+        "interleaved": ok,
+        "time_ms": time_ms if ok else None,
         "memory": memory if ok else None,
     }
 
 
 def synthetic_scalability(points, *, semantics="paper", device=GPU) -> dict:
     """A scalability file's content around `points`."""
+    protocol = {"warmup": 5, "repeats": 10, "seconds": 1.0, "num_classes": 100, "cpu_threads": 1, "skipped": []}
     return {
-        "format_version": 1,
+        "format_version": 2,
         "semantics": semantics,
         "device": device,
         "versions": VERSIONS,
-        "protocol": {"mode": "train", "warmup": 5, "repeats": 10, "num_classes": 100, "cpu_threads": 1},
+        "protocol": protocol,
         "points": points,
     }
 

@@ -11,8 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from afmp import benchmark, cli, records, tables
+from afmp import benchmark, benchmark_tables, cli, records, scalability_tables, tables
+from afmp.benchmark_passes import interleaved_times
 from afmp.errors import AfmpError
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -66,14 +68,15 @@ def sweep(**changes) -> dict:
     arguments = {
         "semantics": "paper",
         "resolutions": [32, 48],
-        "batch_size": 2,
         "num_classes": 10,
         "device": "cpu",
         "warmup": 1,
         "repeats": 2,
         "progress": lambda line: None,
     }
-    return benchmark.benchmark_scalability(**arguments | changes)
+    arguments |= changes
+    arguments.setdefault("batch_sizes", [2] * len(arguments["resolutions"]))
+    return benchmark.benchmark_scalability(**arguments)
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +95,11 @@ def test_sweep_measures_both_models_in_turn_at_each_resolution(scalability):
     assert [p["attention"] for p in points] == [None, "fused", None, "fused"]
     for point in points:
         assert (point["status"], point["error"]) == ("ok", None)
-        assert (point["batch_size"], point["precision"], point["compile"]) == (2, "fp32", "none")
+        assert (point["batch_size"], point["precision"], point["mode"]) == (2, "fp32", "train")
+        assert (point["execution"], point["interleaved"]) == ("eager", True)
         spread = point["time_ms"]
         assert 0 < spread["min"] <= spread["q25"] <= spread["median"] <= spread["q75"] <= spread["max"]
-        assert spread["n"] == 3
+        assert spread["n"] == len(spread["all"]) == 3
     assert scalability["device"]["type"] == "cpu"
     assert scalability["versions"]["timm"]
 
@@ -108,6 +112,10 @@ def test_memory_on_a_cpu_is_the_growth_of_the_resident_set(scalability):
         # Weights and gradients at the least: the growth is read around the whole life of the model.
         assert memory["peak_mb"] > 2 * point["num_parameters"] * 4 / 2**20
         assert memory["weights_mb"] >= point["num_parameters"] * 4 / 2**20
+        assert memory["gradients_mb"] > 0.9 * point["num_parameters"] * 4 / 2**20
+        assert memory["inputs_mb"] == pytest.approx(2 * (3 * point["resolution"] ** 2 * 4 + 8) / 2**20)
+        parts = ("weights_mb", "gradients_mb", "inputs_mb", "activations_mb")
+        assert sum(memory[part] for part in parts) == pytest.approx(memory["peak_mb"])
 
 
 def test_memory_of_a_point_is_what_it_allocates_and_nothing_of_the_point_before(faulty):
@@ -127,8 +135,10 @@ def test_a_point_out_of_memory_is_recorded_and_the_sweep_goes_on(faulty):
     assert failed["memory"] is None
     assert "memory" in failed["error"]
     assert len(lines) == 6
-    assert "afmp_small at 48 px: out of memory" in lines[2]
-    shown = tables.format_table(scalability)
+    assert "afmp_small at 48 px, fp32 train eager: out of memory" in lines[2]
+    # The other model of the group is timed with nothing beside it.
+    assert [p["interleaved"] for p in scalability["points"]] == [True, True, False, False, True, True]
+    shown = benchmark_tables.format_table(scalability)
     assert "out of memory" in shown
     assert len(shown.split("DeiT / AFMP")[1].strip().splitlines()) == 1 + 2  # no ratio at 48 px
 
@@ -159,7 +169,7 @@ def test_the_measuring_process_ends_with_the_sweep(faulty, tmp_path, ending):
         "from afmp import benchmark\n"
         "sys.path.insert(0, sys.argv[1])\n"
         "benchmark.MODEL_BUILDERS['afmp_small'] = 'faulty_models:build_lasting'\n"
-        "benchmark.benchmark_scalability(semantics='paper', resolutions=[32], batch_size=1, device='cpu')\n"
+        "benchmark.benchmark_scalability(semantics='paper', resolutions=[32], batch_sizes=[1], device='cpu')\n"
     )
     pid_file = tmp_path / "pid"
     environment = os.environ | {"AFMP_TEST_PID_FILE": str(pid_file), "PYTHONPATH": _python_path()}
@@ -206,13 +216,116 @@ def test_the_attention_flag_reaches_every_block_of_deit(fused_attention):
     assert {block.attn.fused_attn for block in model.blocks} == {fused_attention}
 
 
-def test_plain_attention_bfloat16_and_notebook_are_recorded():
-    scalability = sweep(semantics="notebook", precision="bf16", fused_attention=False, resolutions=[32])
+def test_every_combination_asked_for_is_a_point():
+    lines = []
+    scalability = sweep(
+        semantics="notebook",
+        precisions=["fp32", "bf16"],
+        modes=["train", "inference"],
+        attentions=["fused", "plain"],
+        resolutions=[32],
+        progress=lines.append,
+    )
     assert scalability["semantics"] == "notebook"
-    assert [(p["status"], p["attention"], p["precision"]) for p in scalability["points"]] == [
-        ("ok", None, "bf16"),
-        ("ok", "plain", "bf16"),
+    keys = ("precision", "mode", "model", "attention")
+    assert [tuple(point[key] for key in keys) for point in scalability["points"]] == [
+        (precision, mode, *model)
+        for precision in ("fp32", "bf16")
+        for mode in ("train", "inference")
+        for model in (("afmp_small", None), ("deit_tiny", "fused"), ("deit_tiny", "plain"))
     ]
+    assert {point["status"] for point in scalability["points"]} == {"ok"}
+    assert [point["memory"]["gradients_mb"] > 0 for point in scalability["points"]] == ([True] * 3 + [False] * 3) * 2
+    assert lines[-1].startswith("[12/12] deit_tiny at 32 px, bf16 inference eager plain attention: ")
+    ratios = benchmark_tables.ratios(scalability["points"])
+    assert [(r.setting["precision"], r.setting["mode"], r.attention) for r in ratios] == [
+        (precision, mode, attention)
+        for precision in ("fp32", "bf16")
+        for mode in ("train", "inference")
+        for attention in ("fused", "plain")
+    ]
+
+
+def test_passes_are_timed_in_turn_and_one_that_fails_leaves_the_others():
+    calls = []
+
+    class Run:
+        def __init__(self, name, fails_at=None):
+            self.name, self.fails_at = name, fails_at
+
+        def __call__(self):
+            calls.append(self.name)
+            if calls.count(self.name) == self.fails_at:
+                raise RuntimeError("CUDA out of memory")
+
+        def clean(self):
+            calls.append(f"clean {self.name}")
+
+    runs = {"a": Run("a"), "b": Run("b", fails_at=3)}
+    times, failures = interleaved_times(runs, device=torch.device("cpu"), warmup=1, repeats=3, seconds=60)
+    a, b = ["a", "clean a"], ["b", "clean b"]
+    assert calls == [*a, *b, *a, *b, *a, "b", *a]
+    assert len(times["a"]) == 3 and list(times) == ["a"]
+    assert failures["b"]["status"] == "oom"
+
+
+def test_slow_passes_are_repeated_less_often():
+    class Slow:
+        def __call__(self):
+            time.sleep(0.02)
+
+        def clean(self):
+            pass
+
+    times, _ = interleaved_times({"slow": Slow()}, device=torch.device("cpu"), warmup=9, repeats=99, seconds=0.05)
+    assert len(times["slow"]) == 5
+
+
+def test_batches_above_224_px_hold_no_more_patches():
+    resolutions = [64, 96, 224, 448, 896, 1792, 3584]
+    assert benchmark.reduced_batch_sizes(resolutions, 64) == [64, 64, 64, 16, 4, 1, 1]
+
+
+def test_what_only_cuda_has_is_skipped_and_said_where_asked_to():
+    asked = {"precisions": ["fp32", "tf32"], "executions": ["eager", "graph"], "resolutions": [32]}
+    scalability = sweep(**asked, skip_impossible=True)
+    assert {(p["precision"], p["execution"]) for p in scalability["points"]} == {("fp32", "eager")}
+    skipped = scalability["protocol"]["skipped"]
+    assert len(skipped) == 2 and "'tf32'" in skipped[0] and "'graph'" in skipped[1]
+    assert skipped[1] in benchmark_tables.format_table(scalability)
+    assert "'graph'" in scalability_tables.scalability_caption([scalability])
+    with pytest.raises(AfmpError, match="CUDA graphs exist on CUDA devices only"):
+        sweep(executions=["graph"], skip_impossible=True)
+
+
+def test_a_killed_sweep_goes_on_from_what_it_had(faulty, tmp_path):
+    unfinished = tmp_path / "checkpoints" / "sweep.jsonl"
+
+    def kill_after_one_size(line):
+        if "48 px" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(resolutions=[32, 48, 64], progress=kill_after_one_size, unfinished=unfinished)
+    first = json.loads(unfinished.read_text().splitlines()[1])["outcomes"]
+    faulty("deit_tiny", "build_broken")  # whatever is measured from here on fails
+    points = sweep(resolutions=[32, 48, 64], unfinished=unfinished)["points"]
+    assert [p["status"] for p in points] == ["ok", "ok", "ok", "ok", "ok", "error"]
+    assert points[0]["time_ms"] == first[0]["time_ms"]
+    assert not unfinished.exists()
+
+
+def test_what_another_protocol_measured_is_not_used_again(tmp_path):
+    unfinished = tmp_path / "sweep.jsonl"
+
+    def stop(line):
+        raise KeyboardInterrupt
+
+    for repeats in (2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            sweep(resolutions=[32], repeats=repeats, progress=stop, unfinished=unfinished)
+        _, group = unfinished.read_text().splitlines()
+        assert json.loads(group)["outcomes"][0]["time_ms"]["n"] == repeats
 
 
 def test_table_has_a_flat_row_for_each_point(scalability, tmp_path):
@@ -225,7 +338,7 @@ def test_table_has_a_flat_row_for_each_point(scalability, tmp_path):
         "memory": None,
     }
     records.write_scalability(tmp_path / "scalability.json", scalability)
-    table = tables.scalability_table(records.read_scalability(tmp_path / "scalability.json"))
+    table = scalability_tables.scalability_table(records.read_scalability(tmp_path / "scalability.json"))
     assert len(table) == 4
     first = table.iloc[0]
     assert first["time_median_ms"] == scalability["points"][0]["time_ms"]["median"]
@@ -241,9 +354,9 @@ def test_table_has_a_flat_row_for_each_point(scalability, tmp_path):
 def test_shown_ratios_are_deit_over_afmp(scalability):
     afmp, deit = scalability["points"][:2]
     ratio = deit["time_ms"]["median"] / afmp["time_ms"]["median"]
-    shown = tables.format_table(scalability).split("DeiT / AFMP")[1].splitlines()[1].split()
-    assert shown[:2] == ["32", "4"]
-    assert float(shown[2]) == pytest.approx(ratio, abs=0.006)
+    shown = benchmark_tables.format_table(scalability).split("DeiT / AFMP")[1].splitlines()[1].split()
+    assert shown[:7] == ["32", "4", "2", "fp32", "train", "eager", "fused"]
+    assert float(shown[7]) == pytest.approx(ratio, abs=0.006)
 
 
 @pytest.mark.parametrize(
@@ -252,9 +365,13 @@ def test_shown_ratios_are_deit_over_afmp(scalability):
         ({"resolutions": [32, 100]}, "resolutions: 100 px"),
         ({"resolutions": [32, 32]}, "resolutions: [32, 32]"),
         ({"models": ["vit"]}, "models: 'vit' found; allowed: afmp_small, deit_tiny"),
-        ({"precision": "fp8"}, "precision: 'fp8'"),
-        ({"precision": "tf32"}, "'tf32' exists on CUDA devices only"),
-        ({"compile_mode": "reduce-overhead"}, "compile_mode: 'reduce-overhead'"),
+        ({"precisions": ["fp8"]}, "precision: 'fp8'"),
+        ({"precisions": ["tf32"]}, "precision: 'tf32' found; TF32 products exist on CUDA devices only"),
+        ({"executions": ["graph"]}, "execution: 'graph' found; CUDA graphs exist on CUDA devices only"),
+        ({"executions": ["eager", "eager"]}, "execution: ['eager', 'eager'] found"),
+        ({"modes": []}, "mode: [] found"),
+        ({"batch_sizes": [1, 2, 3]}, "batch_size: 3 values found for 2 resolutions"),
+        ({"batch_sizes": [0, 1]}, "batch_size: 0 found"),
         ({"device": "abacus"}, "device: 'abacus' is not on this machine"),
         ({"warmup": 0}, "warmup: 0 found"),
     ],
@@ -310,6 +427,32 @@ def test_command_line_writes_the_file_and_shows_the_table(tmp_path, capsys):
     assert records.read_scalability(output)["points"][0]["attention"] == "plain"
     assert "deit_tiny" in shown.out
     assert "[1/1] deit_tiny at 32 px" in shown.err
+
+
+def test_command_line_takes_a_batch_for_each_resolution(tmp_path, capsys):
+    output = tmp_path / "scalability.json"
+    flags = {"models": "deit_tiny", "resolutions": "32,48", "batch-size": "2,1", "mode": "inference", "warmup": 1}
+    flags |= {"repeats": 2, "num-classes": 10, "device": "cpu", "output": output}
+    assert cli.main(["benchmark", *(f"--{flag}={value}" for flag, value in flags.items())]) == 0
+    points = records.read_scalability(output)["points"]
+    assert [(p["resolution"], p["batch_size"], p["mode"]) for p in points] == [
+        (32, 2, "inference"),
+        (48, 1, "inference"),
+    ]
+
+
+def test_command_line_times_training_steps_against_a_vit(tmp_path, capsys):
+    output = tmp_path / "training.json"
+    flags = ["--training", "--device=cpu", "--warmup=1", "--repeats=2", f"--output={output}"]
+    assert cli.main(["benchmark", *flags]) == 0
+    (row,) = json.loads(output.read_text())["rows"]
+    speeds = row["images_per_second"]
+    assert row["ratio"]["q25"] <= row["ratio"]["median"] <= row["ratio"]["q75"]
+    assert row["ratio"]["median"] == pytest.approx(speeds["afmp_tiny"]["median"] / speeds["vit"]["median"], rel=0.3)
+    assert row["cpu_threads"] >= 1
+    assert "images/s" in capsys.readouterr().out
+    assert cli.main(["benchmark", "--training", "--device=cpu", "--precision=tf32"]) == 2
+    assert "precision: 'tf32' found" in capsys.readouterr().err
 
 
 def test_command_line_answers_a_mistake_with_one_line(capsys):

@@ -22,7 +22,14 @@ from synthetic_results import (
 
 from afmp import records
 from afmp.errors import AfmpError
-from afmp.figures import diagnostics, notebook_vs_paper, scalability_results, study_panels, style
+from afmp.figures import (
+    diagnostics,
+    notebook_vs_paper,
+    scalability_fits,
+    scalability_results,
+    study_panels,
+    style,
+)
 from afmp.statistics import by_seed, epoch_time, mean_and_interval, paired_difference
 
 SIX = range(64, 225, 32)
@@ -217,42 +224,44 @@ def sweep(**failed):
     return synthetic_scalability(points)
 
 
+TIME, PEAK = "Time per image, forward + backward", "Peak memory per image, forward + backward"
+AFMP_LINE, DEIT_LINE = "AFMP-Small (paper semantics): fp32, eager", "DeiT-Tiny: fp32, fused attention, eager"
+
+
 def test_scalability_draws_median_quartiles_and_memory():
     content = sweep()
     figure = scalability_results.draw(content)
-    time, memory = panel(figure, "Time per pass"), panel(figure, "Peak memory")
+    time, memory = panel(figure, TIME), panel(figure, PEAK)
     points = [p for p in content["points"] if p["model"] == "deit_tiny"]
     for axis, values in (
-        (time, [p["time_ms"]["median"] for p in points]),
-        (memory, [p["memory"]["peak_mb"] for p in points]),
+        (time, [p["time_ms"]["median"] / 64 for p in points]),
+        (memory, [p["memory"]["peak_mb"] / 64 for p in points]),
     ):
-        line = curve(axis, "DeiT-Tiny")
+        line = curve(axis, DEIT_LINE)
         assert line.get_xdata().tolist() == [16, 36, 64, 100, 144, 196]
         np.testing.assert_allclose(line.get_ydata(), values)
-    reserved = curve(memory, "DeiT-Tiny: reserved")
-    np.testing.assert_allclose(reserved.get_ydata(), [p["memory"]["reserved_mb"] for p in points])
-    assert reserved.get_alpha() < 1
     bars = [segment[:, 1] for collection in time.collections for segment in collection.get_segments()]
-    assert any(np.allclose(bar, (points[-1]["time_ms"]["q25"], points[-1]["time_ms"]["q75"])) for bar in bars)
+    quartiles = [points[-1]["time_ms"][key] / 64 for key in ("q25", "q75")]
+    assert any(np.allclose(bar, quartiles) for bar in bars)
     text = all_text(figure)
-    assert "AFMP-Small (paper semantics)" in text and "196\n224 px" in text
+    assert AFMP_LINE in text and "196\n224 px" in text
     for fact in (
         "batch 64",
         "precision fp32",
         "DeiT-Tiny fused",
-        "compile mode none",
+        "execution eager",
         "NVIDIA H100",
         "torch 2.14.1",
     ):
         assert fact in text
-    assert "Peak memory allocated on the GPU, MB" in text and "forward + backward), ms" in text
+    assert "Peak memory allocated on the GPU, MB an image" in text and "forward + backward), ms an image" in text
 
 
 def test_failed_points_are_marked_at_their_size():
     figure = scalability_results.draw(sweep(deit_tiny={192: "oom", 224: "error"}, afmp_small={224: "oom"}))
-    for title in ("Time per pass", "Peak memory"):
+    for title in (TIME, PEAK):
         axis = panel(figure, title)
-        assert curve(axis, "DeiT-Tiny").get_xdata().tolist() == [16, 36, 64, 100]
+        assert curve(axis, DEIT_LINE).get_xdata().tolist() == [16, 36, 64, 100]
         marks = {(text.get_gid(), text.xy[0]) for text in axis.texts if text.get_gid()}
         assert marks == {
             ("oom: DeiT-Tiny", 144),
@@ -266,22 +275,31 @@ def test_failed_points_are_marked_at_their_size():
 
 
 def test_scalability_of_nothing_measured_and_of_one_point():
-    figure = scalability_results.draw(sweep(**{model: dict.fromkeys(SIX, "oom") for model in MODELS}))
-    axis = panel(figure, "Peak memory")
+    nothing = sweep(**{model: dict.fromkeys(SIX, "oom") for model in MODELS})
+    figure = scalability_results.draw(nothing)
+    axis = panel(figure, PEAK)
     assert sum(str(text.get_gid()).startswith("oom") for text in axis.texts) == 12
     assert "no point could be measured" in all_text(figure)
     one = synthetic_scalability([synthetic_point("afmp_small", 64, kind="resident_set_growth")], device=CPU)
     figure = scalability_results.draw(one)
-    assert "Resident-set growth, CPU, MB" in all_text(figure)
-    low, high = panel(figure, "Time per pass").get_xlim()
+    assert "Resident-set growth, CPU, MB an image" in all_text(figure)
+    low, high = panel(figure, TIME).get_xlim()
     assert low < 16 < high and "resident set" in scalability_results.caption(one)
+    for content in (nothing, one):
+        assert "no fit" in all_text(scalability_fits.draw(content))
+        assert "there is no fit" in scalability_fits.caption(content)
+
+
+def wide_sweep(**options):
+    """The seed's smallest and largest sizes and some beyond, the batch reduced as the workflow does."""
+    sizes = {64: 64, 224: 64, 448: 16, 896: 4, 1792: 1, 3584: 1}
+    points = [synthetic_point(model, size, batch_size=b, **options) for size, b in sizes.items() for model in MODELS]
+    return synthetic_scalability(points)
 
 
 def test_scalability_axes_are_logarithmic_for_a_wide_sweep():
-    sizes = {64: 64, 224: 64, 896: 4, 3584: 1}
-    points = [synthetic_point(model, size, batch_size=b) for size, b in sizes.items() for model in MODELS]
-    figure = scalability_results.draw(synthetic_scalability(points))
-    axis = panel(figure, "Time per pass")
+    figure = scalability_results.draw(wide_sweep())
+    axis = panel(figure, TIME)
     assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
     labels = [label.get_text() for label in axis.get_xticklabels()]
     assert labels[0] == "16\n64 px\nB 64" and labels[-1] == "50,176\n3,584 px\nB 1"
@@ -293,15 +311,44 @@ def test_scalability_caption_has_ratios_and_failures():
     ours, theirs = (next(p for p in content["points"] if (p["model"], p["resolution"]) == (m, 160)) for m in MODELS)
     ratio = theirs["time_ms"]["median"] / ours["time_ms"]["median"]
     assert "At 100 patches (160 px)" in text and f"{ratio:.2f} in time" in text
-    assert "DeiT-Tiny at 192 px (out of memory)" in text
-    assert "DeiT-Tiny at 224 px (error: RuntimeError: cuDNN not found)" in text
+    assert "DeiT-Tiny, fused attention, at 192 px (out of memory) in train fp32 eager" in text
+    assert "DeiT-Tiny, fused attention, at 224 px (error: RuntimeError: cuDNN not found) in train fp32 eager" in text
 
 
-def test_several_settings_of_one_model_are_lines_of_their_own():
-    content = sweep()
+def test_the_best_configuration_of_each_model_is_its_main_line_and_the_others_are_faint():
+    content = sweep(deit_tiny={224: "oom"})
+    # bf16 is faster, and DeiT-Tiny is measured at one size more.
     content["points"] += [{**p, "precision": "bf16"} for p in sweep()["points"] if p["model"] == "deit_tiny"]
-    labels = [line.label for line in scalability_results.lines_of(content)]
-    assert labels == ["AFMP-Small (paper semantics)", "DeiT-Tiny, fp32", "DeiT-Tiny, bf16"]
+    axis = panel(scalability_results.draw(content), TIME)
+    assert curve(axis, "DeiT-Tiny: bf16, fused attention, eager").get_alpha() is None
+    faint = [line for line in axis.lines if str(line.get_gid()).startswith("faint")]
+    assert [line.get_gid() for line in faint] == ["faint: fp32, fused attention, eager"]
+    assert faint[0].get_alpha() < 0.5 and len(faint[0].get_xdata()) == 5
+
+
+def test_each_mode_has_its_panels_and_the_other_semantics_is_a_third_line():
+    content = sweep()
+    content["points"] += [synthetic_point(model, size, mode="inference") for size in SIX for model in MODELS]
+    notebook = {**content, "semantics": "notebook"}
+    for module, titles in (
+        (scalability_results, ("Time per image", "Peak memory per image")),
+        (scalability_fits, ("Time per image", "Activations per image")),
+    ):
+        figure = module.draw(content, notebook)
+        for title in titles:
+            for passes in ("forward + backward", "inference"):
+                axis = panel(figure, f"{title}, {passes}")
+                labels = [line.get_label() for line in axis.lines if not line.get_label().startswith("_")]
+                assert labels == [AFMP_LINE, DEIT_LINE, AFMP_LINE.replace("paper", "notebook")]
+
+
+def test_fits_figure_says_coefficients_slopes_and_crossing():
+    content = wide_sweep()
+    text = all_text(scalability_fits.draw(content))
+    assert "c2 6e-06" in text and "local slope 0.99" in text and "local slope 1.9" in text
+    assert "DeiT-Tiny's fit lies above AFMP-Small's from N = 150 on" in text  # activations of the synthetic points
+    caption = scalability_fits.caption(content)
+    assert "Local slope of time between the two largest sizes" in caption and "[" in caption
 
 
 def test_both_meanings_stand_side_by_side():
@@ -415,6 +462,7 @@ def test_captions_are_restructured_text_without_a_fault():
         study_panels.caption(study, paper),
         notebook_vs_paper.caption(STUDIES, paper, notebook),
         scalability_results.caption(sweep(deit_tiny={224: "error"})),
+        scalability_fits.caption(sweep()),
         diagnostics.caption(synthetic_diagnostics(), 10),
     ):
         html = core.publish_parts(text, writer="html", settings_overrides=quiet)
@@ -428,7 +476,7 @@ def test_captions_are_restructured_text_without_a_fault():
 def test_figures_leave_matplotlibs_settings_and_torch_alone():
     code = (
         "import sys, matplotlib; before = matplotlib.rcParams.copy()\n"
-        "from afmp.figures import diagnostics, notebook_vs_paper, scalability_results, study_panels\n"
+        "from afmp.figures import diagnostics, notebook_vs_paper, scalability_fits, scalability_results, study_panels\n"
         "from afmp.figures import comparison_results_full, lambda_sparse_comparison\n"
         "from synthetic_results import STUDIES, synthetic_results\n"
         "study_panels.draw(STUDIES[0], synthetic_results())\n"

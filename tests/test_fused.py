@@ -12,7 +12,7 @@ from afmp.message_passing.selection import top_k_edges
 from afmp.scaffold import both_directions, build_edges, grid_positions
 
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
-from afmp.message_passing import fused, fused_exchange
+from afmp.message_passing import fused, fused_exchange, radix_select
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HIDDEN = 5
@@ -214,16 +214,19 @@ def test_a_perfect_prediction_has_a_finite_gradient():
     assert all(part.isfinite().all() for part in results(fused_layer(*inputs, tables, 5), leaves_of(*inputs)))
 
 
+@pytest.mark.parametrize("chunk", [64, 4096])  # of 192 slots an image: three programs, or one
 @pytest.mark.parametrize("extreme", [0.0, -0.0, torch.nan, torch.inf, -torch.inf])
-def test_selection_keeps_exactly_k_of_any_scores(extreme):
-    tables, num_edges = tables_of("grid")
+def test_selection_keeps_exactly_k_of_any_scores(extreme, chunk, monkeypatch):
+    monkeypatch.setattr(radix_select, "CHUNK", chunk)
+    tables, edge_slots = build_neighbours(*grid_graph((16, 24)))
+    tables, num_edges = type(tables)(*(table.to(DEVICE) for table in tables)), len(edge_slots)
     scores = (
         torch.randn(2, 3, *tables.nbr.shape, generator=torch.Generator().manual_seed(0)).round(decimals=0).to(DEVICE)
     )
     scores.flatten(2)[:, 1:, ::3] = extreme
     scores.flatten(2)[:, 2, ::2] = 0.0
     for k in (1, 5, num_edges):
-        slots, place = fused_exchange.select(scores, tables.valid, k)
+        slots, place = radix_select.select(scores, tables.valid, k)
         keep = top_k_edges(scores, tables.valid, k)
         assert torch.equal(place >= 0, keep)
         assert torch.equal(slots.flatten(0, 1).long(), keep.flatten(2).flatten(0, 1).nonzero()[:, 1].view(-1, k))

@@ -9,10 +9,11 @@ import pytest
 import yaml
 from conftest import PROJECT
 
-from afmp.benchmark import COMPILE_MODES, PRECISIONS
+from afmp import benchmark
 from afmp.errors import AfmpError
 from afmp.records import schema
 from afmp.study import (
+    CUDA_ONLY,
     TAKEN_FIGURES,
     DatasetConfig,
     ModelConfig,
@@ -44,7 +45,7 @@ def test_shipped_study_is_the_seeds():
     training = study.runs["dense"].training
     assert (training.epochs, training.batch_size, training.learning_rate) == (100, 128, 1e-3)
     assert (training.weight_decay, training.plateau_patience, training.plateau_factor) == (1e-4, 5, 0.2)
-    assert study.scalability["resolutions"] == [64, 96, 128, 160, 192, 224]
+    assert study.scalability["resolutions"] == [64, 96, 128, 160, 192, 224, 448, 896, 1792, 3584]
     assert study.scalability["batch_size"] == 64
 
 
@@ -82,8 +83,14 @@ def test_schema_and_code_know_the_same_keys(config):
     assert {field.name for field in fields(ModelConfig)} == model == set(sections["model"]["required"])
     assert {field.name for field in fields(TrainingConfig)} == training == set(sections["training"]["required"])
     sweep = sections["scalability"]["properties"]
-    assert sweep["precision"]["enum"] == list(PRECISIONS)
-    assert sweep["compile"]["enum"] == list(COMPILE_MODES)
+    lists = {
+        "precision": benchmark.PRECISIONS,
+        "mode": benchmark.MODES,
+        "execution": benchmark.EXECUTIONS,
+        "attention": benchmark.ATTENTIONS,
+    }
+    assert {key: tuple(sweep[key]["items"]["enum"]) for key in lists} == lists
+    assert tuple(benchmark.CUDA_ONLY) == CUDA_ONLY
     jsonschema.Draft202012Validator(schema("config")).validate(config)
     assert set(config) == set(sections)
     assert set(config["model"]) == model and set(config["training"]) == training
@@ -176,13 +183,14 @@ def test_text_that_looks_like_a_number_stays_text(config):
 
 
 def test_tf32_is_allowed_where_cuda_may_be(config):
-    config["training"]["precision"] = config["scalability"]["precision"] = "tf32"
-    assert resolve_study(config).scalability["precision"] == "tf32"
+    config["training"]["precision"] = "tf32"
+    config["scalability"]["precision"] = ["tf32"]
+    assert resolve_study(config).scalability["precision"] == ["tf32"]
 
 
-def test_half_precision_sweep_is_allowed_on_the_cpu(config):
-    config["scalability"] |= {"precision": "fp16", "device": "cpu"}
-    assert resolve_study(config).scalability["precision"] == "fp16"
+def test_half_precision_sweep_is_allowed_on_the_cpu_and_tf32_beside_others(config):
+    config["scalability"] |= {"precision": ["fp16", "tf32"], "device": "cpu"}
+    assert resolve_study(config).scalability["precision"] == ["fp16", "tf32"]
 
 
 def test_run_config_survives_a_round_trip(config):
@@ -263,8 +271,12 @@ MISTAKES = {
     ),
     "no warm-up": (_set("scalability/warmup", 0), ["scalability/warmup", "0", "at least 1"]),
     "tf32 of the sweep": (
-        lambda config: config["scalability"].update(precision="tf32", device="mps"),
+        lambda config: config["scalability"].update(precision=["tf32"], device="mps"),
         ["scalability/precision", "'tf32'", "scalability/device", "'mps'", "cuda or auto"],
+    ),
+    "graphs alone on a CPU": (
+        lambda config: config["scalability"].update(execution=["graph", "compiled_graph"], device="cpu"),
+        ["scalability/execution", "'graph'", "scalability/device", "'cpu'", "cuda or auto"],
     ),
     "tf32 of training": (
         lambda config: config["training"].update(precision="tf32", device="cpu"),

@@ -15,13 +15,16 @@ import yaml
 from conftest import PROJECT
 from safetensors.torch import load_file
 
+from afmp.augmentation import epoch_plan
 from afmp.checkpoint import identity_key, load_checkpoint
 from afmp.datasets import load_dataset
 from afmp.device import resolve_device
 from afmp.errors import AfmpError
 from afmp.records import read_diagnostics, read_result
+from afmp.split import split_dataset
+from afmp.stack import stack_models
 from afmp.study import RunConfig, resolve_study
-from afmp.training import build_model, split_dataset, train_run
+from afmp.training import build_model, train_run
 from afmp.training_step import TrainingStep, build_optimizer, count_correct
 
 
@@ -83,6 +86,7 @@ def test_result_says_what_was_run(trained, config, digits_file):
     assert result["peak_memory_mb"] is None  # no GPU, so not 0
     assert result["device"]["type"] == "cpu"
     assert result["versions"]["torch"] == torch.__version__
+    assert result["trained_together"] == [0] and result["message_passing"] == "pytorch"
     assert set(result["training_history"]) == {"train_loss", "train_acc", "val_acc", "sparsity_loss", "time"}
     assert {len(values) for values in result["training_history"].values()} == {config.training.epochs}
     model = build_model(config, semantics="paper", num_classes=10)
@@ -104,13 +108,15 @@ def test_best_epoch_is_the_first_best_and_its_weights_give_the_test_accuracy(tra
     data = load_dataset(digits_file)
     model = build_model(config, semantics="paper", num_classes=10)
     model.load_state_dict(load_file(folder / "seed_0" / "best.safetensors"))
-    correct = count_correct(model, data.test_images, data.test_labels, data=data, training=config.training)
+    correct = count_correct(
+        stack_models([model]), data.test_images, data.test_labels, data=data, training=config.training
+    )
     assert result["test_accuracy"] == pytest.approx(100 * correct.item() / len(data.test_labels), abs=1e-9)
 
 
 def test_paper_validates_on_held_out_training_images(trained, config, digits_file):
     data = load_dataset(digits_file)
-    split = split_dataset(data, semantics="paper", fraction=config.training.validation_fraction)
+    split = split_dataset(data, semantics="paper", fraction=config.training.validation_fraction, padding=4)
     assert trained["paper"][1]["validation_set"] == split.validation_set == "train_holdout"
     held_out = set(range(len(data.train_labels))) - set(split.train_index.tolist())
     assert len(held_out) == len(split.val_labels)
@@ -145,7 +151,7 @@ def test_plateau_schedule_is_torchs_on_the_validation_accuracy(config, digits_fi
     for accuracy in result["training_history"]["val_acc"]:
         schedule.step(accuracy)
     (checkpoint,) = (tmp_path / "checkpoints").iterdir()
-    _, state = _read_state(checkpoint)
+    _, state = read_state(checkpoint)
     assert state["schedule"]["num_bad_epochs"] == schedule.num_bad_epochs
     assert state["learning_rate"] == pytest.approx(optimizer.param_groups[0]["lr"])
 
@@ -188,7 +194,7 @@ def test_a_new_seed_does_not_train_finished_ones_again(config, digits_file, tmp_
     assert len([line for line in caplog.messages if "seed 1: epoch" in line]) == config.training.epochs
 
 
-def _read_state(checkpoint: Path) -> tuple[dict, dict]:
+def read_state(checkpoint: Path) -> tuple[dict, dict]:
     from safetensors import safe_open
 
     with safe_open(checkpoint, framework="pt") as file:
@@ -201,8 +207,10 @@ import json, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
+import afmp.training
 from afmp.study import RunConfig
 from afmp.training import train_run
+afmp.training.CHECKPOINT_SHARE = float("inf")  # a checkpoint every epoch
 config, dataset, folder = json.loads(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
 train_run(RunConfig.from_dict(config), run="tiny", semantics=sys.argv[4], seeds=[0], dataset_path=dataset,
           seed_folders={0: folder / "seed_0"}, checkpoint_folder=folder / "checkpoints")
@@ -222,27 +230,27 @@ def test_killed_and_started_again_ends_with_the_same_numbers(config, digits_file
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
             files = list((folder / "checkpoints").glob("seed_*.safetensors"))
-            if files and _read_state(files[0])[1]["epoch"] >= after:
+            if files and read_state(files[0])[1]["epoch"] >= after:
                 break
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
         (checkpoint,) = (folder / "checkpoints").glob("seed_*.safetensors")
-        epochs_seen.append(_read_state(checkpoint)[1]["epoch"])
+        epochs_seen.append(read_state(checkpoint)[1]["epoch"])
         assert not (folder / "seed_0" / "results_tiny.json").exists()
     assert 1 <= epochs_seen[0] <= epochs_seen[1] < 8
     (resumed,) = train(config, folder, digits_file, semantics=semantics)
     assert without_times(resumed) == without_times(undisturbed)
     for name in ("best", "final"):
         assert_same_tensors(*(root / f"seed_0/{name}.safetensors" for root in (folder, tmp_path / "undisturbed")))
-    # Optimiser and random states too: everything a longer run would go on from.
+    # The optimiser too: everything a longer run would go on from.
     assert_same_tensors(*(next((root / "checkpoints").glob("seed_*")) for root in (folder, tmp_path / "undisturbed")))
 
 
 def test_checkpoint_of_another_run_is_refused(trained, config):
     folder, _ = trained["paper"]
     (checkpoint,) = (folder / "checkpoints").iterdir()
-    identity, _ = _read_state(checkpoint)
+    identity, _ = read_state(checkpoint)
     for change, part in (
         (lambda i: i["run"]["model"].update(d_model=32), "run/model/d_model is 16 there, 32 here"),
         (lambda i: i.update(dataset="0" * 64), "dataset is"),
@@ -258,7 +266,7 @@ def test_checkpoint_of_another_run_is_refused(trained, config):
 
 def test_damaged_checkpoint_is_named(trained, tmp_path):
     (checkpoint,) = (trained["paper"][0] / "checkpoints").iterdir()
-    identity, _ = _read_state(checkpoint)
+    identity, _ = read_state(checkpoint)
     damaged = tmp_path / checkpoint.name
     damaged.write_bytes(checkpoint.read_bytes()[:-1000])
     with pytest.raises(AfmpError, match=f"{damaged.name}: damaged checkpoint"):
@@ -275,14 +283,16 @@ def test_divergence_stops_with_epoch_and_step_and_leaves_no_result(config, digit
 def test_weights_spoilt_by_the_very_last_step_are_a_divergence(config, digits_file):
     data = load_dataset(digits_file)
     model = build_model(config, semantics="paper", num_classes=10)
-    step = TrainingStep(
-        model, build_optimizer(model, config.training, torch.device("cpu")), data, training=config.training
-    )
-    step(torch.arange(4), torch.zeros(4, 2, dtype=torch.int64), torch.zeros(4, dtype=torch.bool))
-    assert step.read()[4] is None
+    stack = stack_models([model])
+    optimizer = build_optimizer(model, config.training, torch.device("cpu"))
+    split = split_dataset(data, semantics="paper", fraction=0.1, padding=4)
+    step = TrainingStep(stack, [model], [optimizer], data=data, split=split, training=config.training)
+    step.begin([epoch_plan(len(split.train_index), seed=0, epoch=1)])
+    step(4)
+    assert step.read()[0].bad_step is None
     with torch.no_grad():
         model.embed.weight[0, 0] = float("nan")
-    assert step.read()[4] == 0
+    assert step.read()[0].bad_step == 0
 
 
 def test_who_trained_is_kept_when_a_finished_seed_is_written_again(config, digits_file, tmp_path, monkeypatch):

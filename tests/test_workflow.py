@@ -45,7 +45,17 @@ STUDY = {
             "runs": [{"run": "sparse_0.3", "label": "8 channels"}, {"run": "wide", "d_model": 12}],
         },
     },
-    "scalability": {"resolutions": [16, 32], "batch_size": 1, "device": "cpu", "warmup": 1, "repeats": 2},
+    "scalability": {
+        "resolutions": [16, 32],
+        "batch_size": 1,
+        "precision": ["fp32"],
+        "mode": ["train"],
+        "execution": ["eager", "graph"],
+        "attention": ["fused"],
+        "device": "cpu",
+        "warmup": 1,
+        "repeats": 2,
+    },
 }
 
 
@@ -132,7 +142,7 @@ def test_end_to_end(finished):
             for seed in (0, 1):
                 result = read_result(results / f"train/{semantics}/{run}/seed_{seed}/results_{run}.json")
                 assert (result["semantics"], result["run"], result["seed"]) == (semantics, run, seed)
-        for figure in ("comparison_results_full", "widths", "scalability_results"):
+        for figure in ("comparison_results_full", "widths", "scalability_results", "scalability_fits"):
             for ending in ("png", "pdf"):
                 assert (results / f"figures/{semantics}/{figure}.{ending}").stat().st_size > 5000
         points = read_scalability(results / f"benchmark_scalability/{semantics}/scalability.json")["points"]
@@ -154,7 +164,8 @@ def test_end_to_end(finished):
 
 def test_report_shows_every_figure_and_table(finished):
     page = (finished / "results/report/report.html").read_text()
-    for name in ("comparison_results_full", "widths", "scalability_results", "notebook_vs_paper"):
+    figures = ("comparison_results_full", "widths", "scalability_results", "scalability_fits", "notebook_vs_paper")
+    for name in figures:
         assert name in page
     for category in ("7.1 Sparsity level", "A.1 Widths", "Scalability", "Tables", "Diagnostics"):
         assert category in page
@@ -164,7 +175,7 @@ def test_every_caption_of_the_report_holds_its_numbers(finished):
     page = (finished / "results/report/report.html").read_text()
     found = re.findall(r'"caption": ("(?:[^"\\]|\\.)*")', page)
     captions = [html.unescape(re.sub(r"<[^>]+>|\s+", " ", json.loads(caption))) for caption in found]
-    assert len(captions) == 2 * 3 + 1 + 5 + 2 * 3  # figures, notebook_vs_paper, tables, diagnostics
+    assert len(captions) == 2 * 4 + 1 + 7 + 2 * 3  # figures, notebook_vs_paper, tables, diagnostics
     assert all(re.search(r"\d", caption) and "{{" not in caption for caption in captions)
 
     def one_says(*parts):

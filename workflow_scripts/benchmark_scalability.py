@@ -1,6 +1,6 @@
 """Time AFMP-Small and DeiT-Tiny over image sizes."""
 
-from afmp.benchmark import benchmark_scalability
+from afmp.benchmark import benchmark_scalability, reduced_batch_sizes
 from afmp.log import log, log_to
 from afmp.records import write_scalability
 
@@ -11,14 +11,18 @@ with log_to(snakemake.log[0]):
         benchmark_scalability(
             semantics=snakemake.wildcards.semantics,
             resolutions=sweep["resolutions"],
-            batch_size=sweep["batch_size"],
+            batch_sizes=reduced_batch_sizes(sweep["resolutions"], sweep["batch_size"]),
             num_classes=sweep["num_classes"],
-            precision=sweep["precision"],
-            fused_attention=sweep["attention"] == "fused",
-            compile_mode=sweep["compile"],
+            precisions=sweep["precision"],
+            modes=sweep["mode"],
+            executions=sweep["execution"],
+            attentions=sweep["attention"],
             device=sweep["device"],
             warmup=sweep["warmup"],
             repeats=sweep["repeats"],
+            seconds=sweep["seconds"],
+            skip_impossible=True,
             progress=log.info,
+            unfinished=snakemake.params.unfinished,
         ),
     )

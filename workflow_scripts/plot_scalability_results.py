@@ -6,10 +6,10 @@ from afmp.log import log_to
 from afmp.records import read_scalability, write_text
 
 with log_to(snakemake.log[0]):
-    scalability = read_scalability(snakemake.input.scalability)
+    sweeps = [read_scalability(path) for path in [snakemake.input.scalability, *snakemake.input.others]]
     save_figure(
-        scalability_results.draw(scalability),
+        scalability_results.draw(*sweeps),
         png=snakemake.output.png,
         pdf=snakemake.output.pdf,
     )
-    write_text(snakemake.output.caption, scalability_results.caption(scalability))
+    write_text(snakemake.output.caption, scalability_results.caption(*sweeps))

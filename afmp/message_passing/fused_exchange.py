@@ -14,10 +14,8 @@ from torch import Tensor
 
 from afmp.message_passing import kept_kernels, kernels
 from afmp.message_passing.fused import ROWS_A_PROGRAM, block_sizes, edge_scores, row_block, row_stride, warps
-from afmp.message_passing.selection import kept_slots, top_k_edges
+from afmp.message_passing.radix_select import select
 
-# More slots than one program holds are ranked by torch.topk; see docs/performance.md.
-MOST_SLOTS_A_PROGRAM = 32768
 EDGES_A_PROGRAM = 8  # when rows are copied
 EDGES_A_STEP, STEPS = 2, 4  # of a program of the backward pass
 
@@ -48,23 +46,6 @@ def _map(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         product = rows[0] @ weight[0].t() if bias is None else torch.addmm(bias[0], rows[0], weight[0].t())
         return product[None]
     return torch.bmm(rows, weight.mT) if bias is None else torch.baddbmm(bias[:, None], rows, weight.mT)
-
-
-def select(scores: Tensor, valid: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """slots (M, B, k) int32 of the k best, ascending, and place (M, B, N, K) int32, their ranks, -1 where pruned."""
-    models, images, nodes, width = scores.shape
-    num_slots = nodes * width
-    if num_slots > MOST_SLOTS_A_PROGRAM:
-        keep = top_k_edges(scores, valid, k)
-        rank = keep.flatten(2).cumsum(dim=-1, dtype=torch.int32).view(scores.shape) - 1
-        return kept_slots(keep, k).to(torch.int32), torch.where(keep, rank, -1)
-    slots = torch.empty(models, images, k, dtype=torch.int32, device=scores.device)
-    place = torch.empty(scores.shape, dtype=torch.int32, device=scores.device)
-    block = triton.next_power_of_2(num_slots)
-    kept_kernels.select_kernel[(models * images,)](
-        scores, valid, slots, place, num_slots, k, BLOCK=block, num_warps=min(16, max(1, block // 256))
-    )
-    return slots, place
 
 
 def _gather(source: Tensor, slots: Tensor, nbr: Tensor, *, sender: bool) -> Tensor:

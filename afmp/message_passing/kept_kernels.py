@@ -10,39 +10,6 @@ from afmp.message_passing.kernels import _load_row, _load_rows, _pre_activation,
 
 
 @triton.jit
-def select_kernel(scores, valid, slots, place, num_slots, k, BLOCK: tl.constexpr):
-    """The k highest-scored slots of one image, of equal scores the lower first; NaN counts as the highest."""
-    image = tl.program_id(0).to(tl.int64)
-    slot = tl.arange(0, BLOCK)
-    inside = slot < num_slots
-    score = tl.load(scores + image * num_slots + slot, mask=inside, other=0.0)
-    live = inside & (tl.load(valid + slot, mask=inside, other=0) != 0)
-    score = tl.where(score == 0.0, 0.0, score)  # -0.0 equals 0.0
-    score = tl.where(score != score, float("inf"), score)
-    # Floats as unsigned integers of the same order: the k-th largest is then found bit by bit, highest first.
-    bits = score.to(tl.int32, bitcast=True)
-    order = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(tl.uint32, bitcast=True) ^ 0x80000000
-    order = tl.where(live, order, 0)  # below all scores: -inf is above 0
-    threshold = tl.zeros([1], tl.uint32)
-    bit = tl.full([1], 0x80000000, tl.uint32)
-    for _ in range(32):
-        candidate = threshold | bit
-        enough = tl.sum((order >= candidate).to(tl.int32), 0) >= k
-        threshold = tl.where(enough, candidate, threshold)
-        bit = bit >> 1
-    above = live & (order > threshold)
-    tied = live & (order == threshold)
-    places_left = k - tl.sum(above.to(tl.int32), 0)
-    # Both running counts in one scan: ties in the upper half.
-    counts = tl.cumsum(above.to(tl.int64) + (tied.to(tl.int64) << 32), 0)
-    num_tied = (counts >> 32).to(tl.int32)
-    keep = above | (tied & (num_tied <= places_left))
-    rank = (counts & 0xFFFFFFFF).to(tl.int32) + tl.minimum(num_tied, places_left) - 1
-    tl.store(place + image * num_slots + slot, tl.where(keep, rank, -1), mask=inside)
-    tl.store(slots + image * k + rank, slot, mask=keep)
-
-
-@triton.jit
 def gather_kernel(
     source, slots, nbr, rows, num_edges, num_nodes, k, K, width, source_stride,
     SENDER: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_D: tl.constexpr,

@@ -1,0 +1,141 @@
+"""Figure scalability_fits: time and activations an image as c0 + c1 N + c2 N^2, and where the models' lines cross."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+
+from afmp.figures import style, wording
+from afmp.figures.sweep import PASSES, Line, draw_patch_axis, main_lines, modes_of, settings
+from afmp.fits import FEWEST_SIZES, Estimate, Fit, crossing, fit_activations, fit_time
+from afmp.series import activations_per_image, time_per_image
+
+QUANTITIES = {
+    "Time per image": (fit_time, lambda point: time_per_image(point)[0], "ms"),
+    "Activations per image": (fit_activations, activations_per_image, "MB"),
+}
+
+
+@style.house
+def draw(scalability: dict, *others: dict) -> Figure:
+    """A row of panels a mode, time and activations: points measured, fits, 95 % bands, and the coefficients in words.
+
+    The lines are those that scalability_results draws strong.
+    """
+    modes = modes_of(scalability)
+    figure = style.new_figure(13, 1.8 + 6.0 * len(modes))
+    semantics = scalability["semantics"]
+    style.head(
+        figure,
+        "Scalability: fits of time and activations against the number of patches N",
+        subtitle=f"{semantics} semantics: {wording.MEANING[semantics]}",
+    )
+    grid = figure.add_gridspec(2 * len(modes), 2, height_ratios=[4.4, 1.4] * len(modes))
+    for row, mode in enumerate(modes):
+        lines = main_lines(scalability, others, mode)
+        for column, (title, (fit_of, value, unit)) in enumerate(QUANTITIES.items()):
+            axis, words = (figure.add_subplot(grid[2 * row + below, column]) for below in (0, 1))
+            fits = {line.label: fit_of(line.series) for line in lines}
+            axis.set(title=f"{title}, {PASSES[mode]}", ylabel=f"{title} ({PASSES[mode]}), {unit}")
+            _draw_panel(axis, lines, fits, value)
+            words.set_axis_off()
+            text = "\n".join(_sentences(lines, fits))
+            # Out of the layout, or the widest line would take the panels' width.
+            words.text(0, 1, text, va="top", fontsize=8.5, transform=words.transAxes).set_in_layout(False)
+    style.foot(figure, _footer(scalability))
+    return figure
+
+
+def _draw_panel(axis, lines: list[Line], fits: dict[str, Fit | None], value) -> None:
+    points = [point for line in lines for point in line.series.points]
+    sizes = np.array(sorted({point["num_patches"] for point in points}))
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    for line in lines:
+        values = np.array([value(point) for point in line.series.measured])
+        shown = values > 0  # a resident set need not grow at all, and 0 has no place on a log axis
+        axis.plot(line.series.sizes[shown], values[shown], **line.look | {"linestyle": "none"})
+        fit = fits[line.label]
+        if fit is None:
+            continue
+        along = np.geomspace(fit.sizes[0], fit.sizes[-1], 200)
+        look = line.look | {"marker": None}
+        axis.plot(along, fit.at(along), label=line.label, **look)
+        if (band := fit.band(along)) is not None:
+            axis.fill_between(along, *band, color=look["color"], alpha=0.2, linewidth=0)
+    draw_patch_axis(axis, points, sizes, logarithmic=True)
+    bottom, top = axis.get_ylim()
+    if top / bottom < 30:  # powers of ten alone would leave the axis nearly without numbers
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    if axis.get_legend_handles_labels()[0]:
+        axis.set_ylim(bottom, top * (top / bottom) ** 0.3)  # room for the legend
+        axis.legend(loc="upper left", fontsize=8.5)
+    else:
+        text = f"fewer than {FEWEST_SIZES} sizes with a value: no fit"
+        axis.text(0.5, 0.4, text, transform=axis.transAxes, ha="center", color=style.GREY)
+
+
+def _sentences(lines: list[Line], fits: dict[str, Fit | None]) -> list[str]:
+    found = []
+    for line in lines:
+        if (fit := fits[line.label]) is not None:
+            c0, c1, c2 = (f"c{power} {_words(fit.coefficient(power), digits=3)}" for power in range(3))
+            found += [f"{line.series.name}:  {c0}  {c1}", f"    {c2}  local slope {_words(fit.slope, digits=3)}"]
+    ours, theirs = (
+        next((fits[line.label] for line in lines if line.series.model == model), None)
+        for model in ("afmp_small", "deit_tiny")
+    )
+    if ours is not None and theirs is not None:
+        found.append(_crossing(ours, theirs))
+    return found
+
+
+def _crossing(ours: Fit, theirs: Fit) -> str:
+    at = crossing(ours, theirs)
+    if np.isnan(at.value):
+        return "DeiT-Tiny's fit stays below AFMP-Small's at large N."
+    if at.value == 0:
+        return "DeiT-Tiny's fit lies above AFMP-Small's at every N."
+    beyond = ", beyond the sizes measured" if at.value > min(ours.sizes[-1], theirs.sizes[-1]) else ""
+    return f"DeiT-Tiny's fit lies above AFMP-Small's from N = {_words(at, digits=4)} on{beyond}."
+
+
+def _words(estimate: Estimate, *, digits: int) -> str:
+    interval = "" if np.isnan(estimate.low) else f" [{estimate.low:.{digits}g}, {estimate.high:.{digits}g}]"
+    return f"{estimate.value:.{digits}g}{interval}"
+
+
+def _footer(scalability: dict) -> list[str]:
+    return [
+        f"Patches of 16 px, {settings(scalability)}; {scalability['device']['name']}. Fits: c0 + c1 N + c2 N², no "
+        "coefficient negative, relative errors weighted alike; in brackets and as bands 95 % bootstrap intervals over "
+        "the repeated passes (activations are read once a size). Local slope: d log / d log N between the two largest "
+        "sizes; 1 is linear, 2 quadratic."
+    ]
+
+
+def caption(scalability: dict, *others: dict) -> str:
+    """What the fits say, in reStructuredText, from the sweep's own numbers."""
+    sentences = [
+        "Time and activations an image fitted as c0 + c1 N + c2 N² over the number of patches N, "
+        f"{scalability['semantics']} semantics ({wording.MEANING[scalability['semantics']]}), "
+        f"on {scalability['device']['name']}."
+    ]
+    mode = modes_of(scalability)[0]
+    lines = main_lines(scalability, others, mode)
+    fits = {line.label: fit_time(line.series) for line in lines}
+    slopes = [
+        f"{line.series.name} ({line.series.setting}) {_words(fit.slope, digits=3)}"
+        for line in lines
+        if (fit := fits[line.label]) is not None
+    ]
+    if slopes:
+        sentences.append(f"Local slope of time between the two largest sizes, {PASSES[mode]}: {'; '.join(slopes)}.")
+    else:
+        sentences.append(f"No model has {FEWEST_SIZES} sizes, so there is no fit.")
+    ours, theirs = (
+        next((fits[line.label] for line in lines if line.series.model == model), None)
+        for model in ("afmp_small", "deit_tiny")
+    )
+    if ours is not None and theirs is not None:
+        sentences.append(f"In time, {_crossing(ours, theirs)}")
+    return wording.restructured(" ".join(sentences))

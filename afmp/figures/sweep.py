@@ -1,0 +1,96 @@
+"""What the figures of the sweep share: their lines and how each looks, the axis of patches, words for the settings."""
+
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+
+from afmp.figures import style, wording
+from afmp.series import Series, best_series, peak_per_image, series_of, time_per_image
+from afmp.statistics import distinct
+
+PASSES = {"train": "forward + backward", "inference": "inference"}
+MODEL_LOOK = {
+    "afmp_small": {"color": style.BLUE, "marker": "o", "linestyle": "-"},
+    "deit_tiny": {"color": style.VERMILION, "marker": "s", "linestyle": "--"},
+}
+OTHER_LOOK = {"color": style.GREEN, "marker": "^", "linestyle": "-."}
+
+
+class Line(NamedTuple):
+    """A main line of a panel: a series, its label and its look."""
+
+    label: str
+    series: Series
+    look: dict
+
+
+def main_lines(scalability: dict, others: tuple[dict, ...], mode: str) -> list[Line]:
+    """The best configuration of each model of the sweep, and of AFMP-Small in the sweeps of other semantics."""
+    found = [(best_series(series_of(scalability), model, mode), look) for model, look in MODEL_LOOK.items()]
+    found += [(best_series(series_of(other), "afmp_small", mode), OTHER_LOOK) for other in others]
+    return [Line(f"{series.name}: {series.setting}", series, look) for series, look in found if series]
+
+
+def modes_of(scalability: dict) -> list[str]:
+    """The modes of a sweep in the order measured; each is a row of panels."""
+    return list(dict.fromkeys(point["mode"] for point in scalability["points"]))
+
+
+def draw_patch_axis(axis, points, sizes, *, logarithmic: bool) -> None:
+    """Ticks at the sizes measured, with the image side and, where it varies, the batch."""
+    pixels = {point["num_patches"]: point["resolution"] for point in points}
+    batch = {n: "" for n in pixels}
+    if len({point["batch_size"] for point in points}) > 1:
+        for n in pixels:
+            batch[n] = f"\nB {wording.span([p['batch_size'] for p in points if p['num_patches'] == n])}"
+    at = np.log(sizes) if logarithmic else sizes.astype(float)
+    margin = 0.06 * (at[-1] - at[0]) or 0.5 * (at[0] or 1.0)
+    ends = np.array([at[0] - margin, at[-1] + margin])
+    axis.set_xlim(*(np.exp(ends) if logarithmic else ends))
+    # Labels that would touch are left out, the largest sizes first to stay; every size keeps its tick.
+    labelled: list[int] = []
+    for index in reversed(range(len(sizes))):
+        if not labelled or (at[labelled[-1]] - at[index]) / (ends[1] - ends[0]) > 0.085:
+            labelled.append(index)
+    labels = [f"{n:,}\n{pixels[n]:,} px{batch[n]}" if i in labelled else "" for i, n in enumerate(sizes)]
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xticks(sizes, labels)
+    axis.set_xlabel(f"Number of patches N (below: image side{', batch B' if any(batch.values()) else ''})")
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+
+
+def settings(scalability: dict) -> str:
+    """The configurations of a sweep in words: `batch 64, precision fp32, ...`."""
+    points = scalability["points"]
+
+    def values(key: str) -> str:
+        return distinct(str(point[key]) for point in points if point[key] is not None) or "none"
+
+    return (
+        f"batch {wording.span([point['batch_size'] for point in points])}, precision {values('precision')}, "
+        f"execution {values('execution')}, attention of DeiT-Tiny {values('attention')}"
+    )
+
+
+def largest_ratio(scalability: dict) -> str:
+    """DeiT-Tiny / AFMP-Small, each at its best configuration, at the largest size that both have at one batch."""
+    mode = modes_of(scalability)[0]
+    best = [best_series(series_of(scalability), model, mode) for model in MODEL_LOOK]
+    if None in best:
+        return "Only one of the models was measured."
+    measured = [{(p["num_patches"], p["batch_size"]): p for p in series.measured} for series in best]
+    shared = sorted(measured[0].keys() & measured[1].keys())
+    if not shared:
+        return "No size was measured for both models."
+    ours, theirs = (found[shared[-1]] for found in measured)
+    times, memory = ([value(point) for point in (ours, theirs)] for value in (time_per_image, peak_per_image))
+    # Resident-set growth can be 0 where the process already held enough memory.
+    saved = f"{memory[1] / memory[0]:.2f}" if memory[0] > 0 else "undefined"
+    return (
+        f"At {ours['num_patches']:,} patches ({ours['resolution']:,} px), the largest measured for both, "
+        f"{best[0].name} ({best[0].setting}) takes {times[0][0]:.4g} ms and {memory[0]:,.1f} MB an image, "
+        f"{best[1].name} ({best[1].setting}) {times[1][0]:.4g} ms and {memory[1]:,.1f} MB: "
+        f"DeiT-Tiny / AFMP-Small = {times[1][0] / times[0][0]:.2f} in time and {saved} in memory ({PASSES[mode]})."
+    )

@@ -1,0 +1,53 @@
+# Archive: a finished study put away, and its figures drawn from there. Neither is part of `all`.
+# `--config archive=archive/<date>-<gpu>` says which one.
+
+from datetime import date
+
+ARCHIVES = os.path.relpath(Path(workflow.basedir, "archive"))
+
+NEW_ARCHIVE = ARCHIVE or f"{ARCHIVES}/{date.today()}"
+
+# The newest unless one is named, as names begin with the date.
+OLD_ARCHIVE = ARCHIVE or str(
+    max((path.parent for path in Path(ARCHIVES).glob("*/MANIFEST.json")), default=ARCHIVES)
+)
+
+
+# Put the finished study away, whenever asked. It has no output, no benchmark either: the next rule starts from the
+# archive's manifest, and were this the rule that makes it, drawing would train first.
+rule archive:
+    input:
+        ALL_FIGURES,
+        ALL_TABLES,
+        ALL_DIAGNOSTICS,
+        code=code("archive.py", *map(figure_module, STUDY_FIGURES)),
+    log:
+        "results/logs/archive/archive.log",
+    localrule: True
+    conda:
+        "../envs/afmp.yaml"
+    params:
+        archive=NEW_ARCHIVE,
+    script:
+        "../workflow_scripts/archive.py"
+
+
+# Draw an archived study again, with its own configuration: no dataset, no GPU, no training.
+rule figures_from_archive:
+    input:
+        code=code("figures_from_archive.py", *map(figure_module, STUDY_FIGURES)),
+        # Nothing where there is no archive: the job says so in a sentence.
+        manifest=list(map(str, Path(OLD_ARCHIVE).glob("MANIFEST.json"))),
+    output:
+        folder=directory("results/figures_from_archive"),
+    log:
+        "results/logs/figures_from_archive/figures_from_archive.log",
+    benchmark:
+        "results/benchmarks/figures_from_archive/figures_from_archive.tsv"
+    localrule: True
+    conda:
+        "../envs/afmp.yaml"
+    params:
+        archive=OLD_ARCHIVE,
+    script:
+        "../workflow_scripts/figures_from_archive.py"

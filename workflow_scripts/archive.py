@@ -1,0 +1,7 @@
+"""Collect the finished study into an archive."""
+
+from afmp.archive import write_archive
+from afmp.log import log_to
+
+with log_to(snakemake.log[0]):
+    write_archive(snakemake.config, results="results", archive=snakemake.params.archive)

@@ -1,0 +1,7 @@
+"""Draw the figures of an archived study again."""
+
+from afmp.archive import draw_archive
+from afmp.log import log_to
+
+with log_to(snakemake.log[0]):
+    draw_archive(snakemake.params.archive, snakemake.output.folder)
