@@ -5,8 +5,8 @@
 #   results/train/<semantics>/<run>/seed_<seed>/{results_<run>.json,best.safetensors,final.safetensors,diagnostics.json}
 #   results/benchmark_scalability/<semantics>/scalability.json
 #   results/count_parameters/parameters.json
-#   results/aggregate/{epochs,summary,differences,scalability,parameters}.{csv,rst}
-#   results/aggregate/{summary,differences,scalability,parameters}.html      the table as a page of the report
+#   results/aggregate/{epochs,summary,differences,scalability,scalability_ratios,scalability_fits,parameters}.{csv,rst}
+#   results/aggregate/{summary,differences,scalability,scalability_ratios,scalability_fits,parameters}.html   the table as a page of the report
 #   results/figures/<semantics>/<figure>.{png,pdf,rst}
 #   results/figures/notebook_vs_paper.{png,pdf,rst}        with both semantics only
 #   results/plot_diagnostics/<semantics>/<run>/epoch_<epoch>.{png,rst}
@@ -15,6 +15,7 @@
 #   An .rst is the caption, with the runs' numbers, of the figure or table beside it.
 #   results/download/...                                   not declared: archives as they were fetched
 #   results/checkpoints/<semantics>/<run>/...              not declared: what a killed run continues from
+#   results/checkpoints/benchmark_scalability/<semantics>.jsonl   not declared: the same for a sweep
 #   results/logs/<rule>/..., results/benchmarks/<rule>/...
 
 from snakemake.utils import min_version

@@ -70,32 +70,13 @@ def crop_places(images: PaddedImages, order, offsets, flips) -> tuple[torch.Tens
 def cut_and_normalise(images: PaddedImages, start, step, *, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     """The crops that `crop_places` placed at start and step (...,), normalised: (..., 3, H, W) float32.
 
+    Equal to torchvision's RandomCrop(padding=padding), horizontal flip, ToTensor and Normalize with the same choices.
     Shapes are static and nothing waits for the device: a CUDA graph can capture it.
     """
     start, step = start[..., None, None, None], step[..., None, None, None]
     columns = torch.addcmul(start, step, images.columns)  # (..., 1, 1, W)
     places = columns + images.rows  # (..., 3, H, W)
     return normalise(images.pixels.index_select(0, places.flatten()).view(places.shape), mean, std)
-
-
-def crop_flip_normalise(
-    images: torch.Tensor,
-    offsets: torch.Tensor,
-    flips: torch.Tensor,
-    *,
-    mean: torch.Tensor,
-    std: torch.Tensor,
-    padding: int = 4,
-) -> torch.Tensor:
-    """Crop each image out of itself padded with black, mirror it if its flip says so, and normalise.
-
-    images (B, 3, H, W) uint8, offsets (B, 2) int64, flips (B,) bool, mean and std (3,) float32, all on one
-    device -> (B, 3, H, W) float32. Equal to torchvision's RandomCrop(padding=padding), horizontal flip,
-    ToTensor and Normalize with the same choices.
-    """
-    padded = pad_images(images, padding)
-    order = torch.arange(len(images), device=images.device)
-    return cut_and_normalise(padded, *crop_places(padded, order, offsets, flips), mean=mean, std=std)
 
 
 def normalise(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:

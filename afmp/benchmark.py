@@ -30,6 +30,8 @@ CUDA_ONLY = {"tf32": "TF32 products exist", "graph": "CUDA graphs exist", "compi
 # The largest size of the seed's sweep: above it a batch shrinks to hold its number of patches.
 FULL_BATCH_RESOLUTION = 224
 
+MOST_PIXELS_WITHOUT_CUDA = 224  # a side of the images, in a sweep through the workflow
+
 
 def reduced_batch_sizes(resolutions: Sequence[int], batch_size: int) -> list[int]:
     """Images a pass at each resolution (pixels): `batch_size` up to 224 px, then no more patches in all, at least 1."""
@@ -64,7 +66,7 @@ def benchmark_scalability(
     - executions: eager, compiled (torch.compile), graph (the pass as one CUDA graph), compiled_graph (both)
     - attentions: of DeiT-Tiny, PyTorch's fused attention or plain products of matrices
     - warmup, repeats, seconds: most untimed and timed passes; fewer, but at least 5, once they took `seconds`
-    - skip_impossible: leave out what the device does not have and say so in the protocol, instead of raising
+    - skip_impossible: leave out what the device lacks or would need days for, and say so, instead of raising
     - progress: gets a line of text for every finished point
     - unfinished: a file that keeps what is measured until the sweep ends; a killed one goes on from it
 
@@ -90,11 +92,15 @@ def benchmark_scalability(
     except IsolatedCallError as error:
         raise AfmpError(str(error).removeprefix("AfmpError: ")) from None
     skipped = []
+    sizes = list(zip(resolutions, batch_sizes, strict=True))
     if machine["device"]["type"] != "cuda":
         skipped = _cuda_only("precision", precisions, machine) + _cuda_only("execution", executions, machine)
         precisions, executions = ([v for v in values if v not in CUDA_ONLY] for values in (precisions, executions))
         if skipped and not (skip_impossible and precisions and executions):
             raise AfmpError(skipped[0])
+        if skip_impossible:
+            sizes, precisions, executions, note = _short_sweep(sizes, precisions, executions, machine)
+            skipped += note
     candidates = [
         {"model": model, "attention": attention, "execution": execution}
         for model in models
@@ -120,7 +126,6 @@ def benchmark_scalability(
     points = scalability["points"]
     common = {key: scalability["protocol"][key] for key in ("warmup", "repeats", "seconds", "num_classes")}
     common |= {"semantics": semantics, "device": machine["torch_device"]}
-    sizes = list(zip(resolutions, batch_sizes, strict=True))
     total = len(sizes) * len(precisions) * len(modes) * len(candidates)
     for (resolution, batch_size), precision, mode in product(sizes, precisions, modes):
         setting = {"resolution": resolution, "batch_size": batch_size, "precision": precision, "mode": mode}
@@ -241,6 +246,23 @@ def _cuda_only(key: str, values: Sequence[str], machine: dict) -> list[str]:
         for value in values
         if value in CUDA_ONLY
     ]
+
+
+def _short_sweep(sizes: list, precisions: list, executions: list, machine: dict) -> tuple[list, list, list, list[str]]:
+    """What of a whole sweep is left without CUDA, where the rest would take days, and the sentence that says so."""
+    short = (
+        [size for size in sizes if size[0] <= MOST_PIXELS_WITHOUT_CUDA] or sizes[:1],
+        [value for value in precisions if value == "fp32"] or precisions[:1],
+        [value for value in executions if value == "eager"] or executions[:1],
+    )
+    if short == (sizes, precisions, executions):
+        return *short, []
+    note = (
+        f"Left out, because the device is {machine['device']['type']} and they would take days: resolutions above "
+        f"{MOST_PIXELS_WITHOUT_CUDA} px, and precision and execution other than {short[1][0]} and {short[2][0]}; "
+        "`afmp benchmark` measures them."
+    )
+    return *short, [note]
 
 
 def _check(*, choices, resolutions, batch_sizes, counts) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file a (run, seed), replaced whole after every epoch, tied to what it belongs to.
+"""Checkpoints: one safetensors file a (run, seed), replaced whole as a run goes on, tied to what it belongs to.
 
 A checkpoint is never a declared output of the workflow, which would delete it on failure. It stays when a run is
 finished, so a job that is started again for a new seed writes its finished seeds out without training them again.

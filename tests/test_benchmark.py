@@ -485,3 +485,19 @@ def test_asking_for_help_does_not_load_torch():
         check=True,
     )
     assert json.loads(done.stdout.splitlines()[-1]) is False
+
+
+def test_a_sweep_without_cuda_keeps_to_what_ends_in_time_and_says_so():
+    sweep = benchmark.benchmark_scalability(
+        semantics="paper",
+        resolutions=[32, 448],
+        batch_sizes=[1, 1],
+        precisions=["fp32", "bf16"],
+        executions=["eager", "compiled"],
+        device="cpu",
+        repeats=1,
+        models=["afmp_small"],
+        skip_impossible=True,
+    )
+    assert [(p["resolution"], p["precision"], p["execution"]) for p in sweep["points"]] == [(32, "fp32", "eager")]
+    assert "resolutions above 224 px" in sweep["protocol"]["skipped"][0]

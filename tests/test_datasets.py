@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from afmp import datasets
-from afmp.augmentation import crop_flip_normalise, epoch_plan, normalise
+from afmp.augmentation import crop_places, cut_and_normalise, epoch_plan, normalise, pad_images
 from afmp.cifar import read_cifar
 from afmp.datasets import load_dataset, prepare_dataset, stratified_holdout
 from afmp.download import ARCHIVES, Archive, fetch
@@ -540,10 +540,9 @@ def test_augmentation_equals_torchvision_image_by_image(height, width, padding):
         image = vision.crop(vision.pad(image, [padding]), top, left, height, width)
         image = vision.hflip(image) if flip else image
         expected.append(vision.normalize(image.float() / 255, mean.tolist(), std.tolist()))
-    result = crop_flip_normalise(images, offsets, flips, mean=mean, std=std, padding=padding)
+    padded, every = pad_images(images, padding), torch.arange(64)
+    result = cut_and_normalise(padded, *crop_places(padded, every, offsets, flips), mean=mean, std=std)
     assert result.dtype == torch.float32 and result.is_contiguous()
     torch.testing.assert_close(result, torch.stack(expected), rtol=1e-6, atol=1e-6)
-    still = crop_flip_normalise(
-        images, torch.full((64, 2), padding), torch.zeros(64, dtype=bool), mean=mean, std=std, padding=padding
-    )
-    assert torch.equal(still, normalise(images, mean, std))
+    still = crop_places(padded, every, torch.full((64, 2), padding), torch.zeros(64, dtype=bool))
+    assert torch.equal(cut_and_normalise(padded, *still, mean=mean, std=std), normalise(images, mean, std))
