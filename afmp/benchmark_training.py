@@ -115,6 +115,7 @@ class _Step:
             with torch.cuda.graph(graph):
                 step()
             self._call = graph.replay
+            self._optimizer = optimizer  # its moments live in tensors that the graph writes to
 
     def __call__(self) -> None:
         self._call()
