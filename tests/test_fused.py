@@ -5,28 +5,17 @@ Errors are measured against float64, and allowed as much as twice those of plain
 
 import pytest
 import torch
+from graphs import grid_graph, lone_node_graph
 
 from afmp.message_passing import ExchangeWeights, LinearMap, ScoreWeights, build_neighbours, map_nodes, reference
 from afmp.message_passing.exchange import Exchange
 from afmp.message_passing.selection import top_k_edges
-from afmp.scaffold import both_directions, build_edges, grid_positions
 
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
 from afmp.message_passing import fused, fused_exchange, radix_select
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HIDDEN = 5
-
-
-def lone_node_graph():
-    """Five nodes; node 4 has no neighbours, and 3 hears 0 though 0 does not hear 3."""
-    positions = torch.tensor([[0, 0], [0, 3], [4, 0], [5, 5], [9, 9]], dtype=torch.float64)
-    return torch.tensor([[0, 0, 1, 2, 3], [1, 2, 0, 0, 0]]), positions
-
-
-def grid_graph(img_size=(8, 12), **scaffold):
-    positions = grid_positions(img_size, 4).double()
-    return both_directions(build_edges(positions, **scaffold)), positions
 
 
 GRAPHS = {
@@ -252,3 +241,15 @@ def test_operators_are_well_registered(predicts):
     place = torch.where(tables.valid, tables.nbr, -1).to(torch.int32).expand(scores.shape).contiguous()
     gates = weights.gate_weight, weights.gate_bias
     torch.library.opcheck(fused.gated_sum, (state, scores, place, *gates, tables.nbr, tables.rev))
+
+
+def test_the_first_images_of_several_models_need_not_lie_together():
+    tables, _ = tables_of("grid")
+    state, weights = convert(*layer_inputs(len(tables.nbr), 2, 3, 16), torch.float32)
+    incoming, outgoing = (torch.randn(2, 1, len(tables.nbr), 2 * HIDDEN, device=DEVICE) for _ in range(2))
+    first, prediction = state[:, :1], torch.randn(2, 1, *state.shape[2:], device=DEVICE)
+    outcomes = []
+    for given in (first, first.contiguous()):
+        scores = fused.edge_scores(incoming, outgoing, given, prediction, *weights.score, *tables)
+        outcomes.append([scores, *torch.autograd.grad(scores.square().sum(), (state, *weights.score))])
+    assert all(torch.equal(a, b) for a, b in zip(*outcomes, strict=True))

@@ -8,14 +8,13 @@ import torch
 import yaml
 from conftest import PROJECT
 from safetensors.torch import load_file
-from test_training import read_state
+from test_training import read_state, train
 
 from afmp import AFMP
 from afmp.errors import AfmpError
-from afmp.records import read_result
 from afmp.stack import hand_out_gradients, stack_models
 from afmp.study import RunConfig, resolve_study
-from afmp.training import build_model, train_run
+from afmp.training import build_model
 from afmp.training_state import Progress, SeedTraining, next_group
 
 VARIANTS = {
@@ -43,21 +42,6 @@ def float64():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
-
-
-def train(config, folder, digits_file, *, together, semantics="paper", seeds=SEEDS):
-    folders = {seed: folder / f"seed_{seed}" for seed in seeds}
-    train_run(
-        config,
-        run="tiny",
-        semantics=semantics,
-        seeds=list(seeds),
-        dataset_path=digits_file,
-        seed_folders=folders,
-        checkpoint_folder=folder / "checkpoints",
-        together=together,
-    )
-    return [read_result(seed_folder / "results_tiny.json") for seed_folder in folders.values()]
 
 
 def state_of(folder: Path, seed: int) -> dict:
@@ -126,8 +110,8 @@ def test_logits_losses_and_gradients_of_a_stack_are_those_of_its_models(config, 
 def test_seeds_that_train_together_end_as_each_does_alone(config, digits_file, tmp_path, float64, variant):
     semantics, changes = VARIANTS[variant]
     config = replace(config, model=replace(config.model, **changes))
-    alone = train(config, tmp_path / "alone", digits_file, together=False, semantics=semantics)
-    stacked = train(config, tmp_path / "stacked", digits_file, together=True, semantics=semantics)
+    alone = train(config, tmp_path / "alone", digits_file, together=False, semantics=semantics, seeds=SEEDS)
+    stacked = train(config, tmp_path / "stacked", digits_file, together=True, semantics=semantics, seeds=SEEDS)
     for one, other in zip(stacked, alone, strict=True):
         assert one["trained_together"] == list(SEEDS) and other["trained_together"] == [other["seed"]]
         assert_same_seed(one, other, (tmp_path / "stacked", tmp_path / "alone"))
@@ -218,7 +202,7 @@ def test_graphs_on_a_gpu_repeat_their_bits_and_agree_with_training_alone(config,
     training = replace(config.training, device="cuda", epochs=2)
     config = replace(config, model=replace(config.model, **changes), training=training)
     first, again, alone = (
-        train(config, tmp_path / name, digits_file, together=name != "alone", semantics=semantics)
+        train(config, tmp_path / name, digits_file, together=name != "alone", semantics=semantics, seeds=SEEDS)
         for name in ("first", "again", "alone")
     )
     for seed, (one, repeated, other) in enumerate(zip(first, again, alone, strict=True)):

@@ -38,7 +38,7 @@ def config() -> RunConfig:
     return resolve_study(study).runs["sparse_0.3"]
 
 
-def train(config, folder, digits_file, *, semantics="paper", seeds=(0,)):
+def train(config, folder, digits_file, *, semantics="paper", seeds=(0,), together=None):
     folders = {seed: folder / f"seed_{seed}" for seed in seeds}
     train_run(
         config,
@@ -48,6 +48,7 @@ def train(config, folder, digits_file, *, semantics="paper", seeds=(0,)):
         dataset_path=digits_file,
         seed_folders=folders,
         checkpoint_folder=folder / "checkpoints",
+        together=together,
     )
     return [read_result(folder / "results_tiny.json") for folder in folders.values()]
 

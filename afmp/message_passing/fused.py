@@ -52,6 +52,7 @@ def edge_scores(
     nbr: Tensor, valid: Tensor, rev: Tensor, dist: Tensor,
 ) -> Tensor:  # fmt: skip
     """Scores (M, B, N, K) as `operation.edge_scores` gives them."""
+    state = state if state is None else state.contiguous()  # the first images of several models are not
     models, images, nodes, width = incoming.shape
     hidden, slots = width // 2, nbr.shape[1]
     scores = incoming.new_empty(models, images, nodes, slots, dtype=torch.float32)
@@ -79,6 +80,7 @@ def edge_scores_backward(
     nbr: Tensor, valid: Tensor, rev: Tensor, dist: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of incoming, outgoing, state, prediction (empty without them), and of the weights (M, 3H + 1)."""
+    state = state if state is None else state.contiguous()
     models, images, nodes, width = incoming.shape
     hidden, slots, per_model = width // 2, nbr.shape[1], images * nodes
     channels = 1 if state is None else state.shape[-1]

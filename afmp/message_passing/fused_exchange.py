@@ -40,12 +40,11 @@ def widths_of(d_model: int, hidden: int, predicts: bool) -> Widths:
     return Widths(d_model, d_model if predicts else 0, 2 * hidden, 2 * hidden, d_model)
 
 
-def _map(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _map(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """rows (M, R, in) by weight (M, out, in), plus bias (M, out)."""
     if len(weight) == 1:
-        product = rows[0] @ weight[0].t() if bias is None else torch.addmm(bias[0], rows[0], weight[0].t())
-        return product[None]
-    return torch.bmm(rows, weight.mT) if bias is None else torch.baddbmm(bias[:, None], rows, weight.mT)
+        return torch.addmm(bias[0], rows[0], weight[0].t())[None]
+    return torch.baddbmm(bias[:, None], rows, weight.mT)
 
 
 def _gather(source: Tensor, slots: Tensor, nbr: Tensor, *, sender: bool) -> Tensor:

@@ -65,7 +65,7 @@ def gated_sum(
     if uses_triton(message):
         from afmp.message_passing import fused
 
-        place = torch.where(keep, tables.nbr, -1).to(torch.int32)
+        place = torch.where(keep, tables.nbr, -1).to(torch.int32).contiguous()
         gates = (gate_weight.float(), gate_bias.float())
         return fused.gated_sum(message, scores, place, *gates, tables.nbr, tables.rev)
     return _GatedSum.apply(message, scores, keep, gate_weight, gate_bias, tables.nbr, tables.rev)
