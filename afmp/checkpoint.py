@@ -4,7 +4,6 @@ A checkpoint is never a declared output of the workflow, which would delete it o
 finished, so a job that is started again for a new seed writes its finished seeds out without training them again.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -14,11 +13,6 @@ from safetensors.torch import load_file, save_file
 
 from afmp.errors import AfmpError
 from afmp.records import atomic_path
-
-
-def identity_key(identity: dict) -> str:
-    """Short content hash of what decides the numbers of a run; part of the checkpoint's file name."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def save_checkpoint(path: Path, *, tensors: dict[str, torch.Tensor], state: dict, identity: dict) -> None:

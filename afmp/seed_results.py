@@ -72,6 +72,7 @@ def write_seed(
             "versions": progress.trained_by[-1]["versions"],
             "trained_by": progress.trained_by,
             "trained_together": progress.trained_together,
+            "trained_beside": progress.trained_beside,
             "message_passing": progress.message_passing,
             "wall_time_s": progress.wall_time_s,
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),

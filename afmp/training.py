@@ -1,28 +1,32 @@
 """The seed's training loop for one run and all its seeds: AdamW, plateau schedule, best epoch, history, diagnostics.
 
-On a GPU the seeds train together, as a stack of models; each ends as it would alone, to rounding. Resumable at any
-epoch: everything random in an epoch is drawn from (seed, epoch) alone (afmp/augmentation.py), and the checkpoint
-carries the rest.
+On a GPU the seeds train together, as a stack of models; each ends as it would alone, to rounding. Whole runs can train
+beside each other there, each on a stream of its own, with the same bits as alone. Resumable at any epoch: everything
+random in an epoch is drawn from (seed, epoch) alone (afmp/augmentation.py), and the checkpoint carries the rest.
 """
 
 import copy
 import gc
 import logging
+import threading
 import time
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 
 from afmp.augmentation import epoch_plan
-from afmp.checkpoint import identity_key, other_checkpoints, remove_leftovers
+from afmp.checkpoint import other_checkpoints, remove_leftovers
 from afmp.datasets import PreparedDataset, load_dataset
 from afmp.device import resolve_device, set_matmul_precision
 from afmp.diagnostics import describe_gates
 from afmp.errors import AfmpError
 from afmp.model import AFMP
-from afmp.provenance import device_record, import_closure, source_hash, versions
+from afmp.provenance import device_record, versions
+from afmp.run_identity import Run, checkpoint_path, numbers_hash, seed_identity
 from afmp.seed_results import write_seed
+from afmp.side_by_side import train_side_by_side
 from afmp.split import Split, split_dataset
 from afmp.stack import stack_models
 from afmp.study import RunConfig, TrainingConfig
@@ -31,26 +35,13 @@ from afmp.training_step import EpochSums, GraphedCount, GraphedStep, TrainingSte
 
 log = logging.getLogger("afmp")
 
-# Files of the import closure that cannot change a number of a run: an edit there reruns the job, which then finds its
-# finished checkpoint and only writes its results again.
-NOT_NUMBERS = (
-    "records",
-    "errors",
-    "provenance",
-    "checkpoint",
-    "seed_results",
-    "download",
-    "cifar",
-    "image_folder",
-    "study",
-    "config_errors",
-    "log",
-)
-
 # Checkpoints are written after an epoch only once training has gone on for so long that writing takes at most this
 # share of the time: five seeds on a GPU finish an epoch faster than the disk takes their weights. Where an epoch takes
 # its time, as on a CPU, every one is written.
 CHECKPOINT_SHARE = 0.05
+
+# Random weights come from one state of the process, and what is allocated is counted for all of it.
+SETTING_UP = threading.Lock()
 
 
 def train_run(
@@ -63,44 +54,90 @@ def train_run(
     seed_folders: dict[int, Path],
     checkpoint_folder: Path,
     together: bool | None = None,
+    beside: Sequence[Run] = (),
 ) -> None:
     """Train every seed of one run and write, in each seed's folder, results_<run>.json, best.safetensors,
     final.safetensors and diagnostics.json.
 
     together: seeds train as one stack, or one after the other. Without it they do so on CUDA, where it pays; a CPU is
     no faster for it, and a seed's bits there do not depend on its company.
+    beside: further runs of the same device and precision, trained at the same time. What goes wrong with one of them is
+    logged, and left to whoever trains it next.
     Raises AfmpError with epoch and step if the loss of a seed stops being finite, and leaves no result of that seed.
     """
     device = resolve_device(config.training.device)
     set_matmul_precision(config.training.precision)
     gc.collect()
-    allocated_before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+    allocated_before = _allocated(device)
     data = load_dataset(dataset_path, device=device)
-    split = split_dataset(
-        data,
-        semantics=semantics,
-        fraction=config.training.validation_fraction,
-        padding=config.training.crop_padding,
-    )
-    code = numbers_hash()
+    split_of = cache(partial(split_dataset, data, semantics=semantics))
+    own = Run(run, config, {seed: seed_folders[seed] for seed in seeds}, checkpoint_folder)
+    runs = [own, *beside]
+    for each in runs:
+        split_of(fraction=each.config.training.validation_fraction, padding=each.config.training.crop_padding)
+    together = device.type == "cuda" if together is None else together
+    shared = {
+        "semantics": semantics,
+        "data": data,
+        "split_of": split_of,
+        "code": numbers_hash(),
+        "together": together,
+        "data_bytes": _allocated(device) - allocated_before,
+    }
+    trainings = [train_seeds(each, beside=[r.name for r in runs if r is not each], **shared) for each in runs]
+    if not beside:
+        for _ in trainings[0]:
+            pass
+        return
+    train_side_by_side(dict(zip([each.name for each in runs], trainings, strict=True)), device)
+
+
+def _allocated(device: torch.device) -> int:
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+
+
+def train_seeds(
+    run: Run,
+    *,
+    beside: list[str],
+    semantics: str,
+    data: PreparedDataset,
+    split_of: Callable[..., Split],
+    code: str,
+    together: bool,
+    data_bytes: int,
+) -> Iterator[None]:
+    """Train every seed of one run and write its files; pauses, by yielding, where a group of seeds is set up.
+
+    beside: the runs that train meanwhile; data_bytes: what images and labels take of a GPU.
+    """
+    config, training = run.config, run.config.training
+    split = split_of(fraction=training.validation_fraction, padding=training.crop_padding)
+    others_bytes = _allocated(split.train_index.device) - data_bytes
     trainings = [
         start_seed(
-            config, run=run, semantics=semantics, seed=seed, data=data, code=code, checkpoint_folder=checkpoint_folder
+            config,
+            run=run.name,
+            semantics=semantics,
+            seed=seed,
+            data=data,
+            code=code,
+            checkpoint_folder=run.checkpoint_folder,
         )
-        for seed in seeds
+        for seed in run.seed_folders
     ]
-    together = device.type == "cuda" if together is None else together
-    epochs = config.training.epochs
 
     def write_finished(members: list[SeedTraining]) -> None:
         for member in members:
-            if member.progress.epoch == epochs:
-                folder = seed_folders[member.seed]
-                write_seed(config, member, run=run, semantics=semantics, data=data, split=split, folder=folder)
+            if member.progress.epoch == training.epochs:
+                folder = run.seed_folders[member.seed]
+                write_seed(config, member, run=run.name, semantics=semantics, data=data, split=split, folder=folder)
 
     write_finished(trainings)
-    while found := next_group(trainings, epochs=epochs, together=together):
-        train_together(*found, config=config, data=data, split=split, allocated_before=allocated_before)
+    while found := next_group(trainings, epochs=training.epochs, together=together):
+        for member in found[0]:
+            member.progress.trained_beside = beside
+        yield from train_together(*found, config=config, data=data, split=split, others_bytes=others_bytes)
         write_finished(found[0])
 
 
@@ -124,11 +161,6 @@ def build_model(config: RunConfig, *, semantics: str, num_classes: int) -> AFMP:
     )
 
 
-def numbers_hash() -> str:
-    """Hash of the code that decides a run's numbers."""
-    return source_hash([path for path in import_closure("afmp.training") if path.stem not in NOT_NUMBERS])
-
-
 def start_seed(
     config: RunConfig,
     *,
@@ -142,15 +174,10 @@ def start_seed(
     """One seed at its last checkpoint, or at the start. code: the `numbers_hash`."""
     training = config.training
     device = data.train_images.device
-    identity = {
-        "run": config.to_dict(),
-        "semantics": semantics,
-        "seed": seed,
-        "dataset": data.hash,
-        "device": device.type,
-        "code": code,
-    }
-    checkpoint = checkpoint_folder / f"seed_{seed}_{identity_key(identity)}.safetensors"
+    identity = seed_identity(
+        config, semantics=semantics, seed=seed, dataset_hash=data.hash, device_type=device.type, code=code
+    )
+    checkpoint = checkpoint_path(checkpoint_folder, identity)
     remove_leftovers(checkpoint)
     torch.manual_seed(seed)
     model = build_model(config, semantics=semantics, num_classes=data.num_classes).to(device)
@@ -176,25 +203,28 @@ def train_together(
     config: RunConfig,
     data: PreparedDataset,
     split: Split,
-    allocated_before: int,
-) -> None:
+    others_bytes: int,
+) -> Iterator[None]:
     """Train seeds that have had the same epochs, as one stack, `until` an epoch; each keeps its own files.
 
+    Pauses once, when all is set up. others_bytes: what other runs had allocated on the GPU before.
     Raises AfmpError if a seed diverges, after the epoch was written for the others.
     """
     training, device = config.training, split.train_index.device
+    with SETTING_UP:
+        models = [member.model for member in group]
+        stack = stack_models(models)
+        step = TrainingStep(stack, models, [m.optimizer for m in group], data=data, split=split, training=training)
+        count = partial(count_correct, stack, split.val_images, split.val_labels, data=data, training=training)
+        log.info("%s, on %s, %s", ", ".join(member.what for member in group), device, data.name)
+        if device.type == "cuda":
+            # After the weights are loaded: a captured graph keeps reading the tensors that it was captured with.
+            step, count = GraphedStep(step), GraphedCount(count)
+            peak_mb = (step.peak_memory_bytes - others_bytes) / 2**20
+            for member in group:
+                member.progress.peak_memory_mb = max(member.progress.peak_memory_mb or 0.0, peak_mb)
+    yield
     lap = time.perf_counter()
-    models = [member.model for member in group]
-    stack = stack_models(models)
-    step = TrainingStep(stack, models, [m.optimizer for m in group], data=data, split=split, training=training)
-    count = partial(count_correct, stack, split.val_images, split.val_labels, data=data, training=training)
-    log.info("%s, on %s, %s", ", ".join(member.what for member in group), device, data.name)
-    if device.type == "cuda":
-        # After the weights are loaded: a captured graph keeps reading the tensors that it was captured with.
-        step, count = GraphedStep(step), GraphedCount(count)
-        peak_mb = (step.peak_memory_bytes - allocated_before) / 2**20
-        for member in group:
-            member.progress.peak_memory_mb = max(member.progress.peak_memory_mb or 0.0, peak_mb)
     for member in group:
         _note_who_trains(member, device)
         member.progress.trained_together = [other.seed for other in group]

@@ -18,7 +18,8 @@ class Progress:
     """What a seed has so far, as plain JSON values; weights and optimiser travel beside it.
 
     `trained_by` lists what computed it: {from_epoch, device, versions}, a new entry where a resumed run found another
-    device or other versions than the entry before. `trained_together` and `message_passing` are those of the last one.
+    device or other versions than the entry before. `trained_together`, `trained_beside` and
+    `message_passing` are those of the last one.
     """
 
     epoch: int = 0
@@ -30,6 +31,7 @@ class Progress:
     diagnostics: dict = field(default_factory=dict)
     trained_by: list[dict] = field(default_factory=list)
     trained_together: list[int] = field(default_factory=list)
+    trained_beside: list[str] = field(default_factory=list)
     message_passing: str = ""
     wall_time_s: float = 0.0
     peak_memory_mb: float | None = None

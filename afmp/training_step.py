@@ -127,19 +127,17 @@ class GraphedStep:
     def __init__(self, step: TrainingStep):
         self.batch_sizes, self.begin, self.read = step.batch_sizes, step.begin, step.read
         device = step.number.device
-        saved = _snapshot(step)
+        saved, stream = _snapshot(step), torch.cuda.Stream()
         self.graphs = {}
         torch.cuda.reset_peak_memory_stats(device)
         for size in sorted(set(step.batch_sizes), reverse=True):
             # Twice: the first step creates AdamW's state, the second has it in memory from its start.
             for _ in range(2):
                 step.number.zero_()  # a short epoch has no further batch
-                run_before_capture(lambda size=size: step(size))
+                run_before_capture(lambda size=size: step(size), stream)
             if not self.graphs:
                 self.peak_memory_bytes = torch.cuda.max_memory_allocated(device)
-            self.graphs[size] = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graphs[size]):
-                step(size)
+            self.graphs[size], _ = capture(lambda size=size: step(size), stream)
         _restore(step, saved)
 
     def __call__(self, batch_size: int) -> None:
@@ -150,23 +148,34 @@ class GraphedCount:
     """A count of right answers (`count_correct` with its arguments), all its batches as one CUDA graph."""
 
     def __init__(self, count: Callable[[], torch.Tensor]):
-        run_before_capture(count)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.correct = count()
+        stream = torch.cuda.Stream()
+        run_before_capture(count, stream)
+        self.graph, self.correct = capture(count, stream)
 
     def __call__(self) -> torch.Tensor:
         self.graph.replay()
         return self.correct
 
 
-def run_before_capture(function: Callable[[], object]) -> None:
+def run_before_capture(function: Callable[[], object], stream: torch.cuda.Stream) -> None:
     """Warm up outside the capture, on a stream of its own, as torch.cuda.graph asks for."""
-    stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         function()
     torch.cuda.current_stream().wait_stream(stream)
+
+
+def capture(function: Callable[[], object], stream: torch.cuda.Stream) -> tuple[torch.cuda.CUDAGraph, object]:
+    """`function` as a CUDA graph, and what it returned: the tensors that every replay fills anew.
+
+    cuBLAS has one workspace a stream, so graphs that are replayed at the same time need to be captured on different
+    ones: PyTorch's default is one for all.
+    """
+    graph = torch.cuda.CUDAGraph()
+    # Another thread may allocate meanwhile.
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        result = function()
+    return graph, result
 
 
 def _snapshot(step: TrainingStep) -> tuple[list, list]:

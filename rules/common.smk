@@ -1,6 +1,7 @@
 # What the other files share: the checked study, the paths it leads to, and the source files that a job depends on.
 
 import hashlib
+import json
 import os
 import re
 import sys

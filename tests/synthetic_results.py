@@ -113,6 +113,7 @@ def synthetic_result(run, *, semantics="paper", seed=0, epochs=3, device=CPU, da
         "versions": VERSIONS,
         "trained_by": [{"from_epoch": 1, "device": device, "versions": VERSIONS}],
         "trained_together": [seed],
+        "trained_beside": [],
         "message_passing": "triton" if device["type"] == "cuda" else "pytorch",
         "wall_time_s": float(time.sum() + 5),
         "finished_at": "2026-01-02T03:04:05+00:00",

@@ -16,11 +16,12 @@ from conftest import PROJECT
 from safetensors.torch import load_file
 
 from afmp.augmentation import epoch_plan
-from afmp.checkpoint import identity_key, load_checkpoint
+from afmp.checkpoint import load_checkpoint
 from afmp.datasets import load_dataset
 from afmp.device import resolve_device
 from afmp.errors import AfmpError
 from afmp.records import read_diagnostics, read_result
+from afmp.run_identity import identity_key
 from afmp.split import split_dataset
 from afmp.stack import stack_models
 from afmp.study import RunConfig, resolve_study

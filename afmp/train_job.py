@@ -1,0 +1,88 @@
+"""One training job of the workflow, and on a single GPU the other wanted runs that it takes along.
+
+A small model leaves most of a GPU idle, and a process there takes longer to start than an epoch: so the first job
+trains all runs that are wanted, side by side, and finishes them ahead of their own jobs. Those find them finished,
+and only put the files into their place. Every run keeps its job, its files and its reasons to be trained again.
+"""
+
+import json
+import logging
+import os
+import shutil
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from afmp.run_identity import Run, checkpoint_path, numbers_hash, prepared_dataset_hash, seed_identity
+from afmp.study import RunConfig
+
+log = logging.getLogger("afmp")
+
+WANTED_RUNS = "AFMP_WANTED_RUNS"  # set by the workflow where one GPU is to be shared: JSON, [[semantics, run], ...]
+MOST_SIDE_BY_SIDE = 12  # runs of one job; the study's nine hold about 10 GB of a GPU
+
+
+def train_job(own: Run, *, semantics: str, dataset_path: Path, study: dict[str, dict], checkpoint_root: Path) -> None:
+    """Put a finished run into its place, or train it, on CUDA together with the other wanted runs of the study.
+
+    study: the configuration of each of its runs as plain values; checkpoint_root: the folder of all runs' checkpoints,
+    <root>/<semantics>/<run>. Raises AfmpError as `train_run` does, for the job's own run alone.
+    """
+    ahead = partial(_ahead, semantics=semantics, dataset_hash=prepared_dataset_hash(dataset_path), code=numbers_hash())
+    if _is_finished(own.name, found := ahead(own)):
+        for seed, folder in found.items():
+            _move_files(folder, own.seed_folders[seed])
+        log.info("%s [%s]: was trained beside another run, in its job", own.name, semantics)
+        return
+
+    from afmp.device import resolve_device
+    from afmp.training import train_run
+
+    beside = []
+    if resolve_device(own.config.training.device).type == "cuda":
+        for name in _wanted(semantics):
+            folder = checkpoint_root / semantics / name
+            run = Run(name, RunConfig.from_dict(study[name]), own.seed_folders, folder)
+            if name != own.name and _alike(run, own) and not _is_finished(name, found := ahead(run)):
+                beside.append(replace(run, seed_folders=found))
+    train_run(
+        own.config,
+        run=own.name,
+        semantics=semantics,
+        seeds=list(own.seed_folders),
+        dataset_path=dataset_path,
+        seed_folders=own.seed_folders,
+        checkpoint_folder=own.checkpoint_folder,
+        beside=beside[: MOST_SIDE_BY_SIDE - 1],
+    )
+
+
+def _wanted(semantics: str) -> list[str]:
+    return [name for wanted, name in json.loads(os.environ.get(WANTED_RUNS, "[]")) if wanted == semantics]
+
+
+def _alike(one: Run, other: Run) -> bool:
+    """Whether one process can train both: it has one arithmetic for its products, and one device."""
+    keys = ("precision", "device")
+    return all(getattr(one.config.training, key) == getattr(other.config.training, key) for key in keys)
+
+
+def _ahead(run: Run, *, semantics: str, dataset_hash: str | None, code: str) -> dict[int, Path]:
+    """Where the seeds of a run lie if another job finished them, which is done on CUDA only."""
+    options = {"semantics": semantics, "dataset_hash": dataset_hash, "device_type": "cuda", "code": code}
+    return {
+        seed: checkpoint_path(run.checkpoint_folder, seed_identity(run.config, seed=seed, **options)).with_suffix("")
+        for seed in run.seed_folders
+    }
+
+
+def _is_finished(name: str, folders: dict[int, Path]) -> bool:
+    return all((folder / f"results_{name}.json").is_file() for folder in folders.values())
+
+
+def _move_files(source: Path, destination: Path) -> None:
+    destination.mkdir(parents=True, exist_ok=True)
+    # The result last, so that it never stands without the others.
+    for file in sorted(source.iterdir(), key=lambda path: path.name.startswith("results_")):
+        shutil.move(file, destination / file.name)
+    source.rmdir()
