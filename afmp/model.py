@@ -19,7 +19,17 @@ from afmp.arguments import check_choice, check_flag, check_number, check_whole_n
 from afmp.capsule import PCU, TopDownAggregator
 from afmp.errors import AfmpError
 from afmp.graph import GraphModule
-from afmp.message_passing import Exchange, ExchangeWeights, exchange, implementation, linear_map, map_nodes
+from afmp.message_passing import (
+    Exchange,
+    ExchangeWeights,
+    exchange,
+    implementation,
+    keeps_few,
+    linear_map,
+    map_nodes,
+    per_model,
+    uses_triton,
+)
 from afmp.router import PredictiveRouter
 from afmp.scaffold import both_directions, build_edges, grid_positions, grid_shape
 
@@ -56,6 +66,14 @@ class AFMPLayer(nn.Module):
         score, gates = self.router.score_weights(), self.router.gate_weights()
         return ExchangeWeights(own, message, incoming, outgoing, prediction, score, *gates)
 
+    def exchange_parameters(self, *, predicts: bool) -> tuple[Tensor | None, ...]:
+        """The same parameters as they are, in the order of `LayerParameters`."""
+        router, pcu = self.router, self.pcu
+        prediction = router.W_pred if predicts else None
+        maps = [router.W_q, pcu.W_self, prediction, router.v[0], router.W_k, pcu.W_msg, router.v[2], router.W_gate]
+        parts = [part for linear in maps for part in (linear_map(linear) if linear else (None, None))]
+        return per_model(router.U, 2), *parts
+
 
 def kept_edges(model: "AFMP") -> int:
     """k = min(E, max(1, floor(sparsity * N))) edges an image; all of them in a dense model."""
@@ -65,9 +83,21 @@ def kept_edges(model: "AFMP") -> int:
     return min(num_edges, max(1, share)) if model.is_sparse else num_edges
 
 
-def exchange_messages(model: "AFMP", layer: AFMPLayer, state: Tensor, *, predicts: bool) -> Exchange:
+def layer_weights(model: "AFMP", state: Tensor) -> list:
+    """What each layer's `exchange_messages` takes: its weights, packed where the fused kernels keep few edges of state
+    (M, B, N, D)."""
+    if not (uses_triton(state) and keeps_few(state, model.top_k, model.num_directed_edges)):
+        return notebook.layer_weights(model, state)
+    from afmp.message_passing.packing import LayerParameters, pack_layers
+
+    kind = state.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else state.dtype
+    layers = enumerate(model.layers)
+    return pack_layers([LayerParameters(*layer.exchange_parameters(predicts=i > 0)) for i, layer in layers], dtype)
+
+
+def exchange_messages(model: "AFMP", weights, state: Tensor) -> Exchange:
     """One layer on state (M, B, N, D): score every edge, keep an image's best, gate and sum their messages."""
-    weights = layer.exchange_weights(predicts=predicts)
     return exchange(state, weights, model.tables, k=model.top_k, num_edges=model.num_directed_edges)
 
 
@@ -88,16 +118,18 @@ class Semantics(NamedTuple):
     stored_edges: Callable[..., Tensor]
     directed_edges: Callable[[Tensor], Tensor]
     kept_edges: Callable[["AFMP"], int]
+    layer_weights: Callable[["AFMP", Tensor], list]
     exchange_messages: Callable[..., Exchange]
     pooled_readout: Callable[["AFMP", list[Exchange]], Tensor]
 
 
 SEMANTICS = {
-    "paper": Semantics(build_edges, both_directions, kept_edges, exchange_messages, pooled_readout),
+    "paper": Semantics(build_edges, both_directions, kept_edges, layer_weights, exchange_messages, pooled_readout),
     "notebook": Semantics(
         notebook.stored_edges,
         notebook.directed_edges,
         notebook.kept_edges,
+        notebook.layer_weights,
         notebook.exchange_messages,
         notebook.pooled_readout,
     ),
@@ -221,8 +253,8 @@ class AFMP(GraphModule):
     def _exchanges(self, images: Tensor) -> list[Exchange]:
         state = self._embed(images)
         exchanges = []
-        for index, layer in enumerate(self.layers):
-            exchange = self._meaning.exchange_messages(self, layer, state, predicts=index > 0)
+        for weights in self._meaning.layer_weights(self, state):
+            exchange = self._meaning.exchange_messages(self, weights, state)
             exchanges.append(exchange)
             state = exchange.state
         return exchanges

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from afmp.message_passing import Exchange, edge_scores, gated_sum, map_nodes
+from afmp.message_passing import Exchange, ExchangeWeights, edge_scores, gated_sum, map_nodes
 from afmp.scaffold import both_directions, build_edges
 
 
@@ -36,14 +36,18 @@ def kept_edges(model: nn.Module) -> int:
     return _budget(model, model.batch_size) or model.num_directed_edges
 
 
-def exchange_messages(model: nn.Module, layer: nn.Module, state: Tensor, *, predicts: bool) -> Exchange:
+def layer_weights(model: nn.Module, state: Tensor) -> list[ExchangeWeights]:
+    """The weights of each layer; the first has nothing to predict from."""
+    return [layer.exchange_weights(predicts=number > 0) for number, layer in enumerate(model.layers)]
+
+
+def exchange_messages(model: nn.Module, weights: ExchangeWeights, state: Tensor) -> Exchange:
     """One layer on state (M, B, N, D); only the first image's nodes hear anything."""
     tables = model.tables
-    weights = layer.exchange_weights(predicts=predicts)
     first = state[:, :1]
-    maps = [weights.message, weights.incoming, weights.outgoing] + ([weights.prediction] if predicts else [])
+    maps = [weights.message, weights.incoming, weights.outgoing] + ([weights.prediction] if weights.prediction else [])
     message, incoming, outgoing, *prediction = map_nodes(first, maps)
-    surprise = {"state": first, "prediction": prediction[0]} if predicts else {}
+    surprise = {"state": first, "prediction": prediction[0]} if prediction else {}
     scores = edge_scores(incoming, outgoing, weights.score, tables, **surprise)
     listed = tables.valid.expand_as(scores)
 

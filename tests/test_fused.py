@@ -7,12 +7,14 @@ import pytest
 import torch
 from graphs import grid_graph, lone_node_graph
 
+from afmp import AFMP
 from afmp.message_passing import ExchangeWeights, LinearMap, ScoreWeights, build_neighbours, map_nodes, reference
 from afmp.message_passing.exchange import Exchange
 from afmp.message_passing.selection import top_k_edges
+from afmp.stack import stack_models
 
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
-from afmp.message_passing import fused, fused_exchange, radix_select
+from afmp.message_passing import fused, fused_exchange, packing, radix_select
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HIDDEN = 5
@@ -253,3 +255,60 @@ def test_the_first_images_of_several_models_need_not_lie_together():
         scores = fused.edge_scores(incoming, outgoing, given, prediction, *weights.score, *tables)
         outcomes.append([scores, *torch.autograd.grad(scores.square().sum(), (state, *weights.score))])
     assert all(torch.equal(a, b) for a, b in zip(*outcomes, strict=True))
+
+
+def small_stack(models, dtype=torch.float32):
+    """Models of 3 layers and 20 channels, stacked."""
+    torch.manual_seed(0)
+    built = [AFMP(3, 20, img_size=16, patch_size=4, sparsity=0.4, num_classes=5) for _ in range(models)]
+    return stack_models(built).to(DEVICE, dtype)
+
+
+@pytest.mark.parametrize("models", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_layers_are_the_layers_own_weights(models, dtype):
+    stack = small_stack(models)
+    layers = [
+        packing.LayerParameters(*layer.exchange_parameters(predicts=i > 0)) for i, layer in enumerate(stack.layers)
+    ]
+    generator = torch.Generator().manual_seed(1)
+    found, expected = [], []
+    for number, packed in enumerate(packing.pack_layers(layers, dtype)):
+        weights = stack.layers[number].exchange_weights(predicts=number > 0)
+        maps = [weights.own, weights.prediction, weights.incoming, weights.outgoing, weights.message]
+        parts = [torch.cat(part, dim=1).to(dtype) for part in zip(*filter(None, maps), strict=True)]
+        found += packed[:-1]
+        expected += [*parts, *weights.score, weights.gate_weight, weights.gate_bias]
+        assert packed.predicts == (number > 0)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-6)
+    factors = [normal(*part.shape, generator=generator).to(part) for part in expected]
+    parameters = [part for layer in layers for part in layer if part is not None]
+    gradients = [
+        torch.autograd.grad(parts, parameters, factors, allow_unused=True, retain_graph=True)
+        for parts in (found, expected)
+    ]
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_the_packing_operator_is_well_registered():
+    layers = [layer.exchange_parameters(predicts=i > 0) for i, layer in enumerate(small_stack(2).layers)]
+    by_kind = [part for kind in zip(*layers, strict=True) for part in kind if part is not None]
+    torch.library.opcheck(packing.pack, (by_kind, [False, True, True], torch.bfloat16))
+
+
+@pytest.mark.parametrize("models", [1, 2])
+def test_a_whole_model_gives_the_same_with_the_fused_kernels(models, monkeypatch):
+    outcomes = []
+    for is_fused in (False, True):
+        monkeypatch.setattr("afmp.model.uses_triton", lambda rows, is_fused=is_fused: is_fused)
+        stack = small_stack(models)
+        images = torch.randn(models, 4, 3, 16, 16, generator=torch.Generator().manual_seed(2)).to(DEVICE)
+        logits, sparsity_loss = stack.forward_train(images)
+        (logits.square().sum() + sparsity_loss.sum() * 1e3).backward()
+        outcomes.append([logits, sparsity_loss, *(parameter.grad for parameter in stack.parameters())])
+    for ours, theirs in zip(*outcomes, strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)

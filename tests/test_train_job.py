@@ -1,4 +1,4 @@
-"""Runs that train beside each other in the first one's job: same results, own files, found finished by their own jobs."""
+"""Runs that train beside each other in the first one's job: same results, own files, found finished by own jobs."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import PROJECT
 from safetensors.torch import load_file
-from test_training import config, without_times  # noqa: F401: a fixture
+from test_training import config, without_times  # noqa: F401
 
 from afmp.errors import AfmpError
 from afmp.records import read_result

@@ -9,12 +9,13 @@ from afmp.message_passing.exchange import (
     ExchangeWeights,
     LinearMap,
     exchange,
+    keeps_few,
     linear_map,
     map_nodes,
     per_model,
 )
 from afmp.message_passing.neighbours import Neighbours, build_neighbours
-from afmp.message_passing.operation import ScoreWeights, edge_scores, gated_sum, implementation
+from afmp.message_passing.operation import ScoreWeights, edge_scores, gated_sum, implementation, uses_triton
 from afmp.message_passing.selection import kept_slots, top_k_edges
 
 __all__ = [
@@ -28,9 +29,11 @@ __all__ = [
     "exchange",
     "gated_sum",
     "implementation",
+    "keeps_few",
     "kept_slots",
     "linear_map",
     "map_nodes",
     "per_model",
     "top_k_edges",
+    "uses_triton",
 ]

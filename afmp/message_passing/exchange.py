@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from afmp.message_passing.neighbours import Neighbours
-from afmp.message_passing.operation import ScoreWeights, edge_scores, gated_sum, uses_triton
+from afmp.message_passing.operation import ScoreWeights, edge_scores, gated_sum
 from afmp.message_passing.selection import kept_slots, top_k_edges
 
 
@@ -59,16 +59,16 @@ class Exchange(NamedTuple):
     gate_sum: Tensor
 
 
-def exchange(state: Tensor, weights: ExchangeWeights, tables: Neighbours, *, k: int, num_edges: int) -> Exchange:
+def exchange(state: Tensor, weights, tables: Neighbours, *, k: int, num_edges: int) -> Exchange:
     """One layer on state (M, B, N, D), keeping `k` of an image's `num_edges` edges (semantics.md, `paper`).
 
-    Gradients reach state and weights; scores are to be looked at.
+    weights: ExchangeWeights, or a PackedLayer where `keeps_few` and the fused kernels compute. Gradients reach state
+    and weights; scores are to be looked at.
     """
-    if 0 < k < num_edges and k <= state.shape[2]:
-        if uses_triton(state):
-            return _exchange_few_fused(state, weights, tables, k)
-        if state.device.type == "cpu":  # elsewhere its sums would be taken by atomics, in any order
-            return _exchange_few(state, weights, tables, k)
+    if not isinstance(weights, ExchangeWeights):
+        return _exchange_few_fused(state, weights, tables, k)
+    if keeps_few(state, k, num_edges) and state.device.type == "cpu":  # elsewhere its sums would be taken by atomics
+        return _exchange_few(state, weights, tables, k)
     maps = [weights.own, weights.message, weights.incoming, weights.outgoing]
     own, message, *mapped = map_nodes(state, maps + ([weights.prediction] if weights.prediction else []))
     scores = edge_scores(*mapped[:2], weights.score, tables, **_surprise(state, mapped[2:]))
@@ -76,6 +76,11 @@ def exchange(state: Tensor, weights: ExchangeWeights, tables: Neighbours, *, k: 
     heard, gate_sum = gated_sum(message, scores, keep, weights.gate_weight, weights.gate_bias, tables)
     new_state = F.gelu(own + heard)
     return Exchange(new_state, new_state.mean(dim=2), scores, scores, keep, gate_sum)
+
+
+def keeps_few(state: Tensor, k: int, num_edges: int) -> bool:
+    """Whether the kept edges' ends are so few that they alone are worth a backward pass."""
+    return 0 < k < num_edges and k <= state.shape[2]
 
 
 def linear_map(linear: nn.Linear) -> LinearMap:
@@ -130,23 +135,11 @@ def _exchange_few(state: Tensor, weights: ExchangeWeights, tables: Neighbours, k
     return Exchange(new_state, new_state.mean(dim=2), scores, scores, keep, gates.sum(dim=(2, 3)))
 
 
-def _exchange_few_fused(state: Tensor, weights: ExchangeWeights, tables: Neighbours, k: int) -> Exchange:
+def _exchange_few_fused(state: Tensor, weights, tables: Neighbours, k: int) -> Exchange:
     from afmp.message_passing.fused_exchange import exchange_few
 
-    predicts = weights.prediction is not None
-    maps = [
-        weights.own,
-        *([weights.prediction] if predicts else []),
-        weights.incoming,
-        weights.outgoing,
-        weights.message,
-    ]
-    weight, bias = (torch.cat(parts, dim=1) for parts in zip(*maps, strict=True))
-    kind = state.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else state.dtype
-    edge_weights = [part.float() for part in (*weights.score, weights.gate_weight, weights.gate_bias)]
     new_state, mean, gate_sum, scores, _, _, place, *_ = exchange_few(
-        state.to(dtype), weight.to(dtype), bias.to(dtype), *edge_weights, *tables, k, predicts
+        state.to(weights.weight.dtype), *weights[:-1], *tables, k, weights.predicts
     )
     return Exchange(new_state, mean, scores, scores, place >= 0, gate_sum)
 
