@@ -50,3 +50,48 @@ onstart:
         jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "train"]
         wanted = sorted((job.wildcards.semantics, job.wildcards.run) for job in jobs)
         os.environ["AFMP_WANTED_RUNS"] = json.dumps(wanted)
+
+
+# Every number of every run: epochs, a summary with intervals, paired differences against each study's reference.
+rule aggregate:
+    input:
+        code=code("aggregate.py"),
+        results=[
+            file for semantics in STUDY.semantics for file in result_files(STUDY.runs, semantics)
+        ],
+    output:
+        epochs=report(
+            "results/aggregate/epochs.csv",
+            caption="../report/epochs.rst",
+            category="Tables",
+            labels={"table": "every epoch of every run"},
+        ),
+        epochs_caption="results/aggregate/epochs.rst",
+        summary="results/aggregate/summary.csv",
+        summary_page=report(
+            "results/aggregate/summary.html",
+            caption="../report/summary.rst",
+            category="Tables",
+            labels={"table": "summary of every run"},
+        ),
+        summary_caption="results/aggregate/summary.rst",
+        differences="results/aggregate/differences.csv",
+        differences_page=report(
+            "results/aggregate/differences.html",
+            caption="../report/differences.rst",
+            category="Tables",
+            labels={"table": "paired differences"},
+        ),
+        differences_caption="results/aggregate/differences.rst",
+    log:
+        "results/logs/aggregate/aggregate.log",
+    benchmark:
+        "results/benchmarks/aggregate/aggregate.tsv"
+    localrule: True
+    conda:
+        "../envs/afmp.yaml"
+    params:
+        studies=STUDY.studies,
+        captions=captions,
+    script:
+        "../workflow_scripts/aggregate.py"
