@@ -15,7 +15,7 @@
 #   An .rst is the caption, with the runs' numbers, of the figure or table beside it.
 #   results/download/...                                   not declared: archives as they were fetched
 #   results/checkpoints/<semantics>/<run>/...              not declared: what a killed run continues from
-#   results/checkpoints/benchmark_scalability/<semantics>.jsonl   not declared: the same for a sweep
+#   results/checkpoints/benchmark_scalability.jsonl        not declared: the same for a sweep
 #   results/logs/<rule>/..., results/benchmarks/<rule>/...
 
 from snakemake.utils import min_version

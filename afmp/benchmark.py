@@ -20,6 +20,7 @@ MODEL_BUILDERS = {
     "deit_tiny": "afmp.measurement:build_deit_tiny",
 }
 MODELS_WITH_ATTENTION = ("deit_tiny",)
+MODELS_WITH_SEMANTICS = ("afmp_small",)
 PATCH_SIZE = 16  # of both models
 SEMANTICS = ("paper", "notebook")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
@@ -41,7 +42,7 @@ def reduced_batch_sizes(resolutions: Sequence[int], batch_size: int) -> list[int
 
 def benchmark_scalability(
     *,
-    semantics: str,
+    semantics: Sequence[str],
     resolutions: Sequence[int],
     batch_sizes: Sequence[int],
     num_classes: int = 100,
@@ -57,9 +58,10 @@ def benchmark_scalability(
     skip_impossible: bool = False,
     progress: Callable[[str], None] = print,
     unfinished: Path | str | None = None,
-) -> dict:
+) -> dict[str, dict]:
     """Time and memory of each model's passes at each resolution (pixels, square images) in every configuration given.
 
+    - semantics: AFMP is one more model under each; what has no semantics is measured once for all
     - batch_sizes: images a pass, one for each resolution
     - precisions: fp32 is without TF32, bf16 and fp16 are autocast
     - modes: train (forward, loss, backward) or inference (forward without gradients, eval mode)
@@ -70,13 +72,13 @@ def benchmark_scalability(
     - progress: gets a line of text for every finished point
     - unfinished: a file that keeps what is measured until the sweep ends; a killed one goes on from it
 
-    Returns the content of a scalability file (schemas/scalability.schema.yaml), validated. A point that ran
-    out of memory has status "oom", one that failed otherwise "error". Raises AfmpError for an argument that
+    Returns, by semantics, the content of a scalability file (schemas/scalability.schema.yaml), validated. A point that
+    ran out of memory has status "oom", one that failed otherwise "error". Raises AfmpError for an argument that
     no point could be measured with.
     """
     _check(
         choices={
-            "semantics": ([semantics], SEMANTICS),
+            "semantics": (semantics, SEMANTICS),
             "models": (models, tuple(MODEL_BUILDERS)),
             "precision": (precisions, PRECISIONS),
             "mode": (modes, MODES),
@@ -102,14 +104,15 @@ def benchmark_scalability(
             sizes, precisions, executions, note = _short_sweep(sizes, precisions, executions, machine)
             skipped += note
     candidates = [
-        {"model": model, "attention": attention, "execution": execution}
+        {"model": model, "attention": attention, "execution": execution, "semantics": meaning}
         for model in models
+        for meaning in (semantics if model in MODELS_WITH_SEMANTICS else [None])
         for attention in (attentions if model in MODELS_WITH_ATTENTION else [None])
         for execution in executions
     ]
     scalability = {
         "format_version": 2,
-        "semantics": semantics,
+        "semantics": None,
         "device": machine["device"],
         "versions": machine["versions"],
         "protocol": {
@@ -123,10 +126,10 @@ def benchmark_scalability(
         "points": [],
     }
     kept = SweepProgress(unfinished, scalability) if unfinished else None
-    points = scalability["points"]
+    found = {meaning: scalability | {"semantics": meaning, "points": []} for meaning in semantics}
     common = {key: scalability["protocol"][key] for key in ("warmup", "repeats", "seconds", "num_classes")}
-    common |= {"semantics": semantics, "device": machine["torch_device"]}
-    total = len(sizes) * len(precisions) * len(modes) * len(candidates)
+    common["device"] = machine["torch_device"]
+    done, total = 0, len(sizes) * len(precisions) * len(modes) * len(candidates)
     for (resolution, batch_size), precision, mode in product(sizes, precisions, modes):
         setting = {"resolution": resolution, "batch_size": batch_size, "precision": precision, "mode": mode}
         group = {"setting": setting, "candidates": candidates}
@@ -136,13 +139,18 @@ def benchmark_scalability(
             if kept:
                 kept.add(group, outcomes)
         for candidate, measured in zip(candidates, outcomes, strict=True):
-            point = candidate | setting | {"num_patches": (resolution // PATCH_SIZE) ** 2} | measured
-            points.append(point)
-            progress(f"[{len(points)}/{total}] {described(point)}: {outcome(point)}")
-    validate(scalability, "scalability", where="scalability sweep")
+            what = {key: value for key, value in candidate.items() if key != "semantics"}
+            point = what | setting | {"num_patches": (resolution // PATCH_SIZE) ** 2} | measured
+            meaning, done = candidate["semantics"], done + 1
+            for own in [meaning] if meaning else semantics:
+                found[own]["points"].append(point)
+            whose = f" [{meaning}]" if meaning and len(semantics) > 1 else ""
+            progress(f"[{done}/{total}] {described(point)}{whose}: {outcome(point)}")
+    for scalability in found.values():
+        validate(scalability, "scalability", where="scalability sweep")
     if kept:
         kept.remove()
-    return scalability
+    return found
 
 
 def count_parameters(num_classes: int = 100, resolution: int = 224) -> dict:
@@ -219,6 +227,7 @@ def _measure(candidates: list[dict], arguments: dict, *, reads: list[str]) -> li
     jobs = [
         {
             "builder": MODEL_BUILDERS[candidate["model"]],
+            "semantics": candidate["semantics"],
             "fused_attention": candidate["attention"] != "plain",
             "execution": candidate["execution"],
         }

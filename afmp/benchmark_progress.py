@@ -1,16 +1,16 @@
 """What an unfinished sweep has measured so far, so that it goes on from there when it was killed."""
 
-import hashlib
 import json
 from pathlib import Path
 
+from afmp.provenance import import_closure, source_hash
 from afmp.records import atomic_path
 
 
 class SweepProgress:
     """A file of one line for the circumstances of a sweep and one for each group of points that is done.
 
-    Points of other circumstances (device, versions, protocol, code of this package) are not used again.
+    Points of other circumstances (device, versions, protocol, code that measures) are not used again.
     """
 
     def __init__(self, path: Path | str, circumstances: dict) -> None:
@@ -43,7 +43,4 @@ def _name(group: dict) -> str:
 
 
 def _code_digest() -> str:
-    digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+    return source_hash(import_closure("afmp.measurement"))

@@ -83,7 +83,7 @@ def _benchmark(arguments: argparse.Namespace) -> None:
 
     resolutions, batch_sizes = arguments.resolutions, arguments.batch_size
     scalability = benchmark_scalability(
-        semantics=arguments.semantics,
+        semantics=[arguments.semantics],
         resolutions=resolutions,
         batch_sizes=batch_sizes * len(resolutions) if len(batch_sizes) == 1 else batch_sizes,
         num_classes=arguments.num_classes,
@@ -97,7 +97,7 @@ def _benchmark(arguments: argparse.Namespace) -> None:
         seconds=arguments.seconds,
         models=arguments.models,
         progress=_progress,
-    )
+    )[arguments.semantics]
     if arguments.output:
         records.write_scalability(arguments.output, scalability)
     print(format_table(scalability))

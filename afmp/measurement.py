@@ -35,9 +35,9 @@ def build_afmp_small(
 
 
 def build_deit_tiny(
-    *, image_size: int, num_classes: int, semantics: str, fused_attention: bool
+    *, image_size: int, num_classes: int, semantics: None, fused_attention: bool
 ) -> tuple[torch.nn.Module, Loss]:
-    """timm's DeiT-Tiny, untrained, and its loss, cross entropy. Semantics are AFMP's alone."""
+    """timm's DeiT-Tiny, untrained, and its loss, cross entropy. It has no semantics."""
     # timm's attention reads this flag when it is built, not when it is called.
     timm.layers.set_fused_attn(fused_attention)
     model = timm.create_model("deit_tiny_patch16_224", pretrained=False, num_classes=num_classes, img_size=image_size)
@@ -70,7 +70,6 @@ def measure(
     resolution: int,
     batch_size: int,
     num_classes: int,
-    semantics: str,
     precision: str,
     mode: str,
     device: str,
@@ -80,9 +79,9 @@ def measure(
 ) -> list[dict]:
     """Build the candidates' models on synthetic images that lie on the device, and measure their passes.
 
-    - candidates: each {builder, fused_attention, execution}. `builder` is "package.module:function"; the function takes
-      image_size, num_classes, semantics and fused_attention and gives (module, loss function of images (B, 3, R, R) and
-      labels (B,)). Those of one model follow one another.
+    - candidates: each {builder, semantics, fused_attention, execution}. `builder` is "package.module:function"; the
+      function takes image_size, num_classes, semantics and fused_attention and gives (module, loss function of images
+      (B, 3, R, R) and labels (B,)). Those of one model follow one another.
     - reads: some of "memory", "time". Memory of each is read while the others hold no more than their weights; passes
       of one execution are timed in turn.
 
@@ -112,7 +111,7 @@ def measure(
                 model, loss = pkgutil.resolve_name(candidate["builder"])(
                     image_size=resolution,
                     num_classes=num_classes,
-                    semantics=semantics,
+                    semantics=candidate["semantics"],
                     fused_attention=candidate["fused_attention"],
                 )
                 subjects[key] = Subject(model.to(device), loss, inputs, mode=mode, precision=precision)
@@ -156,7 +155,7 @@ def spread(times: list[float]) -> dict:
 
 
 def _model_key(candidate: dict) -> tuple:
-    return candidate["builder"], candidate["fused_attention"]
+    return candidate["builder"], candidate["semantics"], candidate["fused_attention"]
 
 
 def _empty() -> dict:

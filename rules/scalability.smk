@@ -1,18 +1,21 @@
 # Scalability: AFMP-Small against DeiT-Tiny over image sizes, and how many parameters each has.
 
 
-# Time and memory at every size in every configuration; a point that runs out of memory is recorded as such. What is measured
-# when the job is killed is kept: the next one goes on from there.
+# Time and memory at every size in every configuration, AFMP under each semantics beside one DeiT; a point that runs out of
+# memory is recorded as such. What is measured when the job is killed is kept: the next one goes on from there.
 rule benchmark_scalability:
     input:
         # What runs in a process of its own is named by a string, in which no import can be seen.
         code=code("benchmark_scalability.py", "afmp.measurement"),
     output:
-        scalability="results/benchmark_scalability/{semantics}/scalability.json",
+        scalability=expand(
+            "results/benchmark_scalability/{semantics}/scalability.json",
+            semantics=STUDY.semantics,
+        ),
     log:
-        "results/logs/benchmark_scalability/{semantics}.log",
+        "results/logs/benchmark_scalability/benchmark_scalability.log",
     benchmark:
-        "results/benchmarks/benchmark_scalability/{semantics}.tsv"
+        "results/benchmarks/benchmark_scalability/benchmark_scalability.tsv"
     conda:
         "../envs/afmp.yaml"
     # All cores, so that nothing else runs beside a timing. How many a cluster has is not known here: as many as train takes.
@@ -21,7 +24,8 @@ rule benchmark_scalability:
         gpu=gpus(STUDY.scalability["device"]),
     params:
         sweep=STUDY.scalability,
-        unfinished="results/checkpoints/benchmark_scalability/{semantics}.jsonl",
+        semantics=STUDY.semantics,
+        unfinished="results/checkpoints/benchmark_scalability.jsonl",
     script:
         "../workflow_scripts/benchmark_scalability.py"
 

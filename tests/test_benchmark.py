@@ -76,7 +76,8 @@ def sweep(**changes) -> dict:
     }
     arguments |= changes
     arguments.setdefault("batch_sizes", [2] * len(arguments["resolutions"]))
-    return benchmark.benchmark_scalability(**arguments)
+    (scalability,) = benchmark.benchmark_scalability(**arguments | {"semantics": [arguments["semantics"]]}).values()
+    return scalability
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +170,7 @@ def test_the_measuring_process_ends_with_the_sweep(faulty, tmp_path, ending):
         "from afmp import benchmark\n"
         "sys.path.insert(0, sys.argv[1])\n"
         "benchmark.MODEL_BUILDERS['afmp_small'] = 'faulty_models:build_lasting'\n"
-        "benchmark.benchmark_scalability(semantics='paper', resolutions=[32], batch_sizes=[1], device='cpu')\n"
+        "benchmark.benchmark_scalability(semantics=['paper'], resolutions=[32], batch_sizes=[1], device='cpu')\n"
     )
     pid_file = tmp_path / "pid"
     environment = os.environ | {"AFMP_TEST_PID_FILE": str(pid_file), "PYTHONPATH": _python_path()}
@@ -212,7 +213,7 @@ def _alive(pid: int) -> bool:
 def test_the_attention_flag_reaches_every_block_of_deit(fused_attention):
     from afmp.measurement import build_deit_tiny
 
-    model, _ = build_deit_tiny(image_size=32, num_classes=10, semantics="paper", fused_attention=fused_attention)
+    model, _ = build_deit_tiny(image_size=32, num_classes=10, semantics=None, fused_attention=fused_attention)
     assert {block.attn.fused_attn for block in model.blocks} == {fused_attention}
 
 
@@ -244,6 +245,32 @@ def test_every_combination_asked_for_is_a_point():
         for mode in ("train", "inference")
         for attention in ("fused", "plain")
     ]
+
+
+def test_both_semantics_are_measured_beside_one_deit():
+    lines = []
+    found = benchmark.benchmark_scalability(
+        semantics=["paper", "notebook"],
+        resolutions=[32],
+        batch_sizes=[2],
+        num_classes=10,
+        device="cpu",
+        warmup=1,
+        repeats=2,
+        progress=lines.append,
+    )
+    assert [line.split(":")[0] for line in lines] == [
+        "[1/3] afmp_small at 32 px, fp32 train eager [paper]",
+        "[2/3] afmp_small at 32 px, fp32 train eager [notebook]",
+        "[3/3] deit_tiny at 32 px, fp32 train eager fused attention",
+    ]
+    assert {meaning: scalability["semantics"] for meaning, scalability in found.items()} == {
+        "paper": "paper",
+        "notebook": "notebook",
+    }
+    paper, notebook = (scalability["points"] for scalability in found.values())
+    assert [point["model"] for point in paper] == [point["model"] for point in notebook] == ["afmp_small", "deit_tiny"]
+    assert paper[1] == notebook[1] and paper[0]["time_ms"] != notebook[0]["time_ms"]
 
 
 def test_passes_are_timed_in_turn_and_one_that_fails_leaves_the_others():
@@ -488,16 +515,12 @@ def test_asking_for_help_does_not_load_torch():
 
 
 def test_a_sweep_without_cuda_keeps_to_what_ends_in_time_and_says_so():
-    sweep = benchmark.benchmark_scalability(
-        semantics="paper",
+    scalability = sweep(
         resolutions=[32, 448],
-        batch_sizes=[1, 1],
         precisions=["fp32", "bf16"],
         executions=["eager", "compiled"],
-        device="cpu",
-        repeats=1,
         models=["afmp_small"],
         skip_impossible=True,
     )
-    assert [(p["resolution"], p["precision"], p["execution"]) for p in sweep["points"]] == [(32, "fp32", "eager")]
-    assert "resolutions above 224 px" in sweep["protocol"]["skipped"][0]
+    assert [(p["resolution"], p["precision"], p["execution"]) for p in scalability["points"]] == [(32, "fp32", "eager")]
+    assert "resolutions above 224 px" in scalability["protocol"]["skipped"][0]

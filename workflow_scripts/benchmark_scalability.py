@@ -6,23 +6,22 @@ from afmp.records import write_scalability
 
 with log_to(snakemake.log[0]):
     sweep = snakemake.params.sweep
-    write_scalability(
-        snakemake.output.scalability,
-        benchmark_scalability(
-            semantics=snakemake.wildcards.semantics,
-            resolutions=sweep["resolutions"],
-            batch_sizes=reduced_batch_sizes(sweep["resolutions"], sweep["batch_size"]),
-            num_classes=sweep["num_classes"],
-            precisions=sweep["precision"],
-            modes=sweep["mode"],
-            executions=sweep["execution"],
-            attentions=sweep["attention"],
-            device=sweep["device"],
-            warmup=sweep["warmup"],
-            repeats=sweep["repeats"],
-            seconds=sweep["seconds"],
-            skip_impossible=True,
-            progress=log.info,
-            unfinished=snakemake.params.unfinished,
-        ),
+    found = benchmark_scalability(
+        semantics=snakemake.params.semantics,
+        resolutions=sweep["resolutions"],
+        batch_sizes=reduced_batch_sizes(sweep["resolutions"], sweep["batch_size"]),
+        num_classes=sweep["num_classes"],
+        precisions=sweep["precision"],
+        modes=sweep["mode"],
+        executions=sweep["execution"],
+        attentions=sweep["attention"],
+        device=sweep["device"],
+        warmup=sweep["warmup"],
+        repeats=sweep["repeats"],
+        seconds=sweep["seconds"],
+        skip_impossible=True,
+        progress=log.info,
+        unfinished=snakemake.params.unfinished,
     )
+    for path, scalability in zip(snakemake.output, found.values(), strict=True):
+        write_scalability(path, scalability)
