@@ -1,0 +1,13 @@
+"""Check the finished study, a line for each check."""
+
+from afmp.log import log, log_to
+from afmp.verification import verify
+
+with log_to(snakemake.log[0]):
+    verify(
+        snakemake.config,
+        results="results",
+        dataset=snakemake.params.dataset,
+        archives=snakemake.params.archives,
+        say=log.info,
+    )
