@@ -54,8 +54,8 @@ def verify(
     say(f"{passed + failed} checks: {passed} passed, {failed} failed")
     if failed:
         raise AfmpError(
-            f"{results}: {failed} of {passed + failed} checks failed; delete the files that FAIL names, and "
-            "`snakemake all` makes them again."
+            f"{results}: {failed} of {passed + failed} checks failed; each FAIL names a file, and `snakemake all` makes "
+            "again what is deleted."
         )
 
 

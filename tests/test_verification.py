@@ -13,7 +13,7 @@ import yaml
 from finished_study import STUDY, finish_study
 from safetensors import safe_open
 from safetensors.torch import load_file
-from test_workflow import copy_project, snakemake, start_snakemake, write_study
+from test_workflow import copy_project, start_snakemake, write_study
 
 from afmp.archive import write_archive
 from afmp.checkpoint import save_weights
@@ -414,12 +414,12 @@ def test_ranges_of_another_study_or_device_are_not_applied(project):
 
 
 def test_of_a_thousand_reruns_one_lies_outside_its_range():
-    accuracies = np.random.default_rng(0).normal(60, 0.4, (20_000, 2, 5))
+    accuracies = np.random.default_rng(0).normal(60, 0.4, (10_000, 2, 5))
     outside = 0
     for archived, again in accuracies:
         allowed = accuracy_range(archived.tolist())
         outside += not allowed["low"] <= again.mean() <= allowed["high"]
-    assert 10 <= outside <= 30
+    assert 3 <= outside <= 20
 
 
 def test_one_seed_says_nothing_of_another_run(tmp_path, digits_file, capsys):
@@ -447,17 +447,16 @@ def test_the_command_prints_the_lines_and_fails_with_them(project, capsys):
 
 
 def test_the_workflow_checks_without_making_anything(project):
-    said = snakemake(project, "verify", "--cores", "1")
-    assert re.search(r"PASS  results of top_down \[paper\]", said) and "FAIL" not in said
     (project / "results" / RESULT).unlink()
     (project / "results" / f"{FIGURE}.png").unlink()
     before = snapshot(project / "results")
     process = start_snakemake(project, "verify", "--cores", "1")
     said, _ = process.communicate()
     assert process.returncode != 0 and "Traceback" not in said
-    assert f"FAIL  results of top_down [paper], 2 seeds: results/{RESULT}: no such file\n" in said
+    assert f"FAIL  results of top_down [paper], 2 seeds: results/{RESULT}: no such file." in said
     assert f"results/{FIGURE}.png: no such file" in said
-    assert re.search(r"\d+ checks: \d+ passed, 6 failed", said)
+    assert re.search(r"^36 checks: 30 passed, 6 failed$", said, re.MULTILINE)
+    assert said.count("FAIL  ") == 6
     assert re.findall(r"^(?:local)?rule (\w+):", said, re.MULTILINE) == ["verify"]
     made = {path for path, time in snapshot(project / "results").items() if before.get(path) != time}
     assert {path.name for path in made} <= {"logs", "verify", "verify.log"}

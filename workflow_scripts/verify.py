@@ -1,6 +1,6 @@
-"""Check the finished study, a line for each check."""
+"""Check the finished study, a line for each check on the standard output."""
 
-from afmp.log import log, log_to
+from afmp.log import log_to
 from afmp.verification import verify
 
 with log_to(snakemake.log[0]):
@@ -9,5 +9,4 @@ with log_to(snakemake.log[0]):
         results="results",
         dataset=snakemake.params.dataset,
         archives=snakemake.params.archives,
-        say=log.info,
     )
