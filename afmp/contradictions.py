@@ -1,5 +1,6 @@
 """What a file of a finished study says against its path, its study, its result or itself, as parts of sentences."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,16 +62,17 @@ def _of_diagnostics(gates: dict, config: RunConfig) -> Iterator[str]:
         yield f"has epochs {found}, the study says {expected}"
 
 
-def of_weights(path: Path, model: torch.nn.Module, about: dict[str, str], result: dict) -> Iterator[str]:
+def of_weights(path: Path, model: torch.nn.Module, about: dict, result: dict) -> Iterator[str]:
     """What weights, read into `model`, say against what they should be `about` and against their result."""
     try:
         with safe_open(path, framework="pt") as file:
-            yield from _different(file.metadata() or {}, about, "it should be")
+            found = json.loads((file.metadata() or {}).get("about", "{}"))
+        yield from _different(found, about, "it should be")
         weights = load_file(path)
         model.load_state_dict(weights)
     except FileNotFoundError:
         yield "no such file"
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
         yield f"not weights, or damaged ones ({error})"
     except (AfmpError, RuntimeError) as error:
         yield f"not weights of this run: {' '.join(str(error).split())[:300]}"

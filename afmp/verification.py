@@ -54,8 +54,8 @@ def verify(
     say(f"{passed + failed} checks: {passed} passed, {failed} failed")
     if failed:
         raise AfmpError(
-            f"{results}: {failed} of {passed + failed} checks failed; each FAIL names a file, and `snakemake all` makes "
-            "again what is deleted."
+            f"{results}: {failed} of {passed + failed} checks failed; each FAIL names a file, and what is deleted "
+            "`snakemake all` makes again."
         )
 
 
@@ -104,7 +104,7 @@ def _weights_faults(study: Study, results: Path, contents: dict, semantics: str,
         model = model or build_model(study.runs[run], semantics=semantics, num_classes=num_classes)
         for name, epoch in (("best", result["best_epoch"]), ("final", study.runs[run].training.epochs)):
             path = results / result_path(semantics, run, seed, f"{name}.safetensors")
-            about = {"run": run, "semantics": semantics, "seed": str(seed), "epoch": str(epoch)}
+            about = {"run": run, "semantics": semantics, "seed": seed, "epoch": epoch}
             yield from (f"{path}: {one}" for one in contradictions.of_weights(path, model, about, result))
 
 

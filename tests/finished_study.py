@@ -1,5 +1,6 @@
 """A finished study that holds together, of made-up numbers: what `snakemake verify` passes."""
 
+import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -44,8 +45,9 @@ def finish_study(folder: Path, study: Study, digits_file: Path) -> None:
                 records.write_result(path, result)
                 results.append(result)
                 for name, epoch in (("best", result["best_epoch"]), ("final", EPOCHS[-1])):
-                    about = {"run": run, "semantics": semantics, "seed": str(seed), "epoch": str(epoch)}
-                    save_weights(path.parent / f"{name}.safetensors", model.state_dict(), metadata=about)
+                    about = {"run": run, "semantics": semantics, "seed": seed, "epoch": epoch}
+                    metadata = {"about": json.dumps(about)}
+                    save_weights(path.parent / f"{name}.safetensors", model.state_dict(), metadata=metadata)
     sweeps = [records.read_scalability(folder / scalability_path(semantics)) for semantics in study.semantics]
     tables = {
         "epochs": epochs_table(results),

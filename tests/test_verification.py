@@ -288,7 +288,7 @@ FAULTS = {
     ),
     "weights of another seed": (
         lambda results: shutil.copy(results / BEST.replace("seed_1", "seed_0"), results / BEST),
-        [f"{BEST}: seed is '0', it should be '1'"],
+        [f"{BEST}: seed is 0, it should be 1"],
     ),
     "another count of parameters": (
         lambda results: edit(results / RESULT, num_parameters=5),
