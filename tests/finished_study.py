@@ -19,8 +19,11 @@ from afmp.study import Study
 from afmp.tables import parameters_table, write_csv
 from afmp.training import build_model
 
-# Small weights, and the protocol of the made-up sweeps.
+# Small weights, a second scaffold, and the protocol of the made-up sweeps.
+TOP_DOWN = CHANGES["studies"]["top_down_refinement"]
+WINDOW = {"run": "sparse_0.4", "label": "Window", "scaffold": "window", "window_size": 2}
 STUDY = CHANGES | {
+    "studies": {"top_down_refinement": TOP_DOWN | {"runs": [*TOP_DOWN["runs"], WINDOW]}},
     "model": {"num_layers": 2, "d_model": 8},
     "scalability": {"resolutions": [64, 128, 224], "warmup": 5, "repeats": 10},
 }

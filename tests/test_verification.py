@@ -87,9 +87,11 @@ def test_a_finished_study_passes_line_by_line_and_is_left_as_it_is(finished):
     assert {line[:6] for line in said[:-1]} == {"PASS  "}
     assert said[-1] == f"{len(said) - 1} checks: {len(said) - 1} passed, 0 failed"
     for semantics in ("paper", "notebook"):
-        for run in ("top_down", "sparse_0.3"):
+        for run in ("top_down", "sparse_0.3", "sparse_0.4"):
             for kind in ("results", "diagnostics", "weights"):
                 assert f"PASS  {kind} of {run} [{semantics}], 2 seeds" in said
+    assert "PASS  one scaffold hash in 8 results (delaunay, 32 px, patches of 8 px)" in said
+    assert "PASS  one scaffold hash in 4 results (window 2, 32 px, patches of 8 px)" in said
     tables = ("epochs", "summary", "differences", "parameters")
     tables += ("scalability", "scalability_ratios", "scalability_fits")
     assert {f"PASS  table {table}, computed again" for table in tables} <= set(said)
@@ -143,6 +145,11 @@ def change_config(results: Path) -> None:
     edit(results / RESULT, config=config | {"training": config["training"] | {"learning_rate": 0.5}})
 
 
+def add_a_key(results: Path) -> None:
+    config = read(results / RESULT)["config"]
+    edit(results / RESULT, config=config | {"model": config["model"] | {"num_heads": 3}})
+
+
 def change_dataset(results: Path) -> None:
     edit(results / RESULT, dataset=read(results / RESULT)["dataset"] | {"hash": "a" * 64})
 
@@ -158,7 +165,7 @@ def sweep_of(results: Path, semantics: str) -> Path:
 
 
 # Name: what is done to results/, and for each line that then fails what it says.
-NOT_AGAIN = [r"table (epochs|summary|differences), .*not computed again, for 1 of its 8 sources"] * 3
+NOT_AGAIN = [r"table (epochs|summary|differences), .*not computed again, for 1 of its 12 sources"] * 3
 FAULTS = {
     "a missing result": (
         lambda results: (results / RESULT).unlink(),
@@ -192,6 +199,10 @@ FAULTS = {
         change_config,
         [f"{RESULT}: config/training/learning_rate is 0.5, the study says 0.001", *NOT_AGAIN],
     ),
+    "a result with a key that the study lacks": (
+        add_a_key,
+        [f"{RESULT}: config/model/num_heads is 3, the study says None", *NOT_AGAIN],
+    ),
     "a best accuracy that is not its history's": (
         lambda results: edit(results / RESULT, best_val_accuracy=99.0),
         [rf"{RESULT}: best_val_accuracy is 99.0, its history says \d+", *NOT_AGAIN],
@@ -221,7 +232,17 @@ FAULTS = {
     ),
     "a row too many in a table": (
         lambda results: (results / "aggregate/epochs.csv").open("a").write("paper,other,0,1,1,1,1,1,1\n"),
-        ["aggregate/epochs.csv: 26 lines, 25 computed"],
+        ["aggregate/epochs.csv: 38 lines, 37 computed"],
+    ),
+    "a cell too many in a table": (
+        lambda results: rewrite(
+            results / "aggregate/epochs.csv", (results / "aggregate/epochs.csv").read_text().rstrip() + ",1\n"
+        ),
+        ["aggregate/epochs.csv: line 37 has 10 cells, 9 computed"],
+    ),
+    "a table that is no text": (
+        lambda results: (results / "aggregate/epochs.csv").write_bytes(b"\xff"),
+        ["aggregate/epochs.csv: not a CSV file"],
     ),
     "a missing table": (
         lambda results: (results / "aggregate/scalability_fits.csv").unlink(),
@@ -230,7 +251,7 @@ FAULTS = {
     "another dataset hash": (
         change_dataset,
         [
-            rf"one dataset hash in 8 results: {RESULT}: a{{12}}, but [0-9a-f]{{12}} in 7 of 8",
+            rf"one dataset hash in 12 results: {RESULT}: a{{12}}, but [0-9a-f]{{12}} in 11 of 12",
             "prepare_data/digits.safetensors: its hash is [0-9a-f]+, a result says aaaaaaaaaaaa",
         ],
     ),
@@ -316,6 +337,10 @@ FAULTS = {
         ),
         [r"sweep \[paper\]: .*has resolutions \[64, 128\], the study says \[64, 128, 224\]"]
         + [r"not computed again, for 1 of its 3 sources"] * 4,
+    ),
+    "parameter counts of other classes": (
+        lambda results: edit(results / "count_parameters/parameters.json", num_classes=7),
+        ["parameters.json: num_classes is 7, the study says 100"] + [r"not computed again, for 1 of its 3 sources"] * 4,
     ),
     "missing parameter counts": (
         lambda results: (results / "count_parameters/parameters.json").unlink(),
@@ -455,7 +480,7 @@ def test_the_workflow_checks_without_making_anything(project):
     assert process.returncode != 0 and "Traceback" not in said
     assert f"FAIL  results of top_down [paper], 2 seeds: results/{RESULT}: no such file." in said
     assert f"results/{FIGURE}.png: no such file" in said
-    assert re.search(r"^36 checks: 30 passed, 6 failed$", said, re.MULTILINE)
+    assert re.search(r"^45 checks: 39 passed, 6 failed$", said, re.MULTILINE)
     assert said.count("FAIL  ") == 6
     assert re.findall(r"^(?:local)?rule (\w+):", said, re.MULTILINE) == ["verify"]
     made = {path for path, time in snapshot(project / "results").items() if before.get(path) != time}
