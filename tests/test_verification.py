@@ -447,9 +447,9 @@ def test_of_a_thousand_reruns_one_lies_outside_its_range():
     assert 3 <= outside <= 20
 
 
-def test_one_seed_says_nothing_of_another_run(tmp_path, digits_file, capsys):
+def test_a_study_of_one_seed_and_one_semantics_passes_but_gives_no_ranges(tmp_path, digits_file, capsys):
     folder = copy_project(tmp_path)
-    write_study(folder, STUDY | {"seeds": [0]})
+    write_study(folder, STUDY | {"seeds": [0], "semantics": ["paper"]})
     finish_study(folder / "results", read_study(folder / "config.yaml"), digits_file)
     config = yaml.safe_load((folder / "config.yaml").read_text())
     write_archive(config, results=folder / "results", archive=folder / "archive/one")
