@@ -21,6 +21,8 @@ EXPECTED = "expected.yaml"
 
 # Of a thousand reruns of a run, one has its mean accuracy outside. A study of 18 runs then fails by chance in 2 of 100.
 COVERAGE = 0.999
+# From two seeds, an interval of such a coverage is 637 standard errors to either side, and excludes nothing.
+MIN_SEEDS = 3
 # A sweep is measured once, and cannot say itself how far it spreads. Clocks and temperature move the times of a card by
 # a few percent; what the allocator holds changes only with versions.
 TOLERANCES = {"time": 0.10, "peak_memory": 0.02}
@@ -33,7 +35,7 @@ HEADER = """\
 
 
 def write_expected(archive: Path | str) -> None:
-    """Write <archive>/expected.yaml from the numbers of an archive. Raises AfmpError for a study of one seed."""
+    """Write <archive>/expected.yaml from the numbers of an archive. Raises AfmpError below MIN_SEEDS."""
     archive = Path(archive)
     with open_archive(archive) as folder:
         study = read_json(folder / "study.json")
@@ -43,8 +45,11 @@ def write_expected(archive: Path | str) -> None:
             for path in result_paths(semantics, study["runs"], study["seeds"])
         ]
         sweeps = [read_scalability(folder / scalability_path(semantics)) for semantics in study["semantics"]]
-    if len(study["seeds"]) < 2:
-        raise AfmpError(f"{archive}: one seed does not say how far another run may lie; archive a study of more.")
+    if len(study["seeds"]) < MIN_SEEDS:
+        raise AfmpError(
+            f"{archive}: a study of {len(study['seeds'])} seeds does not say how far a rerun may lie; "
+            f"archive one of {MIN_SEEDS} or more."
+        )
     expected = {
         "format_version": 1,
         "test_accuracy": {

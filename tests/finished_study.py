@@ -23,6 +23,7 @@ from afmp.training import build_model
 TOP_DOWN = CHANGES["studies"]["top_down_refinement"]
 WINDOW = {"run": "sparse_0.4", "label": "Window", "scaffold": "window", "window_size": 2}
 STUDY = CHANGES | {
+    "seeds": [0, 1, 2],
     "studies": {"top_down_refinement": TOP_DOWN | {"runs": [*TOP_DOWN["runs"], WINDOW]}},
     "model": {"num_layers": 2, "d_model": 8},
     "scalability": {"resolutions": [64, 128, 224], "warmup": 5, "repeats": 10},

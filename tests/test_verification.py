@@ -89,9 +89,9 @@ def test_a_finished_study_passes_line_by_line_and_is_left_as_it_is(finished):
     for semantics in ("paper", "notebook"):
         for run in ("top_down", "sparse_0.3", "sparse_0.4"):
             for kind in ("results", "diagnostics", "weights"):
-                assert f"PASS  {kind} of {run} [{semantics}], 2 seeds" in said
-    assert "PASS  one scaffold hash in 8 results (delaunay, 32 px, patches of 8 px)" in said
-    assert "PASS  one scaffold hash in 4 results (window 2, 32 px, patches of 8 px)" in said
+                assert f"PASS  {kind} of {run} [{semantics}], 3 seeds" in said
+    assert "PASS  one scaffold hash in 12 results (delaunay, 32 px, patches of 8 px)" in said
+    assert "PASS  one scaffold hash in 6 results (window 2, 32 px, patches of 8 px)" in said
     tables = ("epochs", "summary", "differences", "parameters")
     tables += ("scalability", "scalability_ratios", "scalability_fits")
     assert {f"PASS  table {table}, computed again" for table in tables} <= set(said)
@@ -165,7 +165,7 @@ def sweep_of(results: Path, semantics: str) -> Path:
 
 
 # Name: what is done to results/, and for each line that then fails what it says.
-NOT_AGAIN = [r"table (epochs|summary|differences), .*not computed again, for 1 of its 12 sources"] * 3
+NOT_AGAIN = [r"table (epochs|summary|differences), .*not computed again, for 1 of its 18 sources"] * 3
 FAULTS = {
     "a missing result": (
         lambda results: (results / RESULT).unlink(),
@@ -232,13 +232,13 @@ FAULTS = {
     ),
     "a row too many in a table": (
         lambda results: (results / "aggregate/epochs.csv").open("a").write("paper,other,0,1,1,1,1,1,1\n"),
-        ["aggregate/epochs.csv: 38 lines, 37 computed"],
+        ["aggregate/epochs.csv: 56 lines, 55 computed"],
     ),
     "a cell too many in a table": (
         lambda results: rewrite(
             results / "aggregate/epochs.csv", (results / "aggregate/epochs.csv").read_text().rstrip() + ",1\n"
         ),
-        ["aggregate/epochs.csv: line 37 has 10 cells, 9 computed"],
+        ["aggregate/epochs.csv: line 55 has 10 cells, 9 computed"],
     ),
     "a table that is no text": (
         lambda results: (results / "aggregate/epochs.csv").write_bytes(b"\xff"),
@@ -251,7 +251,7 @@ FAULTS = {
     "another dataset hash": (
         change_dataset,
         [
-            rf"one dataset hash in 12 results: {RESULT}: a{{12}}, but [0-9a-f]{{12}} in 11 of 12",
+            rf"one dataset hash in 18 results: {RESULT}: a{{12}}, but [0-9a-f]{{12}} in 17 of 18",
             "prepare_data/digits.safetensors: its hash is [0-9a-f]+, a result says aaaaaaaaaaaa",
         ],
     ),
@@ -264,7 +264,7 @@ FAULTS = {
         [
             f"{BEST}: scaffold_hash is '.*', its result says 'bbbb",
             f"{BEST.replace('best', 'final')}: scaffold_hash is '.*', its result says 'bbbb",
-            rf"one scaffold hash in 8 results.*: {RESULT}: b{{12}}, but [0-9a-f]{{12}} in 7 of 8",
+            rf"one scaffold hash in 12 results.*: {RESULT}: b{{12}}, but [0-9a-f]{{12}} in 11 of 12",
         ],
     ),
     "a figure older than a result": (
@@ -387,7 +387,7 @@ def test_a_study_keeps_to_the_ranges_of_its_own_archive(project):
     expected = read_expected(archive / "expected.yaml")
     accuracies = [read(path)["test_accuracy"] for path in (project / "results").glob("train/paper/top_down/*/results*")]
     paper = expected["test_accuracy"]["paper"]["top_down"]
-    assert paper["n"] == 2 and paper["low"] <= np.mean(accuracies) <= paper["high"]
+    assert paper["n"] == 3 and paper["low"] <= np.mean(accuracies) <= paper["high"]
     assert set(expected["scalability"]["paper"]["ratios"]) == {"train"}
 
 
@@ -395,12 +395,12 @@ def test_a_study_keeps_to_the_ranges_of_its_own_archive(project):
     ("ranges", "says"),
     [
         (
-            {"test_accuracy": {"paper": {"top_down": {"n": 2, "mean": 90.0, "low": 89.5, "high": 90.5}}}},
+            {"test_accuracy": {"paper": {"top_down": {"n": 3, "mean": 90.0, "low": 89.5, "high": 90.5}}}},
             r"top_down \[paper\]: mean test accuracy \d\d\.\d\d %, expected 89.5 to 90.5 %",
         ),
         (
             {"test_accuracy": {"paper": {"top_down": {"n": 5, "mean": 30.0, "low": 0.0, "high": 99.0}}}},
-            r"top_down \[paper\]: mean test accuracy of 5 seeds expected, but 2 have a valid result",
+            r"top_down \[paper\]: mean test accuracy of 5 seeds expected, but 3 have a valid result",
         ),
         (
             {
@@ -424,7 +424,7 @@ def test_a_number_outside_its_range_fails(project, ranges, says):
 
 
 def test_ranges_of_another_study_or_device_are_not_applied(project):
-    impossible = {"test_accuracy": {"paper": {"top_down": {"n": 2, "mean": 90.0, "low": 89.5, "high": 90.5}}}}
+    impossible = {"test_accuracy": {"paper": {"top_down": {"n": 3, "mean": 90.0, "low": 89.5, "high": 90.5}}}}
     archive = archive_of(project, ranges=impossible)
     study = read(archive / "study.json")
     study["runs"]["top_down"]["training"]["learning_rate"] = 0.5
@@ -447,14 +447,14 @@ def test_of_a_thousand_reruns_one_lies_outside_its_range():
     assert 3 <= outside <= 20
 
 
-def test_a_study_of_one_seed_and_one_semantics_passes_but_gives_no_ranges(tmp_path, digits_file, capsys):
+def test_a_study_of_two_seeds_and_one_semantics_passes_but_gives_no_ranges(tmp_path, digits_file, capsys):
     folder = copy_project(tmp_path)
-    write_study(folder, STUDY | {"seeds": [0], "semantics": ["paper"]})
+    write_study(folder, STUDY | {"seeds": [0, 1], "semantics": ["paper"]})
     finish_study(folder / "results", read_study(folder / "config.yaml"), digits_file)
     config = yaml.safe_load((folder / "config.yaml").read_text())
     write_archive(config, results=folder / "results", archive=folder / "archive/one")
     assert main(["expect", str(folder / "archive/one")]) == 2
-    assert "archive/one: one seed does not say" in capsys.readouterr().err
+    assert "archive/one: a study of 2 seeds does not say" in capsys.readouterr().err
     assert not [line for line in lines(folder) if line.startswith("FAIL")]
 
 
@@ -467,7 +467,7 @@ def test_the_command_prints_the_lines_and_fails_with_them(project, capsys):
     (project / "results" / BEST).unlink()
     assert main(arguments) == 2
     said = capsys.readouterr()
-    assert f"FAIL  weights of top_down [paper], 2 seeds: {results}/{BEST}: no such file\n" in said.out
+    assert f"FAIL  weights of top_down [paper], 3 seeds: {results}/{BEST}: no such file\n" in said.out
     assert re.search(r"afmp verify: .*: 1 of \d+ checks failed; ", said.err)
 
 
@@ -478,7 +478,7 @@ def test_the_workflow_checks_without_making_anything(project):
     process = start_snakemake(project, "verify", "--cores", "1")
     said, _ = process.communicate()
     assert process.returncode != 0 and "Traceback" not in said
-    assert f"FAIL  results of top_down [paper], 2 seeds: results/{RESULT}: no such file." in said
+    assert f"FAIL  results of top_down [paper], 3 seeds: results/{RESULT}: no such file." in said
     assert f"results/{FIGURE}.png: no such file" in said
     assert re.search(r"^45 checks: 39 passed, 6 failed$", said, re.MULTILINE)
     assert said.count("FAIL  ") == 6
