@@ -25,6 +25,7 @@ from afmp.study import Study, resolve_study
 from afmp.tables import parameters_table, write_csv
 from afmp.training import build_model
 
+SHOWN_FAULTS = 3  # of one check
 PARAMETERS = "count_parameters/parameters.json"
 
 
@@ -39,17 +40,14 @@ class Check:
 def verify(
     config: dict, *, results: Path | str, dataset: Path | str, archives: Path | str, say: Callable[[str], None] = print
 ) -> None:
-    """Check what the study `config` left in the folder `results`: say a line for each check, or for each of its faults.
+    """Check what the study `config` left in the folder `results`: say PASS or FAIL for each check, and the count.
 
     dataset: the prepared file. archives: the folder whose archives' expected.yaml hold where the study is theirs.
     Raises AfmpError with the count if anything fails.
     """
     passed, failed = 0, 0
     for check in checks(resolve_study(config), Path(results), dataset=Path(dataset), archives=Path(archives)):
-        for fault in check.faults:
-            say(f"FAIL  {check.what}: {fault}")
-        if not check.faults:
-            say(f"PASS  {check.what}")
+        say(f"FAIL  {check.what}: {_reason(check.faults)}" if check.faults else f"PASS  {check.what}")
         passed, failed = passed + (not check.faults), failed + bool(check.faults)
     say(f"{passed + failed} checks: {passed} passed, {failed} failed")
     if failed:
@@ -57,6 +55,12 @@ def verify(
             f"{results}: {failed} of {passed + failed} checks failed; each FAIL names a file, and what is deleted "
             "`snakemake all` makes again."
         )
+
+
+def _reason(faults: list[str]) -> str:
+    more = len(faults) - SHOWN_FAULTS
+    told = [fault.rstrip(".") for fault in faults[:SHOWN_FAULTS]]
+    return "; ".join(told + [f"and {more} more"] * (more > 0))
 
 
 def checks(study: Study, results: Path, *, dataset: Path, archives: Path) -> Iterator[Check]:

@@ -283,6 +283,10 @@ FAULTS = {
         lambda results: (results / "plot_diagnostics/notebook/sparse_0.3/epoch_0002.png").unlink(),
         ["plot_diagnostics/notebook/sparse_0.3/epoch_0002.png: no such file"],
     ),
+    "all pictures of a run missing": (
+        lambda results: shutil.rmtree(results / "plot_diagnostics/notebook/sparse_0.3"),
+        [r"epoch_0002.png: no such file; .*; plot_\S+/epoch_0003.png: no such file; and 1 more$"],
+    ),
     "diagnostics of other epochs": (
         lambda results: edit(
             results / "train/notebook/sparse_0.3/seed_0/diagnostics.json",
@@ -478,7 +482,7 @@ def test_the_workflow_checks_without_making_anything(project):
     process = start_snakemake(project, "verify", "--cores", "1")
     said, _ = process.communicate()
     assert process.returncode != 0 and "Traceback" not in said
-    assert f"FAIL  results of top_down [paper], 3 seeds: results/{RESULT}: no such file." in said
+    assert f"FAIL  results of top_down [paper], 3 seeds: results/{RESULT}: no such file\n" in said
     assert f"results/{FIGURE}.png: no such file" in said
     assert re.search(r"^45 checks: 39 passed, 6 failed$", said, re.MULTILINE)
     assert said.count("FAIL  ") == 6
