@@ -40,6 +40,7 @@ include: "rules/scalability.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
 include: "rules/archive.smk"
+include: "rules/verify.smk"
 
 
 # Every figure, table and diagnostic of every semantics that config.yaml lists.

@@ -9,6 +9,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def write_archive(config: dict, *, results: Path | str, archive: Path | str) -> 
     study = resolve_study(config)
     if (archive / MANIFEST).exists():
         raise AfmpError(f"{archive}: already an archive; choose another name or remove it.")
-    readers = _numbers(study)
+    readers = study_records(study)
     derived = [f"aggregate/{table}.csv" for table in TABLES]
     derived += [file for drawing in figures(asdict(study)) for file in drawing.files]
     dataset = f"prepare_data/{study.dataset.source}.safetensors"
@@ -82,24 +83,8 @@ def write_archive(config: dict, *, results: Path | str, archive: Path | str) -> 
     log.info("%s: %d files, %.1f MB", archive, len(manifest), sum(e["bytes"] for e in manifest.values()) / 1e6)
 
 
-def draw_archive(archive: Path | str, folder: Path | str) -> None:
-    """Draw every figure of the archived study, and each run's diagnostics at its last epoch, into `folder`.
-
-    The code that draws is the workflow's; the study is the archive's own. Raises AfmpError naming the first file that
-    is missing or is not the one of the manifest, or a folder that is no archive.
-    """
-    archive, folder = Path(archive), Path(folder)
-    _check_manifest(archive)
-    with tempfile.TemporaryDirectory() as unpacked:
-        _unpack(archive, Path(unpacked))
-        study = read_json(Path(unpacked) / "study.json")
-        for drawing in [*figures(study), *last_diagnostics(study)]:
-            drawing.write(source=Path(unpacked), folder=folder)
-            log.info("%s", folder / drawing.files[0])
-
-
-def _numbers(study: Study) -> dict:
-    """Every record of a study: its path below results/ and the function that reads it."""
+def study_records(study: Study) -> dict:
+    """Every record of a study: its path below results/ and the function that reads it, checked."""
     found = {"count_parameters/parameters.json": read_parameters}
     for semantics in study.semantics:
         found[scalability_path(semantics)] = read_scalability
@@ -108,6 +93,34 @@ def _numbers(study: Study) -> dict:
                 found[result_path(semantics, run, seed, f"results_{run}.json")] = read_result
                 found[result_path(semantics, run, seed, "diagnostics.json")] = read_diagnostics
     return found
+
+
+@contextmanager
+def open_archive(archive: Path | str):
+    """Yield a folder with an archive's files, unpacked and laid out as results/, for as long as the block lasts.
+
+    Raises AfmpError naming the first file that is missing or is not the one of the manifest, or a folder that is no
+    archive.
+    """
+    archive = Path(archive)
+    _check_manifest(archive)
+    with tempfile.TemporaryDirectory() as unpacked:
+        _unpack(archive, Path(unpacked))
+        yield Path(unpacked)
+
+
+def draw_archive(archive: Path | str, folder: Path | str) -> None:
+    """Draw every figure of the archived study, and each run's diagnostics at its last epoch, into `folder`.
+
+    The code that draws is the workflow's; the study is the archive's own. Raises AfmpError naming the first file that
+    is missing or is not the one of the manifest, or a folder that is no archive.
+    """
+    folder = Path(folder)
+    with open_archive(archive) as unpacked:
+        study = read_json(unpacked / "study.json")
+        for drawing in [*figures(study), *last_diagnostics(study)]:
+            drawing.write(source=unpacked, folder=folder)
+            log.info("%s", folder / drawing.files[0])
 
 
 def _refuse_unfinished(results: Path, needed: list[str]) -> None:

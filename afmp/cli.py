@@ -186,14 +186,43 @@ def _add_archive_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _archive(arguments: argparse.Namespace) -> None:
+    from afmp.archive import write_archive
+
+    write_archive(_read_config(arguments.config), results=arguments.results, archive=arguments.archive)
+
+
+def _add_expect_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("archive", type=Path, metavar="ARCHIVE", help="the archive that gets an expected.yaml")
+
+
+def _expect(arguments: argparse.Namespace) -> None:
+    from afmp.expected import write_expected
+
+    write_expected(arguments.archive)
+
+
+def _add_verify_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("results", type=Path, metavar="RESULTS", help="the results folder of a finished study")
+    add("--config", type=Path, default="config.yaml", help="the complete study that was run (no overlay)")
+    add("--dataset", type=Path, required=True, metavar="FILE.safetensors", help="the prepared dataset trained on")
+    add("--archives", type=Path, default="archive", help="folder of archives, whose expected.yaml is held")
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from afmp.verification import verify
+
+    config = _read_config(arguments.config)
+    verify(config, results=arguments.results, dataset=arguments.dataset, archives=arguments.archives)
+
+
+def _read_config(path: Path) -> dict:
     import yaml
 
-    from afmp.archive import write_archive
     from afmp.config_errors import refuse_duplicate_keys
 
-    refuse_duplicate_keys(arguments.config)
-    config = yaml.safe_load(arguments.config.read_text(encoding="utf-8")) or {}
-    write_archive(config, results=arguments.results, archive=arguments.archive)
+    refuse_duplicate_keys(path)
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
 def _words(text: str) -> list[str]:
@@ -222,6 +251,8 @@ COMMANDS = {
     "archive": Command(
         "Put the numbers, tables and figures of a finished study away.", _add_archive_arguments, _archive
     ),
+    "expect": Command("Write the ranges that a rerun of an archived study keeps to.", _add_expect_arguments, _expect),
+    "verify": Command("Check a finished study, a line for each check.", _add_verify_arguments, _verify),
 }
 
 if __name__ == "__main__":

@@ -20,9 +20,13 @@ SWEEP_FIGURES = (scalability_results, scalability_fits)
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure: its path below results/ without an ending, and what draws and describes what `read` finds."""
+    """A figure: its path below results/ without an ending, and what draws and describes what `read` finds.
+
+    `sources` are the paths below results/ of the records that `read` reads.
+    """
 
     path: str
+    sources: list[str]
     read: Callable[[Path], tuple]
     figure: Callable[..., Figure]
     caption: Callable[..., str]
@@ -46,6 +50,11 @@ def result_path(semantics: str, run: str, seed: int, name: str) -> str:
     return f"train/{semantics}/{run}/seed_{seed}/{name}"
 
 
+def result_paths(semantics: str, runs, seeds) -> list[str]:
+    """Paths below results/ of the result files of these runs, every seed."""
+    return [result_path(semantics, run, seed, f"results_{run}.json") for run in runs for seed in seeds]
+
+
 def scalability_path(semantics: str) -> str:
     """Path below results/ of one sweep."""
     return f"benchmark_scalability/{semantics}/scalability.json"
@@ -63,15 +72,19 @@ def figures(study: dict) -> list[Drawing]:
         place = f"figures/{semantics}"
         for one in study["studies"]:
             runs, module = [member["run"] for member in one["members"]], import_module(figure_module(one["figure"]))
-            read = partial(_read_study, one, runs=runs, semantics=semantics, seeds=study["seeds"])
-            found.append(Drawing(f"{place}/{one['figure']}", read, module.draw, module.caption))
+            sources = result_paths(semantics, runs, study["seeds"])
+            read = partial(_read_study, one, sources)
+            found.append(Drawing(f"{place}/{one['figure']}", sources, read, module.draw, module.caption))
         for module in SWEEP_FIGURES:
             name = module.__name__.rpartition(".")[2]
-            read = partial(_read_sweeps, [semantics, *(other for other in study["semantics"] if other != semantics)])
-            found.append(Drawing(f"{place}/{name}", read, module.draw, module.caption))
+            others = [other for other in study["semantics"] if other != semantics]
+            sources = [scalability_path(which) for which in (semantics, *others)]
+            read = partial(_read_sweeps, sources)
+            found.append(Drawing(f"{place}/{name}", sources, read, module.draw, module.caption))
     if set(study["semantics"]) == {"paper", "notebook"}:
-        read, module = partial(_read_both, study), notebook_vs_paper
-        found.append(Drawing("figures/notebook_vs_paper", read, module.draw, module.caption))
+        paper, notebook = (result_paths(which, study["runs"], study["seeds"]) for which in ("paper", "notebook"))
+        read, module = partial(_read_both, study["studies"], paper, notebook), notebook_vs_paper
+        found.append(Drawing("figures/notebook_vs_paper", paper + notebook, read, module.draw, module.caption))
     return found
 
 
@@ -87,28 +100,24 @@ def last_diagnostics(study: dict) -> list[Drawing]:
             file = result_path(semantics, run, study["seeds"][0], "diagnostics.json")
             path = f"plot_diagnostics/{semantics}/{run}/epoch_{epoch:04d}"
             read = partial(_read_diagnostics, file, epoch)
-            found.append(Drawing(path, read, diagnostics.draw, _diagnostics_caption, ("png", "rst")))
+            found.append(Drawing(path, [file], read, diagnostics.draw, _diagnostics_caption, ("png", "rst")))
     return found
 
 
-def _read_results(folder: Path, *, runs: list[str], semantics: str, seeds: list[int]) -> list[dict]:
-    return [
-        read_result(folder / result_path(semantics, run, seed, f"results_{run}.json")) for run in runs for seed in seeds
-    ]
+def _read_results(paths: list[str], folder: Path) -> list[dict]:
+    return [read_result(folder / path) for path in paths]
 
 
-def _read_study(one: dict, folder: Path, **which) -> tuple:
-    return one, _read_results(folder, **which)
+def _read_study(one: dict, paths: list[str], folder: Path) -> tuple:
+    return one, _read_results(paths, folder)
 
 
-def _read_sweeps(semantics: list[str], folder: Path) -> tuple:
-    return tuple(read_scalability(folder / scalability_path(name)) for name in semantics)
+def _read_sweeps(paths: list[str], folder: Path) -> tuple:
+    return tuple(read_scalability(folder / path) for path in paths)
 
 
-def _read_both(study: dict, folder: Path) -> tuple:
-    which = {"runs": list(study["runs"]), "seeds": study["seeds"]}
-    results = [_read_results(folder, semantics=semantics, **which) for semantics in ("paper", "notebook")]
-    return study["studies"], *results
+def _read_both(studies: list[dict], paper: list[str], notebook: list[str], folder: Path) -> tuple:
+    return studies, _read_results(paper, folder), _read_results(notebook, folder)
 
 
 def _read_diagnostics(file: str, epoch: int, folder: Path) -> tuple:

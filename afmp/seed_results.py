@@ -1,5 +1,6 @@
 """What a finished seed leaves behind: its weights, its diagnostics and its result."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,11 +25,13 @@ def write_seed(
 ) -> None:
     """Write the four files of a finished seed; the result last, so that it never stands without the others."""
     model, progress, seed = finished.model, finished.progress, finished.seed
-    about = {"run": run, "semantics": semantics, "seed": str(seed)}
-    save_weights(
-        folder / "best.safetensors", finished.best_weights, metadata=about | {"epoch": str(progress.best_epoch)}
-    )
-    save_weights(folder / "final.safetensors", model.state_dict(), metadata=about | {"epoch": str(progress.epoch)})
+    for name, weights, epoch in (
+        ("best", finished.best_weights, progress.best_epoch),
+        ("final", model.state_dict(), progress.epoch),
+    ):
+        about = {"run": run, "semantics": semantics, "seed": seed, "epoch": epoch}
+        # One entry: safetensors writes several in no fixed order, and equal weights must give equal files.
+        save_weights(folder / f"{name}.safetensors", weights, metadata={"about": json.dumps(about)})
     write_diagnostics(
         folder / "diagnostics.json",
         {

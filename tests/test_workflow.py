@@ -162,6 +162,15 @@ def test_end_to_end(finished):
     assert "seed 1: epoch 2/2" in log and "left" in log
 
 
+def test_what_the_workflow_made_passes_its_own_checks(finished):
+    try:
+        said = snakemake(finished, "verify", "--cores", "1")
+    finally:
+        shutil.rmtree(finished / "results/logs/verify", ignore_errors=True)  # no job of the full run
+    count = len(re.findall(r"^PASS  ", said, re.MULTILINE))
+    assert f"\n{count} checks: {count} passed, 0 failed\n" in said and count > 40
+
+
 def test_report_shows_every_figure_and_table(finished):
     page = (finished / "results/report/report.html").read_text()
     figures = ("comparison_results_full", "widths", "scalability_results", "scalability_fits", "notebook_vs_paper")

@@ -1,0 +1,73 @@
+"""A finished study that holds together, of made-up numbers: what `snakemake verify` passes."""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas
+from test_archive import CHANGES, fill_results
+
+from afmp import records
+from afmp.checkpoint import save_weights
+from afmp.datasets import load_dataset
+from afmp.drawings import figures, result_path, scalability_path
+from afmp.scaffold import scaffold_hash
+from afmp.scalability_tables import fits_table, ratios_table, scalability_table
+from afmp.statistics import differences_table, epochs_table, summary_table
+from afmp.study import Study
+from afmp.tables import parameters_table, write_csv
+from afmp.training import build_model
+
+# Small weights, a second scaffold, and the protocol of the made-up sweeps.
+TOP_DOWN = CHANGES["studies"]["top_down_refinement"]
+WINDOW = {"run": "sparse_0.4", "label": "Window", "scaffold": "window", "window_size": 2}
+STUDY = CHANGES | {
+    "seeds": [0, 1, 2],
+    "studies": {"top_down_refinement": TOP_DOWN | {"runs": [*TOP_DOWN["runs"], WINDOW]}},
+    "model": {"num_layers": 2, "d_model": 8},
+    "scalability": {"resolutions": [64, 128, 224], "warmup": 5, "repeats": 10},
+}
+EPOCHS = (2, 3)  # with diagnostics
+
+
+def finish_study(folder: Path, study: Study, digits_file: Path) -> None:
+    """Fill `folder` as results/ with files that agree: weights of the right models, tables, and the figures last."""
+    fill_results(folder, study)
+    dataset = folder / "prepare_data/digits.safetensors"
+    shutil.copy(digits_file, dataset)
+    results = []
+    for semantics in study.semantics:
+        for run, config in study.runs.items():
+            model = build_model(config, semantics=semantics, num_classes=10)
+            for seed in study.seeds:
+                path = folder / result_path(semantics, run, seed, f"results_{run}.json")
+                result = records.read_result(path)
+                result["dataset"]["hash"] = load_dataset(dataset).hash
+                result["num_parameters"] = sum(parameter.numel() for parameter in model.parameters())
+                result["scaffold_hash"] = scaffold_hash(model.static_positions, model.edge_index)
+                records.write_result(path, result)
+                results.append(result)
+                for name, epoch in (("best", result["best_epoch"]), ("final", EPOCHS[-1])):
+                    about = {"run": run, "semantics": semantics, "seed": seed, "epoch": epoch}
+                    metadata = {"about": json.dumps(about)}
+                    save_weights(path.parent / f"{name}.safetensors", model.state_dict(), metadata=metadata)
+    sweeps = [records.read_scalability(folder / scalability_path(semantics)) for semantics in study.semantics]
+    tables = {
+        "epochs": epochs_table(results),
+        "summary": summary_table(results, study.studies),
+        "differences": differences_table(results, study.studies),
+        "scalability": pandas.concat(map(scalability_table, sweeps)),
+        "scalability_ratios": pandas.concat(map(ratios_table, sweeps)),
+        "scalability_fits": pandas.concat(map(fits_table, sweeps)),
+        "parameters": parameters_table(records.read_parameters(folder / "count_parameters/parameters.json")),
+    }
+    for name, table in tables.items():
+        write_csv(table, folder / f"aggregate/{name}.csv")
+    drawn = [file for drawing in figures(asdict(study)) for file in drawing.files]
+    for semantics in study.semantics:
+        for run in study.runs:
+            epochs = [f"plot_diagnostics/{semantics}/{run}/epoch_{epoch:04d}" for epoch in EPOCHS]
+            drawn += [f"{epoch}.{ending}" for epoch in epochs for ending in ("png", "rst")]
+    for file in drawn:
+        records.write_text(folder / file, "drawn")
