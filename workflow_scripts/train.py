@@ -2,13 +2,18 @@
 
 from pathlib import Path
 
+from afmp.checkpoint import lock_checkpoints
+from afmp.device_lock import own_device
 from afmp.log import log_to
 from afmp.study import RunConfig
 from afmp.training import train_run
 
-with log_to(snakemake.log[0]):
+config = RunConfig.from_dict(snakemake.params.config)
+checkpoint_folder = Path(snakemake.params.checkpoint_folder)
+
+with log_to(snakemake.log[0]), lock_checkpoints(checkpoint_folder), own_device(config.training.device):
     train_run(
-        RunConfig.from_dict(snakemake.params.config),
+        config,
         run=snakemake.wildcards.run,
         semantics=snakemake.wildcards.semantics,
         seeds=snakemake.params.seeds,
@@ -17,5 +22,5 @@ with log_to(snakemake.log[0]):
             seed: Path(result).parent
             for seed, result in zip(snakemake.params.seeds, snakemake.output.results, strict=True)
         },
-        checkpoint_folder=Path(snakemake.params.checkpoint_folder),
+        checkpoint_folder=checkpoint_folder,
     )
