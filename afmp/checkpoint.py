@@ -71,12 +71,6 @@ def other_checkpoints(path: Path, *, seed: int, identity: dict) -> list[tuple[Pa
     return [(other, why) for other, why in found if other != path]
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove what a process killed while it wrote this checkpoint left behind."""
-    for part in path.parent.glob(f".{path.name}.*.part"):
-        part.unlink(missing_ok=True)
-
-
 def _differences(found: dict, expected: dict, prefix: str = "") -> str:
     parts = []
     for key in sorted(found.keys() | expected.keys()):
