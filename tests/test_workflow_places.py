@@ -123,9 +123,9 @@ def served(folder: Path):
 
 @pytest.fixture(scope="module")
 def disturbed(tmp_path_factory) -> Path:
-    """A project of a small CIFAR-100, downloaded, then run to the end of its report without a network, while both of its
-    configuration files are spoilt. `asked` is what was tried on the network meanwhile, `asked_first` what an attempt to
-    download without one tried.
+    """A project of a small CIFAR-100, downloaded, then run without a network, while its configuration is spoilt.
+
+    Its file `asked` is what was tried on the network meanwhile, `asked_first` what a download without one tried.
     """
     folder = copy_project(tmp_path_factory.mktemp("project"))
     outside = tmp_path_factory.mktemp("outside")
