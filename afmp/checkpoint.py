@@ -6,7 +6,6 @@ finished, so a job that is started again for a new seed writes its finished seed
 
 import hashlib
 import json
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -14,18 +13,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from afmp.errors import AfmpError
-from afmp.locks import alone
 from afmp.records import atomic_path
 
 
 def identity_key(identity: dict) -> str:
     """Short content hash of what decides the numbers of a run; part of the checkpoint's file name."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def lock_checkpoints(folder: Path) -> AbstractContextManager:
-    """Holds a folder of checkpoints against other processes that train into it; waits for one that does."""
-    return alone(folder / ".lock", busy=f"{folder}: another process trains into this folder")
 
 
 def save_checkpoint(path: Path, *, tensors: dict[str, torch.Tensor], state: dict, identity: dict) -> None:
@@ -69,6 +62,12 @@ def other_checkpoints(path: Path, *, seed: int, identity: dict) -> list[tuple[Pa
         except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, OSError):
             found.append((other, "damaged"))
     return [(other, why) for other, why in found if other != path]
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what a process killed while it wrote this checkpoint left behind."""
+    for part in path.parent.glob(f".{path.name}.*.part"):
+        part.unlink(missing_ok=True)
 
 
 def _differences(found: dict, expected: dict, prefix: str = "") -> str:

@@ -168,8 +168,8 @@ def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from afmp.checkpoint import lock_checkpoints
     from afmp.device_lock import own_device
+    from afmp.locks import lock_checkpoints
     from afmp.study import read_study
     from afmp.training import train_run
 

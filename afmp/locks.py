@@ -5,7 +5,7 @@ import logging
 import os
 import platform
 import time
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 log = logging.getLogger("afmp")
@@ -33,6 +33,11 @@ def alone(*paths: Path | str, busy: str):
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def lock_checkpoints(folder: Path) -> AbstractContextManager:
+    """Holds a folder of checkpoints against other processes that train into it; waits for one that does."""
+    return alone(Path(folder) / ".lock", busy=f"{folder}: another process trains into this folder")
 
 
 def _open(path: Path | str) -> int:

@@ -36,12 +36,6 @@ def atomic_path(path: Path | str):
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(path: Path | str) -> None:
-    """Remove what processes that were killed while they wrote `path` left beside it; for who alone writes it."""
-    for part in Path(path).parent.glob(f".{Path(path).name}.*.part"):
-        part.unlink(missing_ok=True)
-
-
 def _umask() -> int:
     # mkstemp makes files private; results are read by a group, so they get the mode an ordinary open() would give.
     current = os.umask(0)

@@ -15,14 +15,13 @@ from pathlib import Path
 import torch
 
 from afmp.augmentation import epoch_plan
-from afmp.checkpoint import identity_key, other_checkpoints
+from afmp.checkpoint import identity_key, other_checkpoints, remove_leftovers
 from afmp.datasets import PreparedDataset, load_dataset
 from afmp.device import resolve_device, set_matmul_precision
 from afmp.diagnostics import describe_gates
 from afmp.errors import AfmpError
 from afmp.model import AFMP
 from afmp.provenance import device_record, import_closure, source_hash, versions
-from afmp.records import remove_leftovers
 from afmp.seed_results import write_seed
 from afmp.split import Split, split_dataset
 from afmp.stack import stack_models
@@ -45,7 +44,6 @@ NOT_NUMBERS = (
     "image_folder",
     "study",
     "config_errors",
-    "locks",
     "log",
 )
 

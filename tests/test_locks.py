@@ -146,7 +146,7 @@ def test_a_sweep_holds_its_gpu_for_the_processes_that_measure(start):
 
 HOLD_CHECKPOINTS = """
 from pathlib import Path
-from afmp.checkpoint import lock_checkpoints
+from afmp.locks import lock_checkpoints
 from afmp.log import show_progress
 with show_progress(), lock_checkpoints(Path(sys.argv[1])):
     print("trains", flush=True)
@@ -248,7 +248,7 @@ def test_two_workflows_share_one_download(start, slow_server, tmp_path, killed):
     assert slow_server.asked == (2 if killed else 1)
     if not killed:
         first.end()
+        assert sorted(path.name for path in store.iterdir()) == [f".{archive.file_name}.lock", archive.file_name]
         assert (tmp_path / "first.safetensors").read_bytes() == (tmp_path / "second.safetensors").read_bytes()
     assert load_dataset(tmp_path / "second.safetensors").num_classes == 3
-    assert sorted(path.name for path in store.iterdir()) == [f".{archive.file_name}.lock", archive.file_name]
     assert not Path("not_here").exists()

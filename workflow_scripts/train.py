@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from afmp.checkpoint import lock_checkpoints
 from afmp.device_lock import own_device
+from afmp.locks import lock_checkpoints
 from afmp.log import log_to
 from afmp.study import RunConfig
 from afmp.training import train_run
