@@ -33,7 +33,7 @@ def own_device(name: str):
     before = os.environ.get(VISIBLE)
     with alone(*locks, busy=busy) as lock:
         os.environ[VISIBLE] = locks[lock]
-        log.info("on GPU %s of %s", locks[lock], ", ".join(gpus))
+        log.info("takes GPU %s of %s", locks[lock], ", ".join(gpus))
         try:
             yield
         finally:
