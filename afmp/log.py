@@ -16,9 +16,7 @@ def show_progress(path: Path | str | None = None):
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        # Emptied, then appended to: whoever else writes to it cannot leave a hole in it.
-        Path(path).write_bytes(b"")
-        handlers.append(logging.FileHandler(path, encoding="utf-8"))
+        handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
         handlers[-1].setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     for handler in handlers:
         log.addHandler(handler)

@@ -5,11 +5,10 @@ import hashlib
 import http.server
 import json
 import os
-import re
 import signal
 import subprocess
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +17,10 @@ import yaml
 from test_datasets import python2_pickle, tar_of
 from test_workflow import STUDY, append, copy_project, snakemake, start_snakemake, wait_for, write_study
 
-from afmp.locks import alone
+from afmp.locks import alone, lock_checkpoints
 from afmp.records import read_result
 
-EPOCHS = 20
+EPOCHS = 3
 SMALL = STUDY | {
     "semantics": ["paper"],
     "seeds": [0],
@@ -174,30 +173,40 @@ def test_a_run_ends_with_the_configuration_it_started_with(disturbed):
 # ---------------------------------------------------------------------------- two at once
 
 
+def paused(folder: Path) -> ExitStack:
+    """Makes the training job of this project wait until it is closed."""
+    pause = ExitStack()
+    pause.enter_context(lock_checkpoints(folder / "results/checkpoints/paper/dense"))
+    return pause
+
+
+def waits(folder: Path) -> bool:
+    """Whether the training job has said that it waits for this process."""
+    log = folder / "results/logs/train/paper/dense.log"
+    return log.exists() and f"trains into this folder; waiting for process {os.getpid()} on" in log.read_text()
+
+
 def test_a_second_snakemake_ends_with_a_sentence_and_costs_nothing(project):
-    with started(project, RESULT) as first:
-        wait_for(lambda: trains(project), first)
-        before = {path: path.stat().st_mtime_ns for path in (project / "results/logs").rglob("*.log")}
+    with paused(project) as pause, started(project, RESULT) as first:
+        wait_for(lambda: waits(project), first)
         said = snakemake(project, RESULT, check=False)
-        assert first.poll() is None
         assert "no other Snakemake process is trying to create the same files" in said and str(project) in said
         assert "--unlock" in said and "Traceback" not in said and "rule " not in said
+        assert first.poll() is None and waits(project)
+        pause.close()
         ends_well(first)
-    assert before.keys() == {path for path in (project / "results/logs").rglob("*.log")}
     assert len(read_result(project / RESULT)["training_history"]["val_acc"]) == EPOCHS
 
 
-def test_with_nolock_the_second_waits_and_trains_nothing_again(project):
-    log = project / "results/logs/train/paper/dense.log"
-    with started(project, RESULT) as first:
-        wait_for(lambda: trains(project), first)
+def test_with_nolock_one_of_two_trains_and_the_other_takes_what_it_finds(project):
+    with paused(project) as pause, started(project, RESULT) as first:
+        wait_for(lambda: waits(project), first)
+        (project / "results/logs/train/paper/dense.log").unlink()
         with started(project, RESULT, "--nolock") as second:
-            wait_for(lambda: log.exists() and "waiting for process" in log.read_text(), second)
-            assert first.poll() is None
-            ends_well(first)
-            said = ends_well(second)
-    assert "another process trains into this folder" in said and not re.search(rf"epoch \d+/{EPOCHS}", said)
-    assert "\0" not in log.read_text()
+            wait_for(lambda: waits(project), second)
+            pause.close()
+            said = [ends_well(process) for process in (first, second)]
+    assert sum(f"epoch {EPOCHS}/{EPOCHS}" in each for each in said) == 1
     result = read_result(project / RESULT)
     assert len(result["training_history"]["val_acc"]) == EPOCHS and len(result["trained_by"]) == 1
 
