@@ -23,7 +23,12 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
-configfile: f"{workflow.basedir}/config.yaml"
+# A `complete` configuration needs nothing from config.yaml. Whatever reads this file again for a job, on a cluster or for
+# the report, is handed one: that of the run it belongs to, though config.yaml be edited meanwhile.
+COMPLETE = config.pop("complete", False)
+if not COMPLETE:
+
+    configfile: f"{workflow.basedir}/config.yaml"
 
 
 # No part of the study: it only says which archive rules/archive.smk works on.

@@ -75,9 +75,13 @@ def _add_benchmark_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _benchmark(arguments: argparse.Namespace) -> None:
-    if arguments.training:
-        _benchmark_training(arguments)
-        return
+    from afmp.device_lock import own_device
+
+    with own_device(arguments.device):
+        (_benchmark_training if arguments.training else _benchmark_passes)(arguments)
+
+
+def _benchmark_passes(arguments: argparse.Namespace) -> None:
     from afmp.benchmark import benchmark_scalability
     from afmp.benchmark_tables import format_table
 
@@ -138,7 +142,10 @@ def _parameters(arguments: argparse.Namespace) -> None:
 def _add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--config", type=Path, default="config.yaml", help="a complete study, for its section `dataset`")
-    add("--download-folder", type=Path, default="results/download", help="where archives are kept")
+    from afmp.download import archive_folder
+
+    folder = archive_folder("results/download")
+    add("--download-folder", type=Path, default=folder, help="where archives are kept; AFMP_DATA_DIR is its default")
     add("--output", type=Path, required=True, metavar="FILE.safetensors", help="where to write the dataset")
 
 
@@ -161,21 +168,25 @@ def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    from afmp.device_lock import own_device
+    from afmp.locks import lock_checkpoints
     from afmp.study import read_study
     from afmp.training import train_run
 
     runs = read_study(arguments.config).runs
     if arguments.run not in runs:
         raise AfmpError(f"--run: {arguments.run!r} is no run of {arguments.config}; allowed: {', '.join(runs)}.")
-    train_run(
-        runs[arguments.run],
-        run=arguments.run,
-        semantics=arguments.semantics,
-        seeds=arguments.seeds,
-        dataset_path=arguments.dataset,
-        seed_folders={seed: arguments.output / f"seed_{seed}" for seed in arguments.seeds},
-        checkpoint_folder=arguments.output / "checkpoints",
-    )
+    config, checkpoint_folder = runs[arguments.run], arguments.output / "checkpoints"
+    with lock_checkpoints(checkpoint_folder), own_device(config.training.device):
+        train_run(
+            config,
+            run=arguments.run,
+            semantics=arguments.semantics,
+            seeds=arguments.seeds,
+            dataset_path=arguments.dataset,
+            seed_folders={seed: arguments.output / f"seed_{seed}" for seed in arguments.seeds},
+            checkpoint_folder=checkpoint_folder,
+        )
 
 
 def _add_archive_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,6 +23,7 @@ from afmp.cifar import read_cifar
 from afmp.download import ARCHIVES, fetch
 from afmp.errors import AfmpError
 from afmp.image_folder import fit_square, read_image_folder
+from afmp.locks import alone
 from afmp.records import atomic_path
 
 log = logging.getLogger("afmp")
@@ -67,8 +68,8 @@ def prepare_dataset(config: dict, destination: Path, *, download_folder: Path) -
     """Read the source that `config` names and write it to `destination`, whole or not at all.
 
     config: source (cifar100, cifar10, folder or digits), image_size in pixels, and path for folder. Archives
-    are kept in `download_folder`; one that lies there already is not downloaded. The same input gives the
-    same bytes.
+    are kept in `download_folder`, which other processes may use at the same time; one that lies there already is
+    not downloaded. The same input gives the same bytes.
     Raises AfmpError for an impossible config, a failed download, and images that cannot be used.
     """
     source, image_size = config.get("source"), config.get("image_size")
@@ -81,7 +82,9 @@ def prepare_dataset(config: dict, destination: Path, *, download_folder: Path) -
         name, read = path.resolve().name, read_image_folder(path, image_size=image_size)
     elif source in ARCHIVES:
         path = Path(download_folder) / ARCHIVES[source].file_name
-        fetch(ARCHIVES[source], path)
+        # Who comes second waits for the download of the first, and finds it there.
+        with alone(path.with_name(f".{path.name}.lock"), busy=f"{path}: another process is fetching it"):
+            fetch(ARCHIVES[source], path)
         name, read = source, read_cifar(path, source=source, archive=ARCHIVES[source])
     elif source == "digits":
         name, read = source, _read_digits()

@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import logging
+import os
 import time
 import urllib.error
 import urllib.request
@@ -84,6 +85,11 @@ class _AddressFailed(Exception):
     def __init__(self, reason: str, *, ask_again: bool):
         super().__init__(reason)
         self.ask_again = ask_again
+
+
+def archive_folder(default: Path | str) -> Path:
+    """Where archives are kept: the data store that AFMP_DATA_DIR names, shared by many workflows, or `default`."""
+    return Path(os.environ.get("AFMP_DATA_DIR") or default)
 
 
 def fetch(archive: Archive, destination: Path, *, attempts: int = 3, first_wait: float = 1.0) -> None:

@@ -20,6 +20,7 @@ NOT_NUMBERS = (
     "seed_results",
     "run_identity",
     "train_job",
+    "locks",
     "download",
     "cifar",
     "image_folder",

@@ -20,15 +20,16 @@ os.environ.update(
 from afmp.errors import AfmpError
 from afmp.figures import figure_module
 from afmp.provenance import import_closure
+from afmp.records import write_text
 from afmp.study import refuse_duplicate_keys, resolve_study
 
 try:
     for path in workflow.configfiles:
         refuse_duplicate_keys(path)
     # An overlay's studies come first in `config`; a run shared with one of the project's own keeps the project's name.
-    with open(f"{workflow.basedir}/config.yaml", encoding="utf-8") as file:
-        own_studies = list(yaml.safe_load(file).get("studies") or {})
-    if isinstance(config.get("studies"), dict):
+    if not COMPLETE and isinstance(config.get("studies"), dict):
+        with open(f"{workflow.basedir}/config.yaml", encoding="utf-8") as file:
+            own_studies = list(yaml.safe_load(file).get("studies") or {})
         order = [name for name in own_studies if name in config["studies"]]
         config["studies"] = {name: config["studies"][name] for name in [*order, *config["studies"]]}
     STUDY = resolve_study(config)
@@ -118,6 +119,15 @@ def folder_digest(wildcards):
                 os.fsencode(f"{name}\0{status and (status.st_size, status.st_mtime_ns)}\0")
             )
     return digest.hexdigest()
+
+
+# The configuration of this run as a file to hand on, named by its content: jobs of two runs may wait in one queue.
+def write_configuration():
+    content = json.dumps(config | {"complete": True})
+    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+    path = Path(f".snakemake/afmp-configuration-{digest}.json").absolute()
+    write_text(path, content)
+    return path
 
 
 # A job that trains or times needs a GPU unless its configuration says cpu.

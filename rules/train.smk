@@ -42,9 +42,11 @@ rule train:
         "../workflow_scripts/train.py"
 
 
-# On one GPU of this machine the first training job trains all runs that are wanted, and the others find theirs finished.
-# Only this call knows which ones are wanted; jobs inherit the list.
+# Whatever reads the configuration again for a job is handed this call's. And on the one GPU of this machine the first
+# training job trains all runs that are wanted, and the others find theirs finished: only this call knows which ones are
+# wanted, and its jobs inherit the list. (Here because Snakemake has one such hook for all.)
 onstart:
+    workflow.config_settings.configfiles = [write_configuration()]
     gpu = workflow.global_resources.get("gpu")
     if workflow.local_exec and gpu is not None and gpu.value == 1:
         jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "train"]

@@ -87,13 +87,13 @@ def snakemake(folder: Path, *arguments, check=True) -> str:
     return said
 
 
-def start_snakemake(folder: Path, *arguments, **options) -> subprocess.Popen:
+def start_snakemake(folder: Path, *arguments, environment: dict | None = None, **options) -> subprocess.Popen:
     """Snakemake started, both its streams in one."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    usual = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
         cwd=folder,
-        env=environment,
+        env=usual | (environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

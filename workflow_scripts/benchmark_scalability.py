@@ -1,11 +1,13 @@
 """Time AFMP-Small and DeiT-Tiny over image sizes."""
 
 from afmp.benchmark import benchmark_scalability, reduced_batch_sizes
+from afmp.device_lock import own_device
 from afmp.log import log, log_to
 from afmp.records import write_scalability
 
-with log_to(snakemake.log[0]):
-    sweep = snakemake.params.sweep
+sweep = snakemake.params.sweep
+
+with log_to(snakemake.log[0]), own_device(sweep["device"]):
     found = benchmark_scalability(
         semantics=snakemake.params.semantics,
         resolutions=sweep["resolutions"],

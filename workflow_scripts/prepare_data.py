@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from afmp.datasets import prepare_dataset
+from afmp.download import archive_folder
 from afmp.log import log_to
 
 with log_to(snakemake.log[0]):
     prepare_dataset(
         snakemake.params.dataset,
         Path(snakemake.output.dataset),
-        download_folder=Path(snakemake.params.download_folder),
+        download_folder=archive_folder(snakemake.params.download_folder),
     )
