@@ -23,6 +23,9 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
+include: "rules/config.smk"
+
+
 configfile: f"{workflow.basedir}/config.yaml"
 
 

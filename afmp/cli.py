@@ -186,14 +186,10 @@ def _add_archive_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _archive(arguments: argparse.Namespace) -> None:
-    import yaml
-
     from afmp.archive import write_archive
-    from afmp.config_errors import refuse_duplicate_keys
+    from afmp.config_file import read_config
 
-    refuse_duplicate_keys(arguments.config)
-    config = yaml.safe_load(arguments.config.read_text(encoding="utf-8")) or {}
-    write_archive(config, results=arguments.results, archive=arguments.archive)
+    write_archive(read_config(arguments.config), results=arguments.results, archive=arguments.archive)
 
 
 def _words(text: str) -> list[str]:

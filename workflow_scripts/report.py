@@ -13,7 +13,7 @@ from afmp.records import atomic_path
 with log_to(snakemake.log[0]), tempfile.TemporaryDirectory() as scratch:
     # The configuration of this very run, whatever files and --config options it was put together from.
     config = Path(scratch) / "config.yaml"
-    config.write_text(yaml.safe_dump(snakemake.config))
+    config.write_text(yaml.safe_dump(snakemake.config, sort_keys=False))
     snakefile = Path(snakemake.scriptdir).parent / "Snakefile"
     report = Path(scratch) / "report.html"
     command = [sys.executable, "-m", "snakemake", "all", "--snakefile", snakefile, "--configfile", config]
