@@ -37,7 +37,8 @@ def _with_numbers(value, fragment: dict, where: str):
         items = fragment.get("items", {})
         return [_with_numbers(item, items, f"{where}/{index}") for index, item in enumerate(value)]
     kind = fragment.get("type")
-    # Snakemake's `--config 'training={epochs: 3}'` gives every value as text, and YAML 1.1 reads 1e-3, without a dot, as such.
+    # Text that means a number or a flag: Snakemake's `--config 'training={epochs: 3}'` gives nothing else, and YAML 1.1
+    # reads 1e-3, without a dot, as text.
     if kind == "boolean" and value in ("true", "false"):
         return value == "true"
     if kind not in ("number", "integer"):

@@ -16,8 +16,8 @@ FOREIGN_NUMBER = re.compile(r"[-+]?(0[0-7_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_
 def read_config(path: Path | str) -> dict:
     """What the YAML (or JSON) file says.
 
-    Raises AfmpError naming file and line for a file that is not there, is no YAML or no mapping, a key that stands twice in its
-    mapping, an integer with a leading zero or colons, a value that YAML cannot build or that is longer than
+    Raises AfmpError naming file and line for a file that is not there, is no YAML or no mapping, a key that stands
+    twice in its mapping, a number with a leading zero or colons, a value that YAML cannot build or that is longer than
     MAX_CHARACTERS, and more than MAX_VALUES values, which a few aliases are enough for.
     """
     try:
@@ -36,7 +36,6 @@ def read_config(path: Path | str) -> dict:
         raise AfmpError(f"{path}: not a YAML file: {where}{error.problem or error.context}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise AfmpError(f"{path}: not a YAML file: {' '.join(str(error).split())}.") from None
-
 
     if not isinstance(content, dict):
         raise AfmpError(f"{path}: found {repr(content)[:80]}; allowed: a mapping of keys to values.")
@@ -84,7 +83,7 @@ def _check_scalar(node: yaml.ScalarNode, where: str) -> None:
     try:
         yaml.constructor.SafeConstructor().construct_object(node)
     except Exception as error:
-        # PyYAML's constructors raise half a dozen types for a value that is none: 2026-99-99, !!int x, !!bool x, !!date x.
+        # PyYAML's constructors raise half a dozen types for a value that is none: 2026-99-99, !!int x, !!bool x.
         problem = getattr(error, "problem", None) or error
         raise AfmpError(
             f"{where}: found {text[:80]!r}, which YAML cannot read ({problem}); put it in quotes."

@@ -55,7 +55,7 @@ def _visible(folder: Path) -> list[Path]:
     for entry in entries:
         # Linux keeps any bytes as a name; those that are no UTF-8 could be neither recorded nor told.
         if re.search("[\ud800-\udfff]", entry.name):
-            raise AfmpError(f"{folder}: holds {ascii(entry.name)}, a name that is not UTF-8; rename it.")
+            raise AfmpError(f"{folder}: holds {entry.name!a}, a name that is not UTF-8; rename it.")
     return sorted((entry for entry in entries if entry.name.lower() not in DESKTOP_FILES), key=lambda entry: entry.name)
 
 

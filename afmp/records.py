@@ -84,14 +84,14 @@ def schema(kind: str) -> dict:
 def validate(content, kind: str, *, where: Path | str) -> None:
     """Raise an AfmpError naming file, key, value and what is allowed if `content` breaks the schema of its kind.
 
-    Of every kind one format is read, the one that `format_version` of the schema names: an older file may mean something
-    else by the same key, and is made again or read with the release that wrote it.
+    Of every kind one format is read, the one that `format_version` of the schema names: an older file may mean
+    something else by the same key, and is made again or read with the release that wrote it.
     """
     readable = schema(kind)["properties"]["format_version"]["const"]
     if isinstance(content, dict) and content.get("format_version") != readable:
         raise AfmpError(
-            f"{where}: a {kind} file of format {content.get('format_version')!r}, but this AFMP reads format {readable} "
-            "alone. Delete it so that it is made again, or read it with the release of AFMP that wrote it."
+            f"{where}: a {kind} file of format {content.get('format_version')!r}, but this AFMP reads format "
+            f"{readable} alone. Delete it so that it is made again, or read it with the release of AFMP that wrote it."
         )
     error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema(kind)).iter_errors(content))
     if error is not None:

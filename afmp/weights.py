@@ -26,7 +26,9 @@ def load_weights(model: AFMP, path: Path | str) -> None:
         raise AfmpError(f"{path}: a file of weights ends in {', '.join(SUFFIXES)}, not in {path.suffix!r}.")
     weights, semantics = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), None)
     if semantics not in (None, model.semantics):
-        raise AfmpError(f"{path}: weights trained as {semantics!r}, but the model is {model.semantics!r}; build that one.")
+        raise AfmpError(
+            f"{path}: weights trained as {semantics!r}, but the model is {model.semantics!r}; build that one."
+        )
     _check_fit(weights, model.state_dict(), path)
     try:
         model.load_state_dict(weights)
@@ -52,7 +54,9 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
             f"{path}: refused: damaged, or more than tensors in it ({reason}); save the model's state_dict() alone."
         ) from None
     if not isinstance(weights, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
-        raise AfmpError(f"{path}: holds {type(weights).__name__}, not a dict of tensors; save the model's state_dict() alone.")
+        raise AfmpError(
+            f"{path}: holds {type(weights).__name__}, not a dict of tensors; save the model's state_dict() alone."
+        )
     return weights
 
 
@@ -66,13 +70,15 @@ def _check_fit(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
         # Another graph's edges may be more or fewer; GraphModule checks them.
         if tensor.shape != wanted.shape and name not in ("static_positions", "edge_index", "edge_attr"):
             raise AfmpError(
-                f"{path}: of another architecture: {name} has shape {tuple(tensor.shape)}, but {tuple(wanted.shape)} in "
-                "the model; build it with the sizes the weights were trained with."
+                f"{path}: of another architecture: {name} has shape {tuple(tensor.shape)}, but {tuple(wanted.shape)} "
+                "in the model; build it with the sizes the weights were trained with."
             )
         if tensor.is_floating_point() != wanted.is_floating_point():
             raise AfmpError(f"{path}: {name} holds {tensor.dtype}, but the model has {wanted.dtype} there.")
         if not tensor.isfinite().all():
-            raise AfmpError(f"{path}: {name} holds NaN or infinite numbers: its training diverged, or the file is damaged.")
+            raise AfmpError(
+                f"{path}: {name} holds NaN or infinite numbers: its training diverged, or the file is damaged."
+            )
 
 
 def _some(names: set) -> str:

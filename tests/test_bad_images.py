@@ -32,7 +32,9 @@ def folder(tmp_path) -> Path:
 
 
 def prepare(root: Path, file: Path, *, image_size: int = 8):
-    prepare_dataset({"source": "folder", "path": str(root), "image_size": image_size}, file, download_folder=file.parent)
+    prepare_dataset(
+        {"source": "folder", "path": str(root), "image_size": image_size}, file, download_folder=file.parent
+    )
     return load_dataset(file)
 
 
@@ -147,7 +149,10 @@ def test_links_are_followed_and_one_to_nothing_is_refused(folder, tmp_path):
 WRONG_ENTRIES = {
     "folder like an image": (lambda place: (place / "x.png").mkdir(), r"x\.png: a class folder holds only images"),
     "pipe": (lambda place: os.mkfifo(place / "pipe.png"), r"pipe\.png: a class folder holds only images"),
-    "text": (lambda place: (place / "läbels 1.csv").write_text("a"), r"läbels 1\.csv: a class folder holds only images"),
+    "text": (
+        lambda place: (place / "läbels 1.csv").write_text("a"),
+        r"läbels 1\.csv: a class folder holds only images",
+    ),
     "vector": (lambda place: (place / "x.png").write_text("<svg/>"), r"x\.png: cannot be read as an image"),
     "PDF": (lambda place: (place / "x.tif").write_bytes(b"%PDF-1.7\n"), r"x\.tif: cannot be read as an image"),
     "name that is no text": (

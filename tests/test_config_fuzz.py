@@ -1,4 +1,4 @@
-"""config.yaml bent in every way: it resolves to the study it says, or one message names the key, and nothing else happens."""
+"""config.yaml bent in every way: it resolves to the study it says, or one line names the mistake."""
 
 import copy
 import datetime
@@ -7,6 +7,7 @@ import math
 import re
 from dataclasses import replace
 
+import pytest
 import yaml
 from conftest import PROJECT
 from hypothesis import HealthCheck, given, settings
@@ -17,14 +18,14 @@ from afmp.study import RunConfig, Study, read_study, resolve_study
 from afmp.training import build_model
 
 SHIPPED = yaml.safe_load((PROJECT / "config.yaml").read_text(encoding="utf-8"))
-EXAMPLES = 600
+EXAMPLES = 600  # of each of the two tests below
 
 # What a hand or a program may put in the place of any value.
 WORDS = [
-    "", " ", "a b", "a/b", "../up", "..", ".", ".hidden", "a.", "-rf", "~", "~nobody/x", "ä", "λ = 1", "斑马", "x" * 300, "dense\n",
-    "two\nlines", "\0", "\ud800", "\x1b[1m", "{run}", "{", "$", "$x$", r"$\nothing$", "$x", "*bold", "`", "|a|", "a_", "%s",
-    "0.3", "1e-3", "1e400", "-1e3", "0x10", "1_0", "٣", "1٣e2", "nan", ".inf", "yes", "no", "true", "null", "None", "paper", "DENSE",
-    "dense", "sparse_0.3", "report", "plot_x", "class", "con", "style", "__init__",
+    "", " ", "a b", "a/b", "../up", "..", ".", ".hidden", "a.", "-rf", "~", "~nobody/x", "ä", "λ = 1", "斑马",
+    "x" * 300, "d\n", "t\nl", "\0", "\ud800", "\x1b[1m", "{run}", "{", "$", "$x$", r"$\nothing$", "$x", "*bold", "`",
+    "|a|", "a_", "%s", "0.3", "1e-3", "1e400", "-1e3", "0x10", "1_0", "٣", "1٣e2", "nan", ".inf", "yes", "no", "true",
+    "null", "None", "paper", "DENSE", "dense", "sparse_0.3", "report", "plot_x", "class", "con", "style", "__init__",
 ]  # fmt: skip
 NUMBERS = [0, 1, -1, 2, 3, 7, 16, 2**31, 2**64, 10**30, -(10**400), 0.0, -0.0, 0.3, 0.5, 1.0, 1e-320, 1e308]
 NUMBERS += [math.nan, math.inf, -math.inf]
@@ -164,8 +165,9 @@ TEXT = (PROJECT / "config.yaml").read_text(encoding="utf-8")
 LINES = TEXT.splitlines()
 # Pieces of YAML that mean something, or nothing at all.
 PIECES = [
-    "\t", "  ", "\n", ":", "- ", "{", "}", "[", "]", "&a ", "*a", "<<: *a\n", "!!binary ", "!!python/object:os.system ", "!!int ", "? ", "|\n",
-    "---\n", "...\n", "%YAML 1.2\n", "#", '"', "'", "\0", "\ufeff", "2026-01-31", "2026-99-99", "010", "1:30", "0x1F", "1e400", "on", "~", "é",
+    "\t", "  ", "\n", ":", "- ", "{", "}", "[", "]", "&a ", "*a", "<<: *a\n", "!!binary ", "!!python/object:os.system ",
+    "!!int ", "? ", "|\n", "---\n", "...\n", "%YAML 1.2\n", "#", '"', "'", "\0", "\ufeff", "2026-01-31",
+    "2026-99-99", "010", "1:30", "0x1F", "1e400", "on", "~", "é",
 ]  # fmt: skip
 
 
@@ -208,3 +210,85 @@ def test_a_mistyped_file_is_read_as_it_says_or_refused_in_one_line(tmp_path_fact
         assert complains(error, of=f"{path}: ") or complains(error, of="config: "), str(error)
         return
     assert_means_what_it_says(study, yaml.safe_load(text))
+
+
+def add_run(**line):
+    return lambda config: config["studies"]["regularisation"]["runs"].append({"sparsity": 0.9} | line)
+
+
+def put(place: str, **changes):
+    def change(config):
+        (config["studies"]["regularisation"] if place == "study" else config[place]).update(changes)
+
+    return change
+
+
+# What no small change of the shipped file comes upon, and what must stay refused once found.
+FOUND = {
+    "a line end in a name": (add_run(run="x\n"), r"runs/3/run: found 'x\\n'; allowed: letters"),
+    "a name that Snakemake takes for endless": (add_run(run="ab" * 20), "runs/3/run: .* 20 times the same"),
+    "names apart by case": (add_run(run="DENSE"), "runs/3/run: 'DENSE' differs from the run 'dense' by case alone"),
+    "two runs of one label": (add_run(run="x", label="λ = 1e-3"), "runs/3/label: 'λ = 1e-3' stands for two runs"),
+    "mathematics": (put("study", title=r"$\nothing$"), "title: found .* without [$] and braces"),
+    "a wildcard": (put("study", section="{run}"), "section: found '{run}'; allowed: one line of text without"),
+    "half a character": (add_run(run="x", label="\ud800"), r"runs/3/label: found '\\ud800'; allowed: one line"),
+    "two lines": (put("study", title="a\nb"), r"title: found 'a\\nb'; allowed: one line"),
+    "a figure no disk can name": (put("study", figure="x" * 300), "figure: found 'x+[.]{3}; allowed: .* at most 80"),
+    "a key of control characters": (put("model", **{"\x1b[1m": 1}), r"model/'\\x1b\[1m': unknown key with value 1"),
+    "a folder no disk can name": (
+        put("dataset", source="folder", path="x" * 300),
+        "dataset/path: 'x+.* holds no train",
+    ),
+    "a folder of no name": (put("dataset", source="folder", path=""), "dataset/path: found ''; allowed: text"),
+    "digits of another script": (
+        put("training", epochs="١e١"),
+        "training/epochs: found '١e١'; allowed: a whole number",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FOUND)
+def test_what_was_found_stays_refused(case):
+    change, message = FOUND[case]
+    config = copy.deepcopy(SHIPPED)
+    change(config)
+    with pytest.raises(AfmpError, match=f"^config: .*{message}") as caught:
+        resolve_study(config)
+    assert complains(caught.value, of="config: ")
+
+
+YAML_OF_NO_USE = {
+    "many values by few aliases": (
+        "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10) if i else 1}]\n" for i in range(8)),
+        "more than 100,000 values",
+    ),
+    "nested without end": ("a: " + "[" * 5000, "nested too deeply"),
+    "a number of 5,000 digits": (f"seeds: [0x{'f' * 5000}]", r"line 1: seeds/0: found 5,002 characters"),
+    "minutes and seconds": ("epochs: 1:30", "line 1: epochs: found 1:30, which YAML reads as another number"),
+    "a key that is a list": ("? [a]\n: 1", "line 1: a key is a sequence; allowed: text"),
+    "an object": ("a: !!python/object/apply:os.getcwd []", r"not a YAML file: line 1, column 4: could not determine"),
+    "two documents": ("a: 1\n---\nb: 1", "not a YAML file: line 2, column 1: but found another document"),
+    "nothing": ("", "found None; allowed: a mapping"),
+}
+
+
+@pytest.mark.parametrize("case", YAML_OF_NO_USE)
+def test_yaml_that_says_something_else_is_refused_with_its_line(tmp_path, case):
+    text, message = YAML_OF_NO_USE[case]
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(AfmpError, match=message) as caught:
+        read_study(path)
+    assert complains(caught.value, of=f"{path}: ")
+
+
+def test_a_configuration_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "config.yaml").write_bytes(SHIPPED["dataset"]["source"].encode("utf-16"))
+    for path, message in (
+        (tmp_path / "config.yaml", "not a YAML file"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / "x", "no such"),
+    ):
+        with pytest.raises(AfmpError, match=message) as caught:
+            read_study(path)
+        assert complains(caught.value, of=f"{path}: ")

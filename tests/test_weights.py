@@ -1,4 +1,4 @@
-"""Weights from a file: what fits is loaded, nothing in the file runs, and what does not fit is refused with the reason."""
+"""Weights from a file: what fits is loaded, nothing in it runs, and what does not fit is refused."""
 
 import os
 from pathlib import Path
@@ -54,16 +54,28 @@ def not_a_number(weights):
 
 
 MISFITS = {
-    "another depth": (lambda weights: values(small(num_layers=3)), "holds layers.2.*and .* more, which the model does not"),
+    "another depth": (
+        lambda weights: values(small(num_layers=3)),
+        "holds layers.2.*and .* more, which the model does not",
+    ),
     "another width": (lambda weights: values(small(d_model=6)), r"embed.(weight|bias) has shape \(6"),
-    "another patch": (lambda weights: values(small(patch_size=16)), "another architecture: embed.weight|static_positions"),
+    "another patch": (
+        lambda weights: values(small(patch_size=16)),
+        "another architecture: embed.weight|static_positions",
+    ),
     "no model of ours": (lambda weights: {"conv1.weight": torch.ones(2)}, "it lacks edge_attr and"),
     "not a number": (not_a_number, "embed.weight holds NaN"),
-    "infinite": (lambda weights: weights | {"readout.2.bias": torch.full((3,), torch.inf)}, "readout.2.bias holds NaN or inf"),
-    "whole numbers": (lambda weights: weights | {"readout.2.bias": torch.ones(3, dtype=torch.int64)}, "holds torch.int64"),
+    "infinite": (
+        lambda weights: weights | {"readout.2.bias": torch.full((3,), torch.inf)},
+        "readout.2.bias holds NaN or inf",
+    ),
+    "whole numbers": (
+        lambda weights: weights | {"readout.2.bias": torch.ones(3, dtype=torch.int64)},
+        "holds torch.int64",
+    ),
     "another image": (lambda weights: values(small(img_size=64)), "static_positions of shape"),
     "edge to nowhere": (edit(edge_index=torch.full((2, 1), 99), edge_attr=torch.ones(1)), "edge_index with entries 99"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
