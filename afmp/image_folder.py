@@ -51,7 +51,10 @@ def read_image_folder(folder: Path, *, image_size: int):
 
 
 def _visible(folder: Path) -> list[Path]:
-    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    try:
+        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise AfmpError(f"{folder}: cannot be read ({error.strerror}); make it readable.") from None
     for entry in entries:
         # Linux keeps any bytes as a name; those that are no UTF-8 could be neither recorded nor told.
         if re.search("[\ud800-\udfff]", entry.name):

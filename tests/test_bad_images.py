@@ -186,3 +186,17 @@ def test_a_class_in_one_split_only_or_without_images_is_named(folder):
     (folder / "test" / "émeu").mkdir()
     with pytest.raises(AfmpError, match=r"train/émeu: there are no images of this class"):
         read_image_folder(folder, image_size=8)
+
+
+def test_what_may_not_be_read_is_named(folder, monkeypatch):
+    """Denied by a stand-in, as root, who may run the tests, may read everything."""
+
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", denied)
+    with pytest.raises(AfmpError, match=r"0\.png: cannot be read as an image .*Permission denied"):
+        read_image_folder(folder, image_size=8)
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(AfmpError, match=r"train: cannot be read \(Permission denied\); make it readable"):
+        read_image_folder(folder, image_size=8)
