@@ -26,6 +26,11 @@ min_version("9.20")
 # A `complete` configuration needs nothing from config.yaml. Whatever reads this file again for a job, on a cluster or for
 # the report, is handed one: that of the run it belongs to, though config.yaml be edited meanwhile.
 COMPLETE = config.pop("complete", False)
+
+
+include: "rules/config.smk"
+
+
 if not COMPLETE:
 
     configfile: f"{workflow.basedir}/config.yaml"

@@ -24,10 +24,11 @@ from afmp.records import (
     atomic_path,
     read_diagnostics,
     read_json,
+    read_manifest,
     read_parameters,
     read_result,
     read_scalability,
-    write_json,
+    write_manifest,
 )
 from afmp.study import Study, resolve_study
 
@@ -78,9 +79,9 @@ def write_archive(config: dict, *, results: Path | str, archive: Path | str) -> 
     for index in images:
         _write_image(results / dataset, index, archive / image_path(index))
     # Last, so that a folder with a manifest is a whole archive.
-    manifest = {path: _entry(archive / path) for path in sorted([*contents, *small, *map(image_path, images)])}
-    write_json(archive / MANIFEST, manifest)
-    log.info("%s: %d files, %.1f MB", archive, len(manifest), sum(e["bytes"] for e in manifest.values()) / 1e6)
+    entries = {path: _entry(archive / path) for path in sorted([*contents, *small, *map(image_path, images)])}
+    write_manifest(archive / MANIFEST, {"format_version": 1, "files": entries})
+    log.info("%s: %d files, %.1f MB", archive, len(entries), sum(e["bytes"] for e in entries.values()) / 1e6)
 
 
 def study_records(study: Study) -> dict:
@@ -103,9 +104,9 @@ def open_archive(archive: Path | str):
     archive.
     """
     archive = Path(archive)
-    _check_manifest(archive)
+    paths = _checked_paths(archive)
     with tempfile.TemporaryDirectory() as unpacked:
-        _unpack(archive, Path(unpacked))
+        _unpack(archive, paths, Path(unpacked))
         yield Path(unpacked)
 
 
@@ -154,10 +155,13 @@ def _packed(path: str, text: str) -> tuple[str, bytes]:
     return path, content
 
 
-def _unpack(archive: Path, folder: Path) -> None:
-    shutil.copytree(archive, folder, dirs_exist_ok=True)
-    for packed in list(folder.rglob("*.gz")):
-        packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
+def _unpack(archive: Path, paths: list[str], folder: Path) -> None:
+    # What the manifest does not name was not checked, and stays where it is.
+    for path in paths:
+        target = folder / path.removesuffix(".gz")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        content = (archive / path).read_bytes()
+        target.write_bytes(gzip.decompress(content) if path.endswith(".gz") else content)
 
 
 def _write_image(dataset: Path, index: int, path: Path) -> None:
@@ -172,12 +176,16 @@ def _entry(path: Path) -> dict:
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
-def _check_manifest(archive: Path) -> None:
+def _checked_paths(archive: Path) -> list[str]:
     if not (archive / MANIFEST).is_file():
         raise AfmpError(f"{archive}: no archive there, for want of a {MANIFEST}; `snakemake archive` makes one.")
-    for path, entry in read_json(archive / MANIFEST).items():
+    entries = read_manifest(archive / MANIFEST)["files"]
+    for path, entry in entries.items():
         file = archive / path
+        if not file.resolve().is_relative_to(archive.resolve()):
+            raise AfmpError(f"{file}: outside of the archive, but {MANIFEST} names it; restore the archive.")
         if not file.is_file():
             raise AfmpError(f"{file}: missing, but {MANIFEST} names it; restore the archive.")
         if _entry(file) != entry:
             raise AfmpError(f"{file}: not the file that {MANIFEST} names, its sha256 differs; restore the archive.")
+    return list(entries)

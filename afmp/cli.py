@@ -198,8 +198,9 @@ def _add_archive_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _archive(arguments: argparse.Namespace) -> None:
     from afmp.archive import write_archive
+    from afmp.config_file import read_config
 
-    write_archive(_read_config(arguments.config), results=arguments.results, archive=arguments.archive)
+    write_archive(read_config(arguments.config), results=arguments.results, archive=arguments.archive)
 
 
 def _add_expect_arguments(parser: argparse.ArgumentParser) -> None:
@@ -221,19 +222,11 @@ def _add_verify_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
+    from afmp.config_file import read_config
     from afmp.verification import verify
 
-    config = _read_config(arguments.config)
+    config = read_config(arguments.config)
     verify(config, results=arguments.results, dataset=arguments.dataset, archives=arguments.archives)
-
-
-def _read_config(path: Path) -> dict:
-    import yaml
-
-    from afmp.config_errors import refuse_duplicate_keys
-
-    refuse_duplicate_keys(path)
-    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
 def _words(text: str) -> list[str]:

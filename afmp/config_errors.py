@@ -3,37 +3,11 @@
 import difflib
 import math
 import re
-from pathlib import Path
 
 import jsonschema
-import yaml
 
 from afmp.errors import AfmpError
 from afmp.records import schema
-
-
-def refuse_duplicate_keys(path: Path | str) -> None:
-    """Raise AfmpError if a mapping of the YAML file names a key twice: YAML would silently keep the last."""
-    try:
-        root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except FileNotFoundError:
-        raise AfmpError(f"{path}: no such file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise AfmpError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
-    pending = [(root, "")]
-    while pending:
-        node, where = pending.pop()
-        if isinstance(node, yaml.MappingNode):
-            lines: dict[str, int] = {}
-            for key, value in node.value:
-                name = f"{where}/{key.value}".lstrip("/")
-                line = key.start_mark.line + 1
-                if key.value in lines:
-                    raise AfmpError(f"{path}: {name} stands twice, in lines {lines[key.value]} and {line}; keep one.")
-                lines[key.value] = line
-                pending.append((value, name))
-        elif isinstance(node, yaml.SequenceNode):
-            pending.extend((item, f"{where}/{index}") for index, item in enumerate(node.value))
 
 
 def validated(config: dict) -> dict:
@@ -56,17 +30,24 @@ def _with_numbers(value, fragment: dict, where: str):
     if isinstance(value, dict):
         known = _properties(fragment)
         others = fragment.get("additionalProperties") or {}
-        return {key: _with_numbers(item, known.get(key, others), f"{where}/{key}") for key, item in value.items()}
+        return {
+            key: _with_numbers(item, known.get(key, others), f"{where}/{_name(key)}") for key, item in value.items()
+        }
     if isinstance(value, list):
         items = fragment.get("items", {})
         return [_with_numbers(item, items, f"{where}/{index}") for index, item in enumerate(value)]
-    if fragment.get("type") not in ("number", "integer"):
+    kind = fragment.get("type")
+    # Text that means a number or a flag: Snakemake's `--config 'training={epochs: 3}'` gives nothing else, and YAML 1.1
+    # reads 1e-3, without a dot, as text.
+    if kind == "boolean" and value in ("true", "false"):
+        return value == "true"
+    if kind not in ("number", "integer"):
         return value
-    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
-        value = float(value)  # YAML 1.1 reads 1e-3 (without a dot) as text; a person means the number
+    if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]{1,100}(\.[0-9]*)?([eE][-+]?[0-9]+)?", value):
+        value = float(value) if re.search("[.eE]", value) else int(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise AfmpError(f"config: {where.lstrip('/')}: found {value}; allowed: finite numbers.")
-    if fragment["type"] == "integer" and isinstance(value, float) and value.is_integer():
+    if kind == "integer" and isinstance(value, float) and value.is_integer():
         return int(value)  # JSON schema counts 100.0 as an integer, but range() does not
     return value
 
@@ -95,7 +76,7 @@ def _is_mistake(error: jsonschema.ValidationError) -> bool:
 
 
 def _message(error: jsonschema.ValidationError) -> str:
-    where = "/".join(map(str, error.absolute_path))
+    where = "/".join(map(_name, error.absolute_path))
     inside = f"{where}/" if where else ""
     if error.validator in ("additionalProperties", "unevaluatedProperties"):
         known = list(_properties(error.schema))
@@ -103,7 +84,7 @@ def _message(error: jsonschema.ValidationError) -> str:
         close = difflib.get_close_matches(str(unknown), known, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         return (
-            f"{inside}{unknown}: unknown key with value {_short(error.instance[unknown])}{hint}; "
+            f"{inside}{_name(unknown)}: unknown key with value {_short(error.instance[unknown])}{hint}; "
             f"allowed here: {', '.join(known)}."
         )
     if error.validator == "required":
@@ -112,8 +93,13 @@ def _message(error: jsonschema.ValidationError) -> str:
     return f"{where or 'the whole file'}: found {_short(error.instance)}; allowed: {_allowed(error)}."
 
 
+def _name(key) -> str:
+    text = str(key)
+    return text if text.isprintable() and len(text) <= 80 else _short(text)
+
+
 def _short(value) -> str:
-    text = repr(value)
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -4,6 +4,7 @@ The layout is torchvision's ImageFolder. Class names are the folders' names, sor
 name. Names that start with a dot are ignored, and so are files outside class folders.
 """
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,8 +27,8 @@ def read_image_folder(folder: Path, *, image_size: int):
     labels, class names. Where test/ and val/ both exist, test/ is the test set and val/ is not read. How an
     image becomes RGB and square is said at `to_rgb` and `fit_square`. Raises AfmpError naming the file or
     folder for: a missing split, classes that differ between the splits, a class without images, anything in a
-    class folder that is not an image, and images that are empty, damaged, animated or above Pillow's
-    decompression-bomb limit (about 89 million pixels).
+    class folder that is not an image, a name that is no text, and images that are empty, damaged, animated or, as
+    stored or scaled, above Pillow's decompression-bomb limit (about 89 million pixels). Links are followed.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
@@ -50,7 +51,14 @@ def read_image_folder(folder: Path, *, image_size: int):
 
 
 def _visible(folder: Path) -> list[Path]:
-    entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    try:
+        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise AfmpError(f"{folder}: cannot be read ({error.strerror}); make it readable.") from None
+    for entry in entries:
+        # Linux keeps any bytes as a name; those that are no UTF-8 could be neither recorded nor told.
+        if re.search("[\ud800-\udfff]", entry.name):
+            raise AfmpError(f"{folder}: holds {entry.name!a}, a name that is not UTF-8; rename it.")
     return sorted((entry for entry in entries if entry.name.lower() not in DESKTOP_FILES), key=lambda entry: entry.name)
 
 
@@ -66,6 +74,8 @@ def _read_split(split: Path, class_names: list[str], image_size: int) -> tuple[n
     for label, name in enumerate(class_names):
         found = _visible(split / name)
         for path in found:
+            if path.is_symlink() and not path.exists():
+                raise AfmpError(f"{path}: is a link to nothing; mend or remove it.")
             if path.suffix.lower() not in SUFFIXES or not path.is_file():
                 raise AfmpError(
                     f"{path}: a class folder holds only images ({', '.join(SUFFIXES)}); convert or move it."
@@ -94,6 +104,7 @@ def read_image(path: Path, *, image_size: int) -> Image.Image:
     try:
         with Image.open(path, formats=FORMATS) as image:
             _check(image, path)
+            _check_scaled(image, image_size, path)
             image.load()
             return fit_square(to_rgb(image), image_size)
     except (AfmpError, MemoryError):
@@ -114,6 +125,16 @@ def _check(image: Image.Image, path: Path) -> None:
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise AfmpError(
             f"{path}: has {image.n_frames} frames; animated and many-page images are refused, keep one frame."
+        )
+
+
+def _check_scaled(image: Image.Image, image_size: int, path: Path) -> None:
+    # A hair-thin image is small as a file, and thousands of times larger once its shorter side is image_size.
+    short, long = sorted(image.size)
+    if image_size * image_size * long / short > Image.MAX_IMAGE_PIXELS:
+        raise AfmpError(
+            f"{path}: is {image.width} x {image.height} pixels, too thin to scale its shorter side to {image_size}; "
+            "cut or remove it."
         )
 
 

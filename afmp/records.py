@@ -1,6 +1,7 @@
 """Files that outlive a job: written whole or not at all, and checked against their schema whenever one is read."""
 
 import json
+import math
 import os
 import tempfile
 from contextlib import contextmanager
@@ -58,11 +59,20 @@ def read_json(path: Path | str):
     """Read one JSON file; a broken one is an AfmpError that names it."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError:
         raise AfmpError(f"{path}: no such file.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise AfmpError(f"{path}: not a JSON file ({error}); delete it so that it is made again.") from None
+
+
+def _finite(word: str) -> float:
+    # Python's own reader would take NaN, Infinity and 1e999, which no schema bounds.
+    number = float(word)
+    if not math.isfinite(number):
+        raise ValueError(f"{word} is no finite number")
+    return number
 
 
 @cache
@@ -72,12 +82,27 @@ def schema(kind: str) -> dict:
 
 
 def validate(content, kind: str, *, where: Path | str) -> None:
-    """Raise an AfmpError naming file, key, value and what is allowed if `content` breaks the schema of its kind."""
+    """Raise an AfmpError naming file, key, value and what is allowed if `content` breaks the schema of its kind.
+
+    Of every kind one format is read, the one that `format_version` of the schema names: an older file may mean
+    something else by the same key, and is made again or read with the release that wrote it.
+    """
+    readable = schema(kind)["properties"]["format_version"]["const"]
+    if isinstance(content, dict) and content.get("format_version") != readable:
+        raise AfmpError(
+            f"{where}: a {kind} file of format {content.get('format_version')!r}, but this AFMP reads format "
+            f"{readable} alone. Delete it so that it is made again, or read it with the release of AFMP that wrote it."
+        )
     error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema(kind)).iter_errors(content))
     if error is not None:
         key = "/".join(map(str, error.absolute_path)) or "the file as a whole"
         raise AfmpError(
             f"{where}: not a valid {kind} file: {key}: {error.message[:300]}. Delete it so that it is made again."
+        )
+    if kind == "result" and len({len(values) for values in content["training_history"].values()}) > 1:
+        raise AfmpError(
+            f"{where}: not a valid result file: training_history: its lists have different lengths, but each holds one "
+            "value an epoch. Delete it so that it is made again."
         )
 
 
@@ -104,3 +129,4 @@ read_result, write_result = _reader("result"), _writer("result")
 read_diagnostics, write_diagnostics = _reader("diagnostics"), _writer("diagnostics")
 read_scalability, write_scalability = _reader("scalability"), _writer("scalability")
 read_parameters, write_parameters = _reader("parameters"), _writer("parameters")
+read_manifest, write_manifest = _reader("manifest"), _writer("manifest")

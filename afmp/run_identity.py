@@ -26,6 +26,7 @@ NOT_NUMBERS = (
     "image_folder",
     "study",
     "config_errors",
+    "config_file",
     "log",
 )
 

@@ -7,9 +7,8 @@ import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import yaml
-
-from afmp.config_errors import refuse_duplicate_keys, validated
+from afmp.config_errors import validated
+from afmp.config_file import read_config
 from afmp.errors import AfmpError
 
 # Names that no study's figure may take: rules and targets of the workflow, and modules beside the figures.
@@ -110,8 +109,7 @@ class Study:
 
 def read_study(path: Path | str) -> Study:
     """Read and resolve one configuration file. Raises AfmpError with the key, the value and what is allowed."""
-    refuse_duplicate_keys(path)
-    return resolve_study(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
+    return resolve_study(read_config(path))
 
 
 def resolve_study(config: dict) -> Study:
@@ -133,6 +131,7 @@ def resolve_study(config: dict) -> Study:
     named: dict[str, tuple[RunConfig, str]] = {}  # every name, also of a run trained under another: config and study
     canonical: dict[RunConfig, str] = {}
     studies = []
+    spelled: dict[str, str] = {}  # names of runs without regard to case
     figures: dict[str, str] = dict.fromkeys(TAKEN_FIGURES, "the workflow itself")
     for name, table in config["studies"].items():
         where = f"studies/{name}"
@@ -145,6 +144,16 @@ def resolve_study(config: dict) -> Study:
             key = f"{where}/runs/{index}/run"
             if run in aliases:
                 raise AfmpError(f"config: {key}: {run!r} names two runs of this study; give each its own name.")
+            if label in [member["label"] for member in members]:
+                raise AfmpError(
+                    f"config: {where}/runs/{index}/label: {label!r} stands for two runs of this study; "
+                    "the figure could not tell them apart, give each its own label."
+                )
+            if spelled.setdefault(run.lower(), run) != run:
+                raise AfmpError(
+                    f"config: {key}: {run!r} differs from the run {spelled[run.lower()]!r} by case alone, and would "
+                    "share its folder on many disks; rename one."
+                )
             resolved = _resolve_run(config, dataset, line, key.removesuffix("/run"))
             first, first_where = named.setdefault(run, (resolved, where))
             if _effective(first) != _effective(resolved):
@@ -254,8 +263,9 @@ def _check_dataset(dataset: DatasetConfig) -> None:
         return
     if dataset.path is None:
         raise AfmpError("config: dataset/path: null, but dataset/source 'folder' needs the path of an image folder.")
-    root = Path(dataset.path)
-    if not (root / "train").is_dir() or not ((root / "test").is_dir() or (root / "val").is_dir()):
+    # os.path and not pathlib, which raises for a path that no folder can have (too long, not allowed to look there).
+    train, test, val = (os.path.isdir(os.path.join(dataset.path, split)) for split in ("train", "test", "val"))
+    if not train or not (test or val):
         raise AfmpError(
             f"config: dataset/path: {dataset.path!r} holds no train/<class>/ and test/<class>/ (or val/<class>/); "
             "give the folder that holds both."

@@ -4,35 +4,26 @@ import hashlib
 import json
 import os
 import re
-import sys
 from glob import iglob
 from pathlib import Path
 
-import yaml
-from snakemake.exceptions import WorkflowError
-
-# The code that is watched is the code that runs, whatever else is installed; scripts inherit this.
-sys.path.insert(0, str(workflow.basedir))
-os.environ.update(
-    PYTHONPATH=os.pathsep.join(filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")]))
-)
-
-from afmp.errors import AfmpError
 from afmp.figures import figure_module
 from afmp.provenance import import_closure
 from afmp.records import write_text
-from afmp.study import refuse_duplicate_keys, resolve_study
+from afmp.study import resolve_study
 
 try:
     for path in workflow.configfiles:
-        refuse_duplicate_keys(path)
+        read_config(path)
+    if not isinstance(ARCHIVE, str | None):
+        raise AfmpError(f"config: archive: found {ARCHIVE!r}; allowed: text, the path of a folder.")
     # An overlay's studies come first in `config`; a run shared with one of the project's own keeps the project's name.
-    if not COMPLETE and isinstance(config.get("studies"), dict):
-        with open(f"{workflow.basedir}/config.yaml", encoding="utf-8") as file:
-            own_studies = list(yaml.safe_load(file).get("studies") or {})
-        order = [name for name in own_studies if name in config["studies"]]
+    if isinstance(config.get("studies"), dict) and isinstance(own_config.get("studies"), dict):
+        order = [name for name in own_config["studies"] if name in config["studies"]]
         config["studies"] = {name: config["studies"][name] for name in [*order, *config["studies"]]}
     STUDY = resolve_study(config)
+    # An overlay in JSON brings ordered mappings, which the YAML of the report and of the archive has no word for.
+    config.update(json.loads(json.dumps(config)))
 except AfmpError as error:
     raise WorkflowError(str(error)) from None
 

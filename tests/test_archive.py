@@ -1,5 +1,6 @@
 """An archive holds what a finished study left, refuses what is not that, and its figures are drawn from it alone."""
 
+import gzip
 import json
 import os
 import re
@@ -106,7 +107,7 @@ def files(folder: Path) -> set[str]:
 
 def test_an_archive_holds_every_number_and_no_weights(project):
     kept, results = project / "archive/2026-01-02-h100", project / "results"
-    manifest = json.loads((kept / "MANIFEST.json").read_text())
+    manifest = json.loads((kept / "MANIFEST.json").read_text())["files"]
     assert files(kept) == {"MANIFEST.json", *manifest}
     own = {"MANIFEST.json", "config.yaml", "study.json", "test_images/0.png"}
     assert files(kept) - own == {
@@ -238,3 +239,39 @@ def test_without_an_archive_the_workflow_says_so_and_plans_everything_else(tmp_p
     needed = {file for drawing in figures(study) for file in drawing.files}
     assert set(re.findall(r"results/(figures/[\w/]+\.\w+)", said)) == needed
     assert set(re.findall(r"results/aggregate/(\w+)\.csv", said)) == set(archive.TABLES)
+
+
+def rewrite_manifest(kept: Path, change) -> None:
+    manifest = json.loads((kept / "MANIFEST.json").read_text())
+    change(manifest)
+    (kept / "MANIFEST.json").write_text(json.dumps(manifest))
+
+
+def test_nothing_outside_an_archive_is_read_and_no_link_out_followed(kept, tmp_path):
+    secret = tmp_path / "secret.json"
+    secret.write_text("{}")
+    entry = archive._entry(secret)
+    for path in ("../../secret.json", str(secret)):
+        rewrite_manifest(kept, lambda manifest, path=path: manifest["files"].update({path: entry}))
+        with pytest.raises(AfmpError, match=r"secret\.json: outside of the archive"):
+            draw_archive(kept, tmp_path / "drawn")
+        rewrite_manifest(kept, lambda manifest, path=path: manifest["files"].pop(path))
+    (kept / "study.json").unlink()
+    (kept / "study.json").symlink_to(secret)
+    rewrite_manifest(kept, lambda manifest: manifest["files"].update({"study.json": entry}))
+    with pytest.raises(AfmpError, match=r"study\.json: outside of the archive"):
+        draw_archive(kept, tmp_path / "drawn")
+    assert not (tmp_path / "drawn").exists()
+
+
+def test_what_the_manifest_does_not_name_takes_no_part(kept, tmp_path, monkeypatch):
+    (kept / "study.json.gz").write_bytes(gzip.compress(b"not the study that was checked"))
+    monkeypatch.setattr("afmp.archive.figures", lambda study: [])
+    draw_archive(kept, tmp_path / "drawn")
+    assert (tmp_path / "drawn/plot_diagnostics/paper/top_down/epoch_0003.png").exists()
+
+
+def test_an_archive_of_another_format_is_refused(kept, tmp_path):
+    rewrite_manifest(kept, lambda manifest: manifest.update(format_version=2))
+    with pytest.raises(AfmpError, match=r"MANIFEST\.json: a manifest file of format 2, but this AFMP reads format 1"):
+        draw_archive(kept, tmp_path / "drawn")

@@ -416,7 +416,7 @@ def test_schema_refuses_a_failed_point_with_numbers(scalability):
         records.validate(scalability, "scalability", where="test")
 
 
-@pytest.mark.parametrize("kind", ["scalability", "parameters"])
+@pytest.mark.parametrize("kind", ["scalability", "parameters", "manifest"])
 def test_schema_describes_every_key(kind):
     def undescribed(schema: dict, where: str):
         for key, value in schema.get("properties", {}).items():

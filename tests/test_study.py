@@ -10,6 +10,7 @@ import yaml
 from conftest import PROJECT
 
 from afmp import benchmark
+from afmp.config_file import read_config
 from afmp.errors import AfmpError
 from afmp.records import schema
 from afmp.study import (
@@ -20,7 +21,6 @@ from afmp.study import (
     RunConfig,
     TrainingConfig,
     read_study,
-    refuse_duplicate_keys,
     resolve_study,
 )
 
@@ -347,11 +347,11 @@ def test_key_that_stands_twice_is_refused(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("model:\n  d_model: 1\n  patch_size: 8\n  d_model: 2\n")
     with pytest.raises(AfmpError, match=r"model/d_model stands twice, in lines 2 and 4"):
-        refuse_duplicate_keys(path)
+        read_config(path)
 
 
 def test_file_that_is_not_yaml_is_refused(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("model: [1, 2\nseeds: 3")
     with pytest.raises(AfmpError, match="not a YAML file"):
-        refuse_duplicate_keys(path)
+        read_config(path)
