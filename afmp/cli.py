@@ -12,6 +12,7 @@ from pathlib import Path
 from afmp import records
 from afmp.errors import AfmpError
 from afmp.log import show_progress
+from afmp.stopping import EXIT_CODE, Stopped, stop_on_sigterm
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Command:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one sub-command and return the exit status: 2, and one line on stderr, for an AfmpError."""
+    """Run one sub-command and return the exit status: 2, and one line on stderr, for an AfmpError; 143 after SIGTERM."""
     parser = argparse.ArgumentParser(prog="afmp", description="Adaptive message passing between image patches.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
@@ -42,6 +43,9 @@ def main(argv: list[str] | None = None) -> int:
     except AfmpError as error:
         print(f"afmp {arguments.command}: {error}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(f"afmp {arguments.command}: {stopped}", file=sys.stderr)
+        return EXIT_CODE
     except KeyboardInterrupt:
         print(f"afmp {arguments.command}: interrupted", file=sys.stderr)
         return 130
@@ -167,15 +171,16 @@ def _train(arguments: argparse.Namespace) -> None:
     runs = read_study(arguments.config).runs
     if arguments.run not in runs:
         raise AfmpError(f"--run: {arguments.run!r} is no run of {arguments.config}; allowed: {', '.join(runs)}.")
-    train_run(
-        runs[arguments.run],
-        run=arguments.run,
-        semantics=arguments.semantics,
-        seeds=arguments.seeds,
-        dataset_path=arguments.dataset,
-        seed_folders={seed: arguments.output / f"seed_{seed}" for seed in arguments.seeds},
-        checkpoint_folder=arguments.output / "checkpoints",
-    )
+    with stop_on_sigterm():
+        train_run(
+            runs[arguments.run],
+            run=arguments.run,
+            semantics=arguments.semantics,
+            seeds=arguments.seeds,
+            dataset_path=arguments.dataset,
+            seed_folders={seed: arguments.output / f"seed_{seed}" for seed in arguments.seeds},
+            checkpoint_folder=arguments.output / "checkpoints",
+        )
 
 
 def _add_archive_arguments(parser: argparse.ArgumentParser) -> None:

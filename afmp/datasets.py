@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from afmp.cifar import read_cifar
 from afmp.download import ARCHIVES, fetch
@@ -100,12 +100,7 @@ def prepare_dataset(config: dict, destination: Path, *, download_folder: Path) -
     }
     metadata["hash"] = _content_hash(metadata, tensors)
     with atomic_path(destination) as temporary:
-        try:
-            save_file(tensors, temporary, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
-        except SafetensorError as error:
-            raise AfmpError(
-                f"{destination}: cannot be written ({error}); make room or choose another folder."
-            ) from None
+        temporary.write_bytes(save(tensors, {METADATA_KEY: json.dumps(metadata, sort_keys=True)}))
     log.info(
         f"{destination}: {name}, {len(arrays[0]):,} train and {len(arrays[2]):,} test images, "
         f"{image_size} px, {len(class_names)} classes, hash {metadata['hash'][:12]}"

@@ -1,9 +1,12 @@
 """Files that outlive a job: written whole or not at all, and checked against their schema whenever one is read."""
 
+import errno
+import fcntl
+import glob
 import json
 import os
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import yaml
 
 from afmp.errors import AfmpError
 
+NO_ROOM_OR_PERMISSION = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 SCHEMA_FOLDER = Path(__file__).resolve().parent.parent / "schemas"
 
 
@@ -19,21 +23,42 @@ SCHEMA_FOLDER = Path(__file__).resolve().parent.parent / "schemas"
 def atomic_path(path: Path | str):
     """Yield a temporary path beside `path`; it takes the final name only when the block ends without an error.
 
-    The bytes are on disk before the name changes, so a crash leaves the old file or the new one, never a part.
+    The bytes are on disk before the name changes, so a crash leaves the old file or the new one, never a part. The
+    temporary file of a process that was killed goes with the next writer of `path`. Raises AfmpError where the disk is
+    full or may not be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
     try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        temporary = Path(name)
+        try:
+            with suppress(OSError):  # some file systems have no locks: leftovers then stay
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            os.replace(temporary, path)
+        finally:
+            os.close(handle)
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno not in NO_ROOM_OR_PERMISSION:
+            raise
+        raise AfmpError(
+            f"{path}: cannot be written ({error.strerror}); make room or get permission there, or choose another "
+            "folder, then run this again."
+        ) from None
+
+
+def _remove_leftovers(path: Path) -> None:
+    # A part that is being written right now, by another workflow perhaps, is locked by its writer.
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(OSError), part.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
 
 
 def _umask() -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from afmp.augmentation import epoch_plan
-from afmp.checkpoint import identity_key, other_checkpoints, remove_leftovers
+from afmp.checkpoint import identity_key, other_checkpoints
 from afmp.datasets import PreparedDataset, load_dataset
 from afmp.device import resolve_device, set_matmul_precision
 from afmp.diagnostics import describe_gates
@@ -25,6 +25,7 @@ from afmp.provenance import device_record, import_closure, source_hash, versions
 from afmp.seed_results import write_seed
 from afmp.split import Split, split_dataset
 from afmp.stack import stack_models
+from afmp.stopping import Stopped, stop_asked
 from afmp.study import RunConfig, TrainingConfig
 from afmp.training_state import HISTORY, SeedTraining, next_group
 from afmp.training_step import EpochSums, GraphedCount, GraphedStep, TrainingStep, build_optimizer, count_correct
@@ -43,6 +44,7 @@ NOT_NUMBERS = (
     "cifar",
     "image_folder",
     "study",
+    "stopping",
     "config_errors",
     "log",
 )
@@ -151,7 +153,6 @@ def start_seed(
         "code": code,
     }
     checkpoint = checkpoint_folder / f"seed_{seed}_{identity_key(identity)}.safetensors"
-    remove_leftovers(checkpoint)
     torch.manual_seed(seed)
     model = build_model(config, semantics=semantics, num_classes=data.num_classes).to(device)
     optimizer = build_optimizer(model, training, device)
@@ -180,7 +181,8 @@ def train_together(
 ) -> None:
     """Train seeds that have had the same epochs, as one stack, `until` an epoch; each keeps its own files.
 
-    Raises AfmpError if a seed diverges, after the epoch was written for the others.
+    Raises AfmpError if a seed diverges, after the epoch was written for the others, and Stopped, with every seed saved,
+    before the next epoch once SIGTERM came.
     """
     training, device = config.training, split.train_index.device
     lap = time.perf_counter()
@@ -188,7 +190,8 @@ def train_together(
     stack = stack_models(models)
     step = TrainingStep(stack, models, [m.optimizer for m in group], data=data, split=split, training=training)
     count = partial(count_correct, stack, split.val_images, split.val_labels, data=data, training=training)
-    log.info("%s, on %s, %s", ", ".join(member.what for member in group), device, data.name)
+    names = ", ".join(member.what for member in group)
+    log.info("%s, on %s, %s", names, device, data.name)
     if device.type == "cuda":
         # After the weights are loaded: a captured graph keeps reading the tensors that it was captured with.
         step, count = GraphedStep(step), GraphedCount(count)
@@ -207,7 +210,10 @@ def train_together(
     written, writing_s = 0.0, 0.0
     first = group[0].progress.epoch + 1
     plans = draw_plans(first)
+    stopping = stop_asked()
     for epoch in range(first, until + 1):
+        if stopping:
+            raise Stopped(f"{names}: ends before epoch {epoch} because of SIGTERM; the same command goes on from there.")
         started = time.perf_counter()
         step.begin(plans)
         for batch_size in step.batch_sizes:
@@ -229,7 +235,8 @@ def train_together(
         for member in finite:
             member.progress.wall_time_s += (now - lap) / len(group)
         lap = now
-        if epoch == until or len(finite) < len(group) or writing_s <= CHECKPOINT_SHARE * (now - written):
+        stopping = stop_asked()
+        if stopping or epoch == until or len(finite) < len(group) or writing_s <= CHECKPOINT_SHARE * (now - written):
             for member in finite:
                 member.save()
             written = time.perf_counter()

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from afmp.log import log_to
+from afmp.stopping import stop_on_sigterm
 from afmp.study import RunConfig
 from afmp.training import train_run
 
-with log_to(snakemake.log[0]):
+with log_to(snakemake.log[0]), stop_on_sigterm():
     train_run(
         RunConfig.from_dict(snakemake.params.config),
         run=snakemake.wildcards.run,
