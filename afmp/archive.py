@@ -26,6 +26,7 @@ from afmp.records import (
     read_parameters,
     read_result,
     read_scalability,
+    with_checksum,
     write_json,
 )
 from afmp.study import Study, resolve_study
@@ -57,7 +58,10 @@ def write_archive(config: dict, *, results: Path | str, archive: Path | str) -> 
     numbers = {path: read(results / path) for path, read in readers.items()}
     _refuse_other_configuration(study, numbers, results)
 
-    texts = {path: json.dumps(content, separators=(",", ":"), allow_nan=False) for path, content in numbers.items()}
+    texts = {
+        path: json.dumps(with_checksum(content), separators=(",", ":"), allow_nan=False)
+        for path, content in numbers.items()
+    }
     texts |= {
         "study.json": json.dumps(asdict(study), indent=2, ensure_ascii=False),
         "config.yaml": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import glob
+import hashlib
 import json
 import os
 import tempfile
@@ -106,20 +107,30 @@ def validate(content, kind: str, *, where: Path | str) -> None:
         )
 
 
+def with_checksum(content: dict) -> dict:
+    """The content and, as one more key, the sha256 of it: a lost bit can turn a digit into another."""
+    return content | {"checksum": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
+
+
 def _reader(kind: str):
     def read(path: Path | str) -> dict:
         content = read_json(path)
         validate(content, kind, where=path)
+        recorded = content.pop("checksum", None)
+        if recorded not in (None, with_checksum(content)["checksum"]):
+            raise AfmpError(
+                f"{path}: damaged or edited: its content does not match its checksum. Delete it so that it is made again."
+            )
         return content
 
-    read.__doc__ = f"Read one {kind} file, checked against schemas/{kind}.schema.yaml; raises AfmpError."
+    read.__doc__ = f"Read one {kind} file, checked against schemas/{kind}.schema.yaml and its checksum; raises AfmpError."
     return read
 
 
 def _writer(kind: str):
     def write(path: Path | str, content: dict) -> None:
         validate(content, kind, where=path)
-        write_json(path, content)
+        write_json(path, with_checksum(content))
 
     write.__doc__ = f"Write one {kind} file atomically, checked against schemas/{kind}.schema.yaml first."
     return write
