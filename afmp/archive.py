@@ -14,7 +14,6 @@ from pathlib import Path
 
 import yaml
 from PIL import Image
-from safetensors import safe_open
 
 from afmp.drawings import figures, image_path, last_diagnostics, result_path, scalability_path
 from afmp.errors import AfmpError
@@ -152,8 +151,9 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _write_image(dataset: Path, index: int, path: Path) -> None:
-    with safe_open(dataset, framework="numpy") as file:
-        pixels = file.get_slice("test_images")[index]  # uint8 (3, H, W)
+    from afmp.datasets import load_dataset  # drawing an archive does not wait for torch
+
+    pixels = load_dataset(dataset).test_images[index].numpy()  # uint8 (3, H, W)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.transpose(1, 2, 0)).save(path)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from afmp import records
 from afmp.errors import AfmpError
 from afmp.log import show_progress
-from afmp.stopping import EXIT_CODE, Stopped, stop_on_sigterm
+from afmp.stopping import stop_on_sigterm
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Command:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one sub-command and return the exit status: 2, and one line on stderr, for an AfmpError; 143 after SIGTERM."""
+    """Run one sub-command and return the exit status: 2, and one line on stderr, for an AfmpError."""
     parser = argparse.ArgumentParser(prog="afmp", description="Adaptive message passing between image patches.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
@@ -43,9 +43,6 @@ def main(argv: list[str] | None = None) -> int:
     except AfmpError as error:
         print(f"afmp {arguments.command}: {error}", file=sys.stderr)
         return 2
-    except Stopped as stopped:
-        print(f"afmp {arguments.command}: {stopped}", file=sys.stderr)
-        return EXIT_CODE
     except KeyboardInterrupt:
         print(f"afmp {arguments.command}: interrupted", file=sys.stderr)
         return 130

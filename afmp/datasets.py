@@ -8,6 +8,7 @@ content hash and format version.
 import hashlib
 import json
 import logging
+import os
 from dataclasses import dataclass
 from fractions import Fraction
 from math import sqrt
@@ -138,6 +139,19 @@ def load_dataset(path: Path, *, device: torch.device | str = "cpu") -> PreparedD
         hash=recorded,
         **{key: tensor.to(device) for key, tensor in tensors.items()},
     )
+
+
+def repair_dataset(path: Path, config: dict, *, download_folder: Path) -> None:
+    """Prepare the file of `prepare_dataset` again, with the same arguments, if it cannot be loaded."""
+    path = Path(path)
+    try:
+        load_dataset(path)
+    except AfmpError as damage:
+        log.warning("%s", str(damage).partition(";")[0] + "; it is prepared again.")
+        status = path.stat()
+        prepare_dataset(config, path, download_folder=download_folder)
+        # The same bytes, so as old as they were: nothing that was made of them is out of date.
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def stratified_holdout(labels: torch.Tensor, fraction: float) -> tuple[torch.Tensor, torch.Tensor]:

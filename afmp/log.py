@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from afmp.errors import AfmpError
-from afmp.stopping import EXIT_CODE, Stopped
 
 log = logging.getLogger("afmp")
 
@@ -32,7 +31,7 @@ def show_progress(path: Path | str | None = None):
 
 @contextmanager
 def log_to(path: Path | str):
-    """Progress to stderr and to the log of a rule; what goes wrong ends the process with exit code 1, SIGTERM with 143.
+    """Progress to stderr and to the log of a rule; what goes wrong ends the process with exit code 1.
 
     An AfmpError leaves its one sentence, anything else a traceback too, in both places.
     """
@@ -42,9 +41,6 @@ def log_to(path: Path | str):
         except AfmpError as error:
             log.error("error: %s", error)
             raise SystemExit(1) from None
-        except Stopped as stopped:
-            log.info("%s", stopped)
-            raise SystemExit(EXIT_CODE) from None
         except Exception:
             log.exception("This is a fault of the program, not of its input:")
             raise SystemExit(1) from None

@@ -4,8 +4,11 @@ Only entry points listen, for as long as they train. Python runs signal handlers
 leaves no more than a flag, and the threads that train read it.
 """
 
+import logging
 import signal
 from contextlib import contextmanager
+
+log = logging.getLogger("afmp")
 
 # What a shell reports of a process that the signal ended, and schedulers expect.
 EXIT_CODE = 128 + signal.SIGTERM
@@ -19,7 +22,10 @@ class Stopped(Exception):
 
 @contextmanager
 def stop_on_sigterm():
-    """In this block SIGTERM only sets what `stop_asked` tells. To be entered in the main thread."""
+    """In this block SIGTERM only sets what `stop_asked` tells; Stopped ends the process with exit code 143.
+
+    To be entered in the main thread.
+    """
     global _asked
 
     def ask(number, frame) -> None:
@@ -29,6 +35,9 @@ def stop_on_sigterm():
     before = signal.signal(signal.SIGTERM, ask)
     try:
         yield
+    except Stopped as stopped:
+        log.info("%s", stopped)
+        raise SystemExit(EXIT_CODE) from None
     finally:
         signal.signal(signal.SIGTERM, before)
         _asked = False

@@ -17,7 +17,7 @@ import torch
 from afmp.augmentation import epoch_plan
 from afmp.checkpoint import identity_key, other_checkpoints
 from afmp.datasets import PreparedDataset, load_dataset
-from afmp.device import resolve_device, set_matmul_precision
+from afmp.device import resolve_device, set_matmul_precision, sizes_named_when_out_of_memory
 from afmp.diagnostics import describe_gates
 from afmp.errors import AfmpError
 from afmp.model import AFMP
@@ -45,6 +45,7 @@ NOT_NUMBERS = (
     "image_folder",
     "study",
     "stopping",
+    "isolation",
     "config_errors",
     "log",
 )
@@ -55,6 +56,7 @@ NOT_NUMBERS = (
 CHECKPOINT_SHARE = 0.05
 
 
+@sizes_named_when_out_of_memory()
 def train_run(
     config: RunConfig,
     *,

@@ -34,6 +34,8 @@ rule train:
         config=lambda wildcards: STUDY.runs[wildcards.run].to_dict(),
         seeds=STUDY.seeds,
         checkpoint_folder="results/checkpoints/{semantics}/{run}",
+        # A damaged dataset is prepared again.
+        download_folder=rules.prepare_data.params.download_folder,
     script:
         "../workflow_scripts/train.py"
 
