@@ -119,11 +119,11 @@ def _reader(kind: str):
         recorded = content.pop("checksum", None)
         if recorded not in (None, with_checksum(content)["checksum"]):
             raise AfmpError(
-                f"{path}: damaged or edited: its content does not match its checksum. Delete it so that it is made again."
+                f"{path}: damaged or edited: it does not match its own checksum. Delete it so that it is made again."
             )
         return content
 
-    read.__doc__ = f"Read one {kind} file, checked against schemas/{kind}.schema.yaml and its checksum; raises AfmpError."
+    read.__doc__ = f"Read one {kind} file; raises AfmpError unless schemas/{kind}.schema.yaml and its checksum hold."
     return read
 
 

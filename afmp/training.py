@@ -215,7 +215,7 @@ def train_together(
     stopping = stop_asked()
     for epoch in range(first, until + 1):
         if stopping:
-            raise Stopped(f"{names}: ends before epoch {epoch} because of SIGTERM; the same command goes on from there.")
+            raise Stopped(f"{names}: SIGTERM came, so it ends before epoch {epoch}; started again, it goes on there.")
         started = time.perf_counter()
         step.begin(plans)
         for batch_size in step.batch_sizes:

@@ -245,7 +245,8 @@ def test_killed_and_started_again_ends_with_the_same_numbers(config, digits_file
     for name in ("best", "final"):
         assert_same_tensors(*(root / f"seed_0/{name}.safetensors" for root in (folder, tmp_path / "undisturbed")))
     # The optimiser too: everything a longer run would go on from.
-    assert_same_tensors(*(next((root / "checkpoints").glob("seed_*.safetensors")) for root in (folder, tmp_path / "undisturbed")))
+    checkpoints = "checkpoints/seed_*.safetensors"
+    assert_same_tensors(*(next(root.glob(checkpoints)) for root in (folder, tmp_path / "undisturbed")))
 
 
 def test_checkpoint_of_another_run_is_refused(trained, config):
