@@ -43,6 +43,8 @@ def damage(path: Path, position: int) -> None:
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
+@pytest.mark.long
+@pytest.mark.timeout(900)
 def test_ended_and_damaged_the_workflow_goes_on_by_the_same_command(folder):
     # Ctrl-C and a scheduler reach Snakemake and its jobs alike. In a group of their own, so that this test lives on.
     for number in (signal.SIGINT, signal.SIGTERM):
