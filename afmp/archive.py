@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 from PIL import Image
+from safetensors import safe_open
 
 from afmp.drawings import figures, image_path, last_diagnostics, result_path, scalability_path
 from afmp.errors import AfmpError
@@ -75,8 +76,8 @@ def write_archive(config: dict, *, results: Path | str, archive: Path | str) -> 
         with atomic_path(archive / path) as temporary:
             temporary.write_bytes(content)
     for path in small:
-        (archive / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(results / path, archive / path)
+        with atomic_path(archive / path) as temporary:
+            shutil.copyfile(results / path, temporary)
     for index in images:
         _write_image(results / dataset, index, archive / image_path(index))
     # Last, so that a folder with a manifest is a whole archive.
@@ -151,11 +152,10 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _write_image(dataset: Path, index: int, path: Path) -> None:
-    from afmp.datasets import load_dataset  # drawing an archive does not wait for torch
-
-    pixels = load_dataset(dataset).test_images[index].numpy()  # uint8 (3, H, W)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.transpose(1, 2, 0)).save(path)
+    with safe_open(dataset, framework="numpy") as file:
+        pixels = file.get_slice("test_images")[index]  # uint8 (3, H, W)
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels.transpose(1, 2, 0)).save(temporary, format="png")
 
 
 def _entry(path: Path) -> dict:

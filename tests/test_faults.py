@@ -111,11 +111,12 @@ def test_ended_at_random_moments_training_ends_with_the_same_files(
 ):
     whole, seconds = undisturbed
     generator = random.Random(times)
-    codes, folder, in_this_folder = [], tmp_path / "0", 0
-    while len(codes) < times or in_this_folder:
+    codes, trainings, ended = [], 0, 0
+    while len(codes) < times or ended:
+        folder = tmp_path / str(trainings)
         process = start(study_file, digits_file, folder)
-        # Five times at most, so that every training comes to its end.
-        process.join(generator.uniform(0, seconds) if len(codes) < times and in_this_folder < 5 else None)
+        # Each training is ended five times at most, so that all come to their end.
+        process.join(generator.uniform(0, seconds) if len(codes) < times and ended < 5 else None)
         if process.exitcode is None:
             os.kill(process.pid, number)
             process.join()
@@ -123,11 +124,11 @@ def test_ended_at_random_moments_training_ends_with_the_same_files(
             read_result(result)
         if process.exitcode:
             codes.append(process.exitcode)
-            in_this_folder += 1
+            ended += 1
         else:
             assert_same_numbers(folder, whole)
             assert not list(folder.rglob("*.part"))
-            folder, in_this_folder = tmp_path / str(len(codes)), 0
+            trainings, ended = trainings + 1, 0
     assert set(codes) == {-signal.SIGKILL if number == signal.SIGKILL else 128 + signal.SIGTERM}
 
 
