@@ -1,5 +1,6 @@
 # make demo    set up .venv and run the whole workflow, both semantics, on the embedded digits, on the CPU
 # make test    set up .venv and run the tests
+# make long    the tests that take minutes each
 # make lint    ruff, snakefmt and snakemake --lint
 # make setup   only set up .venv
 
@@ -7,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint format clean
+.PHONY: setup demo test long lint format clean
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -25,6 +26,9 @@ demo: $(READY)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+long: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m long
 
 lint: $(READY)
 	$(BIN)/ruff check .

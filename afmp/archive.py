@@ -28,6 +28,7 @@ from afmp.records import (
     read_parameters,
     read_result,
     read_scalability,
+    with_checksum,
     write_manifest,
 )
 from afmp.study import Study, resolve_study
@@ -59,7 +60,10 @@ def write_archive(config: dict, *, results: Path | str, archive: Path | str) -> 
     numbers = {path: read(results / path) for path, read in readers.items()}
     _refuse_other_configuration(study, numbers, results)
 
-    texts = {path: json.dumps(content, separators=(",", ":"), allow_nan=False) for path, content in numbers.items()}
+    texts = {
+        path: json.dumps(with_checksum(content), separators=(",", ":"), allow_nan=False)
+        for path, content in numbers.items()
+    }
     texts |= {
         "study.json": json.dumps(asdict(study), indent=2, ensure_ascii=False),
         "config.yaml": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
@@ -74,8 +78,8 @@ def write_archive(config: dict, *, results: Path | str, archive: Path | str) -> 
         with atomic_path(archive / path) as temporary:
             temporary.write_bytes(content)
     for path in small:
-        (archive / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(results / path, archive / path)
+        with atomic_path(archive / path) as temporary:
+            shutil.copyfile(results / path, temporary)
     for index in images:
         _write_image(results / dataset, index, archive / image_path(index))
     # Last, so that a folder with a manifest is a whole archive.
@@ -167,8 +171,8 @@ def _unpack(archive: Path, paths: list[str], folder: Path) -> None:
 def _write_image(dataset: Path, index: int, path: Path) -> None:
     with safe_open(dataset, framework="numpy") as file:
         pixels = file.get_slice("test_images")[index]  # uint8 (3, H, W)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.transpose(1, 2, 0)).save(path)
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels.transpose(1, 2, 0)).save(temporary, format="png")
 
 
 def _entry(path: Path) -> dict:

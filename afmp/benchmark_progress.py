@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from afmp.provenance import import_closure, source_hash
-from afmp.records import atomic_path
+from afmp.records import atomic_path, with_checksum
 
 
 class SweepProgress:
@@ -17,15 +17,15 @@ class SweepProgress:
         self.path = Path(path)
         self.done: dict[str, list[dict]] = {}
         self._first = json.dumps(circumstances | {"code": _code_digest()}, sort_keys=True)
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.exists() else []
         if lines and lines[0] == self._first:
-            groups = [json.loads(line) for line in lines[1:]]
+            groups = filter(None, map(_intact, lines[1:]))
             self.done = {group["of"]: group["outcomes"] for group in groups}
 
     def add(self, group: dict, outcomes: list[dict]) -> None:
         """Keep the outcomes of one group for good; `group` is all that it was measured with."""
         self.done[_name(group)] = outcomes
-        lines = [json.dumps({"of": name, "outcomes": found}) for name, found in self.done.items()]
+        lines = [json.dumps(with_checksum({"of": name, "outcomes": found})) for name, found in self.done.items()]
         with atomic_path(self.path) as temporary:
             Path(temporary).write_text("\n".join([self._first, *lines]) + "\n", encoding="utf-8")
 
@@ -36,6 +36,16 @@ class SweepProgress:
     def remove(self) -> None:
         """Delete the file: the sweep is finished."""
         self.path.unlink(missing_ok=True)
+
+
+def _intact(line: str) -> dict | None:
+    # What lost a bit on the disk is measured again.
+    try:
+        group = json.loads(line)
+        recorded = group.pop("checksum")
+    except (ValueError, KeyError):
+        return None
+    return group if with_checksum(group)["checksum"] == recorded else None
 
 
 def _name(group: dict) -> str:

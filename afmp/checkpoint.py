@@ -2,42 +2,56 @@
 
 A checkpoint is never a declared output of the workflow, which would delete it on failure. It stays when a run is
 finished, so a job that is started again for a new seed writes its finished seeds out without training them again.
+Disks lose bits: each carries a checksum of its content, and the one before it lies beside it, as <name>.before.
 """
 
 import json
+import logging
+import os
+import shutil
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from afmp.errors import AfmpError
 from afmp.records import atomic_path
 
+log = logging.getLogger("afmp")
+
 
 def save_checkpoint(path: Path, *, tensors: dict[str, torch.Tensor], state: dict, identity: dict) -> None:
-    """Write tensors and plain JSON state atomically, with the identity they belong to."""
+    """Write tensors and plain JSON state atomically, with the identity they belong to; what stood there is kept beside.
+
+    Raises AfmpError as `atomic_path` does.
+    """
+    content = _on_the_cpu(tensors)
     metadata = {"identity": json.dumps(identity, sort_keys=True), "state": json.dumps(state)}
-    save_weights(path, tensors, metadata=metadata)
+    metadata["checksum"] = _checksum(content, metadata)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save(content, metadata))
+        if path.exists():
+            shutil.copyfile(path, _before(path))
 
 
 def load_checkpoint(path: Path, *, identity: dict) -> tuple[dict[str, torch.Tensor], dict] | None:
     """Tensors (on the CPU) and state of a checkpoint; None where there is none.
 
-    Raises AfmpError if the file is damaged or belongs to another configuration, seed, dataset or version of the code.
+    A damaged one is replaced by the one before it, and the log says so. Raises AfmpError if that is no better, or if
+    the checkpoint belongs to another configuration, seed, dataset or version of the code.
     """
     if not path.exists():
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            found = json.loads(metadata["identity"])
-            state = json.loads(metadata["state"])
-        tensors = load_file(path)
-    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
-        raise AfmpError(
-            f"{path}: damaged checkpoint ({error}); delete it and the run starts from its first epoch."
-        ) from None
+        tensors, state, found = _read(path)
+    except AfmpError as damaged:
+        try:
+            tensors, state, found = _read(_before(path))
+        except AfmpError:
+            raise damaged from None
+        log.warning("%s: damaged; the one before it is used, of epoch %s", path, state.get("epoch"))
+        os.replace(_before(path), path)
     if found != identity:
         raise AfmpError(
             f"{path}: this checkpoint belongs to another run: {_differences(found, identity)}. "
@@ -58,12 +72,6 @@ def other_checkpoints(path: Path, *, seed: int, identity: dict) -> list[tuple[Pa
     return [(other, why) for other, why in found if other != path]
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove what a process killed while it wrote this checkpoint left behind."""
-    for part in path.parent.glob(f".{path.name}.*.part"):
-        part.unlink(missing_ok=True)
-
-
 def _differences(found: dict, expected: dict, prefix: str = "") -> str:
     parts = []
     for key in sorted(found.keys() | expected.keys()):
@@ -78,7 +86,39 @@ def _differences(found: dict, expected: dict, prefix: str = "") -> str:
 
 def save_weights(path: Path, weights: dict[str, torch.Tensor], *, metadata: dict[str, str]) -> None:
     """Write a state dict as safetensors, atomically."""
-    # A copy: safetensors refuses tensors that share memory, and a CPU tensor must not change while it is written.
-    content = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in weights.items()}
     with atomic_path(path) as temporary:
-        save_file(content, temporary, metadata=metadata)
+        temporary.write_bytes(save(_on_the_cpu(weights), metadata))
+
+
+def _on_the_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    # A copy: safetensors refuses tensors that share memory, and a CPU tensor must not change while it is written.
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+
+def _before(path: Path) -> Path:
+    return path.with_name(f"{path.name}.before")
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict, dict]:
+    """Tensors, state and identity of one file, whole or an AfmpError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+        tensors = load_file(path)
+        recorded = metadata.pop("checksum")
+        if _checksum(tensors, metadata) != recorded:
+            raise ValueError("its content does not match its checksum")
+        return tensors, json.loads(metadata["state"]), json.loads(metadata["identity"])
+    except (SafetensorError, KeyError, AttributeError, TypeError, ValueError, OSError) as error:
+        raise AfmpError(
+            f"{path}: damaged checkpoint ({error}); delete it and the run starts from its first epoch."
+        ) from None
+
+
+def _checksum(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
+    """sha256 of the metadata and of each tensor's name, type, shape and bytes, in a fixed order."""
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()

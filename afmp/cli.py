@@ -12,6 +12,7 @@ from pathlib import Path
 from afmp import records
 from afmp.errors import AfmpError
 from afmp.log import show_progress
+from afmp.stopping import stop_on_sigterm
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.run not in runs:
         raise AfmpError(f"--run: {arguments.run!r} is no run of {arguments.config}; allowed: {', '.join(runs)}.")
     config, checkpoint_folder = runs[arguments.run], arguments.output / "checkpoints"
-    with lock_checkpoints(checkpoint_folder), own_device(config.training.device):
+    with stop_on_sigterm(), lock_checkpoints(checkpoint_folder), own_device(config.training.device):
         train_run(
             config,
             run=arguments.run,

@@ -8,6 +8,7 @@ content hash and format version.
 import hashlib
 import json
 import logging
+import os
 from dataclasses import dataclass
 from fractions import Fraction
 from math import sqrt
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from afmp.cifar import read_cifar
 from afmp.download import ARCHIVES, fetch
@@ -103,12 +104,7 @@ def prepare_dataset(config: dict, destination: Path, *, download_folder: Path) -
     }
     metadata["hash"] = _content_hash(metadata, tensors)
     with atomic_path(destination) as temporary:
-        try:
-            save_file(tensors, temporary, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
-        except SafetensorError as error:
-            raise AfmpError(
-                f"{destination}: cannot be written ({error}); make room or choose another folder."
-            ) from None
+        temporary.write_bytes(save(tensors, {METADATA_KEY: json.dumps(metadata, sort_keys=True)}))
     log.info(
         f"{destination}: {name}, {len(arrays[0]):,} train and {len(arrays[2]):,} test images, "
         f"{image_size} px, {len(class_names)} classes, hash {metadata['hash'][:12]}"
@@ -146,6 +142,19 @@ def load_dataset(path: Path, *, device: torch.device | str = "cpu") -> PreparedD
         hash=recorded,
         **{key: tensor.to(device) for key, tensor in tensors.items()},
     )
+
+
+def repair_dataset(path: Path, config: dict, *, download_folder: Path) -> None:
+    """Prepare the file of `prepare_dataset` again, with the same arguments, if it cannot be loaded."""
+    path = Path(path)
+    try:
+        load_dataset(path)
+    except AfmpError as damage:
+        log.warning("%s", str(damage).partition(";")[0] + "; it is prepared again.")
+        status = path.stat()
+        prepare_dataset(config, path, download_folder=download_folder)
+        # The same bytes, so as old as they were: nothing that was made of them is out of date.
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def stratified_holdout(labels: torch.Tensor, fraction: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from afmp.errors import AfmpError
-from afmp.records import atomic_path
+from afmp.records import NO_ROOM_OR_PERMISSION, atomic_path
 
 log = logging.getLogger("afmp")
 
@@ -148,6 +148,9 @@ def _download(address: str, archive: Archive, part: Path) -> None:
     except urllib.error.URLError as error:
         raise _AddressFailed(f"no connection ({error.reason})", ask_again=True) from None
     except (OSError, http.client.HTTPException) as error:
+        # A full disk is no fault of the address: trying the next one would only hide it.
+        if getattr(error, "errno", None) in NO_ROOM_OR_PERMISSION:
+            raise
         raise _AddressFailed(f"the connection broke ({error!r})", ask_again=True) from None
 
 
@@ -162,7 +165,7 @@ def _receive(response, archive: Archive, part: Path) -> None:
             if received > archive.num_bytes:
                 raise _AddressFailed(f"more than the expected {archive.num_bytes:,} bytes came", ask_again=False)
             digest.update(chunk)
-            _write(file, chunk, part)
+            file.write(chunk)
             if received - said >= archive.num_bytes / 10:
                 said = received
                 log.info(f"{archive.file_name}: {received / 1e6:.0f} of {archive.num_bytes / 1e6:.0f} MB")
@@ -170,12 +173,3 @@ def _receive(response, archive: Archive, part: Path) -> None:
         raise _AddressFailed(f"the download was cut after {received:,} of {archive.num_bytes:,} bytes", ask_again=True)
     if digest.hexdigest() != archive.sha256:
         raise _AddressFailed(f"the sha256 is {digest.hexdigest()}, not the expected one", ask_again=False)
-
-
-def _write(file, chunk: bytes, part: Path) -> None:
-    # A full disk is no fault of the address: trying the next one would only hide it.
-    try:
-        file.write(chunk)
-        file.flush()
-    except OSError as error:
-        raise AfmpError(f"{part.parent}: cannot be written to ({error.strerror}); make room there.") from None

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from afmp.errors import AfmpError
@@ -10,14 +10,26 @@ from afmp.errors import AfmpError
 log = logging.getLogger("afmp")
 
 
+class _LogFile(logging.FileHandler):
+    """Says nothing where the disk is full: stderr has the lines too, and the files that the job is for fail aloud."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def show_progress(path: Path | str | None = None):
     """Send the package's messages to stderr and, with `path`, to that file too."""
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if path is not None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
-        handlers[-1].setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+        with suppress(OSError):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            handlers.append(_LogFile(path, mode="w", encoding="utf-8"))
+            handlers[-1].setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     for handler in handlers:
         log.addHandler(handler)
     log.setLevel(logging.INFO)

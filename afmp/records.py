@@ -1,10 +1,14 @@
 """Files that outlive a job: written whole or not at all, and checked against their schema whenever one is read."""
 
+import errno
+import fcntl
+import glob
+import hashlib
 import json
 import math
 import os
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +17,7 @@ import yaml
 
 from afmp.errors import AfmpError
 
+NO_ROOM_OR_PERMISSION = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 SCHEMA_FOLDER = Path(__file__).resolve().parent.parent / "schemas"
 
 
@@ -20,21 +25,42 @@ SCHEMA_FOLDER = Path(__file__).resolve().parent.parent / "schemas"
 def atomic_path(path: Path | str):
     """Yield a temporary path beside `path`; it takes the final name only when the block ends without an error.
 
-    The bytes are on disk before the name changes, so a crash leaves the old file or the new one, never a part.
+    The bytes are on disk before the name changes, so a crash leaves the old file or the new one, never a part. The
+    temporary file of a process that was killed goes with the next writer of `path`. Raises AfmpError where the disk is
+    full or may not be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
     try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        temporary = Path(name)
+        try:
+            with suppress(OSError):  # some file systems have no locks: leftovers then stay
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            os.replace(temporary, path)
+        finally:
+            os.close(handle)
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno not in NO_ROOM_OR_PERMISSION:
+            raise
+        raise AfmpError(
+            f"{path}: cannot be written ({error.strerror}); make room or get permission there, or choose another "
+            "folder, then run this again."
+        ) from None
+
+
+def _remove_leftovers(path: Path) -> None:
+    # A part that is being written right now, by another workflow perhaps, is locked by its writer.
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(OSError), part.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
 
 
 def _umask() -> int:
@@ -106,20 +132,30 @@ def validate(content, kind: str, *, where: Path | str) -> None:
         )
 
 
+def with_checksum(content: dict) -> dict:
+    """The content and, as one more key, the sha256 of it: a lost bit can turn a digit into another."""
+    return content | {"checksum": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
+
+
 def _reader(kind: str):
     def read(path: Path | str) -> dict:
         content = read_json(path)
         validate(content, kind, where=path)
+        recorded = content.pop("checksum", None)
+        if recorded not in (None, with_checksum(content)["checksum"]):
+            raise AfmpError(
+                f"{path}: damaged or edited: it does not match its own checksum. Delete it so that it is made again."
+            )
         return content
 
-    read.__doc__ = f"Read one {kind} file, checked against schemas/{kind}.schema.yaml; raises AfmpError."
+    read.__doc__ = f"Read one {kind} file; raises AfmpError unless schemas/{kind}.schema.yaml and its checksum hold."
     return read
 
 
 def _writer(kind: str):
     def write(path: Path | str, content: dict) -> None:
         validate(content, kind, where=path)
-        write_json(path, content)
+        write_json(path, with_checksum(content))
 
     write.__doc__ = f"Write one {kind} file atomically, checked against schemas/{kind}.schema.yaml first."
     return write

@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 
 import torch
+
+from afmp.stopping import Stopped, ask_to_stop
 
 log = logging.getLogger("afmp")
 
@@ -34,6 +36,8 @@ def train_side_by_side(trainings: dict[str, Iterator[None]], device: torch.devic
     def attempt(step: Callable[[str], None], name: str) -> None:
         try:
             step(name)
+        except Stopped:
+            pass  # the first run says it
         except Exception as error:
             failed.add(name)
             log.warning("%s, trained beside %s, is left to its own job: %s", name, own, error)
@@ -43,9 +47,12 @@ def train_side_by_side(trainings: dict[str, Iterator[None]], device: torch.devic
         attempt(set_up, name)
     with ThreadPoolExecutor(len(trainings)) as pool:
         result = pool.submit(finish, own)
-        for name in others:
-            if name not in failed:
-                pool.submit(attempt, finish, name)
+        rest = [pool.submit(attempt, finish, name) for name in others if name not in failed]
+        try:
+            wait([result, *rest])
+        except BaseException:  # Ctrl-C reaches this thread alone
+            ask_to_stop()
+            raise
     result.result()
 
 

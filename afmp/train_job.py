@@ -22,11 +22,19 @@ WANTED_RUNS = "AFMP_WANTED_RUNS"  # set by the workflow where one GPU is to be s
 MOST_SIDE_BY_SIDE = 12  # runs of one job; the study's nine hold about 10 GB of a GPU
 
 
-def train_job(own: Run, *, semantics: str, dataset_path: Path, study: dict[str, dict], checkpoint_root: Path) -> None:
+def train_job(
+    own: Run,
+    *,
+    semantics: str,
+    dataset_path: Path,
+    study: dict[str, dict],
+    checkpoint_root: Path,
+    download_folder: Path,
+) -> None:
     """Put a finished run into its place, or train it, on CUDA together with the other wanted runs of the study.
 
     study: the configuration of each of its runs as plain values; checkpoint_root: the folder of all runs' checkpoints,
-    <root>/<semantics>/<run>. Raises AfmpError as `train_run` does, for the job's own run alone.
+    <root>/<semantics>/<run>. A damaged dataset is prepared again, from the archives in download_folder. Raises AfmpError as `train_run` does, for the job's own run alone.
     """
     ahead = partial(_ahead, semantics=semantics, dataset_hash=prepared_dataset_hash(dataset_path), code=numbers_hash())
     if _is_finished(own.name, found := ahead(own)):
@@ -35,8 +43,11 @@ def train_job(own: Run, *, semantics: str, dataset_path: Path, study: dict[str, 
         log.info("%s [%s]: was trained beside another run, in its job", own.name, semantics)
         return
 
+    from afmp.datasets import repair_dataset
     from afmp.device import resolve_device
     from afmp.training import train_run
+
+    repair_dataset(dataset_path, vars(own.config.dataset), download_folder=download_folder)
 
     beside = []
     if resolve_device(own.config.training.device).type == "cuda":

@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 
 from afmp.augmentation import epoch_plan
-from afmp.checkpoint import other_checkpoints, remove_leftovers
+from afmp.checkpoint import other_checkpoints
 from afmp.datasets import PreparedDataset, load_dataset
-from afmp.device import resolve_device, set_matmul_precision
+from afmp.device import resolve_device, set_matmul_precision, sizes_named_when_out_of_memory
 from afmp.diagnostics import describe_gates
 from afmp.errors import AfmpError
 from afmp.model import AFMP
@@ -29,6 +29,7 @@ from afmp.seed_results import write_seed
 from afmp.side_by_side import train_side_by_side
 from afmp.split import Split, split_dataset
 from afmp.stack import stack_models
+from afmp.stopping import Stopped, stop_asked
 from afmp.study import RunConfig, TrainingConfig
 from afmp.training_state import HISTORY, SeedTraining, next_group
 from afmp.training_step import EpochSums, GraphedCount, GraphedStep, TrainingStep, build_optimizer, count_correct
@@ -44,6 +45,7 @@ CHECKPOINT_SHARE = 0.05
 SETTING_UP = threading.Lock()
 
 
+@sizes_named_when_out_of_memory()
 def train_run(
     config: RunConfig,
     *,
@@ -178,7 +180,6 @@ def start_seed(
         config, semantics=semantics, seed=seed, dataset_hash=data.hash, device_type=device.type, code=code
     )
     checkpoint = checkpoint_path(checkpoint_folder, identity)
-    remove_leftovers(checkpoint)
     torch.manual_seed(seed)
     model = build_model(config, semantics=semantics, num_classes=data.num_classes).to(device)
     optimizer = build_optimizer(model, training, device)
@@ -208,7 +209,8 @@ def train_together(
     """Train seeds that have had the same epochs, as one stack, `until` an epoch; each keeps its own files.
 
     Pauses once, when all is set up. others_bytes: what other runs had allocated on the GPU before.
-    Raises AfmpError if a seed diverges, after the epoch was written for the others.
+    Raises AfmpError if a seed diverges, after the epoch was written for the others, and Stopped, with every seed saved,
+    before the next epoch once SIGTERM came.
     """
     training, device = config.training, split.train_index.device
     with SETTING_UP:
@@ -216,7 +218,8 @@ def train_together(
         stack = stack_models(models)
         step = TrainingStep(stack, models, [m.optimizer for m in group], data=data, split=split, training=training)
         count = partial(count_correct, stack, split.val_images, split.val_labels, data=data, training=training)
-        log.info("%s, on %s, %s", ", ".join(member.what for member in group), device, data.name)
+        names = ", ".join(member.what for member in group)
+        log.info("%s, on %s, %s", names, device, data.name)
         if device.type == "cuda":
             # After the weights are loaded: a captured graph keeps reading the tensors that it was captured with.
             step, count = GraphedStep(step), GraphedCount(count)
@@ -237,7 +240,10 @@ def train_together(
     written, writing_s = 0.0, 0.0
     first = group[0].progress.epoch + 1
     plans = draw_plans(first)
+    stopping = stop_asked()
     for epoch in range(first, until + 1):
+        if stopping:
+            raise Stopped(f"{names}: SIGTERM came, so it ends before epoch {epoch}; started again, it goes on there.")
         started = time.perf_counter()
         step.begin(plans)
         for batch_size in step.batch_sizes:
@@ -259,7 +265,8 @@ def train_together(
         for member in finite:
             member.progress.wall_time_s += (now - lap) / len(group)
         lap = now
-        if epoch == until or len(finite) < len(group) or writing_s <= CHECKPOINT_SHARE * (now - written):
+        stopping = stop_asked()
+        if stopping or epoch == until or len(finite) < len(group) or writing_s <= CHECKPOINT_SHARE * (now - written):
             for member in finite:
                 member.save()
             written = time.perf_counter()

@@ -38,6 +38,8 @@ rule train:
         study=lambda wildcards, output: {
             run: config.to_dict() for run, config in STUDY.runs.items()
         },
+        # A damaged dataset is prepared again.
+        download_folder=rules.prepare_data.params.download_folder,
     script:
         "../workflow_scripts/train.py"
 

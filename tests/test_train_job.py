@@ -26,7 +26,8 @@ from afmp.study import RunConfig
 from afmp.train_job import train_job
 folder, study = Path(sys.argv[1]), json.loads(sys.argv[3])
 own = Run("two", RunConfig.from_dict(study["two"]), {0: folder / "two/seed_0"}, folder / "checkpoints/paper/two")
-train_job(own, semantics="paper", dataset_path=Path(sys.argv[2]), study=study, checkpoint_root=folder / "checkpoints")
+train_job(own, semantics="paper", dataset_path=Path(sys.argv[2]), study=study, checkpoint_root=folder / "checkpoints",
+          download_folder=folder)
 assert "torch" not in sys.modules
 """
 
@@ -47,8 +48,14 @@ def study(config, monkeypatch):  # noqa: F811
 def start_job(name: str, study: dict, folder: Path, digits_file: Path) -> dict:
     own = Run(name, study[name], {0: folder / name / "seed_0"}, folder / "checkpoints/paper" / name)
     plain = {run: each.to_dict() for run, each in study.items()}
-    root = folder / "checkpoints"
-    train_job(own, semantics="paper", dataset_path=digits_file, study=plain, checkpoint_root=root)
+    train_job(
+        own,
+        semantics="paper",
+        dataset_path=digits_file,
+        study=plain,
+        checkpoint_root=folder / "checkpoints",
+        download_folder=folder,
+    )
     return read_result(folder / name / f"seed_0/results_{name}.json")
 
 

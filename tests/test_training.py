@@ -137,7 +137,7 @@ def test_notebook_validates_on_the_test_set_and_says_so(trained, digits_file):
 
 def test_every_step_is_an_optimiser_step_also_the_last_smaller_one(trained, config):
     folder, result = trained["paper"]
-    (checkpoint,) = (folder / "checkpoints").iterdir()
+    (checkpoint,) = (folder / "checkpoints").glob("*.safetensors")
     steps = load_file(checkpoint)["optimizer/embed.weight/step"].item()
     num_train, batch_size = result["dataset"]["num_train"], config.training.batch_size
     assert num_train % batch_size  # otherwise this test proves nothing
@@ -152,7 +152,7 @@ def test_plateau_schedule_is_torchs_on_the_validation_accuracy(config, digits_fi
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", patience=0, factor=0.2)
     for accuracy in result["training_history"]["val_acc"]:
         schedule.step(accuracy)
-    (checkpoint,) = (tmp_path / "checkpoints").iterdir()
+    (checkpoint,) = (tmp_path / "checkpoints").glob("*.safetensors")
     _, state = read_state(checkpoint)
     assert state["schedule"]["num_bad_epochs"] == schedule.num_bad_epochs
     assert state["learning_rate"] == pytest.approx(optimizer.param_groups[0]["lr"])
@@ -246,12 +246,13 @@ def test_killed_and_started_again_ends_with_the_same_numbers(config, digits_file
     for name in ("best", "final"):
         assert_same_tensors(*(root / f"seed_0/{name}.safetensors" for root in (folder, tmp_path / "undisturbed")))
     # The optimiser too: everything a longer run would go on from.
-    assert_same_tensors(*(next((root / "checkpoints").glob("seed_*")) for root in (folder, tmp_path / "undisturbed")))
+    checkpoints = "checkpoints/seed_*.safetensors"
+    assert_same_tensors(*(next(root.glob(checkpoints)) for root in (folder, tmp_path / "undisturbed")))
 
 
 def test_checkpoint_of_another_run_is_refused(trained, config):
     folder, _ = trained["paper"]
-    (checkpoint,) = (folder / "checkpoints").iterdir()
+    (checkpoint,) = (folder / "checkpoints").glob("*.safetensors")
     identity, _ = read_state(checkpoint)
     for change, part in (
         (lambda i: i["run"]["model"].update(d_model=32), "run/model/d_model is 16 there, 32 here"),
@@ -267,7 +268,7 @@ def test_checkpoint_of_another_run_is_refused(trained, config):
 
 
 def test_damaged_checkpoint_is_named(trained, tmp_path):
-    (checkpoint,) = (trained["paper"][0] / "checkpoints").iterdir()
+    (checkpoint,) = (trained["paper"][0] / "checkpoints").glob("*.safetensors")
     identity, _ = read_state(checkpoint)
     damaged = tmp_path / checkpoint.name
     damaged.write_bytes(checkpoint.read_bytes()[:-1000])

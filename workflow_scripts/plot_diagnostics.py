@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from safetensors import safe_open
-
+from afmp.datasets import load_dataset
 from afmp.figures import diagnostics
 from afmp.figures.style import save_figure
 from afmp.log import log_to
@@ -11,8 +10,7 @@ from afmp.records import read_diagnostics, write_text
 
 with log_to(snakemake.log[0]):
     record = read_diagnostics(snakemake.input.diagnostics)
-    with safe_open(snakemake.input.dataset, framework="numpy") as dataset:
-        image = dataset.get_slice("test_images")[record["image_index"]]
+    image = load_dataset(snakemake.input.dataset).test_images[record["image_index"]].numpy()
     folder = Path(snakemake.output.folder)
     for epoch in map(int, record["epochs"]):
         name = folder / f"epoch_{epoch:04d}"

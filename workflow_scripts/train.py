@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from afmp.device_lock import own_device
+from afmp.download import archive_folder
 from afmp.locks import lock_checkpoints
 from afmp.log import log_to
 from afmp.run_identity import Run
+from afmp.stopping import stop_on_sigterm
 from afmp.study import RunConfig
 from afmp.train_job import train_job
 
@@ -16,11 +18,17 @@ own = Run(
     seed_folders=dict(zip(snakemake.params.seeds, folders, strict=True)),
     checkpoint_folder=Path(snakemake.params.checkpoint_folder),
 )
-with log_to(snakemake.log[0]), lock_checkpoints(own.checkpoint_folder), own_device(own.config.training.device):
+with (
+    log_to(snakemake.log[0]),
+    stop_on_sigterm(),
+    lock_checkpoints(own.checkpoint_folder),
+    own_device(own.config.training.device),
+):
     train_job(
         own,
         semantics=snakemake.wildcards.semantics,
         dataset_path=Path(snakemake.input.dataset),
         study=snakemake.params.study,
         checkpoint_root=Path("results/checkpoints"),
+        download_folder=archive_folder(snakemake.params.download_folder),
     )

@@ -1,0 +1,89 @@
+"""The workflow where it runs: ended by a person or a scheduler, with files damaged between two of its jobs."""
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from test_faults import flipped
+from test_workflow import STUDY, copy_project, snakemake, start_snakemake, wait_for, write_study
+
+from afmp.records import read_result
+
+RESULT = "results/train/paper/dense/seed_0/results_dense.json"
+FIGURE = "results/figures/paper/comparison_results_full.png"
+DATASET = "results/prepare_data/digits.safetensors"
+EPOCHS = 12
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A project with one run and one seed."""
+    study = STUDY | {
+        "semantics": ["paper"],
+        "seeds": [0],
+        "training": STUDY["training"] | {"epochs": EPOCHS, "visualize_every": EPOCHS},
+        "studies": {"one": STUDY["studies"]["sparsity_level"] | {"runs": [{"run": "dense", "is_sparse": False}]}},
+    }
+    write_study(copy_project(tmp_path), study)
+    return tmp_path
+
+
+def log_of(folder: Path) -> str:
+    log = folder / "results/logs/train/paper/dense.log"
+    return log.read_text() if log.exists() else ""
+
+
+def damage(path: Path, position: int) -> None:
+    """Change one bit and leave the file's time, as a disk does."""
+    times = path.stat()
+    path.write_bytes(flipped(path.read_bytes(), position))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_ended_and_damaged_the_workflow_goes_on_by_the_same_command(folder):
+    checkpoints = folder / "results/checkpoints/paper/dense"
+    # Ctrl-C and a scheduler reach Snakemake and its jobs alike. In a group of their own, so that this test lives on.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        (folder / "results/logs/train/paper/dense.log").unlink(missing_ok=True)
+        process = start_snakemake(folder, RESULT, start_new_session=True)
+        try:
+            wait_for(lambda: re.search(r"epoch \d+/", log_of(folder)) and list(checkpoints.glob("*")), process)
+            os.killpg(process.pid, number)
+            said, _ = process.communicate(timeout=120)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+        assert process.returncode == 1 and "LockException" not in said and not (folder / RESULT).exists()
+    assert "exit status 143" in said
+    ends_before = int(re.search(r"SIGTERM came, so it ends before epoch (\d+); started again", log_of(folder))[1])
+
+    damage(folder / DATASET, 100_000)
+    (checkpoint,) = checkpoints.glob("*.safetensors")
+    damage(checkpoint, 20_000)
+    snakemake(folder, RESULT)
+    assert f"{DATASET}: is damaged: its content does not match its own hash; it is prepared again." in log_of(folder)
+    epoch = int(re.search(r"damaged; the one before it is used, of epoch (\d+)", log_of(folder))[1])
+    assert 1 <= epoch < ends_before - 1 and f"continues after epoch {epoch} of {EPOCHS}" in log_of(folder)
+
+    result = (folder / RESULT).read_bytes()
+    (folder / RESULT).write_bytes(result.replace(b'"seed": 0', b'"seed": 1'))  # one bit
+    said = snakemake(folder, FIGURE, check=False)
+    assert f"{RESULT}: damaged or edited" in said and "Traceback" not in said and not (folder / FIGURE).exists()
+    assert "rule train" not in said  # the dataset that was prepared again is as old as it was
+    (folder / RESULT).unlink()
+    snakemake(folder, FIGURE)
+    assert (folder / FIGURE).exists() and "epoch 1/" not in log_of(folder)
+
+    # A clock that was ahead when the data was prepared: Snakemake refuses and names the file, and nothing is lost.
+    history = read_result(folder / RESULT)["training_history"]
+    os.utime(folder / DATASET, (time.time() + 86_400,) * 2)
+    said = snakemake(folder, RESULT, check=False)
+    assert "older modification time" in said and f"than input {DATASET}" in said
+    (folder / DATASET).touch()
+    snakemake(folder, RESULT)
+    assert read_result(folder / RESULT)["training_history"] == history and "epoch 1/" not in log_of(folder)
