@@ -5,6 +5,7 @@ finished, so a job that is started again for a new seed writes its finished seed
 Disks lose bits: each carries a checksum of its content, and the one before it lies beside it, as <name>.before.
 """
 
+import hashlib
 import json
 import logging
 import os

@@ -116,7 +116,7 @@ def validate(content, kind: str, *, where: Path | str) -> None:
     readable = schema(kind)["properties"]["format_version"]["const"]
     if isinstance(content, dict) and content.get("format_version") != readable:
         raise AfmpError(
-            f"{where}: a {kind} file of format {content.get('format_version')!r}, but this AFMP reads format "
+            f"{where}: {kind} file of format {content.get('format_version')!r}, but this AFMP reads format "
             f"{readable} alone. Delete it so that it is made again, or read it with the release of AFMP that wrote it."
         )
     error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema(kind)).iter_errors(content))

@@ -34,7 +34,8 @@ def train_job(
     """Put a finished run into its place, or train it, on CUDA together with the other wanted runs of the study.
 
     study: the configuration of each of its runs as plain values; checkpoint_root: the folder of all runs' checkpoints,
-    <root>/<semantics>/<run>. A damaged dataset is prepared again, from the archives in download_folder. Raises AfmpError as `train_run` does, for the job's own run alone.
+    <root>/<semantics>/<run>. A damaged dataset is prepared again, from the archives in download_folder. Raises
+    AfmpError as `train_run` does, for the job's own run alone.
     """
     ahead = partial(_ahead, semantics=semantics, dataset_hash=prepared_dataset_hash(dataset_path), code=numbers_hash())
     if _is_finished(own.name, found := ahead(own)):

@@ -338,7 +338,7 @@ def test_training_on_a_full_disk_ends_with_one_line_and_goes_on_when_there_is_ro
     assert cli.main(arguments(study_file, digits_file, tmp_path)) == 2
     said = capsys.readouterr().err.splitlines()
     assert "cannot be written (No space left on device)" in said[-1] and not [s for s in said if "Traceback" in s]
-    assert len(epochs) == 1 and list((tmp_path / "checkpoints").iterdir()) == []
+    assert len(epochs) == 1 and [path.name for path in (tmp_path / "checkpoints").iterdir()] == [".lock"]
     full_disk.undo()
     assert cli.main(arguments(study_file, digits_file, tmp_path)) == 0
     assert_same_numbers(tmp_path, undisturbed[0])

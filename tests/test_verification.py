@@ -20,6 +20,7 @@ from afmp.checkpoint import save_weights
 from afmp.cli import main
 from afmp.errors import AfmpError
 from afmp.expected import accuracy_range, read_expected
+from afmp.records import with_checksum
 from afmp.study import read_study
 from afmp.verification import verify
 
@@ -69,11 +70,14 @@ def rewrite(path: Path, text: str) -> None:
 
 
 def edit(path: Path, **changes) -> None:
-    rewrite(path, json.dumps(read(path) | changes))
+    """Changes with the checksum to match: what is left to notice is what they contradict."""
+    rewrite(path, json.dumps(with_checksum(read(path) | changes)))
 
 
 def read(path: Path) -> dict:
-    return json.loads(path.read_text())
+    content = json.loads(path.read_text())
+    content.pop("checksum", None)
+    return content
 
 
 def snapshot(folder: Path) -> dict:
@@ -137,7 +141,7 @@ def change_history(results: Path) -> None:
 
 def shorten_history(results: Path) -> None:
     history = read(results / RESULT)["training_history"]
-    edit(results / RESULT, training_history=history | {"train_loss": history["train_loss"][:2]})
+    edit(results / RESULT, training_history={key: values[:2] for key, values in history.items()})
 
 
 def change_config(results: Path) -> None:
@@ -206,6 +210,12 @@ FAULTS = {
     "a best accuracy that is not its history's": (
         lambda results: edit(results / RESULT, best_val_accuracy=99.0),
         [rf"{RESULT}: best_val_accuracy is 99.0, its history says \d+", *NOT_AGAIN],
+    ),
+    "a digit changed by hand": (
+        lambda results: rewrite(
+            results / RESULT, re.sub(r'"test_accuracy": [0-9]', '"test_accuracy": 9', (results / RESULT).read_text())
+        ),
+        [f"{RESULT}: damaged or edited: it does not match its own checksum", "for want of a valid result", *NOT_AGAIN],
     ),
     "an epoch changed by hand": (
         change_history,
@@ -417,7 +427,7 @@ def test_a_study_keeps_to_the_ranges_of_its_own_archive(project):
             },
             r"sweep \[notebook\], train: DeiT-Tiny / AFMP-Small in time \d\.\d+, expected 9.0 to 9.5",
         ),
-        ({"format_version": 2}, r"expected.yaml: not a valid expected file: format_version"),
+        ({"format_version": 2}, r"expected.yaml: expected file of format 2"),
     ],
 )
 def test_a_number_outside_its_range_fails(project, ranges, says):
