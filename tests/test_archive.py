@@ -274,5 +274,5 @@ def test_what_the_manifest_does_not_name_takes_no_part(kept, tmp_path, monkeypat
 
 def test_an_archive_of_another_format_is_refused(kept, tmp_path):
     rewrite_manifest(kept, lambda manifest: manifest.update(format_version=2))
-    with pytest.raises(AfmpError, match=r"MANIFEST\.json: a manifest file of format 2, but this AFMP reads format 1"):
+    with pytest.raises(AfmpError, match=r"MANIFEST\.json: manifest file of format 2, but this AFMP reads format 1"):
         draw_archive(kept, tmp_path / "drawn")

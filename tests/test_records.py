@@ -33,12 +33,12 @@ def test_one_format_is_read_and_every_other_refused_with_what_to_do(tmp_path, ki
         with pytest.raises(AfmpError) as caught:
             read(kind, path)
         assert str(caught.value) == (
-            f"{path}: a {kind} file of format {found!r}, but this AFMP reads format {readable} alone. "
+            f"{path}: {kind} file of format {found!r}, but this AFMP reads format {readable} alone. "
             "Delete it so that it is made again, or read it with the release of AFMP that wrote it."
         )
     old = {key: value for key, value in CONTENTS[kind].items() if key != "format_version"}
     path.write_text(json.dumps(old))
-    with pytest.raises(AfmpError, match=f"{kind}.json: a {kind} file of format None"):
+    with pytest.raises(AfmpError, match=f"{kind}.json: {kind} file of format None"):
         read(kind, path)
 
 
