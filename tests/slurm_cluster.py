@@ -11,7 +11,7 @@ from pathlib import Path
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 
-# One node that says it has a GPU, so many cores and as much memory as profiles ask for, whatever the machine has.
+# A job is requeued only if it asked for that, and one node says it has a GPU, so many cores and as much memory as profiles ask for, whatever the machine has.
 SLURM_CONF = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -30,6 +30,7 @@ TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 GresTypes=gpu
+JobRequeue=0
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=128000 Gres=gpu:1
 PartitionName=all Nodes={host} Default=YES
 """

@@ -1,7 +1,7 @@
 """profiles/slurm on a real SLURM: what jobs ask for, and a study whose jobs are requeued, cancelled and lost.
 
-Only run when asked for, `pytest -m slurm`, as .ci/run does: it starts SLURM on this machine, from Debian's packages
-slurm-wlm and munge.
+What starts SLURM on this machine, from Debian's packages slurm-wlm and munge, runs only when asked for: `pytest -m slurm`,
+as .ci/run does.
 """
 
 import re
@@ -21,7 +21,7 @@ from slurm_cluster import slurm_cluster
 
 from afmp.records import read_result, read_scalability
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 EPOCHS = 12
 SEEDS = [0, 1]
@@ -119,6 +119,18 @@ def checkpoints(folder: Path, run: str) -> dict[str, int]:
     }
 
 
+def test_only_profiles_know_of_slurm():
+    sources = [PROJECT / "Snakefile", *(path for part in ("rules", "workflow_scripts", "afmp") for path in files(part))]
+    assert len(sources) > 50
+    words = re.compile("slurm|sbatch|srun|gres\\b", re.IGNORECASE)
+    assert [path for path in sources if words.search(path.read_text())] == []
+
+
+def files(part: str) -> list[Path]:
+    return [path for path in (PROJECT / part).rglob("*") if path.suffix in (".smk", ".py")]
+
+
+@pytest.mark.slurm
 @pytest.mark.parametrize("profiles", [("slurm",), ("slurm", "slurm-gres")])
 def test_what_jobs_ask_for(slurm, tmp_path, profiles):
     gres = "slurm-gres" in profiles
@@ -141,6 +153,7 @@ def test_what_jobs_ask_for(slurm, tmp_path, profiles):
     assert {job["JobState"] for job in jobs(slurm).values()} == {"CANCELLED"}
 
 
+@pytest.mark.slurm
 def test_a_study_whose_jobs_are_requeued_cancelled_and_lost(slurm, tmp_path):
     folder = tmp_path / "study"
     results = folder / "results"
