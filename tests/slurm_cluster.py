@@ -11,7 +11,8 @@ from pathlib import Path
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 
-# A job is requeued only if it asked for that, and one node says it has a GPU, so many cores and as much memory as profiles ask for, whatever the machine has.
+# The node says it has a GPU, so many cores and as much memory as the profiles ask for, whatever the machine has. A job is
+# requeued only if it asked for that.
 SLURM_CONF = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)

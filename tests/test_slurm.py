@@ -1,7 +1,7 @@
 """profiles/slurm on a real SLURM: what jobs ask for, and a study whose jobs are requeued, cancelled and lost.
 
-What starts SLURM on this machine, from Debian's packages slurm-wlm and munge, runs only when asked for: `pytest -m slurm`,
-as .ci/run does.
+What starts SLURM on this machine, from Debian's packages slurm-wlm and munge, runs only when asked for by
+`pytest -m slurm`, as .ci/run does.
 """
 
 import re
