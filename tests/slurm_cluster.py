@@ -11,8 +11,8 @@ from pathlib import Path
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 
-# The node says it has a GPU, so many cores and as much memory as the profiles ask for, whatever the machine has. A job is
-# requeued only if it asked for that.
+# The node says it has a GPU, so many cores and as much memory as the profiles ask for, whatever the machine has. Only a
+# job that asks for it is requeued.
 SLURM_CONF = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
