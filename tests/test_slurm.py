@@ -89,11 +89,18 @@ class Workflow:
         return Counter(re.findall(r"SLURM jobid \d+ \(log: \S*/slurm/(\S+)/\d+\.log\)", self.said()))
 
 
-def on_cluster(*profiles: str) -> list[str]:
-    """Arguments for a cluster without accounting, and without the waiting that only a real one needs."""
-    named = [word for profile in profiles for word in ("--profile", f"profiles/{profile}")]
-    site = ["--slurm-no-account", "--slurm-status-command", "squeue"]
-    return [*named, *site, "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5"]
+def on_cluster(folder: Path, *profiles: str) -> list[str]:
+    """Arguments for this cluster, in the way of docs/cluster.md, and without the waiting that only a real one needs."""
+    site = {
+        "default-resources": {"slurm_partition": "'all'", "constraint": "pretended"},
+        "slurm-no-account": True,
+        "slurm-status-command": "squeue",
+        "slurm-init-seconds-before-status-checks": 2,
+        "latency-wait": 5,
+    }
+    (folder / "site.yaml").write_text(yaml.safe_dump(site))
+    named = [*(f"profiles/{profile}" for profile in profiles), str(folder / "site.yaml")]
+    return [word for profile in named for word in ("--profile", profile)]
 
 
 def ask(slurm: dict, *command: str) -> str:
@@ -137,7 +144,9 @@ def test_what_jobs_ask_for(slurm, tmp_path, profiles):
     node = ask(slurm, "sinfo", "-h", "-o", "%N").strip()
     ask(slurm, "scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")  # so that jobs wait
     study = STUDY | {"scalability": STUDY["scalability"] | {"device": "auto"}}
-    with Workflow(tmp_path / "study", "all", *on_cluster(*profiles), environment=slurm, study=study) as workflow:
+    with Workflow(
+        tmp_path / "study", "all", *on_cluster(tmp_path, *profiles), environment=slurm, study=study
+    ) as workflow:
         workflow.wait_for(lambda: len(jobs(slurm)) == len(RUNS) + 1)
         asked = jobs(slurm)
     for name, limit, memory in (("dense", "02:00:00", "16000M"), ("scalability", "12:00:00", "32000M")):
@@ -148,7 +157,7 @@ def test_what_jobs_ask_for(slurm, tmp_path, profiles):
     if not gres:
         assert not [key for key in asked["sparse_0.3"] if key.startswith("Tres")]
         assert asked["sparse_0.3"]["CPUs/Task"] == "1"
-    assert {job["Requeue"] for job in asked.values()} == {"1"}
+    assert {(job["Requeue"], job["Features"]) for job in asked.values()} == {("1", "pretended")}
     # Interrupted, Snakemake takes back what waits.
     assert {job["JobState"] for job in jobs(slurm).values()} == {"CANCELLED"}
 
@@ -157,7 +166,12 @@ def test_what_jobs_ask_for(slurm, tmp_path, profiles):
 def test_a_study_whose_jobs_are_requeued_cancelled_and_lost(slurm, tmp_path):
     folder = tmp_path / "study"
     results = folder / "results"
-    profile = [*on_cluster("slurm"), *ONE_CORE, "--prioritize", "results/train/paper/dense/seed_0/results_dense.json"]
+    profile = [
+        *on_cluster(tmp_path, "slurm"),
+        *ONE_CORE,
+        "--prioritize",
+        "results/train/paper/dense/seed_0/results_dense.json",
+    ]
 
     def training() -> set[str]:
         """The runs that are training, and will go on for a while: no epoch of the last seed is done."""
