@@ -32,6 +32,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 GresTypes=gpu
 JobRequeue=0
+MinJobAge=3600
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=128000 Gres=gpu:1 Feature=pretended
 PartitionName=all Nodes={host} Default=YES
 """

@@ -198,7 +198,7 @@ def test_a_study_whose_jobs_are_requeued_cancelled_and_lost(slurm, tmp_path):
     finished = {path: path.stat().st_mtime_ns for path in results.glob("[tb]*/paper/**/*") if path.is_file()}
 
     # The same command again, as the profile has it: a job that is lost on its way is sent again, and goes on.
-    alone = [*ONE_CORE, "--cores", "1", "--resources", "gpu=1"]
+    alone = [*ONE_CORE, "--cores", "2", "--resources", "gpu=1"]
     local = Workflow(tmp_path / "local", "results/aggregate/epochs.csv", *alone)
     with local, Workflow(folder, "all", *profile, environment=slurm) as workflow:
         before = checkpoints(folder, cancelled)
