@@ -1,4 +1,4 @@
-"""profiles/slurm on a real SLURM: what jobs ask for, and a study whose jobs are requeued, cancelled and lost.
+"""profiles/slurm on a real SLURM: what jobs ask for, and a study whose jobs are requeued and cancelled.
 
 What starts SLURM on this machine, from Debian's packages slurm-wlm and munge, runs only when asked for by
 `pytest -m slurm`, as .ci/run does.
@@ -163,7 +163,7 @@ def test_what_jobs_ask_for(slurm, tmp_path, profiles):
 
 
 @pytest.mark.slurm
-def test_a_study_whose_jobs_are_requeued_cancelled_and_lost(slurm, tmp_path):
+def test_a_study_whose_jobs_are_requeued_and_cancelled(slurm, tmp_path):
     folder = tmp_path / "study"
     results = folder / "results"
     profile = [
