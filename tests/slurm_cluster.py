@@ -44,7 +44,7 @@ def slurm_cluster(folder: Path, *, cpus: int):
 
     folder: empty, its path short, as a socket will stand in it.
 
-    Raises RuntimeError, with the end of each daemon's log, if the node is not there within a minute.
+    Raises RuntimeError, with the end of each daemon's log, if the node is not there, or jobs not gone, within a minute.
     """
     missing = [daemon for daemon in DAEMONS if find_daemon(daemon) is None]
     if missing:
@@ -73,8 +73,13 @@ def slurm_cluster(folder: Path, *, cpus: int):
             ["slurmd", "-D"],
         ):
             daemons.enter_context(daemon(command, folder, environment))
-        wait_until_idle(folder, environment)
-        yield environment
+        wait_until_said("idle", ["sinfo", "-h", "-o", "%T"], folder, environment)
+        try:
+            yield environment
+        finally:
+            # What still runs, as after a failed test, would outlive the daemons.
+            subprocess.run(["scancel", f"--user={getpass.getuser()}"], env=environment)
+            wait_until_said("", ["squeue", "-h"], folder, environment)
 
 
 def find_daemon(name: str) -> str | None:
@@ -108,13 +113,13 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def wait_until_idle(folder: Path, environment: dict) -> None:
+def wait_until_said(wanted: str, command: list[str], folder: Path, environment: dict) -> None:
     end = time.monotonic() + 60
-    said = ""
-    while said.strip() != "idle":
+    said = None
+    while said != wanted:
         if time.monotonic() > end:
             logs = "\n".join(f"{name}: {(folder / f'{name}.out').read_text()[-2000:]}" for name in DAEMONS)
-            raise RuntimeError(f"SLURM did not start within 60 s; its node is {said.strip() or 'not known'}.\n{logs}")
+            raise RuntimeError(f"{command[0]} said {said!r} and not {wanted!r} for 60 s.\n{logs}")
         time.sleep(0.5)
-        found = subprocess.run(["sinfo", "-h", "-o", "%T"], env=environment, capture_output=True, text=True)
-        said = found.stdout
+        found = subprocess.run(command, env=environment, capture_output=True, text=True)
+        said = found.stdout.strip() if found.returncode == 0 else found.stderr.strip()
