@@ -92,8 +92,8 @@ def interleaved_times(
 ) -> tuple[dict[object, list[float]], dict]:
     """Milliseconds of every pass, one of each in turn (A B A B ...), and the failure of each that raised.
 
-    At most `repeats` rounds are timed after at most `warmup` untimed ones; a slow pass has fewer: rounds end, but not
-    before FEWEST_PASSES, when each pass has taken `seconds` in all.
+    At most `repeats` rounds are timed after at most `warmup` untimed ones. A slow pass has fewer: it leaves the rounds,
+    but not before FEWEST_PASSES, when it has taken `seconds` in all; the faster ones go on without it.
     """
     alive, failures = dict(passes), {}
     times: dict[object, list[float]] = {name: [] for name in passes}
@@ -101,9 +101,9 @@ def interleaved_times(
     def play_rounds(most: int, fewest: int, kept: dict) -> None:
         spent = dict.fromkeys(passes, 0.0)
         for number in range(most):
-            if number >= fewest and all(spent[name] >= 1000 * seconds for name in alive):
-                return
             for name, run in list(alive.items()):
+                if number >= fewest and spent[name] >= 1000 * seconds:
+                    continue
                 try:
                     milliseconds = _time_ms(run, device)
                     run.clean()

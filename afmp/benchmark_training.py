@@ -76,13 +76,14 @@ def measure_training(*, precision: str, device: str, warmup: int, repeats: int, 
         name, failed = next(iter(failures.items()))
         raise AfmpError(f"training of {name} failed: {failed['error']}")
     speeds = {name: BATCH_SIZE * 1000 / numpy.array(found) for name, found in times.items()}
+    pairs = min(map(len, times.values()))  # the slower one may have left the rounds before
     return machine | {
         "execution": "graph" if device.type == "cuda" else "eager",
         "implementation": afmp.implementation,
         "step_ms": {name: spread(found) for name, found in times.items()},
         "images_per_second": {name: _quartiles(found) for name, found in speeds.items()},
         # The n-th steps of the two follow one another, so a drift of the machine cancels in their ratio.
-        "ratio": _quartiles(speeds["afmp_tiny"] / speeds["vit"]),
+        "ratio": _quartiles(speeds["afmp_tiny"][:pairs] / speeds["vit"][:pairs]),
     }
 
 

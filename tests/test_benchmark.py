@@ -297,15 +297,20 @@ def test_passes_are_timed_in_turn_and_one_that_fails_leaves_the_others():
 
 
 def test_slow_passes_are_repeated_less_often():
-    class Slow:
+    class Lasting:
+        def __init__(self, seconds):
+            self.seconds = seconds
+
         def __call__(self):
-            time.sleep(0.02)
+            time.sleep(self.seconds)
 
         def clean(self):
             pass
 
-    times, _ = interleaved_times({"slow": Slow()}, device=torch.device("cpu"), warmup=9, repeats=99, seconds=0.05)
-    assert len(times["slow"]) == 5
+    runs = {"slow": Lasting(0.1), "fast": Lasting(0.0)}
+    times, _ = interleaved_times(runs, device=torch.device("cpu"), warmup=2, repeats=99, seconds=0.3)
+    assert len(times["slow"]) == 5  # nor does it wait for the fast one, which has not had its seconds by then
+    assert len(times["fast"]) == 99
 
 
 def test_batches_above_224_px_hold_no_more_patches():

@@ -240,7 +240,7 @@ def test_editing_the_model_retrains(project):
     append(project / "afmp/model.py", "\n# edited\n")
     jobs = planned(project)
     assert jobs["train"] == 6 and jobs["aggregate"] == 1 and "prepare_data" not in jobs
-    assert jobs["plot_widths"] == 2 and jobs["benchmark_scalability"] == 2
+    assert jobs["plot_widths"] == 2 and jobs["benchmark_scalability"] == 1
 
 
 def test_editing_what_the_model_imports_retrains_too(project):
