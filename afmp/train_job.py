@@ -19,7 +19,7 @@ from afmp.study import RunConfig
 log = logging.getLogger("afmp")
 
 WANTED_RUNS = "AFMP_WANTED_RUNS"  # set by the workflow where one GPU is to be shared: JSON, [[semantics, run], ...]
-MOST_SIDE_BY_SIDE = 12  # runs of one job; the study's nine hold about 10 GB of a GPU
+MOST_SIDE_BY_SIDE = 12  # runs of one job; the study's nine take less than 6 GB of a GPU
 
 
 def train_job(
@@ -55,8 +55,10 @@ def train_job(
         for name in _wanted(semantics):
             folder = checkpoint_root / semantics / name
             run = Run(name, RunConfig.from_dict(study[name]), own.seed_folders, folder)
-            if name != own.name and _alike(run, own) and not _is_finished(name, found := ahead(run)):
-                beside.append(replace(run, seed_folders=found))
+            places = ahead(run)
+            is_done = all(place.exists() for place in places.values())
+            if name != own.name and _alike(run, own) and not is_done:
+                beside.append(replace(run, seed_folders=places))
     train_run(
         own.config,
         run=own.name,
@@ -80,7 +82,8 @@ def _alike(one: Run, other: Run) -> bool:
 
 
 def _ahead(run: Run, *, semantics: str, dataset_hash: str | None, code: str) -> dict[int, Path]:
-    """Where the seeds of a run lie if another job finished them, which is done on CUDA only."""
+    """Where the seeds of a run lie if another job finished them, which is done on CUDA only; empty folders once its own
+    job took them."""
     options = {"semantics": semantics, "dataset_hash": dataset_hash, "device_type": "cuda", "code": code}
     return {
         seed: checkpoint_path(run.checkpoint_folder, seed_identity(run.config, seed=seed, **options)).with_suffix("")
@@ -97,4 +100,3 @@ def _move_files(source: Path, destination: Path) -> None:
     # The result last, so that it never stands without the others.
     for file in sorted(source.iterdir(), key=lambda path: path.name.startswith("results_")):
         shutil.move(file, destination / file.name)
-    source.rmdir()

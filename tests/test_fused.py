@@ -312,3 +312,20 @@ def test_a_whole_model_gives_the_same_with_the_fused_kernels(models, monkeypatch
         assert (ours is None) == (theirs is None)
         if ours is not None:
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.cuda.get_device_properties(0).total_memory < 70e9,
+    reason="needs a CUDA GPU with 70 GB",
+)
+def test_more_than_two_to_the_31_numbers_in_a_tensor():
+    tables, edge_slots = build_neighbours(*grid_graph((14, 14)))
+    tables = type(tables)(*(table.to(DEVICE) for table in tables))
+    state, weights = convert(*layer_inputs(196, 1, 1, 512), torch.bfloat16)
+    images = 2**31 // state.numel() + 2
+    repeated = state.detach().expand(1, images, -1, -1).contiguous().requires_grad_()
+    found = fused_layer(repeated, weights, tables, 58)
+    (gradient,) = torch.autograd.grad(found.state, repeated, torch.ones_like(found.state))
+    # One image again and again: what lies beyond the border has to be what lies before it.
+    for part in (found.state, found.scores, found.keep, gradient):
+        assert torch.equal(part[:, 0], part[:, -1]) and part[:, -1].any()

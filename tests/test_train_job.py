@@ -83,8 +83,11 @@ def test_runs_beside_each_other_end_as_each_does_alone(study, digits_file, tmp_p
         for file in ("best.safetensors", "final.safetensors"):
             mine, theirs = load_file(tmp_path / name / "seed_0" / file), load_file(folder / file)
             assert all(torch.equal(mine[key], theirs[key]) for key in mine) and mine.keys() == theirs.keys()
-    # Nothing is kept twice, and a run that is wanted again is written out of its checkpoint.
-    assert not [path for path in (tmp_path / "checkpoints/paper/two").iterdir() if path.is_dir()]
+    # Nothing is kept twice, and a run that its job took is not taken along again.
+    (ahead,) = [path for path in (tmp_path / "checkpoints/paper/two").iterdir() if path.is_dir()]
+    assert not list(ahead.iterdir())
+    assert start_job("one", study, tmp_path, digits_file)["trained_beside"] == ["two"]  # as its checkpoint says
+    assert not list(ahead.iterdir())
     assert without_times(start_job("two", study, tmp_path, digits_file)) == without_times(second)
 
 
