@@ -319,7 +319,7 @@ def test_a_whole_model_gives_the_same_with_the_fused_kernels(models, monkeypatch
     reason="needs a CUDA GPU with 70 GB",
 )
 def test_more_than_two_to_the_31_numbers_in_a_tensor():
-    tables, edge_slots = build_neighbours(*grid_graph((14, 14)))
+    tables, _ = build_neighbours(*grid_graph((56, 56)))  # 14 x 14 patches
     tables = type(tables)(*(table.to(DEVICE) for table in tables))
     state, weights = convert(*layer_inputs(196, 1, 1, 512), torch.bfloat16)
     images = 2**31 // state.numel() + 2
