@@ -178,7 +178,7 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.run not in runs:
         raise AfmpError(f"--run: {arguments.run!r} is no run of {arguments.config}; allowed: {', '.join(runs)}.")
     config, checkpoint_folder = runs[arguments.run], arguments.output / "checkpoints"
-    with stop_on_sigterm(), lock_checkpoints(checkpoint_folder), own_device(config.training.device):
+    with lock_checkpoints(checkpoint_folder), own_device(config.training.device), stop_on_sigterm():
         train_run(
             config,
             run=arguments.run,

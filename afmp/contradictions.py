@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import safe_open
 
 from afmp.errors import AfmpError
 from afmp.scaffold import scaffold_hash
 from afmp.study import RunConfig, Study
+from afmp.weights import load_weights
 
 VALIDATION_SETS = {"paper": "train_holdout", "notebook": "test"}
 
@@ -65,23 +65,14 @@ def _of_diagnostics(gates: dict, config: RunConfig) -> Iterator[str]:
 def of_weights(path: Path, model: torch.nn.Module, about: dict, result: dict) -> Iterator[str]:
     """What weights, read into `model`, say against what they should be `about` and against their result."""
     try:
-        with safe_open(path, framework="pt") as file:
-            found = json.loads((file.metadata() or {}).get("about", "{}"))
-        yield from _different(found, about, "it should be")
-        weights = load_file(path)
-        model.load_state_dict(weights)
-    except FileNotFoundError:
-        yield "no such file"
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        yield f"not weights, or damaged ones ({error})"
-    except (AfmpError, RuntimeError) as error:
-        yield f"not weights of this run: {' '.join(str(error).split())[:300]}"
-    else:
-        for name, tensor in weights.items():
-            if not torch.isfinite(tensor).all():
-                yield f"{name} has values that are not finite"
-        found = {
-            "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "scaffold_hash": scaffold_hash(model.static_positions, model.edge_index),
-        }
-        yield from _different(found, {key: result[key] for key in found}, "its result says")
+        load_weights(model, path)
+    except AfmpError as error:
+        yield str(error).removeprefix(f"{path}: ")
+        return
+    with safe_open(path, framework="pt") as file:
+        yield from _different(json.loads(file.metadata().get("about", "{}")), about, "it should be")
+    found = {
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "scaffold_hash": scaffold_hash(model.static_positions, model.edge_index),
+    }
+    yield from _different(found, {key: result[key] for key in found}, "its result says")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from afmp.errors import AfmpError
-from afmp.records import NO_ROOM_OR_PERMISSION, atomic_path
+from afmp.records import NOT_TO_BE_WRITTEN, atomic_path
 
 log = logging.getLogger("afmp")
 
@@ -149,7 +149,7 @@ def _download(address: str, archive: Archive, part: Path) -> None:
         raise _AddressFailed(f"no connection ({error.reason})", ask_again=True) from None
     except (OSError, http.client.HTTPException) as error:
         # A full disk is no fault of the address: trying the next one would only hide it.
-        if getattr(error, "errno", None) in NO_ROOM_OR_PERMISSION:
+        if getattr(error, "errno", None) in NOT_TO_BE_WRITTEN:
             raise
         raise _AddressFailed(f"the connection broke ({error!r})", ask_again=True) from None
 

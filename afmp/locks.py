@@ -5,7 +5,7 @@ import logging
 import os
 import platform
 import time
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 log = logging.getLogger("afmp")
@@ -38,6 +38,22 @@ def alone(*paths: Path | str, busy: str):
 def lock_checkpoints(folder: Path) -> AbstractContextManager:
     """Holds a folder of checkpoints against other processes that train into it; waits for one that does."""
     return alone(Path(folder) / ".lock", busy=f"{folder}: another process trains into this folder")
+
+
+def lock_if_free(folder: Path, held: ExitStack) -> bool:
+    """Hold a folder of checkpoints for as long as `held` is open; False, without waiting, if another process does."""
+    try:
+        descriptor = _open(Path(folder) / ".lock")
+    except OSError:
+        return True  # no locks here, as `alone` says
+    held.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _open(path: Path | str) -> int:

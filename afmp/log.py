@@ -28,7 +28,9 @@ def show_progress(path: Path | str | None = None):
     if path is not None:
         with suppress(OSError):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            handlers.append(_LogFile(path, mode="w", encoding="utf-8"))
+            Path(path).write_bytes(b"")
+            # Appended to: should two processes write one log, neither writes into the other's lines.
+            handlers.append(_LogFile(path, mode="a", encoding="utf-8"))
             handlers[-1].setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     for handler in handlers:
         log.addHandler(handler)

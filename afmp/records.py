@@ -17,7 +17,14 @@ import yaml
 
 from afmp.errors import AfmpError
 
-NO_ROOM_OR_PERMISSION = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+NOT_TO_BE_WRITTEN = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
+)
+# mkstemp makes files private; results are read by a group, so they get the mode an ordinary open() would give. Asked
+# for once, since asking sets it for all threads.
+UMASK = os.umask(0)
+os.umask(UMASK)
 SCHEMA_FOLDER = Path(__file__).resolve().parent.parent / "schemas"
 
 
@@ -41,13 +48,13 @@ def atomic_path(path: Path | str):
             yield temporary
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
-            temporary.chmod(0o666 & ~_umask())
+            temporary.chmod(0o666 & ~UMASK)
             os.replace(temporary, path)
         finally:
             os.close(handle)
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        if error.errno not in NO_ROOM_OR_PERMISSION:
+        if error.errno not in NOT_TO_BE_WRITTEN:
             raise
         raise AfmpError(
             f"{path}: cannot be written ({error.strerror}); make room or get permission there, or choose another "
@@ -61,13 +68,6 @@ def _remove_leftovers(path: Path) -> None:
         with suppress(OSError), part.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             part.unlink()
-
-
-def _umask() -> int:
-    # mkstemp makes files private; results are read by a group, so they get the mode an ordinary open() would give.
-    current = os.umask(0)
-    os.umask(current)
-    return current
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -89,6 +89,8 @@ def read_json(path: Path | str):
         return json.loads(text, parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError:
         raise AfmpError(f"{path}: no such file.") from None
+    except OSError as error:
+        raise AfmpError(f"{path}: cannot be read ({error.strerror}); give a JSON file that can.") from None
     except (ValueError, RecursionError) as error:
         raise AfmpError(f"{path}: not a JSON file ({error}); delete it so that it is made again.") from None
 
@@ -141,8 +143,7 @@ def _reader(kind: str):
     def read(path: Path | str) -> dict:
         content = read_json(path)
         validate(content, kind, where=path)
-        recorded = content.pop("checksum", None)
-        if recorded not in (None, with_checksum(content)["checksum"]):
+        if content.pop("checksum", None) != with_checksum(content)["checksum"]:
             raise AfmpError(
                 f"{path}: damaged or edited: it does not match its own checksum. Delete it so that it is made again."
             )

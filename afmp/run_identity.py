@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -44,6 +45,7 @@ class Run:
     checkpoint_folder: Path
 
 
+@cache
 def numbers_hash() -> str:
     """Hash of the code that decides a run's numbers."""
     return source_hash([path for path in import_closure("afmp.training") if path.stem not in NOT_NUMBERS])

@@ -9,10 +9,11 @@ import json
 import logging
 import os
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
+from afmp.locks import lock_if_free
 from afmp.run_identity import Run, checkpoint_path, numbers_hash, prepared_dataset_hash, seed_identity
 from afmp.study import RunConfig
 
@@ -37,10 +38,10 @@ def train_job(
     <root>/<semantics>/<run>. A damaged dataset is prepared again, from the archives in download_folder. Raises
     AfmpError as `train_run` does, for the job's own run alone.
     """
-    ahead = partial(_ahead, semantics=semantics, dataset_hash=prepared_dataset_hash(dataset_path), code=numbers_hash())
-    if _is_finished(own.name, found := ahead(own)):
+    found = _ahead(own, semantics, dataset_path)
+    if all((folder / file).is_file() for folder in found.values() for file in _files(own)):
         for seed, folder in found.items():
-            _move_files(folder, own.seed_folders[seed])
+            _move(_files(own), folder, own.seed_folders[seed])
         log.info("%s [%s]: was trained beside another run, in its job", own.name, semantics)
         return
 
@@ -51,24 +52,27 @@ def train_job(
     repair_dataset(dataset_path, vars(own.config.dataset), download_folder=download_folder)
 
     beside = []
-    if resolve_device(own.config.training.device).type == "cuda":
-        for name in _wanted(semantics):
-            folder = checkpoint_root / semantics / name
-            run = Run(name, RunConfig.from_dict(study[name]), own.seed_folders, folder)
-            places = ahead(run)
-            is_done = all(place.exists() for place in places.values())
-            if name != own.name and _alike(run, own) and not is_done:
-                beside.append(replace(run, seed_folders=places))
-    train_run(
-        own.config,
-        run=own.name,
-        semantics=semantics,
-        seeds=list(own.seed_folders),
-        dataset_path=dataset_path,
-        seed_folders=own.seed_folders,
-        checkpoint_folder=own.checkpoint_folder,
-        beside=beside[: MOST_SIDE_BY_SIDE - 1],
-    )
+    with ExitStack() as locks:
+        if resolve_device(own.config.training.device).type == "cuda":
+            for name in _wanted(semantics):
+                folder = checkpoint_root / semantics / name
+                run = Run(name, RunConfig.from_dict(study[name]), own.seed_folders, folder)
+                places = _ahead(run, semantics, dataset_path)
+                is_done = all(place.exists() for place in places.values())
+                if name == own.name or is_done or not _alike(run, own) or len(beside) == MOST_SIDE_BY_SIDE - 1:
+                    continue
+                if lock_if_free(folder, locks):
+                    beside.append(replace(run, seed_folders=places))
+        train_run(
+            own.config,
+            run=own.name,
+            semantics=semantics,
+            seeds=list(own.seed_folders),
+            dataset_path=dataset_path,
+            seed_folders=own.seed_folders,
+            checkpoint_folder=own.checkpoint_folder,
+            beside=beside,
+        )
 
 
 def _wanted(semantics: str) -> list[str]:
@@ -81,22 +85,27 @@ def _alike(one: Run, other: Run) -> bool:
     return all(getattr(one.config.training, key) == getattr(other.config.training, key) for key in keys)
 
 
-def _ahead(run: Run, *, semantics: str, dataset_hash: str | None, code: str) -> dict[int, Path]:
+def _ahead(run: Run, semantics: str, dataset_path: Path) -> dict[int, Path]:
     """Where the seeds of a run lie if another job finished them, which is done on CUDA only; empty folders once its own
     job took them."""
-    options = {"semantics": semantics, "dataset_hash": dataset_hash, "device_type": "cuda", "code": code}
+    about = {
+        "semantics": semantics,
+        "dataset_hash": prepared_dataset_hash(dataset_path),
+        "device_type": "cuda",
+        "code": numbers_hash(),
+    }
     return {
-        seed: checkpoint_path(run.checkpoint_folder, seed_identity(run.config, seed=seed, **options)).with_suffix("")
+        seed: checkpoint_path(run.checkpoint_folder, seed_identity(run.config, seed=seed, **about)).with_suffix("")
         for seed in run.seed_folders
     }
 
 
-def _is_finished(name: str, folders: dict[int, Path]) -> bool:
-    return all((folder / f"results_{name}.json").is_file() for folder in folders.values())
+def _files(run: Run) -> list[str]:
+    """What a seed leaves, the result last, so that it never stands without the others."""
+    return ["best.safetensors", "final.safetensors", "diagnostics.json", f"results_{run.name}.json"]
 
 
-def _move_files(source: Path, destination: Path) -> None:
+def _move(files: list[str], source: Path, destination: Path) -> None:
     destination.mkdir(parents=True, exist_ok=True)
-    # The result last, so that it never stands without the others.
-    for file in sorted(source.iterdir(), key=lambda path: path.name.startswith("results_")):
-        shutil.move(file, destination / file.name)
+    for file in files:
+        shutil.move(source / file, destination / file)

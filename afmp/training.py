@@ -5,7 +5,6 @@ beside each other there, each on a stream of its own, with the same bits as alon
 random in an epoch is drawn from (seed, epoch) alone (afmp/augmentation.py), and the checkpoint carries the rest.
 """
 
-import copy
 import gc
 import logging
 import threading
@@ -21,8 +20,6 @@ from afmp.checkpoint import other_checkpoints
 from afmp.datasets import PreparedDataset, load_dataset
 from afmp.device import resolve_device, set_matmul_precision, sizes_named_when_out_of_memory
 from afmp.diagnostics import describe_gates
-from afmp.errors import AfmpError
-from afmp.model import AFMP
 from afmp.provenance import device_record, versions
 from afmp.run_identity import Run, checkpoint_path, numbers_hash, seed_identity
 from afmp.seed_results import write_seed
@@ -31,7 +28,7 @@ from afmp.split import Split, split_dataset
 from afmp.stack import stack_models
 from afmp.stopping import Stopped, stop_asked
 from afmp.study import RunConfig, TrainingConfig
-from afmp.training_state import HISTORY, SeedTraining, next_group
+from afmp.training_state import HISTORY, SeedTraining, build_model, next_group, refuse_divergence, score_best
 from afmp.training_step import EpochSums, GraphedCount, GraphedStep, TrainingStep, build_optimizer, count_correct
 
 log = logging.getLogger("afmp")
@@ -143,26 +140,6 @@ def train_seeds(
         write_finished(found[0])
 
 
-def build_model(config: RunConfig, *, semantics: str, num_classes: int) -> AFMP:
-    """The model of one run, with weights from torch's global random state."""
-    model = config.model
-    return AFMP(
-        num_layers=model.num_layers,
-        d_model=model.d_model,
-        num_classes=num_classes,
-        img_size=config.dataset.image_size,
-        patch_size=model.patch_size,
-        sparsity=model.sparsity,
-        is_sparse=model.is_sparse,
-        use_top_down=model.use_top_down,
-        lambda_sparse=model.lambda_sparse,
-        semantics=semantics,
-        scaffold=model.scaffold,
-        window_size=model.window_size,
-        batch_size=config.training.batch_size,
-    )
-
-
 def start_seed(
     config: RunConfig,
     *,
@@ -260,7 +237,7 @@ def train_together(
                 finite.append(member)
                 _finish_epoch(member, epoch_sums, val_acc, seconds, data=data, training=training)
         if epoch == training.epochs:
-            _test(finite, data=data, training=training)
+            score_best(finite, data=data, training=training)
         now = time.perf_counter()
         for member in finite:
             member.progress.wall_time_s += (now - lap) / len(group)
@@ -271,7 +248,7 @@ def train_together(
                 member.save()
             written = time.perf_counter()
             writing_s = written - now
-        _refuse_divergence(group, sums, epoch)
+        refuse_divergence(group, sums, epoch)
 
 
 def _note_who_trains(member: SeedTraining, device: torch.device) -> None:
@@ -312,25 +289,3 @@ def _finish_epoch(
         member.what, progress.epoch, training.epochs, sums.loss, sums.accuracy, val_acc, progress.best_accuracy,
         seconds, f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min",
     )  # fmt: skip
-
-
-def _test(group: list[SeedTraining], *, data: PreparedDataset, training: TrainingConfig) -> None:
-    """Test accuracy in percent of every seed's best weights; in copies, whose weights no graph reads."""
-    best = [copy.deepcopy(member.model) for member in group]
-    for model, member in zip(best, group, strict=True):
-        model.load_state_dict(member.best_weights)
-    if best:
-        correct = count_correct(stack_models(best), data.test_images, data.test_labels, data=data, training=training)
-        for member, right in zip(group, correct.tolist(), strict=True):
-            member.progress.test_accuracy = 100.0 * right / len(data.test_labels)
-
-
-def _refuse_divergence(group: list[SeedTraining], sums: list[EpochSums], epoch: int) -> None:
-    diverged = [(member.what, one) for member, one in zip(group, sums, strict=True) if one.bad_step is not None]
-    if diverged:
-        where = "; ".join(
-            f"{what} diverged: the loss or a weight was not finite in epoch {epoch}, "
-            f"step {one.bad_step + 1} of {one.num_steps}"
-            for what, one in diverged
-        )
-        raise AfmpError(f"{where}. Lower training/learning_rate, or use precision fp32; no result was written.")

@@ -1,13 +1,18 @@
-"""What a seed has so far, and its way into a checkpoint and back."""
+"""What a seed has so far: its model, its way into a checkpoint and back, its best weights' score, its divergence."""
 
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from afmp.checkpoint import load_checkpoint, save_checkpoint
+from afmp.datasets import PreparedDataset
+from afmp.errors import AfmpError
 from afmp.model import AFMP
-from afmp.training_step import load_optimizer_tensors, optimizer_tensors
+from afmp.stack import stack_models
+from afmp.study import RunConfig, TrainingConfig
+from afmp.training_step import EpochSums, count_correct, load_optimizer_tensors, optimizer_tensors
 
 HISTORY = ("train_loss", "train_acc", "val_acc", "sparsity_loss", "time")
 SCHEDULE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")  # of torch's ReduceLROnPlateau
@@ -109,3 +114,46 @@ def next_group(trainings: list[SeedTraining], *, epochs: int, together: bool) ->
         return unfinished[:1], epochs
     fewest, *others = sorted({training.progress.epoch for training in unfinished})
     return [training for training in unfinished if training.progress.epoch == fewest], others[0] if others else epochs
+
+
+def build_model(config: RunConfig, *, semantics: str, num_classes: int) -> AFMP:
+    """The model of one run, with weights from torch's global random state."""
+    model = config.model
+    return AFMP(
+        num_layers=model.num_layers,
+        d_model=model.d_model,
+        num_classes=num_classes,
+        img_size=config.dataset.image_size,
+        patch_size=model.patch_size,
+        sparsity=model.sparsity,
+        is_sparse=model.is_sparse,
+        use_top_down=model.use_top_down,
+        lambda_sparse=model.lambda_sparse,
+        semantics=semantics,
+        scaffold=model.scaffold,
+        window_size=model.window_size,
+        batch_size=config.training.batch_size,
+    )
+
+
+def score_best(group: list[SeedTraining], *, data: PreparedDataset, training: TrainingConfig) -> None:
+    """Test accuracy in percent of every seed's best weights; in copies, whose weights no graph reads."""
+    best = [copy.deepcopy(member.model) for member in group]
+    for model, member in zip(best, group, strict=True):
+        model.load_state_dict(member.best_weights)
+    if best:
+        correct = count_correct(stack_models(best), data.test_images, data.test_labels, data=data, training=training)
+        for member, right in zip(group, correct.tolist(), strict=True):
+            member.progress.test_accuracy = 100.0 * right / len(data.test_labels)
+
+
+def refuse_divergence(group: list[SeedTraining], sums: list[EpochSums], epoch: int) -> None:
+    """Raise AfmpError with the step of each seed whose loss or weights were not finite in this epoch."""
+    diverged = [(member.what, one) for member, one in zip(group, sums, strict=True) if one.bad_step is not None]
+    if diverged:
+        where = "; ".join(
+            f"{what} diverged: the loss or a weight was not finite in epoch {epoch}, "
+            f"step {one.bad_step + 1} of {one.num_steps}"
+            for what, one in diverged
+        )
+        raise AfmpError(f"{where}. Lower training/learning_rate, or use precision fp32; no result was written.")

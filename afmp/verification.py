@@ -23,7 +23,7 @@ from afmp.scalability_tables import fits_table, ratios_table, scalability_table
 from afmp.statistics import differences_table, epochs_table, summary_table
 from afmp.study import Study, resolve_study
 from afmp.tables import parameters_table, write_csv
-from afmp.training import build_model
+from afmp.training_state import build_model
 
 SHOWN_FAULTS = 3  # of one check
 PARAMETERS = "count_parameters/parameters.json"

@@ -1,5 +1,6 @@
 """Trained weights from a file into a model: nothing in the file runs, and nothing that does not fit gets in."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -39,8 +40,9 @@ def load_weights(model: AFMP, path: Path | str) -> None:
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], str | None]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, (file.metadata() or {}).get("semantics")  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return weights, json.loads((file.metadata() or {}).get("about", "{}")).get("semantics")
+    except (SafetensorError, OSError, ValueError, AttributeError) as error:
         raise AfmpError(f"{path}: damaged, or no safetensors file ({error}); get or train it again.") from None
 
 

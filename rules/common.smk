@@ -117,7 +117,10 @@ def write_configuration():
     content = json.dumps(config | {"complete": True})
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
     path = Path(f".snakemake/afmp-configuration-{digest}.json").absolute()
-    write_text(path, content)
+    try:
+        write_text(path, content)
+    except AfmpError as error:
+        raise WorkflowError(str(error)) from None
     return path
 
 

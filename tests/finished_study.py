@@ -17,7 +17,7 @@ from afmp.scalability_tables import fits_table, ratios_table, scalability_table
 from afmp.statistics import differences_table, epochs_table, summary_table
 from afmp.study import Study
 from afmp.tables import parameters_table, write_csv
-from afmp.training import build_model
+from afmp.training_state import build_model
 
 # Small weights, a second scaffold, and the protocol of the made-up sweeps.
 TOP_DOWN = CHANGES["studies"]["top_down_refinement"]

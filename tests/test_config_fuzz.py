@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from afmp.errors import AfmpError
 from afmp.study import RunConfig, Study, TrainingConfig, read_study, resolve_study
-from afmp.training import build_model
+from afmp.training_state import build_model
 
 SHIPPED = yaml.safe_load((PROJECT / "config.yaml").read_text(encoding="utf-8"))
 EXAMPLES = 600  # of each of the two tests below

@@ -129,7 +129,9 @@ def test_ended_at_random_moments_training_ends_with_the_same_files(
             assert_same_numbers(folder, whole)
             assert not list(folder.rglob("*.part"))
             trainings, ended = trainings + 1, 0
-    assert set(codes) == {-signal.SIGKILL if number == signal.SIGKILL else 128 + signal.SIGTERM}
+    # Where training is over and all is written, SIGTERM ends the process as it ends any other.
+    expected = -signal.SIGKILL if number == signal.SIGKILL else 128 + signal.SIGTERM
+    assert expected in codes and set(codes) <= {expected, -number}
 
 
 def test_sigterm_ends_after_the_epoch_with_every_seed_saved(config, digits_file, tmp_path, monkeypatch, caplog):
@@ -159,7 +161,7 @@ def test_sigterm_ends_after_the_epoch_with_every_seed_saved(config, digits_file,
     assert_same_numbers(tmp_path, tmp_path / "whole")
 
 
-def test_importing_the_package_and_other_commands_leave_sigterm_alone():
+def test_importing_the_package_leaves_sigterm_alone():
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL and not stopping.stop_asked()
 
 

@@ -25,8 +25,11 @@ def read(kind: str, path):
 @pytest.mark.parametrize("kind", CONTENTS)
 def test_one_format_is_read_and_every_other_refused_with_what_to_do(tmp_path, kind):
     path = tmp_path / f"{kind}.json"
-    path.write_text(json.dumps(CONTENTS[kind]))
+    getattr(records, f"write_{kind}")(path, CONTENTS[kind])
     assert read(kind, path) == CONTENTS[kind]
+    path.write_text(json.dumps(CONTENTS[kind]))
+    with pytest.raises(AfmpError, match="does not match its own checksum"):  # nor does one that was taken away
+        read(kind, path)
     readable = CONTENTS[kind]["format_version"]
     for found in (0, readable + 1, "1", None):
         path.write_text(json.dumps(CONTENTS[kind] | {"format_version": found}))

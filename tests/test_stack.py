@@ -14,8 +14,7 @@ from afmp import AFMP
 from afmp.errors import AfmpError
 from afmp.stack import hand_out_gradients, stack_models
 from afmp.study import RunConfig, resolve_study
-from afmp.training import build_model
-from afmp.training_state import Progress, SeedTraining, next_group
+from afmp.training_state import Progress, SeedTraining, build_model, next_group
 
 VARIANTS = {
     "sparse": ("paper", {}),

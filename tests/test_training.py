@@ -25,7 +25,8 @@ from afmp.run_identity import identity_key
 from afmp.split import split_dataset
 from afmp.stack import stack_models
 from afmp.study import RunConfig, resolve_study
-from afmp.training import build_model, train_run
+from afmp.training import train_run
+from afmp.training_state import build_model
 from afmp.training_step import TrainingStep, build_optimizer, count_correct
 
 

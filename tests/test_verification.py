@@ -307,15 +307,15 @@ FAULTS = {
     "missing weights": (lambda results: (results / BEST).unlink(), [f"{BEST}: no such file"]),
     "cut weights": (
         lambda results: os.truncate(results / BEST, 3000),
-        [f"{BEST}: not weights, or damaged ones"],
+        [f"{BEST}: damaged, or no safetensors file"],
     ),
     "weights that are not finite": (
         lambda results: other_weights(results, BEST, spoil),
-        [f"{BEST}: embed.weight has values that are not finite"],
+        [f"{BEST}: embed.weight holds NaN or infinite numbers"],
     ),
     "weights of another shape": (
         lambda results: other_weights(results, BEST, widen),
-        [f"{BEST}: not weights of this run: .*embed.weight"],
+        [f"{BEST}: of another architecture: embed.weight"],
     ),
     "weights of another scaffold": (
         lambda results: other_weights(results, BEST, move_a_patch),
@@ -481,7 +481,10 @@ def test_the_command_prints_the_lines_and_fails_with_them(project, capsys):
     (project / "results" / BEST).unlink()
     assert main(arguments) == 2
     said = capsys.readouterr()
-    assert f"FAIL  weights of top_down [paper], 3 seeds: {results}/{BEST}: no such file\n" in said.out
+    assert (
+        f"FAIL  weights of top_down [paper], 3 seeds: {results}/{BEST}: no such file; give a file of weights"
+        in said.out
+    )
     assert re.search(r"afmp verify: .*: 1 of \d+ checks failed; ", said.err)
 
 

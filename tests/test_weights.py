@@ -1,5 +1,6 @@
 """Weights from a file: what fits is loaded, nothing in it runs, and what does not fit is refused."""
 
+import json
 import os
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def test_weights_that_do_not_fit_are_refused_and_the_model_stays(tmp_path, misfi
 
 
 def test_weights_of_the_other_semantics_are_refused(tmp_path):
-    save_file(small().state_dict(), tmp_path / "best.safetensors", {"semantics": "notebook"})
+    save_file(small().state_dict(), tmp_path / "best.safetensors", {"about": json.dumps({"semantics": "notebook"})})
     with pytest.raises(AfmpError, match="trained as 'notebook', but the model is 'paper'"):
         load_weights(small(), tmp_path / "best.safetensors")
 

@@ -201,7 +201,6 @@ def test_a_second_snakemake_ends_with_a_sentence_and_costs_nothing(project):
 def test_with_nolock_one_of_two_trains_and_the_other_takes_what_it_finds(project):
     with paused(project) as pause, started(project, RESULT) as first:
         wait_for(lambda: waits(project), first)
-        (project / "results/logs/train/paper/dense.log").unlink()
         with started(project, RESULT, "--nolock") as second:
             wait_for(lambda: waits(project), second)
             pause.close()

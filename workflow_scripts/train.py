@@ -20,9 +20,9 @@ own = Run(
 )
 with (
     log_to(snakemake.log[0]),
-    stop_on_sigterm(),
     lock_checkpoints(own.checkpoint_folder),
     own_device(own.config.training.device),
+    stop_on_sigterm(),  # last: what waits for a lock has nothing to save
 ):
     train_job(
         own,
