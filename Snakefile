@@ -15,8 +15,8 @@
 #   An .rst is the caption, with the runs' numbers, of the figure or table beside it.
 #   results/download/...                                   not declared: archives as they were fetched
 #   results/checkpoints/<semantics>/<run>/...              not declared: what a killed run continues from
-#   results/checkpoints/<semantics>/<run>/seed_<seed>_<key>/   not declared: files of a seed finished in another run's job
 #   results/checkpoints/benchmark_scalability.jsonl        not declared: the same for a sweep
+#   results/checkpoints/<semantics>/<run>/seed_<seed>_<key>/   not declared: files of a seed finished in another run's job
 #   results/logs/<rule>/..., results/benchmarks/<rule>/...
 
 from snakemake.utils import min_version

@@ -83,11 +83,15 @@ def kept_edges(model: "AFMP") -> int:
     return min(num_edges, max(1, share)) if model.is_sparse else num_edges
 
 
-def layer_weights(model: "AFMP", state: Tensor) -> list:
-    """What each layer's `exchange_messages` takes: its weights, packed where the fused kernels keep few edges of state
-    (M, B, N, D)."""
+def layer_weights(model: "AFMP", state: Tensor) -> list[ExchangeWeights]:
+    """What each layer's `exchange_messages` takes; the first layer has nothing to predict from."""
+    return [layer.exchange_weights(predicts=number > 0) for number, layer in enumerate(model.layers)]
+
+
+def packed_weights(model: "AFMP", state: Tensor) -> list:
+    """The same, packed where the fused kernels keep few edges of state (M, B, N, D)."""
     if not (uses_triton(state) and keeps_few(state, model.top_k, model.num_directed_edges)):
-        return notebook.layer_weights(model, state)
+        return layer_weights(model, state)
     from afmp.message_passing.packing import LayerParameters, pack_layers
 
     kind = state.device.type
@@ -124,12 +128,12 @@ class Semantics(NamedTuple):
 
 
 SEMANTICS = {
-    "paper": Semantics(build_edges, both_directions, kept_edges, layer_weights, exchange_messages, pooled_readout),
+    "paper": Semantics(build_edges, both_directions, kept_edges, packed_weights, exchange_messages, pooled_readout),
     "notebook": Semantics(
         notebook.stored_edges,
         notebook.directed_edges,
         notebook.kept_edges,
-        notebook.layer_weights,
+        layer_weights,
         notebook.exchange_messages,
         notebook.pooled_readout,
     ),

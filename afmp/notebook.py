@@ -36,11 +36,6 @@ def kept_edges(model: nn.Module) -> int:
     return _budget(model, model.batch_size) or model.num_directed_edges
 
 
-def layer_weights(model: nn.Module, state: Tensor) -> list[ExchangeWeights]:
-    """The weights of each layer; the first has nothing to predict from."""
-    return [layer.exchange_weights(predicts=number > 0) for number, layer in enumerate(model.layers)]
-
-
 def exchange_messages(model: nn.Module, weights: ExchangeWeights, state: Tensor) -> Exchange:
     """One layer on state (M, B, N, D); only the first image's nodes hear anything."""
     tables = model.tables

@@ -11,6 +11,7 @@ from afmp.figures import figure_module
 from afmp.provenance import import_closure
 from afmp.records import write_text
 from afmp.study import resolve_study
+from afmp.train_job import WANTED_RUNS
 
 try:
     for path in workflow.configfiles:

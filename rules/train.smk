@@ -50,10 +50,10 @@ rule train:
 onstart:
     workflow.config_settings.configfiles = [write_configuration()]
     gpu = workflow.global_resources.get("gpu")
-    if workflow.local_exec and gpu is not None and gpu.value == 1:
+    if workflow.local_exec and getattr(gpu, "value", gpu) == 1:
         jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "train"]
         wanted = sorted((job.wildcards.semantics, job.wildcards.run) for job in jobs)
-        os.environ.update(AFMP_WANTED_RUNS=json.dumps(wanted))
+        os.environ.update({WANTED_RUNS: json.dumps(wanted)})
 
 
 # Every number of every run: epochs, a summary with intervals, paired differences against each study's reference.
