@@ -167,33 +167,29 @@ def test_what_jobs_ask_for(slurm, tmp_path, profiles):
 def test_a_study_whose_jobs_are_requeued_and_cancelled(slurm, tmp_path):
     folder = tmp_path / "study"
     results = folder / "results"
-    profile = [
-        *on_cluster(tmp_path, "slurm"),
-        *ONE_CORE,
-        "--prioritize",
-        "results/train/paper/dense/seed_0/results_dense.json",
-    ]
+    profile = [*on_cluster(tmp_path, "slurm"), *ONE_CORE]
 
     def training() -> set[str]:
         """The runs that are training, and will go on for a while: no epoch of the last seed is done."""
-        running = [run for run in RUNS if jobs(slurm).get(run, {}).get("JobState") == "RUNNING"]
-        return {run for run in running if {name[:6] for name in checkpoints(folder, run)} == {"seed_0"}}
+        running = {run for run, job in jobs(slurm).items() if job["JobState"] == "RUNNING"}
+        return {run for run in running & set(RUNS) if {name[:6] for name in checkpoints(folder, run)} == {"seed_0"}}
 
-    # One job is requeued while it trains, as a site does that preempts it; one is cancelled, and not sent again.
+    # One job is requeued while it trains, as a site does that preempts it; one is cancelled, and not sent again. Which
+    # ones is SLURM's choice, that of the first to train: jobs take turns on its cores.
     with Workflow(folder, "all", *profile, "--retries", "0", environment=slurm) as workflow:
-        workflow.wait_for(lambda: "dense" in training())
-        requeued = jobs(slurm)["dense"]["JobId"]
-        ask(slurm, "scontrol", "requeue", requeued)
-        workflow.wait_for(lambda: jobs(slurm)["dense"]["JobState"] == "PENDING")
-        ask(slurm, "scontrol", "update", f"JobId={requeued}", "StartTime=now")  # SLURM would wait for 2 min
-        cancelled = workflow.wait_for(lambda: training() - {"dense"}).pop()
+        requeued = workflow.wait_for(training).pop()
+        number = jobs(slurm)[requeued]["JobId"]
+        ask(slurm, "scontrol", "requeue", number)
+        cancelled = workflow.wait_for(lambda: training() - {requeued}).pop()
         ask(slurm, "scancel", jobs(slurm)[cancelled]["JobId"])
+        workflow.wait_for(lambda: jobs(slurm)[requeued]["JobState"] == "PENDING")
+        ask(slurm, "scontrol", "update", f"JobId={number}", "StartTime=now")  # SLURM would wait for 2 min
         assert workflow.process.wait() == 1, workflow.said()
         sent = workflow.submitted()
     assert sent == Counter(["benchmark_scalability", *RUNS])
-    assert jobs(slurm)["dense"]["Restarts"] == "1"
-    assert continued(results / "logs/train/paper/dense.log")
-    log = (results / f"logs/slurm/rule_train/paper_dense/{requeued}.log").read_text()
+    assert jobs(slurm)[requeued]["Restarts"] == "1"
+    assert continued(results / f"logs/train/paper/{requeued}.log")
+    log = (results / f"logs/slurm/rule_train/paper_{requeued}/{number}.log").read_text()
     assert "DUE TO JOB REQUEUE" in log and log.count("SNAKEMAKE\n") == 2 * 2  # job and step, before and after
     assert {path.parts[-3] for path in results.glob("train/paper/*/*/*.json")} == set(RUNS) - {cancelled}
     finished = {path: path.stat().st_mtime_ns for path in results.glob("[tb]*/paper/**/*") if path.is_file()}
