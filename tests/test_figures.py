@@ -366,6 +366,8 @@ def test_both_meanings_stand_side_by_side():
     np.testing.assert_allclose(
         curve(references, "Dense, notebook").get_ydata(), history(notebook, "dense", "val_acc").mean(0)
     )
+    labels = [line.get_label() for line in references.lines]
+    assert labels == ["Dense, paper", "Dense, notebook", "Sparse 0.3, paper", "Sparse 0.3, notebook"]
     assert "chooses its best epoch on the test set" in all_text(figure)
     text = notebook_vs_paper.caption(STUDIES, paper, notebook)
     gaps = {}
@@ -374,6 +376,9 @@ def test_both_meanings_stand_side_by_side():
         gaps[run] = paired_difference(ours, theirs).mean
     assert f"{min(gaps.values()):+.2f} points" in text and f"{max(gaps.values()):+.2f} points" in text
     assert "The same 9 runs" in text and "3 seeds" in text
+    notebook[0]["dataset"] = notebook[0]["dataset"] | {"num_train": 1440}
+    text = notebook_vs_paper.caption(STUDIES, paper, notebook)
+    assert "trains on 1,300 to 1,440 images; paper chooses on images held out of train, and trains on 1,300." in text
     with pytest.raises(AfmpError, match="given as paper"):
         notebook_vs_paper.draw(STUDIES, notebook, paper)
 

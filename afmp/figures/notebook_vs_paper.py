@@ -94,11 +94,12 @@ def _limit_accuracy(axes, both) -> bool:
 def _draw_references(axis, studies, both) -> bool:
     """Curves of each study's reference run, once each: colour is the meaning, line the run."""
     references: dict[str, dict] = {}
-    for study, runs in zip(studies, both, strict=True):
-        of_reference = {
-            name: next(run for run in members if run.name == study["reference"]) for name, members in runs.items()
+    for study in studies:
+        # Labelled as where it first stands: sparse_0.3 is a sparsity level before it is a λ.
+        references[study["reference"]] = {
+            name: next(run for runs in both for run in runs[name] if run.name == study["reference"])
+            for name in style.SEMANTICS_STYLE
         }
-        references.setdefault(study["reference"], of_reference)
     curves, low, high = [], [], []
     for index, of_reference in enumerate(references.values()):
         for name, run in of_reference.items():
@@ -130,10 +131,22 @@ def _footer(both, *, cut: bool) -> list[str]:
         f"Dataset {distinct(r['dataset']['name'] for r in results)}; {wording.counted(counts, 'seed')}, "
         f"{wording.counted([len(r['training_history']['time']) for r in results], 'epoch')} a run; "
         f"{distinct(r['device']['name'] for r in results)}.",
-        "The notebook chooses its best epoch on the test set it reports, so its accuracies are optimistic; "
-        "paper chooses on images held out of train.",
+        _selection(results),
         interval,
     ]
+
+
+def _selection(results) -> str:
+    """What else than the model differs between the meanings, and favours one of them."""
+    trained_on = {
+        name: wording.span([r["dataset"]["num_train"] for r in results if r["semantics"] == name])
+        for name in style.SEMANTICS_STYLE
+    }
+    return (
+        "Notebook chooses its best epoch on the test set it reports, so its accuracies are optimistic, and trains on "
+        f"{trained_on['notebook']} images; paper chooses on images held out of train, and trains on "
+        f"{trained_on['paper']}."
+    )
 
 
 def caption(studies, results_paper, results_notebook) -> str:
@@ -161,7 +174,7 @@ def caption(studies, results_paper, results_notebook) -> str:
         f"Paper minus notebook in test accuracy, paired by seed, {'is' if low == high else 'spans'}: {gaps}"
         + (f"; {sum(known)} of {len(known)} runs have an interval that excludes 0." if known else "."),
         "Between the runs of a study mean test accuracy spans " + "; ".join(_spans(studies, both)) + ".",
-        "The notebook chooses its best epoch on the test set, which favours it; paper does not.",
+        _selection(results),
     ]
     return wording.restructured(" ".join(sentences))
 
