@@ -1,7 +1,8 @@
 """Tables of a study: every epoch, means with 95 % intervals over seeds, and differences paired by seed.
 
 Intervals are Student t over seeds. One seed has no interval and no standard deviation: those stay NaN in
-the tables, empty in the files, and are never written as 0.
+the tables, empty in the files, and are never written as 0. Nor have the times of seeds that trained as one stack: they
+share its seconds, which were measured once.
 """
 
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ HISTORY_COLUMNS = {
     "time": "time_s",
 }
 SUMMARY_METRICS = ("test_accuracy", "best_val_accuracy", "best_epoch", "epoch_time_s", "wall_time_s")
+TIME_METRICS = ("epoch_time_s", "wall_time_s")
 DIFFERENCE_METRICS = ("test_accuracy", "best_val_accuracy")
 
 
@@ -100,6 +102,21 @@ def metric(result: dict, name: str) -> float:
     return epoch_time(result) if name == "epoch_time_s" else float(result[name])
 
 
+def metric_interval(results, name: str) -> Interval:
+    """Mean of one of SUMMARY_METRICS over the results of a run, with its interval.
+
+    Seeds that trained together share the seconds of their stack in equal parts, so of times it is the stacks that
+    count: n is their number, and one stack has no interval however many seeds it held.
+    """
+    values = [metric(result, name) for result in results]
+    if name in TIME_METRICS:
+        stacks: dict[tuple, list[float]] = {}
+        for result, value in zip(results, values, strict=True):
+            stacks.setdefault(tuple(result["trained_together"]), []).append(value)
+        values = [float(np.mean(stack)) for stack in stacks.values()]
+    return mean_and_interval(values)
+
+
 def by_seed(results, name: str) -> dict[int, float]:
     """{seed: metric `name`} of the results of one run."""
     return {result["seed"]: metric(result, name) for result in results}
@@ -149,7 +166,7 @@ def summary_table(results, studies) -> pd.DataFrame:
                 "n": len(found),
             }
             for name in SUMMARY_METRICS:
-                interval = mean_and_interval([metric(result, name) for result in found])
+                interval = metric_interval(found, name)
                 row[f"{name}_mean"], row[f"{name}_std"] = float(interval.mean), float(interval.std)
                 row[f"{name}_ci95_low"], row[f"{name}_ci95_high"] = float(interval.low), float(interval.high)
             row["num_parameters"] = distinct(str(result["num_parameters"]) for result in found)

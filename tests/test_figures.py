@@ -91,6 +91,34 @@ def test_bars_are_mean_epoch_times_without_the_first_epoch():
     assert "the first left out, s" in axis.get_xlabel()
 
 
+def test_times_that_seeds_and_runs_shared_have_no_interval_and_say_so():
+    results = synthetic_results(seeds=range(3))
+    for result in results:
+        result["trained_together"] = [0, 1, 2]
+        result["trained_beside"] = ["dense", "sparse_0.2"]
+    figure = study_figure(STUDIES[2]).draw(STUDIES[2], results)
+    times = [text.get_text() for text in panel(figure, "Time per training epoch").texts]
+    assert len(times) == 2 and not any("±" in text for text in times)
+    text = all_text(figure)
+    assert "band and error bar" not in text and "as one stack" in text
+    assert "Up to 2 other runs trained on the device meanwhile" in text
+    alone = all_text(study_figure(STUDIES[2]).draw(STUDIES[2], synthetic_results(seeds=range(3))))
+    assert "band and error bar" in alone and "stack" not in alone and "meanwhile" not in alone
+
+
+def test_runs_that_are_one_model_under_several_names_are_named():
+    results = [r for r in synthetic_results(seeds=range(3)) if r["run"] != "sparse_0.4"]
+    twins = [r | {"run": "sparse_0.4"} for r in results if r["run"] == "sparse_0.2"]
+    for twin in twins:
+        twin["training_history"] = twin["training_history"] | {"time": [1.0, 2.0, 3.0]}
+    drawn = study_figure(STUDIES[0])
+    assert "coincide" not in all_text(drawn.draw(STUDIES[0], synthetic_results(seeds=range(3))))
+    assert "equal in every seed and epoch: Sparse 0.2, Sparse 0.4." in all_text(drawn.draw(STUDIES[0], results + twins))
+    assert "every seed and epoch: Sparse 0.2, Sparse 0.4." in drawn.caption(STUDIES[0], results + twins)
+    twins[0]["test_accuracy"] += 0.01
+    assert "every seed and epoch" not in drawn.caption(STUDIES[0], results + twins)
+
+
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study["figure"])
 @pytest.mark.parametrize("semantics", ["paper", "notebook"])
 def test_a_study_names_semantics_runs_units_and_numbers(study, semantics):

@@ -111,6 +111,19 @@ def test_summary_has_mean_and_interval_of_each_run_of_each_study():
     assert (row["dataset"], row["device"], row["num_parameters"]) == ("digits", "CPU, 2 cores", "386152")
 
 
+def test_times_of_seeds_that_trained_as_one_stack_are_one_measurement():
+    results = [synthetic_result("sparse_0.3", seed=seed) for seed in range(4)]
+    for result in results:
+        result["trained_together"] = [0, 1, 2, 3]
+    assert np.isnan(statistics.metric_interval(results, "wall_time_s").half)
+    assert statistics.metric_interval(results, "test_accuracy").n == 4
+    for result in results:
+        result["trained_together"] = [0, 1] if result["seed"] < 2 else [2, 3]
+    interval, times = statistics.metric_interval(results, "wall_time_s"), [r["wall_time_s"] for r in results]
+    assert interval.n == 2 and interval.mean == pytest.approx(np.mean(times))
+    assert interval.std == pytest.approx(np.std([np.mean(times[:2]), np.mean(times[2:])], ddof=1))
+
+
 def test_differences_pair_by_seed_and_say_how_many_pairs_there_are():
     results = [r for r in synthetic_results(seeds=range(4)) if (r["run"], r["seed"]) != ("sparse_0.2", 2)]
     table = statistics.differences_table(results, DENSE_AND_TWO)

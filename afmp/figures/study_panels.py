@@ -17,7 +17,7 @@ from afmp.statistics import (
     by_seed,
     distinct,
     mean_and_interval,
-    metric,
+    metric_interval,
     paired_difference,
     select,
 )
@@ -40,7 +40,7 @@ class Run(NamedTuple):
 
     def interval(self, name: str) -> Interval:
         """Mean of one summary metric over the seeds, with its interval."""
-        return mean_and_interval([metric(result, name) for result in self.results])
+        return metric_interval(self.results, name)
 
 
 def draw(study: dict, results) -> Figure:
@@ -200,6 +200,34 @@ def _legend_texts(runs, semantics: str) -> tuple[list[str], str]:
     return entries, f"{read}, mean ± half of the 95 % interval{over}"
 
 
+def _equal_runs(runs) -> list[list[Run]]:
+    """Groups of runs that have the same numbers in every seed and epoch: one model under several names."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        numbers = [
+            (result["seed"], result["test_accuracy"], result["training_history"] | {"time": None})
+            for result in run.results
+        ]
+        groups.setdefault(repr(numbers), []).append(run)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _labels(runs) -> str:
+    return ", ".join(run.label for run in runs)
+
+
+def _times_note(runs) -> str:
+    """What a time was shared with: the other seeds of its run, the other runs on its device."""
+    results = [result for run in runs for result in run.results]
+    sentences = []
+    if any(len(result["trained_together"]) > 1 for result in results):
+        sentences.append("Times: a run's seeds trained as one stack and share its seconds, measured once.")
+    if beside := max(len(result["trained_beside"]) for result in results):
+        others = wording.counted([beside], "other run")
+        sentences.append(f"Up to {others} trained on the device meanwhile, so times do not compare runs.")
+    return " ".join(sentences)
+
+
 def _facts(runs) -> dict:
     results = [result for run in runs for result in run.results]
     return {
@@ -219,7 +247,8 @@ def _footer(runs, *, cut: bool) -> list[str]:
     if max(counts) == 1:
         interval = "n = 1, no interval: one seed a run."
     else:
-        interval = "Line: mean over seeds; band and error bar: 95 % Student t interval over seeds."
+        bars = any(run.interval("epoch_time_s").n > 1 for run in runs)
+        interval = f"Line: mean over seeds; band{' and error bar' * bars}: 95 % Student t interval over seeds."
         if min(counts) == 1:
             interval += " A run with n = 1 has no interval."
         if cut:
@@ -228,6 +257,11 @@ def _footer(runs, *, cut: bool) -> list[str]:
         f"Dataset {facts['dataset']}, {facts['classes']} classes; {facts['seeds']}, {facts['epochs']} a run; "
         f"{facts['device']}, torch {facts['torch']}. {facts['selection']}",
         interval,
+        _times_note(runs),
+        *[
+            f"Lines that coincide, as their runs are equal in every seed and epoch: {_labels(g)}."
+            for g in _equal_runs(runs)
+        ],
     ]
 
 
@@ -246,6 +280,8 @@ def caption(study: dict, results, *, question: str = "") -> str:
         f"Highest mean test accuracy: {best.label}, {wording.with_interval(scores[best.name])}"
         + (" (n = 1, no interval)." if scores[best.name].n == 1 else f" (n = {scores[best.name].n})."),
     ]
+    for group in _equal_runs(runs):
+        sentences.append(f"Equal to the last digit in every seed and epoch: {_labels(group)}.")
     if others:
         sentences.append(_against_reference(reference, others))
     sentences.append(wording.SELECTION[semantics])
