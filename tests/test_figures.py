@@ -4,10 +4,12 @@ import importlib
 import re
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 from synthetic_results import (
@@ -21,6 +23,7 @@ from synthetic_results import (
 )
 
 from afmp import records
+from afmp.archive import MAX_FILE_BYTES
 from afmp.errors import AfmpError
 from afmp.figures import (
     diagnostics,
@@ -478,6 +481,27 @@ def test_saved_twice_is_the_same_and_holds_no_date(tmp_path):
     assert b"CreationDate" not in files[0][1]
     width, height = np.frombuffer(files[0][0][16:24], dtype=">u4")
     assert width == 12 * style.DPI and height > 8 * style.DPI
+
+
+def test_the_figure_of_the_full_sweep_is_small_enough_for_an_archive(tmp_path):
+    asked = yaml.safe_load((Path(__file__).parent.parent / "config.yaml").read_text())["scalability"]
+    settings = product(
+        asked["resolutions"], asked["precision"], asked["mode"], asked["execution"], [*asked["attention"], None]
+    )
+    points = [
+        synthetic_point(
+            "deit_tiny" if attention else "afmp_small",
+            resolution,
+            precision=precision,
+            mode=mode,
+            execution=execution,
+            attention=attention,
+        )
+        for resolution, precision, mode, execution, attention in settings
+    ]
+    sweeps = [synthetic_scalability(points, semantics=semantics) for semantics in ("paper", "notebook")]
+    style.save_figure(scalability_results.draw(*sweeps), png=tmp_path / "sweep.png")
+    assert (tmp_path / "sweep.png").stat().st_size < 0.85 * MAX_FILE_BYTES
 
 
 def test_captions_are_restructured_text_without_a_fault():

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from afmp.records import atomic_path
 
-DPI = 200
+# At 200 the figure of a full sweep has over 1 MB, which an archive leaves out; the PDF beside it scales without loss.
+DPI = 150
 
 # Okabe and Ito's palette, safe for the common kinds of colour blindness, less its yellow, pale on white.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK = COLOURS = (
