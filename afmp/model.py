@@ -22,11 +22,13 @@ from afmp.graph import GraphModule
 from afmp.message_passing import (
     Exchange,
     ExchangeWeights,
+    LayerParameters,
     exchange,
     implementation,
     keeps_few,
     linear_map,
     map_nodes,
+    pack_layer,
     per_model,
     uses_triton,
 )
@@ -66,13 +68,13 @@ class AFMPLayer(nn.Module):
         score, gates = self.router.score_weights(), self.router.gate_weights()
         return ExchangeWeights(own, message, incoming, outgoing, prediction, score, *gates)
 
-    def exchange_parameters(self, *, predicts: bool) -> tuple[Tensor | None, ...]:
-        """The same parameters as they are, in the order of `LayerParameters`."""
+    def exchange_parameters(self, *, predicts: bool) -> LayerParameters:
+        """The same parameters as they are."""
         router, pcu = self.router, self.pcu
         prediction = router.W_pred if predicts else None
         maps = [router.W_q, pcu.W_self, prediction, router.v[0], router.W_k, pcu.W_msg, router.v[2], router.W_gate]
         parts = [part for linear in maps for part in (linear_map(linear) if linear else (None, None))]
-        return per_model(router.U, 2), *parts
+        return LayerParameters(per_model(router.U, 2), *parts)
 
 
 def kept_edges(model: "AFMP") -> int:
@@ -89,20 +91,22 @@ def layer_weights(model: "AFMP", state: Tensor) -> list[ExchangeWeights]:
 
 
 def packed_weights(model: "AFMP", state: Tensor) -> list:
-    """The same, packed where the fused kernels keep few edges of state (M, B, N, D)."""
-    if not (uses_triton(state) and keeps_few(state, model.top_k, model.num_directed_edges)):
+    """The same, packed where few edges of state (M, B, N, D) are kept and their sums need no atomics."""
+    kind, fused = state.device.type, uses_triton(state)
+    if not (keeps_few(state, model.top_k, model.num_directed_edges) and (fused or kind == "cpu")):
         return layer_weights(model, state)
-    from afmp.message_passing.packing import LayerParameters, pack_layers
-
-    kind = state.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else state.dtype
-    layers = enumerate(model.layers)
-    return pack_layers([LayerParameters(*layer.exchange_parameters(predicts=i > 0)) for i, layer in layers], dtype)
+    layers = [layer.exchange_parameters(predicts=number > 0) for number, layer in enumerate(model.layers)]
+    if not fused:
+        return [pack_layer(layer, dtype) for layer in layers]
+    from afmp.message_passing.packing import pack_layers
+
+    return pack_layers(layers, dtype)
 
 
 def exchange_messages(model: "AFMP", weights, state: Tensor) -> Exchange:
     """One layer on state (M, B, N, D): score every edge, keep an image's best, gate and sum their messages."""
-    return exchange(state, weights, model.tables, k=model.top_k, num_edges=model.num_directed_edges)
+    return exchange(state, weights, model.tables, model.edge_slots, k=model.top_k)
 
 
 def pooled_readout(model: "AFMP", exchanges: list[Exchange]) -> Tensor:

@@ -3,12 +3,30 @@
 Errors are measured against float64, and allowed as much as twice those of plain PyTorch in the same precision.
 """
 
+import sys
+
 import pytest
 import torch
-from graphs import grid_graph, lone_node_graph
+from exchange_layers import (
+    DEVICE,
+    GRAPHS,
+    HIDDEN,
+    SIZES,
+    convert,
+    layer_inputs,
+    leaves_of,
+    new_exchange,
+    normal,
+    packed,
+    reference_layer,
+    relative_error,
+    results,
+    tables_of,
+)
+from graphs import grid_graph
 
 from afmp import AFMP
-from afmp.message_passing import ExchangeWeights, LinearMap, ScoreWeights, build_neighbours, map_nodes, reference
+from afmp.message_passing import LinearMap, build_neighbours, map_nodes
 from afmp.message_passing.exchange import Exchange
 from afmp.message_passing.selection import top_k_edges
 from afmp.stack import stack_models
@@ -16,119 +34,22 @@ from afmp.stack import stack_models
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
 from afmp.message_passing import fused, fused_exchange, packing, radix_select
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-HIDDEN = 5
-
-
-GRAPHS = {
-    "grid": grid_graph(),
-    "lone node": lone_node_graph(),
-    "wider than the grid's": grid_graph((4, 28), scaffold="window", window_size=5),
-}
-SIZES = [(1, 1, 16), (2, 2, 33)]  # models, images, channels
-
-
-def tables_of(graph, dtype=torch.float32):
-    tables, edge_slots = build_neighbours(*GRAPHS[graph])
-    tables = tables._replace(dist=tables.dist.to(dtype))
-    return type(tables)(*(table.to(DEVICE) for table in tables)), len(edge_slots)
-
-
-def normal(*shape, generator, scale=1.0):
-    return torch.randn(*shape, generator=generator, dtype=torch.float64) * scale
-
-
-def layer_inputs(num_nodes, models, images, width, *, predicts=True, seed=0):
-    """A state and a layer's weights, float64."""
-    generator = torch.Generator().manual_seed(seed)
-    state = normal(models, images, num_nodes, width, generator=generator)
-
-    def linear(out):
-        return LinearMap(
-            normal(models, out, width, generator=generator, scale=width**-0.5),
-            normal(models, out, generator=generator, scale=0.1),
-        )
-
-    own, message, incoming, outgoing, prediction = map(linear, (width, width, 2 * HIDDEN, 2 * HIDDEN, width))
-    score = ScoreWeights(*(normal(models, n, generator=generator, scale=0.3) for n in (HIDDEN, HIDDEN, HIDDEN, 1)))
-    # Small, or gates saturate and their slope, g (1 - g), is rounding alone.
-    gates = [normal(models, width, generator=generator, scale=0.2) for _ in range(2)]
-    return state, ExchangeWeights(own, message, incoming, outgoing, prediction if predicts else None, score, *gates)
-
-
-def leaves_of(state, weights):
-    maps = [part for part in weights[:5] if part is not None]
-    return [state, *(tensor for part in maps for tensor in part), *weights.score, *weights[6:]]
-
-
-def convert(state, weights, dtype):
-    """Leaves on the device: state and maps in `dtype`, what edges take in float32 at least."""
-    edge_type = torch.promote_types(dtype, torch.float32)
-
-    def leaf(tensor, kind):
-        return tensor.to(DEVICE, kind).requires_grad_()
-
-    maps = [part if part is None else LinearMap(*(leaf(tensor, dtype) for tensor in part)) for part in weights[:5]]
-    score = ScoreWeights(*(leaf(tensor, edge_type) for tensor in weights.score))
-    gates = [leaf(tensor, edge_type) for tensor in weights[6:]]
-    return leaf(state, dtype), ExchangeWeights(*maps, score, *gates)
-
-
-def reference_layer(state, weights, tables, *, keep=None, k=None):
-    """A layer by the reference's two functions; `keep` given, or the k best."""
-    maps = [weights.own, weights.message, weights.incoming, weights.outgoing]
-    own, message, *mapped = map_nodes(state, maps + ([weights.prediction] if weights.prediction else []))
-    surprise = {"state": state, "prediction": mapped[2]} if weights.prediction else {}
-    scores = reference.edge_scores(mapped[0], mapped[1], weights.score, tables, **surprise)
-    keep = top_k_edges(scores, tables.valid, k) if keep is None else keep
-    heard, gate_sum = reference.gated_sum(message, scores, keep, weights.gate_weight, weights.gate_bias, tables)
-    return new_exchange(own + heard, scores, keep, gate_sum)
-
-
-def new_exchange(total, scores, keep, gate_sum):
-    state = torch.nn.functional.gelu(total)
-    return Exchange(state, state.mean(dim=2), scores, scores, keep, gate_sum)
-
 
 def fused_layer(state, weights, tables, k):
-    predicts = weights.prediction is not None
-    maps = [weights.own, weights.prediction, weights.incoming, weights.outgoing, weights.message]
-    weight, bias = (torch.cat(parts, dim=1) for parts in zip(*filter(None, maps), strict=True))
-    edge_weights = (*weights.score, weights.gate_weight, weights.gate_bias)
+    layer = packed(weights)
     state, mean, gate_sum, scores, _, _, place, *_ = fused_exchange.exchange_few(
-        state, weight, bias, *edge_weights, *tables, k, predicts
+        state, *layer[:-1], *tables, k, layer.predicts
     )
     return Exchange(state, mean, scores, scores, place >= 0, gate_sum)
-
-
-def results(exchange, leaves, seed=1):
-    """New state, gate sums, and the gradients of a random combination of both."""
-    generator = torch.Generator().manual_seed(seed)
-    target = sum(
-        (part * normal(*part.shape, generator=generator).to(part)).sum()
-        for part in (
-            exchange.state.double(),
-            exchange.mean.double(),
-            exchange.gate_sum.double() / exchange.state.shape[-1],
-        )
-    )
-    # A first layer has no error, and its column of weights no gradient: zero.
-    gradients = torch.autograd.grad(target, leaves, allow_unused=True)
-    zeros = [torch.zeros_like(leaf) if d is None else d for d, leaf in zip(gradients, leaves, strict=True)]
-    return [exchange.state, exchange.mean, exchange.gate_sum, *zeros]
-
-
-def relative_error(found, exact):
-    return ((found.double() - exact).norm() / exact.norm().clamp(min=1e-30)).item()
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("predicts", [True, False])
 def test_exchange_equals_the_reference(graph, sizes, predicts):
-    tables, num_edges = tables_of(graph)
+    tables, edge_slots = tables_of(graph)
     state, weights = layer_inputs(len(tables.nbr), *sizes, predicts=predicts)
-    for k in {1, 2, num_edges}:
+    for k in {1, 2, len(edge_slots)}:
         found_inputs, exact_inputs = convert(state, weights, torch.float32), convert(state, weights, torch.float64)
         found = fused_layer(*found_inputs, tables, k)
         exact = reference_layer(*exact_inputs, tables_of(graph, torch.float64)[0], keep=found.keep)
@@ -268,18 +189,14 @@ def small_stack(models, dtype=torch.float32):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_packed_layers_are_the_layers_own_weights(models, dtype):
     stack = small_stack(models)
-    layers = [
-        packing.LayerParameters(*layer.exchange_parameters(predicts=i > 0)) for i, layer in enumerate(stack.layers)
-    ]
+    layers = [layer.exchange_parameters(predicts=i > 0) for i, layer in enumerate(stack.layers)]
     generator = torch.Generator().manual_seed(1)
     found, expected = [], []
-    for number, packed in enumerate(packing.pack_layers(layers, dtype)):
-        weights = stack.layers[number].exchange_weights(predicts=number > 0)
-        maps = [weights.own, weights.prediction, weights.incoming, weights.outgoing, weights.message]
-        parts = [torch.cat(part, dim=1).to(dtype) for part in zip(*filter(None, maps), strict=True)]
-        found += packed[:-1]
-        expected += [*parts, *weights.score, weights.gate_weight, weights.gate_bias]
-        assert packed.predicts == (number > 0)
+    for number, layer in enumerate(packing.pack_layers(layers, dtype)):
+        weights = packed(stack.layers[number].exchange_weights(predicts=number > 0))
+        found += layer[:-1]
+        expected += [weights.weight.to(dtype), weights.bias.to(dtype), *weights[2:-1]]
+        assert layer.predicts == (number > 0)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-6)
     factors = [normal(*part.shape, generator=generator).to(part) for part in expected]
@@ -302,7 +219,8 @@ def test_the_packing_operator_is_well_registered():
 def test_a_whole_model_gives_the_same_with_the_fused_kernels(models, monkeypatch):
     outcomes = []
     for is_fused in (False, True):
-        monkeypatch.setattr("afmp.model.uses_triton", lambda rows, is_fused=is_fused: is_fused)
+        for module in ("afmp.model", "afmp.message_passing.exchange"):
+            monkeypatch.setattr(sys.modules[module], "uses_triton", lambda rows, is_fused=is_fused: is_fused)
         stack = small_stack(models)
         images = torch.randn(models, 4, 3, 16, 16, generator=torch.Generator().manual_seed(2)).to(DEVICE)
         logits, sparsity_loss = stack.forward_train(images)

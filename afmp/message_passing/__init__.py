@@ -16,11 +16,13 @@ from afmp.message_passing.exchange import (
 )
 from afmp.message_passing.neighbours import Neighbours, build_neighbours
 from afmp.message_passing.operation import ScoreWeights, edge_scores, gated_sum, implementation, uses_triton
+from afmp.message_passing.packed import LayerParameters, pack_layer
 from afmp.message_passing.selection import kept_slots, top_k_edges
 
 __all__ = [
     "Exchange",
     "ExchangeWeights",
+    "LayerParameters",
     "LinearMap",
     "Neighbours",
     "ScoreWeights",
@@ -33,6 +35,7 @@ __all__ = [
     "kept_slots",
     "linear_map",
     "map_nodes",
+    "pack_layer",
     "per_model",
     "top_k_edges",
     "uses_triton",

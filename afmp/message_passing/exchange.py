@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from afmp.message_passing.kept_edges import ExchangeFew
 from afmp.message_passing.neighbours import Neighbours
-from afmp.message_passing.operation import ScoreWeights, edge_scores, gated_sum
-from afmp.message_passing.selection import kept_slots, top_k_edges
+from afmp.message_passing.operation import ScoreWeights, edge_scores, gated_sum, uses_triton
+from afmp.message_passing.packed import PackedLayer
+from afmp.message_passing.selection import top_k_edges
 
 
 class LinearMap(NamedTuple):
@@ -59,20 +61,19 @@ class Exchange(NamedTuple):
     gate_sum: Tensor
 
 
-def exchange(state: Tensor, weights, tables: Neighbours, *, k: int, num_edges: int) -> Exchange:
-    """One layer on state (M, B, N, D), keeping `k` of an image's `num_edges` edges (semantics.md, `paper`).
+def exchange(state: Tensor, weights, tables: Neighbours, edge_slots: Tensor, *, k: int) -> Exchange:
+    """One layer on state (M, B, N, D), keeping `k` of an image's edges, whose slots are edge_slots (E,), ascending
+    (semantics.md, `paper`).
 
-    weights: ExchangeWeights, or a PackedLayer where `keeps_few` and the fused kernels compute. Gradients reach state
-    and weights; scores are to be looked at.
+    weights: ExchangeWeights, or a PackedLayer where `keeps_few`. Gradients reach state and weights; scores are to be
+    looked at.
     """
-    if not isinstance(weights, ExchangeWeights):
-        return _exchange_few_fused(state, weights, tables, k)
-    if keeps_few(state, k, num_edges) and state.device.type == "cpu":  # elsewhere its sums would be taken by atomics
-        return _exchange_few(state, weights, tables, k)
+    if isinstance(weights, PackedLayer):
+        return (_exchange_few_fused if uses_triton(state) else _exchange_few)(state, weights, tables, edge_slots, k)
     maps = [weights.own, weights.message, weights.incoming, weights.outgoing]
     own, message, *mapped = map_nodes(state, maps + ([weights.prediction] if weights.prediction else []))
     scores = edge_scores(*mapped[:2], weights.score, tables, **_surprise(state, mapped[2:]))
-    keep = top_k_edges(scores, tables.valid, k) if k < num_edges else tables.valid.expand_as(scores)
+    keep = top_k_edges(scores, tables.valid, k) if k < len(edge_slots) else tables.valid.expand_as(scores)
     heard, gate_sum = gated_sum(message, scores, keep, weights.gate_weight, weights.gate_bias, tables)
     new_state = F.gelu(own + heard)
     return Exchange(new_state, new_state.mean(dim=2), scores, scores, keep, gate_sum)
@@ -96,69 +97,32 @@ def per_model(parameter: Tensor, dim: int) -> Tensor:
 def map_nodes(state: Tensor, maps: list[LinearMap]) -> list[Tensor]:
     """All linear `maps` of state (M, B, N, D) in one product: a (M, B, N, width) each."""
     weight, bias = (torch.cat(parts, dim=1) for parts in zip(*maps, strict=True))
-    mapped = _linear(state, weight, bias)
-    return list(mapped.split([map.weight.shape[1] for map in maps], dim=-1))
-
-
-def _linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if len(weight) == 1:  # a plain product: libraries are at their best there
-        return F.linear(rows, weight[0], bias[0])
-    mapped = torch.bmm(rows.flatten(1, -2), weight.mT).view(*rows.shape[:-1], -1)
-    return mapped + bias.view(len(bias), *[1] * (rows.dim() - 2), -1).to(mapped.dtype)
+        mapped = F.linear(state, weight[0], bias[0])
+    else:
+        mapped = torch.bmm(state.flatten(1, -2), weight.mT).view(*state.shape[:-1], -1)
+        mapped = mapped + bias[:, None, None].to(mapped.dtype)
+    return list(mapped.split([map.weight.shape[1] for map in maps], dim=-1))
 
 
 def _surprise(state: Tensor, prediction: list[Tensor]) -> dict[str, Tensor]:
     return {"state": state, "prediction": prediction[0]} if prediction else {}
 
 
-def _exchange_few(state: Tensor, weights: ExchangeWeights, tables: Neighbours, k: int) -> Exchange:
-    maps = [weights.incoming, weights.outgoing] + ([weights.prediction] if weights.prediction else [])
-    with torch.no_grad():
-        mapped = map_nodes(state, maps)
-        scores = edge_scores(*mapped[:2], weights.score, tables, **_surprise(state, mapped[2:]))
-        keep = top_k_edges(scores, tables.valid, k)
-        slots = kept_slots(keep, k)  # (M, B, k)
-        sender, receiver = tables.nbr.take(slots), slots // tables.nbr.shape[1]
-        dist = tables.dist.take(slots)
-
-    # The kept edges again, as rows (M, B, k, width), now with gradients.
-    sending = _rows(state, sender)
-    message, outgoing = map_nodes(sending, [weights.message, weights.outgoing])
-    incoming, *prediction = map_nodes(_rows(state, receiver), [maps[0], *maps[2:]])
-    score = _scores(incoming, outgoing, weights.score, dist, sending, *prediction)
-    logit = score[..., None] * _row(weights.gate_weight) + _row(weights.gate_bias)
-    gates = logit.sigmoid()
-    own = _linear(state, *weights.own)
-    heard = (gates * message).to(own.dtype)
-    own = own.scatter_add(2, receiver[..., None].expand_as(heard), heard)
-    new_state = F.gelu(own)
-    return Exchange(new_state, new_state.mean(dim=2), scores, scores, keep, gates.sum(dim=(2, 3)))
+def _exchange_few(state: Tensor, weights: PackedLayer, tables: Neighbours, edge_slots: Tensor, k: int) -> Exchange:
+    new_state, mean, gate_sum, scores, kept = ExchangeFew.apply(
+        state.to(weights.weight.dtype), *weights[:-1], tables, edge_slots, k, weights.predicts
+    )
+    slots = scores.new_zeros(*state.shape[:2], tables.nbr.numel()).index_copy_(2, edge_slots, scores)
+    keep = torch.zeros_like(slots, dtype=torch.bool).scatter_(2, edge_slots.take(kept), True)
+    slots, keep = (part.view(*state.shape[:3], -1) for part in (slots, keep))
+    return Exchange(new_state, mean, slots, slots, keep, gate_sum)
 
 
-def _exchange_few_fused(state: Tensor, weights, tables: Neighbours, k: int) -> Exchange:
+def _exchange_few_fused(state: Tensor, weights: PackedLayer, tables: Neighbours, _: Tensor, k: int) -> Exchange:
     from afmp.message_passing.fused_exchange import exchange_few
 
     new_state, mean, gate_sum, scores, _, _, place, *_ = exchange_few(
         state.to(weights.weight.dtype), *weights[:-1], *tables, k, weights.predicts
     )
     return Exchange(new_state, mean, scores, scores, place >= 0, gate_sum)
-
-
-def _scores(incoming, outgoing, weights: ScoreWeights, dist, sending, prediction=None) -> Tensor:
-    """Scores (M, B, k) of edges given by rows of their ends."""
-    query, receiver = incoming.chunk(2, dim=-1)
-    key, sender = outgoing.chunk(2, dim=-1)
-    hidden = receiver + sender + dist[..., None] * _row(weights.dist)
-    if prediction is not None:
-        error = torch.linalg.vector_norm(sending - prediction, dim=-1, keepdim=True)
-        hidden = hidden + error * _row(weights.error)
-    return (query * key + hidden.relu() * _row(weights.out)).sum(dim=-1) + weights.out_bias[..., None]
-
-
-def _rows(state: Tensor, index: Tensor) -> Tensor:
-    """Rows (M, B, k, D) of state (M, B, N, D) at index (M, B, k)."""
-    return state.gather(2, index[..., None].expand(*index.shape, state.shape[-1]))
-
-
-def _row(weights: Tensor) -> Tensor:
-    return weights[:, None, None]  # (M, 1, 1, C): one row a model, for all of its images and edges

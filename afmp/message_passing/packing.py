@@ -12,47 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-
-class LayerParameters(NamedTuple):
-    """What one layer's exchange is parametrised by; every tensor has a model axis M in front.
-
-    u (M, H, H); query, key (M, H, D) and biases (M, H); own, message, prediction (M, D, D) and biases (M, D), no
-    prediction in the first layer; hidden (M, H, 2D + 2), its columns [receiver | sender | error | dist], and bias
-    (M, H); out (M, 1, H), bias (M, 1); gate (M, D, 1), bias (M, D).
-    """
-
-    u: Tensor
-    query: Tensor
-    query_bias: Tensor
-    own: Tensor
-    own_bias: Tensor
-    prediction: Tensor | None
-    prediction_bias: Tensor | None
-    hidden: Tensor
-    hidden_bias: Tensor
-    key: Tensor
-    key_bias: Tensor
-    message: Tensor
-    message_bias: Tensor
-    out: Tensor
-    out_bias: Tensor
-    gate: Tensor
-    gate_bias: Tensor
-
-
-class PackedLayer(NamedTuple):
-    """One layer's weights as `exchange_few` takes them: weight (M, width, D) and bias (M, width) in the state's type;
-    error, dist, out (M, H), out_bias (M, 1), gate_weight, gate_bias (M, D) in float32."""
-
-    weight: Tensor
-    bias: Tensor
-    error: Tensor
-    dist: Tensor
-    out: Tensor
-    out_bias: Tensor
-    gate_weight: Tensor
-    gate_bias: Tensor
-    predicts: bool
+from afmp.message_passing.packed import LayerParameters, PackedLayer
 
 
 def pack_layers(layers: list[LayerParameters], dtype: torch.dtype) -> list[PackedLayer]:

@@ -1,0 +1,71 @@
+"""The weights of a layer that keeps few edges, packed: whatever maps nodes stands in one matrix."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class LayerParameters(NamedTuple):
+    """What one layer's exchange is parametrised by; every tensor has a model axis M in front.
+
+    u (M, H, H); query, key (M, H, D) and biases (M, H); own, message, prediction (M, D, D) and biases (M, D), no
+    prediction in the first layer; hidden (M, H, 2D + 2), its columns [receiver | sender | error | dist], and bias
+    (M, H); out (M, 1, H), bias (M, 1); gate (M, D, 1), bias (M, D).
+    """
+
+    u: Tensor
+    query: Tensor
+    query_bias: Tensor
+    own: Tensor
+    own_bias: Tensor
+    prediction: Tensor | None
+    prediction_bias: Tensor | None
+    hidden: Tensor
+    hidden_bias: Tensor
+    key: Tensor
+    key_bias: Tensor
+    message: Tensor
+    message_bias: Tensor
+    out: Tensor
+    out_bias: Tensor
+    gate: Tensor
+    gate_bias: Tensor
+
+
+class PackedLayer(NamedTuple):
+    """One layer's weights as an exchange that keeps few edges takes them.
+
+    weight (M, width, D) and bias (M, width) in the products' type, their rows [own | prediction | incoming | outgoing |
+    message]: incoming are [query | receiver], outgoing [key | sender], and U is in the query. error, dist, out (M, H),
+    out_bias (M, 1), gate_weight, gate_bias (M, D) in float32 or wider.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    error: Tensor
+    dist: Tensor
+    out: Tensor
+    out_bias: Tensor
+    gate_weight: Tensor
+    gate_bias: Tensor
+    predicts: bool
+
+
+def pack_layer(layer: LayerParameters, dtype: torch.dtype) -> PackedLayer:
+    """Pack one layer's parameters; gradients flow back to them. dtype: of weight and bias."""
+    d_model = layer.key.shape[-1]
+    # In the parameters' own precision, once a step.
+    with torch.autocast(layer.u.device.type, enabled=False):
+        query = layer.u.mT @ torch.cat([layer.query, layer.query_bias[..., None]], dim=-1)
+    receiver, sender, error, dist = layer.hidden.split([d_model, d_model, 1, 1], dim=-1)
+    weights = [layer.own, layer.prediction, query[..., :-1], receiver, layer.key, sender, layer.message]
+    silent = torch.zeros_like(layer.hidden_bias)  # the hidden layer's bias is the receiver's
+    biases = [layer.own_bias, layer.prediction_bias, query[..., -1], layer.hidden_bias]
+    biases += [layer.key_bias, silent, layer.message_bias]
+    weight, bias = (torch.cat([part for part in parts if part is not None], dim=1) for parts in (weights, biases))
+    edges = (error[..., 0], dist[..., 0], layer.out[:, 0], layer.out_bias, layer.gate[..., 0], layer.gate_bias)
+    wide = torch.promote_types(layer.u.dtype, torch.float32)
+    return PackedLayer(
+        weight.to(dtype), bias.to(dtype), *(part.to(wide) for part in edges), layer.prediction is not None
+    )

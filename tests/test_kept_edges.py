@@ -1,0 +1,106 @@
+"""The layer that a CPU runs where few edges are kept: against the reference in float64, and in half precision."""
+
+import pytest
+import torch
+from exchange_layers import (
+    GRAPHS,
+    SIZES,
+    convert,
+    layer_inputs,
+    leaves_of,
+    packed,
+    reference_layer,
+    relative_error,
+    results,
+    tables_of,
+)
+
+from afmp import AFMP
+from afmp.message_passing import LinearMap, exchange, kept_edges, pack_layer, top_k_edges
+from afmp.stack import stack_models
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the helpers put layers on the GPU")
+
+
+def layer(state, weights, tables, edge_slots, k):
+    return exchange(state, packed(weights), tables, edge_slots, k=k)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("predicts", [True, False])
+@pytest.mark.parametrize("edges_a_block", [7, 1024])
+def test_equals_the_reference_with_all_gradients(graph, sizes, predicts, edges_a_block, monkeypatch):
+    monkeypatch.setattr(kept_edges, "EDGES_A_BLOCK", edges_a_block)
+    tables, edge_slots = tables_of(graph, torch.float64)
+    inputs = convert(*layer_inputs(len(tables.nbr), *sizes, predicts=predicts), torch.float64)
+    for k in {1, 2, len(edge_slots)}:
+        found, exact = layer(*inputs, tables, edge_slots, k), reference_layer(*inputs, tables, k=k)
+        assert (found.keep.flatten(2).sum(-1) == k).all()
+        assert torch.equal(found.keep, exact.keep)
+        torch.testing.assert_close(found.scores, exact.scores, rtol=1e-10, atol=1e-12)
+        for ours, theirs in zip(results(found, leaves_of(*inputs)), results(exact, leaves_of(*inputs)), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_at_most_twice_as_far_off_as_plain_pytorch(dtype):
+    tables, edge_slots = tables_of("grid")
+    state, weights = layer_inputs(len(tables.nbr), 2, 8, 24)
+    inputs = [convert(state, weights, kind) for kind in (dtype, dtype, torch.float64)]
+    ours = layer(*inputs[0], tables, edge_slots, 3)
+    assert torch.equal(ours.keep, top_k_edges(ours.scores, tables.valid, 3))
+    plain, exact = (
+        reference_layer(*inputs[i], tables_of("grid", kind)[0], keep=ours.keep)
+        for i, kind in ((1, torch.float32), (2, torch.float64))
+    )
+    layers = zip((ours, plain, exact), inputs, strict=True)
+    for found, theirs, truth in zip(*(results(passed, leaves_of(*given)) for passed, given in layers), strict=True):
+        assert relative_error(found, truth) <= 2 * max(relative_error(theirs, truth), torch.finfo(dtype).eps)
+
+
+def test_the_same_inputs_give_the_same_bits():
+    tables, edge_slots = tables_of("grid")
+    inputs = convert(*layer_inputs(len(tables.nbr), 2, 4, 20), torch.float32)
+    first, second = (results(layer(*inputs, tables, edge_slots, 4), leaves_of(*inputs)) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_perfect_prediction_has_a_finite_gradient():
+    tables, edge_slots = tables_of("grid")
+    state, weights = layer_inputs(len(tables.nbr), 1, 2, 16)
+    weights = weights._replace(prediction=LinearMap(torch.zeros(1, 16, 16), torch.ones(1, 16)))
+    inputs = convert(torch.ones_like(state), weights, torch.float32)
+    assert all(part.isfinite().all() for part in results(layer(*inputs, tables, edge_slots, 5), leaves_of(*inputs)))
+
+
+def test_only_what_the_loss_reads_need_have_a_gradient():
+    tables, edge_slots = tables_of("grid")
+    state, weights = convert(*layer_inputs(len(tables.nbr), 1, 2, 16), torch.float64)
+    for part in ("state", "mean", "gate_sum"):
+        gradients = [
+            torch.autograd.grad(getattr(passed, part).square().sum(), state)[0]
+            for passed in (layer(state, weights, tables, edge_slots, 4), reference_layer(state, weights, tables, k=4))
+        ]
+        torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("models", [1, 3])
+def test_a_packed_layer_is_the_layers_own_weights(models):
+    torch.manual_seed(0)
+    stack = stack_models([AFMP(2, 20, img_size=16, patch_size=4, num_classes=5) for _ in range(models)])
+    for number, own in enumerate(stack.layers):
+        found = pack_layer(own.exchange_parameters(predicts=number > 0), torch.float32)
+        expected = packed(own.exchange_weights(predicts=number > 0))
+        assert found.predicts == expected.predicts
+        for ours, theirs in zip(found[:-1], expected[:-1], strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_compiled_it_gives_the_same():
+    tables, edge_slots = tables_of("grid")
+    inputs = convert(*layer_inputs(len(tables.nbr), 1, 2, 16), torch.float32)
+    plain = results(layer(*inputs, tables, edge_slots, 4), leaves_of(*inputs))
+    compiled = results(torch.compile(layer, backend="aot_eager")(*inputs, tables, edge_slots, 4), leaves_of(*inputs))
+    for ours, theirs in zip(compiled, plain, strict=True):
+        torch.testing.assert_close(ours, theirs)
