@@ -14,7 +14,7 @@ from afmp.message_passing.neighbours import Neighbours
 from afmp.message_passing.selection import kept_slots, top_k_edges
 
 # What is gathered of this many edges at a time stays in a core's cache, at 128 channels.
-EDGES_A_BLOCK = 1024
+EDGES_A_BLOCK = 2048
 
 
 class ExchangeFew(torch.autograd.Function):
