@@ -510,6 +510,80 @@ def test_fits_figure_says_coefficients_slopes_and_crossing():
     assert "Local slope of time between the two largest sizes" in caption and "[" in caption
 
 
+def test_a_model_keeps_its_look_from_figure_to_figure():
+    paper = sweep()
+    notebook = {**paper, "semantics": "notebook"}
+    found = {}
+    for module in (scalability_results, scalability_fits):
+        for sweeps in ((paper, notebook), (notebook, paper)):
+            axis = panel(module.draw(*sweeps), TIME)
+            for line in axis.lines:
+                if line.get_label().startswith(("AFMP", "DeiT")):
+                    found.setdefault(line.get_label(), set()).add((line.get_color(), line.get_linestyle()))
+    assert len(found) == 3 and all(len(looks) == 1 for looks in found.values())
+    assert len(set().union(*found.values())) == 3
+    both = notebook_vs_paper.draw(STUDIES, synthetic_results(), synthetic_results(semantics="notebook"))
+    axis = panel(both, "7.1 Sparsity level")
+    for name in ("paper", "notebook"):
+        ((colour, _),) = found[AFMP_LINE.replace("paper", name)]
+        assert curve(axis, name).get_color() == colour
+
+
+def test_quartile_bars_of_one_size_stand_side_by_side():
+    paper = sweep()
+    figure = scalability_results.draw(paper, {**paper, "semantics": "notebook"})
+    axis = panel(figure, TIME)
+    places = [
+        collection.get_transform().transform(collection.get_segments()[0])[0, 0]
+        for collection in axis.collections
+        if len(collection.get_segments())
+    ]
+    assert len(places) == 3 and (np.diff(places) > 2).all()
+    assert not panel(figure, PEAK).collections  # a memory is read once
+
+
+def test_the_scalability_footer_speaks_of_what_is_drawn_alone():
+    plain = sweep()
+    plain["points"][0]["time_ms"]["n"] = 5
+    text = all_text(scalability_results.draw(plain))
+    assert "median of 5 to 10 passes" in text and "CUDA graph" not in text and "faint" not in text
+    graphs = sweep()
+    graphs["points"] += [synthetic_point(model, size, execution="graph") for size in SIX for model in MODELS]
+    text = all_text(scalability_results.draw(graphs))
+    assert "median of 10 passes" in text and "never read under a CUDA graph" in text and "faint: others" in text
+
+
+def test_no_crossing_is_claimed_on_which_the_passes_do_not_agree():
+    content = wide_sweep()
+    assert "no crossing" not in scalability_fits.caption(content)
+    generator = np.random.default_rng(0)
+    for point in content["points"]:
+        # Both models take as long, and their passes vary by far more than they differ.
+        speed = 1e-3 * point["num_patches"] * point["batch_size"]
+        every = speed * generator.uniform(0.5, 1.5, 10)
+        point["time_ms"] |= {"median": float(np.median(every)), "all": every.tolist()}
+    text = "no crossing established: the bootstrap samples do not agree"
+    assert f"In time, {text}" in scalability_fits.caption(content)
+    assert f"N{text[1:]}" in all_text(scalability_fits.draw(content))
+
+
+def test_the_legends_of_both_meanings_are_unambiguous_and_cover_no_curve():
+    figure = notebook_vs_paper.draw(STUDIES, synthetic_results(), synthetic_results(semantics="notebook"))
+    meanings, runs = (axis.get_legend() for axis in figure.axes if axis.get_legend())
+    if meanings.get_texts()[0].get_text() != "paper semantics":
+        meanings, runs = runs, meanings
+    # A meaning is a colour and a marker without a line, a run is a line without a marker.
+    assert [handle.get_linestyle() for handle in meanings.get_lines()] == ["None", "None"]
+    assert len({handle.get_marker() for handle in meanings.get_lines()}) == 2
+    assert [text.get_text() for text in runs.get_texts()] == ["Dense", "Sparse 0.3"]
+    assert [handle.get_linestyle() for handle in runs.get_lines()] == ["-", "--"]
+    assert {handle.get_marker() for handle in runs.get_lines()} == {"None"}
+    figure.canvas.draw()
+    assert not runs.get_window_extent().overlaps(runs.axes.get_window_extent())
+    left = min(label.get_window_extent().x0 for axis in figure.axes for label in axis.get_yticklabels())
+    assert left > 0.1 * figure.dpi
+
+
 def test_both_meanings_stand_side_by_side():
     paper, notebook = (
         synthetic_results(seeds=range(3)),

@@ -64,9 +64,9 @@ def span(values) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def counted(values, noun: str) -> str:
-    """`1 seed`, `5 seeds`, `1 to 5 seeds`."""
-    return f"{span(values)} {noun}{'' if max(values) == 1 else 's'}"
+def counted(values, noun: str, nouns: str = "") -> str:
+    """`1 seed`, `5 seeds`, `1 to 5 seeds`; `nouns` where an s does not make the plural."""
+    return f"{span(values)} {noun if max(values) == 1 else nouns or noun + 's'}"
 
 
 def short(label: str, *, lines: int) -> str:
