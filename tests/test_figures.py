@@ -642,6 +642,12 @@ def test_diagnostics_draw_open_edges_by_their_gates():
     drawn = sum(p.get_height() for p in histogram.patches if to_rgba(style.GREEN)[:3] == p.get_facecolor()[:3])
     assert drawn == (gates > 0).sum()
     assert f"gate exactly 0: {(gates == 0).sum()} edges" in all_text(figure)
+    # The bar of exact zeros stands over a label of its own, off the axis of gates from 0 to 1.
+    closed = next(p for p in histogram.patches if to_rgba(style.GREY) == p.get_facecolor())
+    assert closed.get_x() + closed.get_width() < 0
+    labels = dict(zip(histogram.get_xticks(), [t.get_text() for t in histogram.get_xticklabels()], strict=True))
+    assert labels[closed.get_x() + closed.get_width() / 2] == "exactly\n0"
+    assert all(text == f"{at:.1f}" for at, text in labels.items() if at >= 0)
 
 
 def test_edges_narrow_from_sender_to_receiver_in_image_coordinates():
