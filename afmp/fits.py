@@ -73,9 +73,18 @@ def fit_activations(series: Series) -> Fit | None:
 
 def crossing(ours: Fit, theirs: Fit) -> Estimate:
     """The N from which on `theirs` lies above `ours`; 0 if at every N, NaN if never."""
-    at = _crossing(theirs.coefficients - ours.coefficients)
+    return _estimate(_crossing(theirs.coefficients - ours.coefficients), _crossing_draws(ours, theirs))
+
+
+def crossing_is_sure(ours: Fit, theirs: Fit) -> bool:
+    """Whether every bootstrap sample agrees with the fits that `theirs` does, or does not, end up above `ours`."""
+    never = np.isnan(_crossing(theirs.coefficients - ours.coefficients))
+    return all(np.isnan(draw) == never for draw in _crossing_draws(ours, theirs))
+
+
+def _crossing_draws(ours: Fit, theirs: Fit) -> list[float]:
     count = min(len(ours.draws), len(theirs.draws))
-    return _estimate(at, [_crossing(difference) for difference in theirs.draws[:count] - ours.draws[:count]])
+    return [_crossing(difference) for difference in theirs.draws[:count] - ours.draws[:count]]
 
 
 def _fit(sizes: np.ndarray, values: np.ndarray, resampled: np.ndarray) -> Fit:

@@ -42,6 +42,11 @@ class Interval(NamedTuple):
         """Half the width of the interval."""
         return (self.high - self.low) / 2
 
+    @property
+    def alike(self) -> bool:
+        """Whether all of two or more values are the same, so that an interval of their mean has no width."""
+        return self.n > 1 and bool(self.std < 1e-9)  # the deviation of equal floats need not be 0 to the last bit
+
 
 class PairedDifference(NamedTuple):
     """Mean of (value - reference) over the n seeds that both have, the interval, the paired t test's p."""
@@ -102,19 +107,26 @@ def metric(result: dict, name: str) -> float:
     return epoch_time(result) if name == "epoch_time_s" else float(result[name])
 
 
+def metric_values(results, name: str) -> list[float]:
+    """One of SUMMARY_METRICS of every result of a run, or of a time, of every stack.
+
+    Seeds that trained together share the seconds of their stack in equal parts: that is one measurement.
+    """
+    values = [metric(result, name) for result in results]
+    if name not in TIME_METRICS:
+        return values
+    stacks: dict[tuple, list[float]] = {}
+    for result, value in zip(results, values, strict=True):
+        stacks.setdefault(tuple(result["trained_together"]), []).append(value)
+    return [float(np.mean(stack)) for stack in stacks.values()]
+
+
 def metric_interval(results, name: str) -> Interval:
     """Mean of one of SUMMARY_METRICS over the results of a run, with its interval.
 
-    Seeds that trained together share the seconds of their stack in equal parts, so of times it is the stacks that
-    count: n is their number, and one stack has no interval however many seeds it held.
+    Of times n is the number of stacks: one stack has no interval however many seeds it held.
     """
-    values = [metric(result, name) for result in results]
-    if name in TIME_METRICS:
-        stacks: dict[tuple, list[float]] = {}
-        for result, value in zip(results, values, strict=True):
-            stacks.setdefault(tuple(result["trained_together"]), []).append(value)
-        values = [float(np.mean(stack)) for stack in stacks.values()]
-    return mean_and_interval(values)
+    return mean_and_interval(metric_values(results, name))
 
 
 def by_seed(results, name: str) -> dict[int, float]:

@@ -60,11 +60,15 @@ def summary_caption(table: pandas.DataFrame) -> str:
         f"dataset {named('dataset')}, on {named('device')}."
     ]
     for semantics, rows in table.groupby("semantics", sort=False):
-        best = rows.loc[rows["test_accuracy_mean"].idxmax()]
+        # The mean of equal counts may vary in its last bits.
+        means = rows["test_accuracy_mean"].round(9)
+        leaders = rows[means == means.max()].drop_duplicates("run")
+        best = leaders.iloc[0]
         numbers = (best[f"test_accuracy_{part}"] for part in ("mean", "std", "ci95_low", "ci95_high"))
         accuracy = wording.with_interval(Interval(*numbers, best["n"]))
         sentences.append(
-            f"Highest mean test accuracy under {semantics} semantics: {accuracy}, run {best['run']}. "
+            f"Highest mean test accuracy under {semantics} semantics: {accuracy}, "
+            f"run{'s' * (len(leaders) > 1)} {', '.join(leaders['run'])}. "
             f"{wording.SELECTION[semantics]}"
         )
     return wording.restructured(" ".join(sentences))
@@ -81,13 +85,18 @@ def differences_caption(table: pandas.DataFrame) -> str:
             f"{sum(bool(paired.excludes_zero) for _, paired in found)} with an interval that excludes 0"
         )
         without = sum(paired.excludes_zero is None for _, paired in found)
-        sentences[-1] += f" and {without} without an interval." if without else "."
+        sentences[-1] += f" and {without} without an interval" if without else ""
+        sentences[-1] += f", {wording.UNCORRECTED}." if len(found) > 1 else "."
         found = [(row, paired) for row, paired in found if paired.n]
         if found:
-            row, paired = max(found, key=lambda pair: abs(pair[1].mean))
+            largest = max(round(abs(paired.mean), 9) for _, paired in found)
+            tied = [(row, paired) for row, paired in found if round(abs(paired.mean), 9) == largest]
+            row, paired = tied[0]
             sentences.append(
-                f"The largest: {row['run']} minus {row['reference']} ({row['study']}), {wording.difference(paired)}."
+                f"The largest: {row['run']} minus {row['reference']} ({row['study']}), {wording.difference(paired)}"
             )
+            as_large = ", ".join(f"{other['run']} minus {other['reference']}" for other, _ in tied[1:])
+            sentences[-1] += f"; as large: {as_large}." if as_large else "."
     return wording.restructured(" ".join(sentences) or "No study has a run beside its reference.")
 
 

@@ -22,7 +22,7 @@ from synthetic_results import (
     synthetic_scalability,
 )
 
-from afmp import records
+from afmp import records, tables
 from afmp.archive import MAX_FILE_BYTES
 from afmp.errors import AfmpError
 from afmp.figures import (
@@ -32,8 +32,16 @@ from afmp.figures import (
     scalability_results,
     study_panels,
     style,
+    wording,
 )
-from afmp.statistics import by_seed, epoch_time, mean_and_interval, paired_difference
+from afmp.statistics import (
+    by_seed,
+    differences_table,
+    epoch_time,
+    mean_and_interval,
+    paired_difference,
+    summary_table,
+)
 
 SIX = range(64, 225, 32)
 MODELS = ("afmp_small", "deit_tiny")
@@ -57,6 +65,11 @@ def curve(axis, label: str):
 
 def by_gid(axis, gid: str):
     return next(artist for artist in axis.findobj() if artist.get_gid() == gid)
+
+
+def unescaped(text: str) -> str:
+    """A caption without the escapes of reStructuredText."""
+    return text.replace("\\", "")
 
 
 def history(results, run: str, key: str) -> np.ndarray:
@@ -190,15 +203,130 @@ def test_runs_without_a_regulariser_are_noted():
     assert panel(study_figure(study).draw(study, synthetic_results()), "Sparsity loss").get_yscale() == "linear"
 
 
-def test_two_seeds_do_not_press_the_curves_flat():
+def test_wide_intervals_do_not_press_the_curves_flat():
+    results = synthetic_results(seeds=range(3))
+    for result in results:
+        result["training_history"]["val_acc"] = [10.0 + 9 * (result["seed"] == 2), 20.0, 30.0]
+    figure = study_panels.draw(STUDIES[2], results)
+    low, high = panel(figure, "Validation accuracy").get_ylim()
+    assert 0 <= low < 10 and 30 < high < 45
+    # The first epochs' band is 13 ± 12.9, wider than the panel: the figure says so.
+    assert "Intervals are cut" in all_text(figure)
+
+
+def test_two_seeds_are_drawn_each_as_a_thin_line_and_have_their_interval_in_words():
     results = synthetic_results(seeds=range(2))
     for result in results:
         result["training_history"]["val_acc"] = [10.0 + 3 * result["seed"], 20.0, 30.0]
     figure = study_panels.draw(STUDIES[2], results)
-    low, high = panel(figure, "Validation accuracy").get_ylim()
+    axis = panel(figure, "Validation accuracy")
+    low, high = axis.get_ylim()
     assert 0 <= low < 10 and 30 < high < 45
-    # The first epochs' band is 11.5 ± 19.1, wider than the panel: the figure says so.
-    assert "Intervals are cut" in all_text(figure)
+    seeds = [line.get_ydata().tolist() for line in axis.lines if line.get_gid() == "seed: With top-down"]
+    assert seeds == [[10, 20, 30], [13, 20, 30]]
+    assert not [a for axis in figure.axes for a in axis.findobj() if str(a.get_gid()).startswith("band")]
+    dots = by_gid(panel(figure, "Time per training epoch"), "times: With top-down")
+    assert list(dots.get_xdata()) == [epoch_time(result) for result in results if result["run"] == "top_down"]
+    text = all_text(figure).replace("\u00a0", " ")
+    assert "Thin lines: each seed where n = 2" in text and "Student" not in text and "Intervals are cut" not in text
+    best = mean_and_interval([r["best_val_accuracy"] for r in results if r["run"] == "top_down"])
+    assert f"± {best.half:.2f} %" in text
+    both = notebook_vs_paper.draw(STUDIES, results, synthetic_results(semantics="notebook", seeds=range(3)))
+    axis = panel(both, "7.3 Top-down refinement")
+    accuracies = [result["test_accuracy"] for result in results if result["run"] == "top_down"]
+    assert list(by_gid(axis, "seeds: paper").get_xdata()) == accuracies
+    assert "Upright strokes and thin lines: each seed where n = 2" in all_text(both)
+
+
+def test_axes_hold_no_accuracy_beyond_0_and_100_and_no_loss_below_0():
+    results = synthetic_results(seeds=range(3))
+    for result in results:
+        last = [0.0, 60.0, 99.0][result["seed"]]
+        result["test_accuracy"] = last
+        result["training_history"] |= {"val_acc": [1.0, 50.0, last], "train_loss": [2.0, 1.0, 0.1 * result["seed"]]}
+    figure = study_panels.draw(STUDIES[2], results)
+    assert panel(figure, "Validation accuracy").get_ylim() == (0, 100)
+    assert panel(figure, "Training loss").get_ylim()[0] == 0
+    notebook = [result | {"semantics": "notebook"} for result in results]
+    figure = notebook_vs_paper.draw(STUDIES, results, notebook)
+    assert panel(figure, "7.3 Top-down refinement").get_xlim() == (0, 100)
+    assert panel(figure, "Reference runs during training").get_ylim() == (0, 100)
+
+
+def test_a_tie_has_no_winner():
+    results = [r for r in synthetic_results(seeds=range(3)) if not r["run"].startswith("sparse")]
+    sparse = [synthetic_result("sparse_0.2", seed=seed) | {"test_accuracy": 40.0 + seed} for seed in range(3)]
+    results += [r | {"run": f"sparse_0.{i}"} for r in sparse for i in range(2, 7)]
+    text = study_panels.caption(STUDIES[0], results)
+    assert "Highest mean test accuracy: Sparse 0.2 to Sparse 0.6, all equal, 41.00 ± 2.48 % (n = 3)." in text
+    assert "the best of the other runs, Sparse 0.2 to Sparse 0.6, all equal, differ by +" in text
+    # Dense has the same mean, of other seeds' accuracies: as high, but not equal.
+    for result in results:
+        if result["run"] == "dense":
+            result["test_accuracy"] = 41.0 + 2 * (result["seed"] - 1)
+    text = study_panels.caption(STUDIES[0], results)
+    assert "accuracy: Dense, 41.00 ± 4.97 % (n = 3); Sparse 0.2 to Sparse 0.6, all equal, 41.00 ± 2.48 % (n" in text
+
+
+def test_accuracies_alike_in_every_seed_are_not_written_as_a_certain_mean():
+    results = synthetic_results(seeds=range(3))
+    for result in results:
+        if result["run"] == "top_down":
+            result["test_accuracy"] = 40.0
+    note = "one image of 357 is 0.28 points"
+    drawn = all_text(study_panels.draw(STUDIES[2], results)).replace("\u00a0", " ")
+    for text in (drawn, study_panels.caption(STUDIES[2], results)):
+        assert "40.00 % (every seed alike)" in text and note in text and "± 0.00" not in text
+    notebook = synthetic_results(semantics="notebook", seeds=range(3))
+    assert note in all_text(notebook_vs_paper.draw(STUDIES, results, notebook))
+    other = synthetic_results(seeds=range(3))
+    assert note not in all_text(study_panels.draw(STUDIES[2], other)) + study_panels.caption(STUDIES[2], other)
+    assert note not in all_text(notebook_vs_paper.draw(STUDIES, other, notebook))
+    same = paired_difference({0: 3.0, 1: 4.0}, {0: 2.0, 1: 3.0})
+    assert wording.difference(same) == "+1.00 points (in each of 2 pairs, an interval of no width that excludes 0)"
+
+
+def test_what_stands_on_a_bar_can_be_seen_on_every_colour():
+    def luminance(colour):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+        return np.dot(linear, (0.2126, 0.7152, 0.0722))
+
+    members = [{"run": run, "label": run} for run in ("dense", *(f"sparse_0.{i}" for i in range(2, 7)), "top_down")]
+    figure = study_panels.draw({**STUDIES[0], "members": members}, synthetic_results(seeds=range(3)))
+    axis = panel(figure, "Time per training epoch")
+    assert len(axis.patches) == 7 and len(axis.collections) == 7
+    for bar, error in zip(axis.patches, axis.collections, strict=True):
+        *colour, opacity = bar.get_facecolor()
+        shown = [opacity * c + 1 - opacity for c in colour]
+        assert (luminance(shown) + 0.05) / (luminance(error.get_edgecolor()[0][:3]) + 0.05) > 3
+
+
+def test_captions_that_count_intervals_say_that_none_is_corrected():
+    paper, notebook = (synthetic_results(semantics=meaning, seeds=range(3)) for meaning in ("paper", "notebook"))
+    for text in (
+        study_panels.caption(STUDIES[0], paper),
+        notebook_vs_paper.caption(STUDIES, paper, notebook),
+        tables.differences_caption(differences_table(paper, STUDIES)),
+    ):
+        assert ", without correction for the number of comparisons." in text
+    assert "correction" not in study_panels.caption(STUDIES[2], paper)  # one comparison
+
+
+def test_tables_name_every_run_of_a_tie():
+    results = synthetic_results(seeds=range(3))
+    for result in results:
+        result["test_accuracy"] = 30.0 + result["seed"] + 5 * (result["run"] in ("sparse_0.5", "sparse_0.6"))
+    assert "36.00 ± 2.48 %, runs sparse_0.5, sparse_0.6." in unescaped(
+        tables.summary_caption(summary_table(results, STUDIES))
+    )
+    text = unescaped(tables.differences_caption(differences_table(results, STUDIES)))
+    assert "The largest: sparse_0.5 minus dense" in text and "; as large: sparse_0.6 minus dense." in text
+
+
+def test_no_line_of_a_footer_begins_with_a_percent_sign():
+    figure = style.new_figure(2, 2)
+    style.foot(figure, ["in brackets and as the bands: 95 % of what"])
+    assert figure.get_supxlabel().split("\n") == ["in brackets and as the bands:", "95\u00a0% of what"]
 
 
 def test_a_study_of_ones_own_is_drawn_under_its_title():
@@ -382,6 +510,80 @@ def test_fits_figure_says_coefficients_slopes_and_crossing():
     assert "Local slope of time between the two largest sizes" in caption and "[" in caption
 
 
+def test_a_model_keeps_its_look_from_figure_to_figure():
+    paper = sweep()
+    notebook = {**paper, "semantics": "notebook"}
+    found = {}
+    for module in (scalability_results, scalability_fits):
+        for sweeps in ((paper, notebook), (notebook, paper)):
+            axis = panel(module.draw(*sweeps), TIME)
+            for line in axis.lines:
+                if line.get_label().startswith(("AFMP", "DeiT")):
+                    found.setdefault(line.get_label(), set()).add((line.get_color(), line.get_linestyle()))
+    assert len(found) == 3 and all(len(looks) == 1 for looks in found.values())
+    assert len(set().union(*found.values())) == 3
+    both = notebook_vs_paper.draw(STUDIES, synthetic_results(), synthetic_results(semantics="notebook"))
+    axis = panel(both, "7.1 Sparsity level")
+    for name in ("paper", "notebook"):
+        ((colour, _),) = found[AFMP_LINE.replace("paper", name)]
+        assert curve(axis, name).get_color() == colour
+
+
+def test_quartile_bars_of_one_size_stand_side_by_side():
+    paper = sweep()
+    figure = scalability_results.draw(paper, {**paper, "semantics": "notebook"})
+    axis = panel(figure, TIME)
+    places = [
+        collection.get_transform().transform(collection.get_segments()[0])[0, 0]
+        for collection in axis.collections
+        if len(collection.get_segments())
+    ]
+    assert len(places) == 3 and (np.diff(places) > 2).all()
+    assert not panel(figure, PEAK).collections  # a memory is read once
+
+
+def test_the_scalability_footer_speaks_of_what_is_drawn_alone():
+    plain = sweep()
+    plain["points"][0]["time_ms"]["n"] = 5
+    text = all_text(scalability_results.draw(plain))
+    assert "median of 5 to 10 passes" in text and "CUDA graph" not in text and "faint" not in text
+    graphs = sweep()
+    graphs["points"] += [synthetic_point(model, size, execution="graph") for size in SIX for model in MODELS]
+    text = all_text(scalability_results.draw(graphs))
+    assert "median of 10 passes" in text and "never read under a CUDA graph" in text and "faint: others" in text
+
+
+def test_no_crossing_is_claimed_on_which_the_passes_do_not_agree():
+    content = wide_sweep()
+    assert "no crossing" not in scalability_fits.caption(content)
+    generator = np.random.default_rng(0)
+    for point in content["points"]:
+        # Both models take as long, and their passes vary by far more than they differ.
+        speed = 1e-3 * point["num_patches"] * point["batch_size"]
+        every = speed * generator.uniform(0.5, 1.5, 10)
+        point["time_ms"] |= {"median": float(np.median(every)), "all": every.tolist()}
+    text = "no crossing established: the bootstrap samples do not agree"
+    assert f"In time, {text}" in scalability_fits.caption(content)
+    assert f"N{text[1:]}" in all_text(scalability_fits.draw(content))
+
+
+def test_the_legends_of_both_meanings_are_unambiguous_and_cover_no_curve():
+    figure = notebook_vs_paper.draw(STUDIES, synthetic_results(), synthetic_results(semantics="notebook"))
+    meanings, runs = (axis.get_legend() for axis in figure.axes if axis.get_legend())
+    if meanings.get_texts()[0].get_text() != "paper semantics":
+        meanings, runs = runs, meanings
+    # A meaning is a colour and a marker without a line, a run is a line without a marker.
+    assert [handle.get_linestyle() for handle in meanings.get_lines()] == ["None", "None"]
+    assert len({handle.get_marker() for handle in meanings.get_lines()}) == 2
+    assert [text.get_text() for text in runs.get_texts()] == ["Dense", "Sparse 0.3"]
+    assert [handle.get_linestyle() for handle in runs.get_lines()] == ["-", "--"]
+    assert {handle.get_marker() for handle in runs.get_lines()} == {"None"}
+    figure.canvas.draw()
+    assert not runs.get_window_extent().overlaps(runs.axes.get_window_extent())
+    left = min(label.get_window_extent().x0 for axis in figure.axes for label in axis.get_yticklabels())
+    assert left > 0.1 * figure.dpi
+
+
 def test_both_meanings_stand_side_by_side():
     paper, notebook = (
         synthetic_results(seeds=range(3)),
@@ -440,6 +642,12 @@ def test_diagnostics_draw_open_edges_by_their_gates():
     drawn = sum(p.get_height() for p in histogram.patches if to_rgba(style.GREEN)[:3] == p.get_facecolor()[:3])
     assert drawn == (gates > 0).sum()
     assert f"gate exactly 0: {(gates == 0).sum()} edges" in all_text(figure)
+    # The bar of exact zeros stands over a label of its own, off the axis of gates from 0 to 1.
+    closed = next(p for p in histogram.patches if to_rgba(style.GREY) == p.get_facecolor())
+    assert closed.get_x() + closed.get_width() < 0
+    labels = dict(zip(histogram.get_xticks(), [t.get_text() for t in histogram.get_xticklabels()], strict=True))
+    assert labels[closed.get_x() + closed.get_width() / 2] == "exactly\n0"
+    assert all(text == f"{at:.1f}" for at, text in labels.items() if at >= 0)
 
 
 def test_edges_narrow_from_sender_to_receiver_in_image_coordinates():

@@ -7,7 +7,7 @@ import pytest
 from synthetic_results import synthetic_point, synthetic_scalability
 
 from afmp import scalability_tables
-from afmp.fits import crossing, fit_activations, fit_time
+from afmp.fits import crossing, crossing_is_sure, fit_activations, fit_time
 from afmp.series import best_series, series_of
 
 SIZES = {64: 64, 128: 64, 224: 64, 448: 16, 896: 4, 1792: 1, 3584: 1}
@@ -55,6 +55,16 @@ def test_crossing_is_where_the_other_model_gets_slower():
     assert math.isnan(crossing(theirs, ours).value)
     slower = fitted(lambda n: 2 + 1e-3 * n + 1e-5 * n * n, noise=0.001)
     assert crossing(ours, slower).value == 0
+
+
+def test_a_crossing_is_sure_where_every_bootstrap_sample_has_one_or_none():
+    ours = fitted(lambda n: 0.5 + 1e-3 * n, noise=0.001)
+    theirs = fitted(lambda n: 0.1 + 1e-3 * n + 1e-5 * n * n, noise=0.001)
+    assert crossing_is_sure(ours, theirs) and crossing_is_sure(theirs, ours)
+    alike = fitted(lambda n: 0.5 + 1.001e-3 * n, noise=0.05)
+    assert not crossing_is_sure(ours, alike)
+    once = [fit_activations(series_of(sweep_of(lambda n: n, model=model))[0]) for model in ("afmp_small", "deit_tiny")]
+    assert crossing_is_sure(*once)
 
 
 def test_activations_have_no_interval_and_two_sizes_no_fit():

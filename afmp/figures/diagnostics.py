@@ -3,12 +3,13 @@
 import numpy as np
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from afmp.errors import AfmpError
 from afmp.figures import style, wording
 
 EDGE_COLOUR = (0.0, 0.9, 0.9)
+CLOSED_AT = -0.13  # where on its axis of gates a histogram counts the edges whose gate is exactly 0
 PRUNED_TITLE = {"paper": "Edges pruned per layer", "notebook": "Edges the seed counts as pruned, per layer"}
 PRUNED_AXIS = {
     "paper": "Edges pruned (not among the k kept), %",
@@ -109,19 +110,23 @@ def _draw_pruned(axis, pruned) -> None:
 
 def _draw_histogram(axis, gates: np.ndarray) -> None:
     closed = int((gates == 0).sum())
+    ticks, left = {value: f"{value:.1f}" for value in np.linspace(0, 1, 6)}, -0.02
     counts, _, _ = axis.hist(
         gates[gates > 0], bins=np.linspace(0, 1, 51), color=style.GREEN, alpha=0.85, label="gate above 0"
     )
     if closed:
-        axis.bar(-0.03, closed, width=0.03, color=style.GREY, label=f"gate exactly 0: {closed:,} edges")
+        # A gate of exactly 0 is no interval of gates: its bar has a place of its own, apart from the axis from 0 to 1.
+        axis.bar(CLOSED_AT, closed, width=0.06, color=style.GREY, label=f"gate exactly 0: {closed:,} edges")
+        axis.axvline(-0.07, color=style.GREY, linewidth=0.8, linestyle=":")
         axis.legend(loc="upper right")
+        ticks, left = {CLOSED_AT: "exactly\n0"} | ticks, 2 * CLOSED_AT + 0.05
     axis.set_ylim(0.7, 3 * max(1, closed, counts.max()))
     axis.set_yscale("log")
     whole = FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else "")
     axis.yaxis.set_major_formatter(whole)
     axis.yaxis.set_minor_formatter(whole if axis.get_ylim()[1] < 10 else NullFormatter())
-    axis.set_xlim(-0.06, 1.02)
-    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.set_xlim(left, 1.02)
+    axis.set_xticks(list(ticks), list(ticks.values()))
     axis.set(xlabel="Gate, mean over channels", ylabel=f"Edges (of {gates.size:,}), log scale")
 
 

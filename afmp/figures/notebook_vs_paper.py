@@ -2,10 +2,12 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from afmp.errors import AfmpError
 from afmp.figures import study_panels, style, wording
-from afmp.statistics import by_seed, distinct, mean_and_interval, paired_difference
+from afmp.figures.study_runs import alike_note, study_runs
+from afmp.statistics import by_seed, distinct, paired_difference
 
 COLUMNS = 2
 
@@ -30,10 +32,12 @@ def draw(studies, results_paper, results_notebook) -> Figure:
     cut = [_limit_accuracy(places[:-1], both), _draw_references(places[-1], studies, both)]
     legend = figure.add_subplot(grid[0, :])
     legend.set_axis_off()
+    # Colour and marker are the meaning and nothing else; lines belong to the runs of the last panel.
     handles = [
-        legend.plot([], [], label=f"{name} semantics", **look)[0] for name, look in style.SEMANTICS_STYLE.items()
+        legend.plot([], [], label=f"{name} semantics", **look | {"linestyle": "none", "markersize": 7})[0]
+        for name, look in style.SEMANTICS_STYLE.items()
     ]
-    legend.legend(handles=handles, loc="center", ncols=2, handlelength=3.2, columnspacing=3)
+    legend.legend(handles=handles, loc="center", ncols=2, columnspacing=3)
     style.foot(figure, _footer(both, cut=any(cut)))
     return figure
 
@@ -47,7 +51,7 @@ def _both(studies, results_paper, results_notebook) -> list[dict]:
         wrong = {result["semantics"] for result in results} - {semantics}
         if wrong:
             raise AfmpError(f"notebook_vs_paper: {sorted(wrong)} results were given as {semantics} results.")
-    return [{name: study_panels.study_runs(study, results)[0] for name, results in given.items()} for study in studies]
+    return [{name: study_runs(study, results)[0] for name, results in given.items()} for study in studies]
 
 
 def _draw_study(axis, study: dict, runs: dict) -> None:
@@ -58,22 +62,15 @@ def _draw_study(axis, study: dict, runs: dict) -> None:
         axis.plot(pair, [row - 0.13, row + 0.13], color="#BBBBBB", linewidth=1.2, zorder=2)
     for (name, intervals), offset in zip(scores.items(), (-0.13, 0.13), strict=True):
         look = {**style.SEMANTICS_STYLE[name], "linestyle": "none"}
-        mean, half = (np.array([getattr(i, key) for i in intervals], dtype=float) for key in ("mean", "half"))
-        rows = np.array(members) + offset
+        mean, rows = [float(interval.mean) for interval in intervals], np.array(members) + offset
         axis.plot(mean, rows, label=name, markersize=7, zorder=4, **look)
-        known = np.isfinite(half)
-        if known.any():
-            colour = look["color"]
-            axis.errorbar(
-                mean[known],
-                rows[known],
-                xerr=half[known],
-                fmt="none",
-                color=colour,
-                capsize=3,
-                linewidth=1.2,
-                zorder=3,
-            )
+        bars = {"fmt": "none", "color": look["color"], "capsize": 3, "linewidth": 1.2, "zorder": 3}
+        ticks = {"linestyle": "none", "color": look["color"], "marker": "|", "markersize": 10, "gid": f"seeds: {name}"}
+        for run, row, centre, interval in zip(runs[name], rows, mean, intervals, strict=True):
+            if interval.n >= wording.FEWEST_SEEDS:
+                axis.errorbar(centre, row, xerr=interval.half, **bars)
+            elif interval.n == 2:
+                axis.plot(run.values("test_accuracy"), [row, row], zorder=3, **ticks)
     axis.set_yticks(members, [wording.short(member["label"], lines=2) for member in study["members"]])
     axis.set_ylim(len(members) - 0.45, -0.55)
     axis.grid(visible=False, axis="y")
@@ -83,16 +80,16 @@ def _draw_study(axis, study: dict, runs: dict) -> None:
 def _limit_accuracy(axes, both) -> bool:
     """Give all studies one accuracy axis, so that they compare. Returns whether an interval is cut."""
     runs = [run for study in both for members in study.values() for run in members]
-    values = [list(by_seed(run.results, "test_accuracy").values()) for run in runs]
-    intervals = [mean_and_interval(v) for v in values]
-    low, high, cut = style.readable_limits(values, low=[i.low for i in intervals], high=[i.high for i in intervals])
+    drawn = [i for run in runs if (i := run.interval("test_accuracy")).n >= wording.FEWEST_SEEDS]
+    values, low, high = [run.values("test_accuracy") for run in runs], [i.low for i in drawn], [i.high for i in drawn]
+    low, high, cut = style.readable_limits(values, low=low, high=high)
     for axis in axes:
-        axis.set_xlim(max(low, -1.5), min(high, 101.5))
+        axis.set_xlim(max(low, 0), min(high, 100))
     return cut
 
 
 def _draw_references(axis, studies, both) -> bool:
-    """Curves of each study's reference run, once each: colour is the meaning, line the run."""
+    """Curves of each study's reference run, once each: colour and marker are the meaning, the line is the run."""
     references: dict[str, dict] = {}
     for study in studies:
         # Labelled as where it first stands: sparse_0.3 is a sparsity level before it is a λ.
@@ -100,19 +97,25 @@ def _draw_references(axis, studies, both) -> bool:
             name: next(run for runs in both for run in runs[name] if run.name == study["reference"])
             for name in style.SEMANTICS_STYLE
         }
+    labels = [wording.short(of_reference["paper"].label, lines=1) for of_reference in references.values()]
     curves, low, high = [], [], []
     for index, of_reference in enumerate(references.values()):
         for name, run in of_reference.items():
             look = {**style.SEMANTICS_STYLE[name], "linestyle": style.LINES[index % len(style.LINES)]}
             curves.append(run.curve("val_acc"))
-            label = f"{wording.short(run.label, lines=1)}, {name}"
-            interval = study_panels.draw_curve(axis, curves[-1], label=label, look=look, index=index)
-            low.append(interval.low)
-            high.append(interval.high)
+            label = f"{labels[index]}, {name}"
+            band = study_panels.draw_curve(axis, curves[-1], label=label, look=look, index=index)
+            low.append(band[0])
+            high.append(band[1])
     style.epoch_axis(axis, max(curve.shape[1] for curve in curves))
-    cut = style.value_limits(axis, curves, low=low, high=high, floor=-1.5, ceiling=101.5)
+    cut = style.value_limits(axis, curves, low=low, high=high, floor=0, ceiling=100)
     axis.set(title="Reference runs during training", ylabel="Accuracy that selects the epoch, %")
-    axis.legend(loc="lower right", handlelength=3.2, frameon=True, framealpha=0.8, edgecolor="none")
+    # Below the panel, where it covers no curve.
+    handles = [
+        Line2D([], [], color=style.GREY, linestyle=style.LINES[i % len(style.LINES)]) for i in range(len(labels))
+    ]
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2, "handlelength": 3.2}
+    axis.legend(handles, labels, **below)
     return cut
 
 
@@ -120,19 +123,16 @@ def _footer(both, *, cut: bool) -> list[str]:
     runs = [run for study in both for members in study.values() for run in members]
     results = [result for run in runs for result in run.results]
     counts = [len(run.results) for run in runs]
-    interval = (
-        "n = 1, no interval: one seed a run."
-        if max(counts) == 1
-        else "Points and lines: mean over seeds; bars and bands: 95 % Student t interval over seeds."
-        + (" A run with n = 1 has no interval." if min(counts) == 1 else "")
-        + (" Intervals are cut where they would leave the panel." if cut else "")
+    interval = wording.over_seeds(
+        counts, middle="Points and lines", spread="bars and bands", seeds="Upright strokes and thin lines"
     )
     return [
         f"Dataset {distinct(r['dataset']['name'] for r in results)}; {wording.counted(counts, 'seed')}, "
         f"{wording.counted([len(r['training_history']['time']) for r in results], 'epoch')} a run; "
         f"{distinct(r['device']['name'] for r in results)}.",
         _selection(results),
-        interval,
+        interval + " Intervals are cut where they would leave the panel." * cut,
+        alike_note(runs, "test_accuracy"),
     ]
 
 
@@ -172,7 +172,8 @@ def caption(studies, results_paper, results_notebook) -> str:
         f"{wording.counted([len(r['training_history']['time']) for r in results], 'epoch')}, "
         f"on {distinct(r['device']['name'] for r in results)}.",
         f"Paper minus notebook in test accuracy, paired by seed, {'is' if low == high else 'spans'}: {gaps}"
-        + (f"; {sum(known)} of {len(known)} runs have an interval that excludes 0." if known else "."),
+        + (f"; {sum(known)} of {len(known)} runs have an interval that excludes 0" if known else "")
+        + (f", {wording.UNCORRECTED}." if len(known) > 1 else "."),
         "Between the runs of a study mean test accuracy spans " + "; ".join(_spans(studies, both)) + ".",
         _selection(results),
     ]

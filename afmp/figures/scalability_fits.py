@@ -6,7 +6,7 @@ from matplotlib.ticker import LogLocator
 
 from afmp.figures import style, wording
 from afmp.figures.sweep import PASSES, Line, draw_patch_axis, main_lines, modes_of, settings
-from afmp.fits import FEWEST_SIZES, Estimate, Fit, crossing, fit_activations, fit_time
+from afmp.fits import FEWEST_SIZES, Estimate, Fit, crossing, crossing_is_sure, fit_activations, fit_time
 from afmp.series import activations_per_image, time_per_image
 
 QUANTITIES = {
@@ -85,23 +85,32 @@ def _sentences(lines: list[Line], fits: dict[str, Fit | None]) -> list[str]:
         for model in ("afmp_small", "deit_tiny")
     )
     if ours is not None and theirs is not None:
-        found.append(_crossing(ours, theirs))
+        sentence = _crossing(ours, theirs)
+        found.append(sentence[0].upper() + sentence[1:])
     return found
 
 
 def _crossing(ours: Fit, theirs: Fit) -> str:
     at = crossing(ours, theirs)
+    if not crossing_is_sure(ours, theirs):
+        return "no crossing established: the bootstrap samples do not agree on whether there is one."
     if np.isnan(at.value):
         return "DeiT-Tiny's fit stays below AFMP-Small's at large N."
-    if at.value == 0:
+    if at.value == 0 and not at.high > 0:
         return "DeiT-Tiny's fit lies above AFMP-Small's at every N."
     beyond = ", beyond the sizes measured" if at.value > min(ours.sizes[-1], theirs.sizes[-1]) else ""
-    return f"DeiT-Tiny's fit lies above AFMP-Small's from N = {_words(at, digits=4)} on{beyond}."
+    return f"DeiT-Tiny's fit lies above AFMP-Small's from N = {_patches(at)} on{beyond}."
 
 
 def _words(estimate: Estimate, *, digits: int) -> str:
     interval = "" if np.isnan(estimate.low) else f" [{estimate.low:.{digits}g}, {estimate.high:.{digits}g}]"
     return f"{estimate.value:.{digits}g}{interval}"
+
+
+def _patches(estimate: Estimate) -> str:
+    """Patches are whole: `31`, or `31 [28, 40]`."""
+    interval = "" if np.isnan(estimate.low) else f" [{estimate.low:,.0f}, {estimate.high:,.0f}]"
+    return f"{estimate.value:,.0f}{interval}"
 
 
 def _footer(scalability: dict) -> list[str]:

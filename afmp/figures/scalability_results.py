@@ -2,14 +2,15 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 
 from afmp.figures import style, wording
 from afmp.figures.sweep import (
-    MODEL_LOOK,
     PASSES,
     Line,
     draw_patch_axis,
     largest_ratio,
+    look_of,
     main_lines,
     modes_of,
     settings,
@@ -25,6 +26,7 @@ MEMORY_AXIS = {
 FAILED = {"oom": "out of memory", "error": "error"}
 # Where the largest number of patches is more than this times the smallest, the axes are logarithmic.
 LOG_FROM = 20
+DODGE = 0.06  # inches between the bars of two lines at one size
 FAINT = {"alpha": 0.28, "linewidth": 0.9, "marker": None, "zorder": 1}
 
 
@@ -46,7 +48,7 @@ def draw(scalability: dict, *others: dict) -> Figure:
     grid = figure.add_gridspec(2 * len(modes), 2, height_ratios=[0.75, 4.4] * len(modes))
     for row, mode in enumerate(modes):
         lines = main_lines(scalability, others, mode)
-        faint = [one for one in series_of(scalability) if one.mode == mode]
+        faint = _faint(scalability, lines, mode)
         legend = figure.add_subplot(grid[2 * row, :])
         panels = [figure.add_subplot(grid[2 * row + 1, column]) for column in (0, 1)]
         for axis, title in zip(panels, ("Time per image", "Peak memory per image"), strict=True):
@@ -55,8 +57,14 @@ def draw(scalability: dict, *others: dict) -> Figure:
         panels[0].set_ylabel(f"Time ({PASSES[mode]}), ms an image")
         panels[1].set_ylabel(_memory_label(scalability))
         _draw_legend(legend, panels[0], lines)
-    style.foot(figure, _footer(scalability))
+    style.foot(figure, _footer(scalability, others))
     return figure
+
+
+def _faint(scalability: dict, lines: list[Line], mode: str) -> list[Series]:
+    """The configurations measured in a mode that are not main lines."""
+    main = [line.series[:-1] for line in lines]
+    return [one for one in series_of(scalability) if one.mode == mode and one.measured and one[:-1] not in main]
 
 
 def _memory(point: dict) -> tuple[float, float, float]:
@@ -72,20 +80,23 @@ def _draw_panel(axis, lines: list[Line], faint: list[Series], value) -> None:
         axis.set_xscale("log")
         axis.set_yscale("log")
     drawn = []
-    main = [line.series for line in lines]
     for series in faint:
-        if series.measured and not any(series is one or series[:-1] == one[:-1] for one in main):
-            middle = np.array([value(point)[0] for point in series.measured])
-            axis.plot(series.sizes, middle, gid=f"faint: {series.setting}", **MODEL_LOOK[series.model] | FAINT)
-            drawn.append(middle)
-    for line in lines:
+        middle = np.array([value(point)[0] for point in series.measured])
+        axis.plot(series.sizes, middle, gid=f"faint: {series.setting}", **look_of(series) | FAINT)
+        drawn.append(middle)
+    for place, line in enumerate(lines):
         if not line.series.measured:
             continue
         middle, low, high = np.array([value(point) for point in line.series.measured]).T
         axis.plot(line.series.sizes, middle, label=line.label, zorder=3, **line.look)
-        bars = [middle - low, high - middle]
-        axis.errorbar(line.series.sizes, middle, yerr=bars, fmt="none", color=line.look["color"], capsize=3)
         drawn.append(high)
+        if (low == high).all():
+            continue
+        # Bars stand side by side, a few points apart, or those of one size would cover each other.
+        beside = ScaledTranslation(DODGE * (place - (len(lines) - 1) / 2), 0, axis.figure.dpi_scale_trans)
+        look = {"fmt": "none", "color": line.look["color"], "capsize": 2, "linewidth": 1}
+        bars = [middle - low, high - middle]
+        axis.errorbar(line.series.sizes, middle, yerr=bars, transform=axis.transData + beside, **look)
     draw_patch_axis(axis, points, sizes, logarithmic=logarithmic)
     _draw_failed(axis, lines, drawn)
 
@@ -129,14 +140,19 @@ def _memory_label(scalability: dict) -> str:
     return distinct(MEMORY_AXIS[kind] for kind in kinds) or "Peak memory, MB an image"
 
 
-def _footer(scalability: dict) -> list[str]:
-    protocol, versions = scalability["protocol"], scalability["versions"]
+def _footer(scalability: dict, others: tuple[dict, ...]) -> list[str]:
+    warmup, versions = scalability["protocol"]["warmup"], scalability["versions"]
+    passes = [point["time_ms"]["n"] for one in (scalability, *others) for point in one["points"] if point["time_ms"]]
+    graphs = any("graph" in point["execution"] for point in scalability["points"])
+    faint = any(_faint(scalability, main_lines(scalability, others, mode), mode) for mode in modes_of(scalability))
     software = [f"{name} {versions[name]}" for name in ("torch", "cuda", "timm") if versions.get(name)]
+    time = f"Time: median of {wording.counted(passes or [0], 'pass', 'passes')} after at most {warmup} to warm up"
+    strong = "each model's configuration with the most sizes and, of those, the lowest times"
     return [
         f"Patches of 16 px, {settings(scalability)}; {scalability['device']['name']}; {', '.join(software)}.",
-        f"Time: median of at most {protocol['repeats']} passes after at most {protocol['warmup']} to warm up, bars "
-        "from first to third quartile; the models' passes were timed in turn. Memory is never read under a CUDA graph. "
-        "Strong lines: each model's configuration with the most sizes and, of those, the lowest times; faint: others.",
+        f"{time}, bars from first to third quartile, side by side; the models' passes were timed in turn."
+        + " Memory is never read under a CUDA graph." * graphs
+        + f" Strong lines: {strong}; faint: others." * faint,
     ]
 
 

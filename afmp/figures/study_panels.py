@@ -4,43 +4,14 @@ A study of a user's own is drawn here as it stands; the seed's three set titles 
 """
 
 import textwrap
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from afmp.errors import AfmpError
 from afmp.figures import style, wording
-from afmp.statistics import (
-    Interval,
-    by_seed,
-    distinct,
-    mean_and_interval,
-    metric_interval,
-    paired_difference,
-    select,
-)
-
-
-class Run(NamedTuple):
-    """One member of the study with its results, in order of seed."""
-
-    name: str
-    label: str
-    results: list[dict]
-
-    def curve(self, key: str) -> np.ndarray:
-        """(seeds, epochs) values of one list of the history."""
-        curves = [result["training_history"][key] for result in self.results]
-        if len({len(curve) for curve in curves}) > 1:
-            lengths = ", ".join(f"seed {r['seed']}: {len(c)}" for r, c in zip(self.results, curves, strict=True))
-            raise AfmpError(f"run {self.name!r}: its seeds differ in number of epochs ({lengths}); train them alike.")
-        return np.asarray(curves, dtype=np.float64)
-
-    def interval(self, name: str) -> Interval:
-        """Mean of one summary metric over the seeds, with its interval."""
-        return metric_interval(self.results, name)
+from afmp.figures.study_runs import Run, alike_note, equal_runs, facts_of, leaders, listed, study_runs, tied
+from afmp.statistics import by_seed, mean_and_interval, paired_difference
 
 
 def draw(study: dict, results) -> Figure:
@@ -68,8 +39,8 @@ def draw_study(study: dict, results, *, title: str, sparsity_scale: str = "linea
         figure.add_subplot(place) for place in (grid[0, :], grid[1, 0], grid[1, 1], grid[2, 0], grid[2, 1])
     )
     cut = [
-        _draw_curves(accuracy, runs, "val_acc", floor=-1.5, ceiling=101.5),
-        _draw_curves(loss, runs, "train_loss"),
+        _draw_curves(accuracy, runs, "val_acc", floor=0, ceiling=100),
+        _draw_curves(loss, runs, "train_loss", floor=0),
         _draw_curves(sparsity, runs, "sparsity_loss", scale=sparsity_scale),
         _draw_times(time, runs),
     ]
@@ -81,34 +52,31 @@ def draw_study(study: dict, results, *, title: str, sparsity_scale: str = "linea
     handles, _ = accuracy.get_legend_handles_labels()
     layout = {"loc": "center", "ncols": columns, "handlelength": 3.2, "columnspacing": 2.5}
     legend.legend(handles, entries, title=read, title_fontsize=9.5, **layout)
-    style.foot(figure, _footer(runs, cut=any(cut)))
+    style.foot(figure, _footer(runs, semantics, cut=any(cut)))
     return figure
 
 
-def study_runs(study: dict, results) -> tuple[list[Run], str]:
-    """The study's runs with their results, and the one semantics they share."""
-    members = [Run(m["run"], m["label"], select(results, study, run=m["run"])) for m in study["members"]]
-    meanings = {result["semantics"] for run in members for result in run.results}
-    if len(meanings) > 1:
-        raise AfmpError(
-            f"study {study['name']}: results of {sorted(meanings)} given to one figure; give one semantics."
-        )
-    return members, meanings.pop()
+def draw_curve(axis, values: np.ndarray, *, label: str, look: dict, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """A run's mean over its seeds, from (seeds, epochs), with a band, or with a thin line a seed where there are two.
 
-
-def draw_curve(axis, values: np.ndarray, *, label: str, look: dict, index: int) -> Interval:
-    """A run's mean over its seeds, from (seeds, epochs), with a band where there is an interval."""
+    Returns the lower and the upper end of the band, NaN where none is drawn.
+    """
     interval = mean_and_interval(values)
     epochs = np.arange(1, values.shape[1] + 1)
     markevery = style.mark_every(values.shape[1], index)
     axis.plot(epochs, interval.mean, label=label, markevery=markevery, zorder=3, **look)
-    if interval.n > 1:
+    if interval.n == 2:
+        thin = look | {"linewidth": 0.8, "alpha": 0.6, "marker": "." if values.shape[1] == 1 else None}
+        for seed in values:
+            axis.plot(epochs, seed, gid=f"seed: {label}", **thin)
+    if interval.n >= wording.FEWEST_SEEDS:
         band = (epochs, interval.low, interval.high)
         axis.fill_between(*band, color=look["color"], alpha=0.16, linewidth=0, gid=f"band: {label}")
         if values.shape[1] == 1:
             # A band over one epoch has no width to be seen.
             axis.errorbar(epochs, interval.mean, yerr=interval.half, color=look["color"], capsize=4, linewidth=1.2)
-    return interval
+        return interval.low, interval.high
+    return np.full(len(epochs), np.nan), np.full(len(epochs), np.nan)
 
 
 def _draw_curves(
@@ -118,12 +86,12 @@ def _draw_curves(
     if scale == "log" and not any((curve > 0).any() for curve in curves):
         scale = "linear"  # every run is at 0, which a log axis cannot show
     axis.set_yscale(scale)
-    intervals = [
+    bands = [
         draw_curve(axis, curve, label=run.label, look=style.run_style(index), index=index)
         for index, (run, curve) in enumerate(zip(runs, curves, strict=True))
     ]
     style.epoch_axis(axis, max(curve.shape[1] for curve in curves))
-    low, high = [i.low for i in intervals], [i.high for i in intervals]
+    low, high = zip(*bands, strict=True)
     cut = style.value_limits(axis, curves, low=low, high=high, floor=floor, ceiling=ceiling)
     if axis.get_yscale() == "linear":
         formatter = ScalarFormatter(useMathText=True)
@@ -157,12 +125,20 @@ def _draw_times(axis, runs) -> bool:
     intervals = [run.interval("epoch_time_s") for run in runs]
     rows = np.arange(len(runs))
     longest = max(interval.mean for interval in intervals)
-    ends = [min(wording.bar_end(interval), 1.6 * longest) for interval in intervals]
+    tips = [
+        float(interval.high) if interval.n >= wording.FEWEST_SEEDS else max(run.values("epoch_time_s"))
+        for run, interval in zip(runs, intervals, strict=True)
+    ]
+    ends = [min(tip, 1.6 * longest) for tip in tips]
     for row, run, interval, end in zip(rows, runs, intervals, ends, strict=True):
         colour = style.run_style(int(row))["color"]
-        axis.barh(row, interval.mean, height=0.62, color=colour, alpha=0.75, gid=f"time: {run.label}")
-        if interval.n > 1:
-            axis.errorbar(interval.mean, row, xerr=interval.half, color="#222222", capsize=4, linewidth=1.2)
+        # Pale enough for what is drawn on it to be seen on each colour, black among them.
+        axis.barh(row, interval.mean, height=0.62, color=colour, alpha=0.5, gid=f"time: {run.label}")
+        if interval.n >= wording.FEWEST_SEEDS:
+            axis.errorbar(interval.mean, row, xerr=interval.half, color=style.DARK, capsize=4, linewidth=1.2)
+        elif interval.n == 2:
+            dots = {"linestyle": "none", "marker": "o", "markersize": 4, "gid": f"times: {run.label}"}
+            axis.plot(run.values("epoch_time_s"), [row, row], color=style.DARK, **dots)
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1}
         text = wording.quantity(interval, unit="s")
         axis.annotate(text, (end, row), (6, 0), textcoords="offset points", va="center", fontsize=9, bbox=box)
@@ -175,9 +151,7 @@ def _draw_times(axis, runs) -> bool:
         title="Time per training epoch",
         xlabel=f"Mean time per epoch{'' if one_epoch else ', the first left out'}, s",
     )
-    return any(
-        interval.n > 1 and wording.bar_end(interval) > end for interval, end in zip(intervals, ends, strict=True)
-    )
+    return any(tip > end for tip, end in zip(tips, ends, strict=True))
 
 
 def _legend_texts(runs, semantics: str) -> tuple[list[str], str]:
@@ -200,103 +174,81 @@ def _legend_texts(runs, semantics: str) -> tuple[list[str], str]:
     return entries, f"{read}, mean ± half of the 95 % interval{over}"
 
 
-def _equal_runs(runs) -> list[list[Run]]:
-    """Groups of runs that have the same numbers in every seed and epoch: one model under several names."""
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        numbers = [
-            (result["seed"], result["test_accuracy"], result["training_history"] | {"time": None})
-            for result in run.results
-        ]
-        groups.setdefault(repr(numbers), []).append(run)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _labels(runs) -> str:
-    return ", ".join(run.label for run in runs)
-
-
 def _times_note(runs) -> str:
     """What a time was shared with: the other seeds of its run, the other runs on its device."""
     results = [result for run in runs for result in run.results]
     sentences = []
     if any(len(result["trained_together"]) > 1 for result in results):
         sentences.append("Times: a run's seeds trained as one stack and share its seconds, measured once.")
+    if any(run.interval("epoch_time_s").n == 2 for run in runs):
+        sentences.append("Dots: the two times behind a bar.")
     if beside := max(len(result["trained_beside"]) for result in results):
         others = wording.counted([beside], "other run")
         sentences.append(f"Up to {others} trained on the device meanwhile, so times do not compare runs.")
     return " ".join(sentences)
 
 
-def _facts(runs) -> dict:
-    results = [result for run in runs for result in run.results]
-    return {
-        "dataset": distinct(result["dataset"]["name"] for result in results),
-        "classes": distinct(str(result["dataset"]["num_classes"]) for result in results),
-        "epochs": wording.counted([len(result["training_history"]["time"]) for result in results], "epoch"),
-        "seeds": wording.counted([len(run.results) for run in runs], "seed"),
-        "device": distinct(result["device"]["name"] for result in results),
-        "torch": distinct(result["versions"]["torch"] for result in results),
-        "selection": distinct(wording.SELECTION[result["semantics"]] for result in results),
-    }
-
-
-def _footer(runs, *, cut: bool) -> list[str]:
-    facts = _facts(runs)
-    counts = [len(run.results) for run in runs]
-    if max(counts) == 1:
-        interval = "n = 1, no interval: one seed a run."
-    else:
-        bars = any(run.interval("epoch_time_s").n > 1 for run in runs)
-        interval = f"Line: mean over seeds; band{' and error bar' * bars}: 95 % Student t interval over seeds."
-        if min(counts) == 1:
-            interval += " A run with n = 1 has no interval."
-        if cut:
-            interval += " Intervals are cut where they would leave the panel."
+def _footer(runs, semantics: str, *, cut: bool) -> list[str]:
+    facts = facts_of(runs)
+    bars = any(run.interval("epoch_time_s").n >= wording.FEWEST_SEEDS for run in runs)
+    interval = wording.over_seeds(
+        [len(run.results) for run in runs],
+        middle="Line",
+        spread=f"band{' and error bar' * bars}",
+        seeds="Thin lines",
+    )
+    shown = ["best_val_accuracy"] + ["test_accuracy"] * (semantics == "paper")
     return [
         f"Dataset {facts['dataset']}, {facts['classes']} classes; {facts['seeds']}, {facts['epochs']} a run; "
         f"{facts['device']}, torch {facts['torch']}. {facts['selection']}",
-        interval,
+        interval + " Intervals are cut where they would leave the panel." * cut,
         _times_note(runs),
         *[
-            f"Lines that coincide, as their runs are equal in every seed and epoch: {_labels(g)}."
-            for g in _equal_runs(runs)
+            f"Lines that coincide, as their runs are equal in every seed and epoch: {listed(group, runs)}."
+            for group in equal_runs(runs)
         ],
+        alike_note(runs, *shown),
     ]
 
 
 def caption(study: dict, results, *, question: str = "") -> str:
     """The figure in a few sentences of reStructuredText, from the results; `question` is the study's."""
     runs, semantics = study_runs(study, results)
-    facts = _facts(runs)
-    scores = {run.name: run.interval("test_accuracy") for run in runs}
-    best = max(runs, key=lambda run: scores[run.name].mean)
+    facts = facts_of(runs)
     reference = next(run for run in runs if run.name == study["reference"])
-    others = sorted((run for run in runs if run.name != reference.name), key=lambda run: -scores[run.name].mean)
+    others = [run for run in runs if run.name != reference.name]
     sentences = [
         f"{question or study['title'] + '.'} "
         f"{semantics.capitalize()} semantics ({wording.MEANING[semantics]}), "
         f"dataset {facts['dataset']}, {facts['seeds']}, {facts['epochs']}, on {facts['device']}.",
-        f"Highest mean test accuracy: {best.label}, {wording.with_interval(scores[best.name])}"
-        + (" (n = 1, no interval)." if scores[best.name].n == 1 else f" (n = {scores[best.name].n})."),
+        f"Highest mean test accuracy: {'; '.join(_highest(group, runs) for group in leaders(runs))}.",
     ]
-    for group in _equal_runs(runs):
-        sentences.append(f"Equal to the last digit in every seed and epoch: {_labels(group)}.")
+    for group in equal_runs(runs):
+        sentences.append(f"Equal to the last digit in every seed and epoch: {listed(group, runs)}.")
     if others:
         sentences.append(_against_reference(reference, others))
-    sentences.append(wording.SELECTION[semantics])
-    return wording.restructured(" ".join(sentences))
+    sentences += [alike_note(runs, "test_accuracy"), wording.SELECTION[semantics]]
+    return wording.restructured(" ".join(filter(None, sentences)))
 
 
-def _against_reference(reference: Run, others) -> str:
+def _highest(group: list[Run], runs: list[Run]) -> str:
+    score = group[0].interval("test_accuracy")
+    alone = ", no interval" * (score.n == 1)
+    return f"{tied(group, runs)}, {wording.with_interval(score)} (n = {score.n}{alone})"
+
+
+def _against_reference(reference: Run, others: list[Run]) -> str:
     """The best of the other runs against the reference, and how many of them differ beyond their interval."""
-    name = "test_accuracy"
-    pairs = [paired_difference(by_seed(run.results, name), by_seed(reference.results, name)) for run in others]
-    text = (
-        f"Against the reference {reference.label}, the best of the other runs, {others[0].label}, "
-        f"differs by {wording.difference(pairs[0])}"
+    pairs = {
+        run.name: paired_difference(by_seed(run.results, "test_accuracy"), by_seed(reference.results, "test_accuracy"))
+        for run in others
+    }
+    found = "; ".join(
+        f"{tied(group, others)}, differ{'s' * (len(group) == 1)} by {wording.difference(pairs[group[0].name])}"
+        for group in leaders(others)
     )
-    known = [pair.excludes_zero for pair in pairs if pair.excludes_zero is not None]
+    text = f"Against the reference {reference.label}, the best of the other runs, {found}"
+    known = [pair.excludes_zero for pair in pairs.values() if pair.excludes_zero is not None]
     if len(known) > 1:
-        text += f"; the interval excludes 0 for {sum(known)} of the {len(known)} other runs"
+        text += f"; the interval excludes 0 for {sum(known)} of the {len(known)} other runs, {wording.UNCORRECTED}"
     return f"{text}."

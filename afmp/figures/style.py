@@ -25,6 +25,7 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK = COLOURS = (
     "#000000",
 )
 GREY = "#666666"
+DARK = "#222222"
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 SEMANTICS_STYLE = {
@@ -69,6 +70,7 @@ def house(function):
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, sizes in inches, on an Agg canvas, apart from pyplot and its global state."""
     figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12)  # inches: the longest label keeps off the edge
     FigureCanvasAgg(figure)
     return figure
 
@@ -103,7 +105,8 @@ def head(figure: Figure, title: str, *, subtitle: str) -> None:
 def foot(figure: Figure, sentences) -> None:
     """What the figure was made from, small, under the panels; the layout keeps room for it."""
     width = int(figure.get_figwidth() * 16.2)
-    lines = [line for sentence in sentences if sentence for line in textwrap.wrap(sentence, width)]
+    whole = [sentence.replace(" %", "\u00a0%") for sentence in sentences if sentence]  # no line begins with a %
+    lines = [line for sentence in whole for line in textwrap.wrap(sentence, width)]
     figure.supxlabel("\n".join(lines), x=0.012, ha="left", fontsize=8.5, color="#333333", linespacing=1.35)
 
 
@@ -129,8 +132,8 @@ def readable_limits(values, *, low, high) -> tuple[float, float, bool]:
     The third value says whether one is cut off.
     """
     values = np.concatenate([np.ravel(v) for v in values])
-    ends = np.concatenate([np.ravel(v) for v in (*low, *high)])
-    ends = np.concatenate([ends[np.isfinite(ends)], values])
+    ends = np.concatenate([values, *(np.ravel(v) for v in (*low, *high))])
+    ends = ends[np.isfinite(ends)]
     bottom, top = values.min(), values.max()
     room = (top - bottom) or abs(top) * 0.2 or 1.0
     shown = (

@@ -10,26 +10,32 @@ from afmp.series import Series, best_series, peak_per_image, series_of, time_per
 from afmp.statistics import distinct
 
 PASSES = {"train": "forward + backward", "inference": "inference"}
-MODEL_LOOK = {
-    "afmp_small": {"color": style.BLUE, "marker": "o", "linestyle": "-"},
-    "deit_tiny": {"color": style.VERMILION, "marker": "s", "linestyle": "--"},
-}
-OTHER_LOOK = {"color": style.GREEN, "marker": "^", "linestyle": "-."}
+MODELS = ("afmp_small", "deit_tiny")
+DEIT_LOOK = {"color": style.GREEN, "marker": "^", "linestyle": "-."}
 
 
 class Line(NamedTuple):
-    """A main line of a panel: a series, its label and its look."""
+    """A main line of a panel: a series and its label."""
 
     label: str
     series: Series
-    look: dict
+
+    @property
+    def look(self) -> dict:
+        """Colour, marker and line."""
+        return look_of(self.series)
+
+
+def look_of(series: Series) -> dict:
+    """One look for DeiT-Tiny, and one for AFMP-Small under each semantics, in every figure that shows them."""
+    return DEIT_LOOK if series.model == "deit_tiny" else style.SEMANTICS_STYLE[series.semantics]
 
 
 def main_lines(scalability: dict, others: tuple[dict, ...], mode: str) -> list[Line]:
     """The best configuration of each model of the sweep, and of AFMP-Small in the sweeps of other semantics."""
-    found = [(best_series(series_of(scalability), model, mode), look) for model, look in MODEL_LOOK.items()]
-    found += [(best_series(series_of(other), "afmp_small", mode), OTHER_LOOK) for other in others]
-    return [Line(f"{series.name}: {series.setting}", series, look) for series, look in found if series]
+    found = [best_series(series_of(scalability), model, mode) for model in MODELS]
+    found += [best_series(series_of(other), "afmp_small", mode) for other in others]
+    return [Line(f"{series.name}: {series.setting}", series) for series in found if series]
 
 
 def modes_of(scalability: dict) -> list[str]:
@@ -77,7 +83,7 @@ def settings(scalability: dict) -> str:
 def largest_ratio(scalability: dict) -> str:
     """DeiT-Tiny / AFMP-Small, each at its best configuration, at the largest size that both have at one batch."""
     mode = modes_of(scalability)[0]
-    best = [best_series(series_of(scalability), model, mode) for model in MODEL_LOOK]
+    best = [best_series(series_of(scalability), model, mode) for model in MODELS]
     if None in best:
         return "Only one of the models was measured."
     measured = [{(p["num_patches"], p["batch_size"]): p for p in series.measured} for series in best]
