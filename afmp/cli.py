@@ -227,7 +227,7 @@ def _verify(arguments: argparse.Namespace) -> None:
     from afmp.verification import verify
 
     config = read_config(arguments.config)
-    verify(config, results=arguments.results, dataset=arguments.dataset, archives=arguments.archives)
+    verify(config, results=arguments.results, dataset=arguments.dataset, archives=[arguments.archives])
 
 
 def _words(text: str) -> list[str]:

@@ -51,7 +51,7 @@ def lines(project: Path) -> list[str]:
     results = project / "results"
     dataset = results / "prepare_data/digits.safetensors"
     try:
-        verify(config, results=results, dataset=dataset, archives=project / "archive", say=said.append)
+        verify(config, results=results, dataset=dataset, archives=[project / "archive"], say=said.append)
         assert not [line for line in said if line.startswith("FAIL")]
     except AfmpError as error:
         assert re.search(r"results: \d+ of \d+ checks failed", str(error))
@@ -450,6 +450,18 @@ def test_ranges_of_another_study_or_device_are_not_applied(project):
     ratios = {"train": {key: {"low": 9.0, "high": 9.5} for key in ("time", "peak_memory")}}
     archive_of(project, ranges={"scalability": {"paper": {"device": "NVIDIA H200", "ratios": ratios}}})
     assert ranges_line(project) == [f"PASS  ranges of {archive}/expected.yaml"]
+
+
+def test_the_workflow_holds_a_study_to_the_archives_beside_it_and_to_the_clones(project):
+    clone, own = archive_of(project), project / "own"
+    own.mkdir()
+    (project / "results").rename(own / "results")
+    shutil.copytree(clone, own / "archive/mine")
+    process = start_snakemake(project, "verify", "--cores", "1", "--directory", str(own))
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    for archive in ("archive/mine", "../archive/2026-01-02-h100"):
+        assert f"PASS  ranges of {archive}/expected.yaml" in said
 
 
 def test_of_a_thousand_reruns_one_lies_outside_its_range():
