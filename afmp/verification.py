@@ -182,7 +182,8 @@ def _table_checks(study: Study, results: Path, contents: dict, faults: dict) -> 
             sources = _trained(faults) if table in ("epochs", "summary", "differences") else measured
             broken = [path for path in sources if faults[path]]
             if broken:
-                found = [f"{written}: not computed again, for {len(broken)} of its {len(sources)} sources failed"]
+                which = f"{len(broken)} of its {len(sources)} sources failed, first {results / broken[0]}"
+                found = [f"{written}: not computed again, for {which}"]
             else:
                 write_csv(_recompute(table, study, [contents[path] for path in sources]), again)
                 found = _different_cells(written, again)
