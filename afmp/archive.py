@@ -182,7 +182,10 @@ def _entry(path: Path) -> dict:
 
 def _checked_paths(archive: Path) -> list[str]:
     if not (archive / MANIFEST).is_file():
-        raise AfmpError(f"{archive}: no archive there, for want of a {MANIFEST}; `snakemake archive` makes one.")
+        raise AfmpError(
+            f"{archive}: no archive there, seen from {Path.cwd()}, for want of a {MANIFEST}; "
+            "`snakemake archive` makes one."
+        )
     entries = read_manifest(archive / MANIFEST)["files"]
     for path, entry in entries.items():
         file = archive / path

@@ -47,7 +47,7 @@ def format_table(scalability: dict) -> str:
         f"{protocol['seconds']:g} s a point; message passing: {', '.join(made_of) or 'not stated'}; memory: {kind}, "
         "never under a graph"
     )
-    head = f"{'median ms':>11}{'[q25, q75]':>20}{'n':>5}{'peak MB':>9}{'reserved':>10}{'activations':>12}"
+    head = f"{'median ms':>11}{'[q25, q75]':>24}{'n':>5}{'peak MB':>9}{'reserved':>10}{'activations':>12}"
     lines = [title, _place_head("model") + head]
     for point in points:
         place = _place(point, point["model"])
@@ -56,7 +56,7 @@ def format_table(scalability: dict) -> str:
             quartiles = f"[{time['q25']:.3f}, {time['q75']:.3f}]"
             reserved = "-" if memory["reserved_mb"] is None else f"{memory['reserved_mb']:.0f}"
             lines.append(
-                f"{place}{time['median']:>11.3f}{quartiles:>20}{time['n']:>5}{memory['peak_mb']:>9.0f}{reserved:>10}"
+                f"{place}{time['median']:>11.3f}  {quartiles:>22}{time['n']:>5}{memory['peak_mb']:>9.0f}{reserved:>10}"
                 f"{memory['activations_mb']:>12.0f}{'' if point['interleaved'] else '  (timed alone)'}"
             )
         else:

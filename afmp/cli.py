@@ -11,7 +11,7 @@ from pathlib import Path
 
 from afmp import records
 from afmp.errors import AfmpError
-from afmp.log import show_progress
+from afmp.log import INTERRUPTED, show_progress
 from afmp.stopping import stop_on_sigterm
 
 
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(f"afmp {arguments.command}: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 
@@ -188,6 +188,10 @@ def _train(arguments: argparse.Namespace) -> None:
             seed_folders={seed: arguments.output / f"seed_{seed}" for seed in arguments.seeds},
             checkpoint_folder=checkpoint_folder,
         )
+    for seed in arguments.seeds:
+        folder = arguments.output / f"seed_{seed}"
+        result = records.read_result(folder / f"results_{arguments.run}.json")
+        print(f"seed {seed}: test accuracy {result['test_accuracy']:.2f} %, files in {folder}")
 
 
 def _add_archive_arguments(parser: argparse.ArgumentParser) -> None:
@@ -227,7 +231,7 @@ def _verify(arguments: argparse.Namespace) -> None:
     from afmp.verification import verify
 
     config = read_config(arguments.config)
-    verify(config, results=arguments.results, dataset=arguments.dataset, archives=arguments.archives)
+    verify(config, results=arguments.results, dataset=arguments.dataset, archives=[arguments.archives])
 
 
 def _words(text: str) -> list[str]:
@@ -235,7 +239,10 @@ def _words(text: str) -> list[str]:
 
 
 def _whole_numbers(text: str) -> list[int]:
-    return [int(word) for word in _words(text)]
+    words = _words(text)
+    if not words or not all(map(str.isdecimal, words)):
+        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: whole numbers with commas between them, as 0,1,2")
+    return list(map(int, words))
 
 
 def _progress(line: str) -> None:

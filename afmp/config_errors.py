@@ -21,7 +21,7 @@ def validated(config: dict) -> dict:
     # The outermost mistake first: a missing section explains what is wrong inside it.
     error = min(errors, key=lambda e: (len(e.absolute_path), str(e.absolute_path)), default=None)
     if error is not None:
-        raise AfmpError(f"config: {_message(error)}")
+        raise AfmpError(f"config: {_run_of(error, config)}{_message(error)}")
     return config
 
 
@@ -75,6 +75,16 @@ def _is_mistake(error: jsonschema.ValidationError) -> bool:
     return error.validator != "unevaluatedProperties" or bool(_unknown_keys(error))
 
 
+def _run_of(error: jsonschema.ValidationError, config: dict) -> str:
+    """What leads to a mistake in a line of a study: the name of its run, unless that is the mistake."""
+    match list(error.absolute_path):
+        case ["studies", study, "runs", index, *rest] if rest != ["run"]:
+            line = config["studies"][study]["runs"][index]
+            if isinstance(line, dict) and isinstance(line.get("run"), str):
+                return f"run {_short(line['run'])}, "
+    return ""
+
+
 def _message(error: jsonschema.ValidationError) -> str:
     where = "/".join(map(_name, error.absolute_path))
     inside = f"{where}/" if where else ""
@@ -122,6 +132,8 @@ def _allowed(error: jsonschema.ValidationError) -> str:
         "minItems": "length at least", "minProperties": "entries at least", "minLength": "length at least",
         "maxLength": "length at most", "multipleOf": "a multiple of",
     }  # fmt: skip
+    members = fragment.get("items", {}).get("enum")
+    names["array"] += f" of {', '.join(members)}" if members else ""
     parts = [" or ".join(names.get(kind, kind) for kind in kinds)]
     parts += [f"{word} {fragment[key]}" for key, word in bounds.items() if key in fragment]
     return ", ".join(parts)

@@ -1,6 +1,7 @@
 """What a person watches while something long runs: the same lines on the terminal and in the rule's log file."""
 
 import logging
+import signal
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -8,6 +9,9 @@ from pathlib import Path
 from afmp.errors import AfmpError
 
 log = logging.getLogger("afmp")
+
+# What a shell reports of a process that Ctrl-C ended.
+INTERRUPTED = 128 + signal.SIGINT
 
 
 class _LogFile(logging.FileHandler):
@@ -47,7 +51,8 @@ def show_progress(path: Path | str | None = None):
 def log_to(path: Path | str):
     """Progress to stderr and to the log of a rule; what goes wrong ends the process with exit code 1.
 
-    An AfmpError leaves its one sentence, anything else a traceback too, in both places.
+    An AfmpError leaves its one sentence, anything else a traceback too, in both places. Ctrl-C leaves a sentence, and
+    exit code 130.
     """
     with show_progress(path):
         try:
@@ -55,6 +60,9 @@ def log_to(path: Path | str):
         except AfmpError as error:
             log.error("error: %s", error)
             raise SystemExit(1) from None
+        except KeyboardInterrupt:
+            log.error("interrupted; the same command goes on from what is saved.")
+            raise SystemExit(INTERRUPTED) from None
         except Exception:
             log.exception("This is a fault of the program, not of its input:")
             raise SystemExit(1) from None

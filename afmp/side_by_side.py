@@ -1,6 +1,7 @@
 """Several runs in one process at once: a small model leaves most of a GPU idle, and others fill the gaps."""
 
 import logging
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
@@ -46,12 +47,15 @@ def train_side_by_side(trainings: dict[str, Iterator[None]], device: torch.devic
     for name in others:
         attempt(set_up, name)
     with ThreadPoolExecutor(len(trainings)) as pool:
-        result = pool.submit(finish, own)
-        rest = [pool.submit(attempt, finish, name) for name in others if name not in failed]
         try:
+            result = pool.submit(finish, own)
+            rest = [pool.submit(attempt, finish, name) for name in others if name not in failed]
             wait([result, *rest])
-        except BaseException:  # Ctrl-C reaches this thread alone
+        except BaseException:  # Ctrl-C reaches this thread alone; the others end after their epoch
             ask_to_stop()
+            before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one waits for nothing
+            pool.shutdown()
+            signal.signal(signal.SIGINT, before)
             raise
     result.result()
 

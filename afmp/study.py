@@ -146,7 +146,7 @@ def resolve_study(config: dict) -> Study:
                 raise AfmpError(f"config: {key}: {run!r} names two runs of this study; give each its own name.")
             if label in [member["label"] for member in members]:
                 raise AfmpError(
-                    f"config: {where}/runs/{index}/label: {label!r} stands for two runs of this study; "
+                    f"config: run {run!r}, {where}/runs/{index}/label: {label!r} stands for two runs of this study; "
                     "the figure could not tell them apart, give each its own label."
                 )
             if spelled.setdefault(run.lower(), run) != run:
@@ -188,15 +188,24 @@ def _resolve_run(config: dict, dataset: DatasetConfig, line: dict, where: str) -
         overrides = {name: line[name] for name in values if name in line}
         values.update(overrides)
         keys |= {name: f"{where}/{name}" for name in overrides}
+
+    def named(key: str) -> str:
+        """A key of this line leads with the name of its run; one of the sections is that of many."""
+        return f"run {line['run']!r}, {keys[key]}" if key in line else keys[key]
+
     model, training = sections["model"], sections["training"]
     patch_size = model["patch_size"]
     if dataset.image_size % patch_size:
         divisors = [str(d) for d in range(1, dataset.image_size + 1) if dataset.image_size % d == 0]
         raise AfmpError(
-            f"config: {keys['patch_size']}: {patch_size} does not divide dataset/image_size {dataset.image_size}; "
+            f"config: {named('patch_size')}: {patch_size} does not divide dataset/image_size {dataset.image_size}; "
             f"allowed: {', '.join(divisors)}."
         )
-    _check_precision(training, keys=keys)
+    if training["precision"] == "tf32" and training["device"] in ("cpu", "mps"):
+        raise AfmpError(
+            f"config: {named('precision')}: 'tf32' exists on CUDA devices only, but {keys['device']} is "
+            f"{training['device']!r}; allowed with tf32: device cuda or auto."
+        )
     numbers = {name: float(model[name]) for name in ("sparsity", "lambda_sparse")}
     rates = ("learning_rate", "weight_decay", "plateau_factor", "validation_fraction")
     training |= {name: float(training[name]) for name in rates}
@@ -235,14 +244,6 @@ def _check_figure(figure: str, taken: dict[str, str], *, where: str) -> None:
         )
 
 
-def _check_precision(section: dict, *, keys: dict[str, str]) -> None:
-    if section["precision"] == "tf32" and section["device"] in ("cpu", "mps"):
-        raise AfmpError(
-            f"config: {keys['precision']}: 'tf32' exists on CUDA devices only, but {keys['device']} is "
-            f"{section['device']!r}; allowed with tf32: device cuda or auto."
-        )
-
-
 def _check_sweep(sweep: dict) -> None:
     # Beside others they are skipped where they do not exist; alone they would leave nothing to measure.
     for key in ("precision", "execution"):
@@ -266,7 +267,8 @@ def _check_dataset(dataset: DatasetConfig) -> None:
     # os.path and not pathlib, which raises for a path that no folder can have (too long, not allowed to look there).
     train, test, val = (os.path.isdir(os.path.join(dataset.path, split)) for split in ("train", "test", "val"))
     if not train or not (test or val):
+        seen_from = "" if os.path.isabs(dataset.path) else f" in {os.getcwd()}"
         raise AfmpError(
-            f"config: dataset/path: {dataset.path!r} holds no train/<class>/ and test/<class>/ (or val/<class>/); "
-            "give the folder that holds both."
+            f"config: dataset/path: {dataset.path!r}{seen_from} holds no train/<class>/ and test/<class>/ "
+            "(or val/<class>/); give the folder that holds both."
         )

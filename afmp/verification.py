@@ -6,7 +6,7 @@ Nothing is made or mended. A missing file is a fault like any other, and each fa
 import csv
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -38,15 +38,21 @@ class Check:
 
 
 def verify(
-    config: dict, *, results: Path | str, dataset: Path | str, archives: Path | str, say: Callable[[str], None] = print
+    config: dict,
+    *,
+    results: Path | str,
+    dataset: Path | str,
+    archives: Sequence[Path | str],
+    say: Callable[[str], None] = print,
 ) -> None:
     """Check what the study `config` left in the folder `results`: say PASS or FAIL for each check, and the count.
 
-    dataset: the prepared file. archives: the folder whose archives' expected.yaml hold where the study is theirs.
+    dataset: the prepared file. archives: the folders whose archives' expected.yaml hold where the study is theirs.
     Raises AfmpError with the count if anything fails.
     """
     passed, failed = 0, 0
-    for check in checks(resolve_study(config), Path(results), dataset=Path(dataset), archives=Path(archives)):
+    study, folders = resolve_study(config), list(map(Path, archives))
+    for check in checks(study, Path(results), dataset=Path(dataset), archives=folders):
         say(f"FAIL  {check.what}: {_reason(check.faults)}" if check.faults else f"PASS  {check.what}")
         passed, failed = passed + (not check.faults), failed + bool(check.faults)
     say(f"{passed + failed} checks: {passed} passed, {failed} failed")
@@ -63,7 +69,7 @@ def _reason(faults: list[str]) -> str:
     return "; ".join(told + [f"and {more} more"] * (more > 0))
 
 
-def checks(study: Study, results: Path, *, dataset: Path, archives: Path) -> Iterator[Check]:
+def checks(study: Study, results: Path, *, dataset: Path, archives: list[Path]) -> Iterator[Check]:
     """Every check of a study, in the order in which its files depend on one another."""
     contents, faults = _read_records(study, results)
 
@@ -176,7 +182,8 @@ def _table_checks(study: Study, results: Path, contents: dict, faults: dict) -> 
             sources = _trained(faults) if table in ("epochs", "summary", "differences") else measured
             broken = [path for path in sources if faults[path]]
             if broken:
-                found = [f"{written}: not computed again, for {len(broken)} of its {len(sources)} sources failed"]
+                which = f"{len(broken)} of its {len(sources)} sources failed, first {results / broken[0]}"
+                found = [f"{written}: not computed again, for {which}"]
             else:
                 write_csv(_recompute(table, study, [contents[path] for path in sources]), again)
                 found = _different_cells(written, again)
@@ -215,11 +222,11 @@ def _different_cells(written: Path, again: Path) -> list[str]:
     return []
 
 
-def _expected_checks(study: Study, contents: dict, faults: dict, archives: Path) -> Iterator[Check]:
+def _expected_checks(study: Study, contents: dict, faults: dict, archives: list[Path]) -> Iterator[Check]:
     sound = {path: content for path, content in contents.items() if not faults[path]}
     results = [content for path, content in sound.items() if path in _trained(faults)]
     sweeps = [sound[path] for path in map(scalability_path, study.semantics) if path in sound]
-    for path in sorted(archives.glob(f"*/{EXPECTED}")):
+    for path in sorted(path for folder in archives for path in folder.glob(f"*/{EXPECTED}")):
         try:
             expected = read_expected(path)
             if applies_to(study, path.parent):

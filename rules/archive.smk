@@ -3,14 +3,16 @@
 
 from datetime import date
 
-ARCHIVES = os.path.relpath(Path(workflow.basedir, "archive"))
+# Like every path, an archive's counts from the working directory. What the clone has comes second: archives are committed
+# there, and a study in a folder of its own (--directory) may have none yet.
+ARCHIVES = list(dict.fromkeys(["archive", os.path.relpath(Path(workflow.basedir, "archive"))]))
 
-NEW_ARCHIVE = ARCHIVE or f"{ARCHIVES}/{date.today()}"
+NEW_ARCHIVE = ARCHIVE or f"archive/{date.today()}"
 
 # The newest unless one is named, as names begin with the date.
-OLD_ARCHIVE = ARCHIVE or str(
-    max((path.parent for path in Path(ARCHIVES).glob("*/MANIFEST.json")), default=ARCHIVES)
-)
+FOUND = [sorted(Path(folder).glob("*/MANIFEST.json")) for folder in ARCHIVES]
+NEWEST_ARCHIVES = [str(manifests[-1].parent) for manifests in FOUND if manifests]
+OLD_ARCHIVE = ARCHIVE or (NEWEST_ARCHIVES or [" and ".join(ARCHIVES)])[0]
 
 
 # Put the finished study away, whenever asked. It has no output, no benchmark either: the next rule starts from the

@@ -83,6 +83,14 @@ def result_files(runs, semantics="{semantics}"):
     ]
 
 
+# Why there is no figure of both meanings. By SystemExit: Snakemake adds a traceback to whatever else is raised for an input.
+def needs_both_semantics(wildcards):
+    raise SystemExit(
+        f"Error: config: semantics: found {STUDY.semantics}, but notebook_vs_paper draws the same runs under both; "
+        "allowed with it: [paper, notebook]."
+    )
+
+
 # The sweeps of the study's other semantics.
 def other_sweeps(wildcards):
     return [

@@ -5,12 +5,12 @@
 rule verify:
     input:
         code=code("verify.py", *map(figure_module, STUDY_FIGURES)),
-    log:
-        "results/logs/verify/verify.log",
     localrule: True
     conda:
         "../envs/afmp.yaml"
     params:
+        # Not as `log`: Snakemake would show the lines of a study with a fault a second time.
+        log="results/logs/verify/verify.log",
         dataset=DATASET_FILE,
         archives=ARCHIVES,
     script:

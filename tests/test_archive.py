@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from conftest import PROJECT
 from PIL import Image
 from safetensors.numpy import save_file
 from synthetic_results import synthetic_diagnostics, synthetic_point, synthetic_result, synthetic_scalability
-from test_workflow import copy_project, snakemake, write_study
+from test_workflow import append, copy_project, snakemake, write_study
 
 from afmp import archive, records
 from afmp.archive import draw_archive, write_archive
@@ -239,6 +240,29 @@ def test_without_an_archive_the_workflow_says_so_and_plans_everything_else(tmp_p
     needed = {file for drawing in figures(study) for file in drawing.files}
     assert set(re.findall(r"results/(figures/[\w/]+\.\w+)", said)) == needed
     assert set(re.findall(r"results/aggregate/(\w+)\.csv", said)) == set(archive.TABLES)
+
+
+def test_a_study_in_a_folder_of_its_own_has_its_archives_there(project, tmp_path):
+    """And until it has one, the newest of the clone's is drawn."""
+    clone, own = project / "archive/2026-01-02-h100", tmp_path / "own"
+    where, drawn = ["--directory", str(own)], "figures_from_archive"
+    snakefile = (project / "Snakefile").read_text()
+    append(project / "Snakefile", "\nPath('new').write_text(NEW_ARCHIVE)\n")
+    try:
+        said = snakemake(project, drawn, *where, "--dry-run")
+        assert f"{os.path.relpath(clone, own)}/MANIFEST.json" in said
+        assert (own / "new").read_text() == f"archive/{date.today()}"
+        shutil.copytree(clone, own / "archive/2025-01-01")
+        said = snakemake(project, drawn, *where, "--dry-run")
+        assert " archive/2025-01-01/MANIFEST.json" in said and clone.name not in said
+        name = ["--config", "archive=archive/other"]
+        said = snakemake(project, drawn, *where, *name, check=False)
+        assert f"archive/other: no archive there, seen from {own}, for want of" in said and "Traceback" not in said
+        shutil.copytree(clone, own / "archive/other")
+        assert " archive/other/MANIFEST.json" in snakemake(project, drawn, *where, *name, "--dry-run")
+        assert (own / "new").read_text() == "archive/other"
+    finally:
+        (project / "Snakefile").write_text(snakefile)
 
 
 def rewrite_manifest(kept: Path, change) -> None:

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -142,6 +143,10 @@ def test_a_point_out_of_memory_is_recorded_and_the_sweep_goes_on(faulty):
     shown = benchmark_tables.format_table(scalability)
     assert "out of memory" in shown
     assert len(shown.split("DeiT / AFMP")[1].strip().splitlines()) == 1 + 2  # no ratio at 48 px
+    # Columns stay apart for the slowest of passes too, of minutes.
+    scalability["points"][0]["time_ms"] |= {"median": 123_456.789, "q25": 123_456.788, "q75": 123_456.790}
+    row = benchmark_tables.format_table(scalability).splitlines()[2]
+    assert re.search(r" 123456\.789 +\[123456\.788, 123456\.790\] +\d", row), row
 
 
 @pytest.mark.parametrize(
@@ -493,6 +498,11 @@ def test_command_line_answers_a_mistake_with_one_line(capsys):
     assert shown.out == ""
     assert shown.err.count("\n") == 1
     assert "100 px" in shown.err
+    for text in ("a", "", "64,-1", "6.4"):
+        with pytest.raises(SystemExit):
+            cli.main(["benchmark", f"--resolutions={text}"])
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert f"--resolutions: found {text!r}; allowed: whole numbers with commas between them" in said
 
 
 def test_command_line_counts_parameters(tmp_path, capsys):

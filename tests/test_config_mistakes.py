@@ -24,7 +24,10 @@ FOUND = {
     "a line end in a name": (add_run(run="x\n"), r"runs/3/run: found 'x\\n'; allowed: letters"),
     "a name that Snakemake takes for endless": (add_run(run="ab" * 20), "runs/3/run: .* 20 times the same"),
     "names apart by case": (add_run(run="DENSE"), "runs/3/run: 'DENSE' differs from the run 'dense' by case alone"),
-    "two runs of one label": (add_run(run="x", label="λ = 1e-3"), "runs/3/label: 'λ = 1e-3' stands for two runs"),
+    "two runs of one label": (
+        add_run(run="x", label="λ = 1e-3"),
+        "run 'x', .*runs/3/label: 'λ = 1e-3' stands for two runs",
+    ),
     "mathematics": (put("study", title=r"$\nothing$"), "title: found .* without [$] and braces"),
     "a wildcard": (put("study", section="{run}"), "section: found '{run}'; allowed: one line of text without"),
     "half a character": (add_run(run="x", label="\ud800"), r"runs/3/label: found '\\ud800'; allowed: one line"),

@@ -29,6 +29,7 @@ from afmp.errors import AfmpError
 from afmp.figures.style import new_figure, save_figure
 from afmp.log import log, log_to
 from afmp.records import atomic_path, read_diagnostics, read_result, write_result, write_text
+from afmp.side_by_side import train_side_by_side
 from afmp.statistics import epochs_table
 from afmp.study import RunConfig, read_study
 from afmp.tables import write_csv
@@ -159,6 +160,46 @@ def test_sigterm_ends_after_the_epoch_with_every_seed_saved(config, digits_file,
     train(config, digits_file, tmp_path, together=True)
     train(config, digits_file, tmp_path / "whole", together=True)
     assert_same_numbers(tmp_path, tmp_path / "whole")
+
+
+def test_the_command_ends_with_each_seeds_accuracy_and_its_files(study_file, digits_file, tmp_path, capsys):
+    assert cli.main(arguments(study_file, digits_file, tmp_path)) == 0
+    accuracies = [read_result(tmp_path / f"seed_{seed}/results_dense.json")["test_accuracy"] for seed in SEEDS]
+    assert capsys.readouterr().out.splitlines() == [
+        f"seed {seed}: test accuracy {accuracy:.2f} %, files in {tmp_path}/seed_{seed}"
+        for seed, accuracy in zip(SEEDS, accuracies, strict=True)
+    ]
+
+
+def test_ctrl_c_ends_a_script_with_one_sentence(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended, log_to(tmp_path / "x.log"):
+        log.info("a line")
+        signal.raise_signal(signal.SIGINT)
+    sentences = ["a line", "interrupted; the same command goes on from what is saved."]
+    assert ended.value.code == 130 and capsys.readouterr().err.splitlines() == sentences
+    assert [line[21:] for line in (tmp_path / "x.log").read_text().splitlines()] == sentences
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_epoch():
+    """Runs that train beside each other end the first one after their epoch, here of a minute."""
+    begun = multiprocessing.Event()
+
+    def training():
+        yield
+        begun.set()
+        time.sleep(60)
+
+    def train_two() -> None:
+        train_side_by_side({"one": training(), "two": training()}, torch.device("cpu"))
+
+    process = multiprocessing.get_context("fork").Process(target=train_two)
+    process.start()
+    assert begun.wait(20)
+    for alive in (True, False):
+        os.kill(process.pid, signal.SIGINT)
+        process.join(2)
+        assert process.is_alive() == alive
+    assert process.exitcode == -signal.SIGINT
 
 
 def test_importing_the_package_leaves_sigterm_alone():

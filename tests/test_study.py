@@ -229,10 +229,14 @@ MISTAKES = {
     "not finite": (_set("training/learning_rate", float("nan")), ["training/learning_rate", "nan", "finite"]),
     "unknown choice": (_set("dataset/source", "mnist"), ["dataset/source", "'mnist'", "cifar100"]),
     "unknown semantics": (_set("semantics", ["papr"]), ["semantics/0", "'papr'", "paper, notebook"]),
+    "no semantics": (_set("semantics", []), ["semantics", "[]", "a list of paper, notebook, length at least 1"]),
     "seed twice": (_set("seeds", [1, 1]), ["seeds", "[1, 1]", "once"]),
     "no seeds": (_set("seeds", []), ["seeds", "[]", "at least 1"]),
     "patch does not divide": (_set("model/patch_size", 7), ["model/patch_size", "7", "32", "1, 2, 4, 8, 16, 32"]),
-    "patch of one run": (_append_run(run="x", patch_size=5), ["regularisation/runs/3/patch_size", "5", "16"]),
+    "patch of one run": (
+        _append_run(run="x", patch_size=5),
+        ["run 'x', studies/regularisation/runs/3/patch_size", "5", "16"],
+    ),
     "one name, two runs": (
         _append_run(run="dense", sparsity=0.4),
         ["regularisation/runs/3/run", "'dense'", "is_sparse True instead of False", "sparsity_level"],
@@ -242,7 +246,10 @@ MISTAKES = {
         ["regularisation/runs/3/run", "'sparse_0.3'", "own name"],
     ),
     "two names, one run": (_append_run(run="again"), ["regularisation/runs/3/run", "'again'", "'sparse_0.3'"]),
-    "unknown override": (_append_run(run="x", spars=0.4), ["runs/3/spars", "0.4", "sparsity"]),
+    "unknown override": (
+        _append_run(run="x", spars=0.4),
+        ["run 'x', studies/regularisation/runs/3/spars", "0.4", "sparsity"],
+    ),
     "name with a slash": (_append_run(run="a/b", sparsity=0.4), ["runs/3/run", "'a/b'", "letters, digits"]),
     "one name, an alias and another run": (
         _alias_of_two,
@@ -255,7 +262,10 @@ MISTAKES = {
         ["sparsity_level/runs/6/run", "'again'", "'dense'", "the same run"],
     ),
     "window of no effect": (_append_run(run="again", window_size=3), ["runs/3/run", "'sparse_0.3'", "the same run"]),
-    "wrong type of one run": (_append_run(run="x", d_model="big"), ["runs/3/d_model", "'big'", "whole number"]),
+    "wrong type of one run": (
+        _append_run(run="x", d_model="big"),
+        ["run 'x', studies/", "runs/3/d_model", "'big'", "whole number"],
+    ),
     "part of an epoch": (_set("training/epochs", 1.5), ["training/epochs", "1.5", "whole number"]),
     "too large for a float": (_set("training/epochs", "1e400"), ["training/epochs", "inf", "finite"]),
     "number as a run": (_append_run(run=0.3, sparsity=0.9), ["runs/3/run", "0.3", "text"]),
@@ -284,7 +294,7 @@ MISTAKES = {
     ),
     "tf32 of one run": (
         _append_run(run="x", precision="tf32", device="cpu"),
-        ["regularisation/runs/3/precision", "'tf32'", "regularisation/runs/3/device", "'cpu'"],
+        ["run 'x', studies/regularisation/runs/3/precision", "'tf32'", "regularisation/runs/3/device", "'cpu'"],
     ),
     "figure like a rule that draws": (_set("studies/regularisation/figure", "plot_a"), ["figure", "'plot_a'", "plot_"]),
     "not a mapping": (lambda config: ["paper"], ["the whole file", "['paper']", "mapping"]),
@@ -319,10 +329,14 @@ def test_each_mistake_has_its_message(config, name):
         assert part in message, f"{part!r} is not in: {message}"
 
 
-def test_a_folder_without_splits_is_refused(config, tmp_path):
+def test_a_folder_without_splits_is_refused(config, tmp_path, monkeypatch):
     config["dataset"] |= {"source": "folder", "path": str(tmp_path)}
     with pytest.raises(AfmpError, match="train/<class>/"):
         resolve_study(config)
+    monkeypatch.chdir(tmp_path)
+    relative = config | {"dataset": config["dataset"] | {"path": "images"}}
+    with pytest.raises(AfmpError, match=f"'images' in {tmp_path} holds no train/<class>/"):
+        resolve_study(relative)
     (tmp_path / "train").mkdir()
     (tmp_path / "val").mkdir()
     assert resolve_study(config).dataset.path == str(tmp_path)

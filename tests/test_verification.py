@@ -51,7 +51,7 @@ def lines(project: Path) -> list[str]:
     results = project / "results"
     dataset = results / "prepare_data/digits.safetensors"
     try:
-        verify(config, results=results, dataset=dataset, archives=project / "archive", say=said.append)
+        verify(config, results=results, dataset=dataset, archives=[project / "archive"], say=said.append)
         assert not [line for line in said if line.startswith("FAIL")]
     except AfmpError as error:
         assert re.search(r"results: \d+ of \d+ checks failed", str(error))
@@ -169,7 +169,9 @@ def sweep_of(results: Path, semantics: str) -> Path:
 
 
 # Name: what is done to results/, and for each line that then fails what it says.
-NOT_AGAIN = [r"table (epochs|summary|differences), .*not computed again, for 1 of its 18 sources"] * 3
+NOT_AGAIN = [
+    r"table (epochs|summary|differences), .*not computed again, for 1 of its 18 sources failed, first " + RESULT
+] * 3
 FAULTS = {
     "a missing result": (
         lambda results: (results / RESULT).unlink(),
@@ -452,6 +454,18 @@ def test_ranges_of_another_study_or_device_are_not_applied(project):
     assert ranges_line(project) == [f"PASS  ranges of {archive}/expected.yaml"]
 
 
+def test_the_workflow_holds_a_study_to_the_archives_beside_it_and_to_the_clones(project):
+    clone, own = archive_of(project), project / "own"
+    own.mkdir()
+    (project / "results").rename(own / "results")
+    shutil.copytree(clone, own / "archive/mine")
+    process = start_snakemake(project, "verify", "--cores", "1", "--directory", str(own))
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    for archive in ("archive/mine", "../archive/2026-01-02-h100"):
+        assert f"PASS  ranges of {archive}/expected.yaml" in said
+
+
 def test_of_a_thousand_reruns_one_lies_outside_its_range():
     accuracies = np.random.default_rng(0).normal(60, 0.4, (10_000, 2, 5))
     outside = 0
@@ -499,6 +513,9 @@ def test_the_workflow_checks_without_making_anything(project):
     assert f"results/{FIGURE}.png: no such file" in said
     assert re.search(r"^45 checks: 39 passed, 6 failed$", said, re.MULTILINE)
     assert said.count("FAIL  ") == 6
+    log = (project / "results/logs/verify/verify.log").read_text()
+    assert log.count("  PASS  ") == 39 and log.count("  FAIL  ") == 6
+    assert [line[21:] for line in log.splitlines()[:-1]] == re.findall("^(?:PASS  |FAIL  |45 checks).*", said, re.M)
     assert re.findall(r"^(?:local)?rule (\w+):", said, re.MULTILINE) == ["verify"]
     made = {path for path, time in snapshot(project / "results").items() if before.get(path) != time}
     assert {path.name for path in made} <= {"logs", "verify", "verify.log"}

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from test_faults import flipped
 from test_workflow import STUDY, copy_project, snakemake, start_snakemake, wait_for, write_study
 
@@ -41,6 +42,30 @@ def damage(path: Path, position: int) -> None:
     times = path.stat()
     path.write_bytes(flipped(path.read_bytes(), position))
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize("what", ["train/paper/dense.log", "benchmark_scalability/benchmark_scalability.log"])
+def test_ctrl_c_ends_a_job_at_once_with_a_sentence(folder, what):
+    """And no traceback, on the terminal and in the log; what was saved stays."""
+    study = yaml.safe_load((folder / "config.yaml").read_text())
+    study["training"]["epochs"] = 1000
+    study["scalability"] |= {"resolutions": list(range(16, 240, 16)), "repeats": 100}
+    (folder / "config.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    trains = what.startswith("train/")
+    log, begun = folder / "results/logs" / what, r"epoch 1/" if trains else r"\[2/"
+    target = RESULT if trains else "results/benchmark_scalability/paper/scalability.json"
+    process = start_snakemake(folder, target, start_new_session=True)
+    try:
+        wait_for(lambda: log.exists() and re.search(begun, log.read_text()), process)
+        os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 1 and "Traceback" not in said and "KeyboardInterrupt" not in said, said
+    assert log.read_text().endswith("  interrupted; the same command goes on from what is saved.\n")
+    saved = folder / "results/checkpoints"
+    assert list(saved.rglob("*.safetensors")) if trains else (saved / "benchmark_scalability.jsonl").stat().st_size
 
 
 @pytest.mark.long
