@@ -40,6 +40,9 @@ rule train:
         },
         # A damaged dataset is prepared again.
         download_folder=rules.prepare_data.params.download_folder,
+    # In place of its 44 source files, among which the epochs of others would drown.
+    message:
+        "{wildcards.run} [{wildcards.semantics}]: training, log in {log}"
     script:
         "../workflow_scripts/train.py"
 

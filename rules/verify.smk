@@ -5,12 +5,14 @@
 rule verify:
     input:
         code=code("verify.py", *map(figure_module, STUDY_FIGURES)),
+    log:
+        "results/logs/verify/verify.log",
     localrule: True
     conda:
         "../envs/afmp.yaml"
     params:
-        # Not as `log`: Snakemake would show the lines of a study with a fault a second time.
-        log="results/logs/verify/verify.log",
+        # Beside the log, which Snakemake shows where a check failed: it would show all of them a second time.
+        checks="results/logs/verify/checks.txt",
         dataset=DATASET_FILE,
         archives=ARCHIVES,
     script:

@@ -276,7 +276,7 @@ def test_accuracies_alike_in_every_seed_are_not_written_as_a_certain_mean():
     note = "one image of 357 is 0.28 points"
     drawn = all_text(study_panels.draw(STUDIES[2], results)).replace("\u00a0", " ")
     for text in (drawn, study_panels.caption(STUDIES[2], results)):
-        assert "40.00 % (every seed alike)" in text and note in text and "± 0.00" not in text
+        assert "40.00 %, every seed alike" in text and note in text and "± 0.00" not in text
     notebook = synthetic_results(semantics="notebook", seeds=range(3))
     assert note in all_text(notebook_vs_paper.draw(STUDIES, results, notebook))
     other = synthetic_results(seeds=range(3))

@@ -407,6 +407,8 @@ def test_a_killed_workflow_continues_where_it_was(tmp_path):
         assert 1 <= after < epochs and f"epoch {after}/" not in log
         said, _ = whole.communicate()
         assert whole.returncode == 0, said
+        assert "dense [paper]: training, log in results/logs/train/paper/dense.log\nReason: Missing" in said
+        assert "afmp/model.py" not in said.partition("Finished jobid: 0 (Rule: train)")[0]
     finally:
         for process in (killed, whole):
             if process.poll() is None:

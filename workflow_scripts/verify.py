@@ -1,13 +1,20 @@
-"""Check the finished study, a line for each check on the terminal and in the log."""
+"""Check the finished study, a line for each check on the standard output and in a file beside the log."""
 
-from afmp.log import log, log_to
+from pathlib import Path
+
+from afmp.log import log_to
 from afmp.verification import verify
 
-with log_to(snakemake.params.log):
+with log_to(snakemake.log[0]), Path(snakemake.params.checks).open("w", encoding="utf-8") as checks:
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+        print(line, file=checks)
+
     verify(
         snakemake.config,
         results="results",
         dataset=snakemake.params.dataset,
         archives=snakemake.params.archives,
-        say=log.info,
+        say=say,
     )

@@ -28,9 +28,9 @@ UNCORRECTED = "without correction for the number of comparisons"
 
 
 def with_interval(interval, *, unit: str = " %", digits: int = 2) -> str:
-    """`31.20 ± 0.40 %`; `31.20 %` where one seed leaves no interval; `31.20 % (every seed alike)`, not ± 0."""
+    """`31.20 ± 0.40 %`; `31.20 %` where one seed leaves no interval; `31.20 %, every seed alike`, not ± 0."""
     if interval.alike:
-        return f"{interval.mean:.{digits}f}{unit} (every seed alike)"
+        return f"{interval.mean:.{digits}f}{unit}, every seed alike"
     half = "" if interval.n < 2 else f" ± {interval.half:.{digits}f}"
     return f"{interval.mean:.{digits}f}{half}{unit}"
 
@@ -85,7 +85,10 @@ def over_seeds(counts, *, middle: str, spread: str, seeds: str) -> str:
     if max(counts) < FEWEST_SEEDS:
         sentences = [f"{middle}: mean over seeds."]
     if 2 in counts:
-        sentences.append(f"{seeds}: each seed where n = 2, whose 95 % interval, t = 12.7, would leave the panel.")
+        sentences.append(
+            f"{seeds}: each seed where n = 2; the 95 % interval of two, 12.7 standard errors wide to either side, "
+            "is in the tables."
+        )
     if min(counts) == 1:
         sentences.append("A run with n = 1 has no interval.")
     return " ".join(sentences)
