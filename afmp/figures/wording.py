@@ -85,10 +85,8 @@ def over_seeds(counts, *, middle: str, spread: str, seeds: str) -> str:
     if max(counts) < FEWEST_SEEDS:
         sentences = [f"{middle}: mean over seeds."]
     if 2 in counts:
-        sentences.append(
-            f"{seeds}: each seed where n = 2; the 95 % interval of two, 12.7 standard errors wide to either side, "
-            "is in the tables."
-        )
+        wide = "the 95 % interval of two, 12.7 standard errors to either side, is in the tables"
+        sentences.append(f"{seeds}: each seed where n = 2; {wide}.")
     if min(counts) == 1:
         sentences.append("A run with n = 1 has no interval.")
     return " ".join(sentences)
