@@ -125,7 +125,9 @@ def benchmark_scalability(
         },
         "points": [],
     }
-    kept = SweepProgress(unfinished, scalability) if unfinished else None
+    # The commit is no circumstance: the code that measures is one, and another commit may have the same.
+    libraries = {name: found for name, found in machine["versions"].items() if not name.startswith("git_")}
+    kept = SweepProgress(unfinished, scalability | {"versions": libraries}) if unfinished else None
     found = {meaning: scalability | {"semantics": meaning, "points": []} for meaning in semantics}
     common = {key: scalability["protocol"][key] for key in ("warmup", "repeats", "seconds", "num_classes")}
     common["device"] = machine["torch_device"]

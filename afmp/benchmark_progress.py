@@ -10,15 +10,13 @@ from afmp.records import atomic_path, with_checksum
 class SweepProgress:
     """A file of one line for the circumstances of a sweep and one for each group of points that is done.
 
-    Points of other circumstances (device, versions of libraries, protocol, code that measures) are not used again. The
-    commit is none: another one may have the same code that measures.
+    Points of other circumstances (device, versions, protocol, code that measures) are not used again.
     """
 
     def __init__(self, path: Path | str, circumstances: dict) -> None:
         self.path = Path(path)
         self.done: dict[str, list[dict]] = {}
-        versions = {name: version for name, version in circumstances["versions"].items() if not name.startswith("git_")}
-        self._first = json.dumps(circumstances | {"versions": versions, "code": _code_digest()}, sort_keys=True)
+        self._first = json.dumps(circumstances | {"code": _code_digest()}, sort_keys=True)
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.exists() else []
         if lines and lines[0] == self._first:
             groups = filter(None, map(_intact, lines[1:]))

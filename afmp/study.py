@@ -15,7 +15,8 @@ from afmp.errors import AfmpError
 TAKEN_FIGURES = (
     "all", "download", "tables", "prepare_data", "train", "aggregate", "benchmark_scalability", "count_parameters",
     "tabulate_scalability", "report", "scalability_results", "scalability_fits", "notebook_vs_paper",
-    "archive", "figures_from_archive", "verify", "diagnostics", "style", "study_panels", "sweep", "wording",
+    "archive", "figures_from_archive", "verify", "diagnostics", "style", "study_panels", "study_runs", "sweep",
+    "wording",
 )  # fmt: skip
 
 # Values of the sweep's lists that other devices do not have.

@@ -40,17 +40,18 @@ rule train:
         },
         # A damaged dataset is prepared again.
         download_folder=rules.prepare_data.params.download_folder,
-    # In place of its 44 source files, among which the epochs of others would drown.
-    message:
-        "{wildcards.run} [{wildcards.semantics}]: training, log in {log}"
     script:
         "../workflow_scripts/train.py"
 
 
 # Whatever reads the configuration again for a job is handed this call's. And on the one GPU of this machine the first
 # training job trains all runs that are wanted, and the others find theirs finished: only this call knows which ones are
-# wanted, and its jobs inherit the list. (Here because Snakemake has one such hook for all.)
+# wanted, and its jobs inherit the list. (Here because Snakemake has one such hook for all.) A training that starts is told
+# in a line, among the epochs of others, without its source files; a dry run tells all of it.
 onstart:
+    workflow.get_rule("train").message = (
+        "rule train: {wildcards.run} [{wildcards.semantics}], log: {log}"
+    )
     workflow.config_settings.configfiles = [write_configuration()]
     gpu = workflow.global_resources.get("gpu")
     if workflow.local_exec and getattr(gpu, "value", gpu) == 1:

@@ -195,10 +195,11 @@ def test_a_second_ctrl_c_does_not_wait_for_the_epoch():
     process = multiprocessing.get_context("fork").Process(target=train_two)
     process.start()
     assert begun.wait(20)
-    for alive in (True, False):
-        os.kill(process.pid, signal.SIGINT)
-        process.join(2)
-        assert process.is_alive() == alive
+    os.kill(process.pid, signal.SIGINT)
+    process.join(3)
+    assert process.is_alive()
+    os.kill(process.pid, signal.SIGINT)
+    process.join(20)
     assert process.exitcode == -signal.SIGINT
 
 
