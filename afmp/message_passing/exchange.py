@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from afmp.message_passing.kept_edges import ExchangeFew
+from afmp.message_passing.exchange_few import ExchangeFew
 from afmp.message_passing.neighbours import Neighbours
 from afmp.message_passing.operation import ScoreWeights, edge_scores, gated_sum, uses_triton
 from afmp.message_passing.packed import PackedLayer
@@ -110,12 +110,13 @@ def _surprise(state: Tensor, prediction: list[Tensor]) -> dict[str, Tensor]:
 
 
 def _exchange_few(state: Tensor, weights: PackedLayer, tables: Neighbours, edge_slots: Tensor, k: int) -> Exchange:
-    new_state, mean, gate_sum, scores, kept = ExchangeFew.apply(
-        state.to(weights.weight.dtype), *weights[:-1], tables, edge_slots, k, weights.predicts
-    )
+    with torch.autocast(state.device.type, enabled=False):
+        new_state, mean, gate_sum, scores, kept = ExchangeFew.apply(
+            state.to(weights.weight.dtype), *weights[:-1], tables, edge_slots, k, weights.predicts
+        )
     slots = scores.new_zeros(*state.shape[:2], tables.nbr.numel()).index_copy_(2, edge_slots, scores)
     keep = torch.zeros_like(slots, dtype=torch.bool).scatter_(2, edge_slots.take(kept), True)
-    slots, keep = (part.view(*state.shape[:3], -1) for part in (slots, keep))
+    slots, keep = (part.view(*state.shape[:3], tables.nbr.shape[1]) for part in (slots, keep))
     return Exchange(new_state, mean, slots, slots, keep, gate_sum)
 
 

@@ -16,7 +16,7 @@ from exchange_layers import (
 )
 
 from afmp import AFMP
-from afmp.message_passing import LinearMap, exchange, kept_edges, pack_layer, top_k_edges
+from afmp.message_passing import LinearMap, exchange, exchange_few, pack_layer, top_k_edges
 from afmp.stack import stack_models
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the helpers put layers on the GPU")
@@ -31,7 +31,7 @@ def layer(state, weights, tables, edge_slots, k):
 @pytest.mark.parametrize("predicts", [True, False])
 @pytest.mark.parametrize("edges_a_block", [7, 1024])
 def test_equals_the_reference_with_all_gradients(graph, sizes, predicts, edges_a_block, monkeypatch):
-    monkeypatch.setattr(kept_edges, "EDGES_A_BLOCK", edges_a_block)
+    monkeypatch.setattr(exchange_few, "EDGES_A_BLOCK", edges_a_block)
     tables, edge_slots = tables_of(graph, torch.float64)
     inputs = convert(*layer_inputs(len(tables.nbr), *sizes, predicts=predicts), torch.float64)
     for k in {1, 2, len(edge_slots)}:
@@ -104,3 +104,13 @@ def test_compiled_it_gives_the_same():
     compiled = results(torch.compile(layer, backend="aot_eager")(*inputs, tables, edge_slots, 4), leaves_of(*inputs))
     for ours, theirs in zip(compiled, plain, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_no_images_and_states_that_do_not_lie_together():
+    tables, edge_slots = tables_of("grid", torch.float64)
+    state, weights = convert(*layer_inputs(len(tables.nbr), 2, 2, 16), torch.float64)
+    assert layer(state[:, :0], weights, tables, edge_slots, 4).state.shape == (2, 0, len(tables.nbr), 16)
+    shared = state[:1].expand(2, -1, -1, -1)
+    torch.testing.assert_close(
+        layer(shared, weights, tables, edge_slots, 4).state, reference_layer(shared, weights, tables, k=4).state
+    )

@@ -21,23 +21,24 @@ class ExchangeFew(torch.autograd.Function):
     """One layer on state (M, B, N, D) with the parts of a PackedLayer; edge_slots (E,) are ascending.
 
     Gives the new state (M, B, N, D), its mean over nodes (M, B, D) and gate sums (M, B), which have gradients, and
-    scores (M, B, E) and the numbers of the k kept edges (M, B, k), which have none.
+    scores (M, B, E) and the numbers of the k kept edges (M, B, k), which have none. There is no second derivative.
+    To be applied outside autocast.
     """
 
     @staticmethod
-    @torch.autocast("cpu", enabled=False)
     def forward(
         ctx, state, weight, bias, w_error, w_dist, w_out, out_bias, gate_weight, gate_bias,
         tables: Neighbours, edge_slots: Tensor, k: int, predicts: bool,
     ):  # fmt: skip
         models, images, nodes, d_model = state.shape
-        hidden = w_out.shape[1]
+        hidden, wide = w_out.shape[1], w_out.dtype
+        state = state.contiguous()
         receiver, sender = edge_slots // tables.nbr.shape[1], tables.nbr.take(edge_slots)
-        lengths = tables.dist.take(edge_slots).to(w_out.dtype)
+        lengths = tables.dist.take(edge_slots).to(wide)
         received = hidden * 2 + (d_model if predicts else 0)
         own, mapped, message = weight.split([d_model, received + 2 * hidden, d_model], dim=1)
         own_bias, mapped_bias, message_bias = bias.split([d_model, received + 2 * hidden, d_model], dim=1)
-        rows = state.reshape(models, -1, d_model)  # of all nodes of all images
+        rows = state.flatten(1, 2)  # of all nodes of all images
         mapped = _map(rows, mapped, mapped_bias)
         score_weights = (w_error, w_dist, w_out)
         scores = _score_all(state, mapped, score_weights, (receiver, sender), lengths, predicts)
@@ -55,86 +56,91 @@ class ExchangeFew(torch.autograd.Function):
         message = _map(sending.view(models, -1, d_model), message, message_bias)
         score = scores.gather(2, kept).view(models, -1, 1)
         gates = _gates(score, gate_weight, gate_bias)
-        total = _map(rows, own, own_bias)
-        heard = (gates * message).to(total.dtype).flatten(0, 1)
+        heard = (gates * message).flatten(0, 1)
+        total = _map(rows, own, own_bias).to(wide)  # what is heard is summed there
         total.view(-1, d_model).scatter_add_(0, to[:, None].expand_as(heard), heard)
-        new_state = F.gelu(total).view(state.shape)
+        new_state = F.gelu(total).to(state.dtype).view(state.shape)
 
-        saved = (score, message, receiving, outgoing, lengths.take(kept), to, origin, total)
+        saved = (score, message, receiving, outgoing, lengths.take(kept), to, origin, total.to(state.dtype))
         ctx.save_for_backward(state, weight, *score_weights, gate_weight, gate_bias, *saved)
         ctx.predicts, ctx.received = predicts, received
         ctx.mark_non_differentiable(scores, kept)
         ctx.set_materialize_grads(False)
-        return new_state, new_state.mean(dim=2), gates.view(models, images, -1).sum(dim=2), scores, kept
+        return new_state, new_state.mean(dim=2), gates.view(models, images, k * d_model).sum(dim=2), scores, kept
 
     @staticmethod
     @once_differentiable
-    @torch.autocast("cpu", enabled=False)
     def backward(ctx, d_new_state, d_mean, d_gate_sum, *_):
-        state, weight, w_error, w_dist, w_out, gate_weight, gate_bias, *saved = ctx.saved_tensors
-        score, message, receiving, outgoing, length, to, origin, total = saved
-        models, images, nodes, d_model = state.shape
-        hidden, wide = w_out.shape[1], w_out.dtype
-        rows, edges = state.reshape(-1, d_model), message.shape[1]
+        with torch.autocast(ctx.saved_tensors[0].device.type, enabled=False):
+            return *_gradients(ctx, d_new_state, d_mean, d_gate_sum), None, None, None, None
 
-        if d_mean is not None:
-            spread = (d_mean / nodes)[:, :, None].expand_as(state)
-            d_new_state = spread if d_new_state is None else d_new_state + spread
-        if d_new_state is None:
-            d_new_state = torch.zeros_like(state)
-        d_total = torch.ops.aten.gelu_backward(d_new_state.reshape(total.shape), total)
 
-        # What reached the kept edges, (M, edges, .) each; sums over a model's edges are its weights' gradients.
-        gates = _gates(score, gate_weight, gate_bias)
-        d_heard = d_total.view(-1, d_model).index_select(0, to).view(message.shape).to(wide)
-        d_gates = d_heard * message
-        if d_gate_sum is not None:
-            d_gates.view(models, images, -1).add_(d_gate_sum[..., None])
-        d_logit = torch.ops.aten.sigmoid_backward(d_gates, gates)
-        d_gate_weight, d_gate_bias = (score.mT @ d_logit)[:, 0], d_logit.sum(dim=1)
-        d_score = d_logit @ gate_weight[..., None]  # (M, edges, 1)
+def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
+    """Of state, weight, bias, error, dist, out, out_bias, gate_weight, gate_bias."""
+    state, weight, w_error, w_dist, w_out, gate_weight, gate_bias, *saved = ctx.saved_tensors
+    score, message, receiving, outgoing, length, to, origin, total = saved
+    models, images, nodes, d_model = state.shape
+    hidden, wide = w_out.shape[1], w_out.dtype
+    rows, edges = state.view(-1, d_model), message.shape[1]
 
-        receiving, outgoing = (part.view(models, edges, -1).to(wide) for part in (receiving, outgoing))
-        prediction, query, receiver = receiving.split([receiving.shape[-1] - 2 * hidden, hidden, hidden], dim=-1)
-        key, sender = outgoing.chunk(2, dim=-1)
-        length = length.view(models, edges, 1)
-        units = (receiver + sender).baddbmm(length, w_dist[:, None])
-        error = None
-        if ctx.predicts:
-            surprise = rows.index_select(0, origin).view(message.shape).to(wide) - prediction
-            error = torch.linalg.vector_norm(surprise, dim=-1, keepdim=True)
-            units = units.baddbmm(error, w_error[:, None])
-        active = (units > 0).to(wide)
-        d_out = (d_score.mT @ units.relu_())[:, 0]
-        d_units = d_score * active * w_out[:, None]
-        d_dist = (length.mT @ d_units)[:, 0]
-        d_receiving, d_sending = [d_score * key, d_units], [d_score * query, d_units, d_heard * gates]
-        d_error = torch.zeros_like(d_dist)
-        if ctx.predicts:
-            d_error = (error.mT @ d_units)[:, 0]
-            along = d_units @ w_error[..., None] / error
-            surprise *= torch.where(error > 0, along, 0)  # d error / d state is 0 where there is no error
-            d_receiving.insert(0, -surprise)
-        d_receiving, d_sending = (torch.cat(parts, dim=-1).to(weight.dtype) for parts in (d_receiving, d_sending))
+    if d_mean is not None:
+        spread = (d_mean / nodes)[:, :, None].expand_as(state)
+        d_new_state = spread if d_new_state is None else d_new_state + spread
+    if d_new_state is None:
+        d_new_state = torch.zeros_like(state)
+    d_total = torch.ops.aten.gelu_backward(d_new_state.reshape(total.shape), total)
 
-        own, receivers, senders = weight.split([d_model, ctx.received, 2 * hidden + d_model], dim=1)
-        d_state = _product(d_total, own)
-        d_received, d_sent = _product(d_receiving, receivers).flatten(0, 1), _product(d_sending, senders)
-        if ctx.predicts:
-            d_sent += surprise
-        d_nodes = d_state.view(-1, d_model)
-        for end, gradient in ((to, d_received), (origin, d_sent.flatten(0, 1))):
-            d_nodes.scatter_add_(0, end[:, None].expand_as(gradient), gradient)
+    # What reached the kept edges, (M, edges, .) each; sums over a model's edges are its weights' gradients.
+    gates = _gates(score, gate_weight, gate_bias)
+    d_heard = d_total.view(-1, d_model).index_select(0, to).view(message.shape).to(wide)
+    d_gates = d_heard * message
+    if d_gate_sum is not None:
+        d_gates.view(models, images, message[0].numel() // max(1, images)).add_(d_gate_sum[..., None])
+    d_logit = torch.ops.aten.sigmoid_backward(d_gates, gates)
+    d_gate_weight, d_gate_bias = (score.mT @ d_logit)[:, 0], d_logit.sum(dim=1)
+    d_score = d_logit @ gate_weight[..., None]  # (M, edges, 1)
 
-        d_weight, start = torch.empty_like(weight), 0
-        received, sent = (rows.index_select(0, end).view(message.shape) for end in (to, origin))
-        for gradient, source in ((d_total, rows.view(total.shape)), (d_receiving, received), (d_sending, sent)):
-            stop = start + gradient.shape[-1]
-            _product(gradient.mT, source, out=d_weight[:, start:stop])
-            start = stop
-        d_bias = torch.cat([part.sum(dim=1) for part in (d_total, d_receiving, d_sending)], dim=1)
-        d_edges = (d_error, d_dist, d_out, d_score.sum(dim=1), d_gate_weight, d_gate_bias)
-        return d_state.view(state.shape), d_weight, d_bias, *d_edges, None, None, None, None
+    receiving, outgoing = (part.view(models, edges, -1).to(wide) for part in (receiving, outgoing))
+    prediction, query, receiver = receiving.split([receiving.shape[-1] - 2 * hidden, hidden, hidden], dim=-1)
+    key, sender = outgoing.chunk(2, dim=-1)
+    length = length.view(models, edges, 1)
+    units = (receiver + sender).baddbmm(length, w_dist[:, None])
+    error = None
+    if ctx.predicts:
+        surprise = rows.index_select(0, origin).view(message.shape).to(wide) - prediction
+        error = torch.linalg.vector_norm(surprise, dim=-1, keepdim=True)
+        units = units.baddbmm(error, w_error[:, None])
+    active = (units > 0).to(wide)
+    d_out = (d_score.mT @ units.relu_())[:, 0]
+    d_units = d_score * active * w_out[:, None]
+    d_dist = (length.mT @ d_units)[:, 0]
+    d_receiving, d_sending = [d_score * key, d_units], [d_score * query, d_units, d_heard * gates]
+    d_error = torch.zeros_like(d_dist)
+    if ctx.predicts:
+        d_error = (error.mT @ d_units)[:, 0]
+        along = d_units @ w_error[..., None] / error
+        surprise *= torch.where(error > 0, along, 0)  # d error / d state is 0 where there is no error
+        d_receiving.insert(0, -surprise)
+    d_receiving, d_sending = (torch.cat(parts, dim=-1).to(weight.dtype) for parts in (d_receiving, d_sending))
+
+    own, receivers, senders = weight.split([d_model, ctx.received, 2 * hidden + d_model], dim=1)
+    d_state = _product(d_total, own).to(wide)
+    d_received, d_sent = _product(d_receiving, receivers).flatten(0, 1), _product(d_sending, senders)
+    if ctx.predicts:
+        d_sent = d_sent + surprise
+    d_nodes = d_state.view(-1, d_model)
+    for end, gradient in ((to, d_received), (origin, d_sent.flatten(0, 1))):
+        d_nodes.scatter_add_(0, end[:, None].expand_as(gradient), gradient.to(wide))
+
+    d_weight, start = torch.empty_like(weight), 0
+    received, sent = (rows.index_select(0, end).view(message.shape) for end in (to, origin))
+    for gradient, source in ((d_total, rows.view(total.shape)), (d_receiving, received), (d_sending, sent)):
+        stop = start + gradient.shape[-1]
+        _product(gradient.mT, source, out=d_weight[:, start:stop])
+        start = stop
+    d_bias = torch.cat([part.sum(dim=1) for part in (d_total, d_receiving, d_sending)], dim=1)
+    d_edges = (d_error, d_dist, d_out, d_score.sum(dim=1), d_gate_weight, d_gate_bias)
+    return d_state.to(state.dtype).view(state.shape), d_weight, d_bias, *d_edges
 
 
 def _score_all(state, mapped, score_weights, ends, lengths, predicts: bool) -> Tensor:
@@ -143,13 +149,13 @@ def _score_all(state, mapped, score_weights, ends, lengths, predicts: bool) -> T
     state (M, B, N, D), and what it is mapped to, mapped (M, B * N, width); ends: receiver and sender (E,); lengths
     (E,).
     """
-    models, images, nodes, d_model = state.shape
+    models, images, nodes, _ = state.shape
     hidden, wide = score_weights[-1].shape[1], lengths.dtype
     first_node = torch.arange(0, images * nodes, nodes, device=state.device)[:, None]
     receiver, sender = ((first_node + end).flatten() for end in ends)
     lengths = lengths.repeat(images)
     scores = lengths.new_empty(models, len(receiver))
-    rows, mapped = state.reshape(models, -1, d_model).to(wide), mapped.to(wide)
+    rows, mapped = state.flatten(1, 2).to(wide), mapped.to(wide)
     sources = [*mapped.split([mapped.shape[-1] - 2 * hidden, 2 * hidden], dim=-1), *([rows] if predicts else [])]
     # Made once, as memory that is new to the process costs more than what is written there.
     buffers = [lengths.new_empty(min(EDGES_A_BLOCK, len(receiver)), part.shape[-1]) for part in sources]
@@ -171,7 +177,7 @@ def _score_all(state, mapped, score_weights, ends, lengths, predicts: bool) -> T
             query.mul_(outgoing[:, :hidden])
             units.add_(outgoing[:, hidden:]).addmm_(features, columns).relu_()
             torch.mv(incoming[:, -2 * hidden :], ones_out, out=found)
-    return scores.view(models, images, -1)
+    return scores.view(models, images, len(ends[0]))
 
 
 def _map(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
