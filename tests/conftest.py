@@ -1,6 +1,7 @@
 """What several tests share: one prepared digits file, and small configurations."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 import torch
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+# A shell's background job ignores Ctrl-C, and so would every process that a test starts and sends one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, str(PROJECT))
 
 torch.set_num_threads(1)
