@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from afmp.message_passing.neighbours import Neighbours
+from afmp.message_passing.packed import map_rows
 from afmp.message_passing.selection import kept_slots, top_k_edges
 
 # What is gathered of this many edges at a time stays in a core's cache, at 128 channels.
@@ -39,7 +40,7 @@ class ExchangeFew(torch.autograd.Function):
         own, mapped, message = weight.split([d_model, received + 2 * hidden, d_model], dim=1)
         own_bias, mapped_bias, message_bias = bias.split([d_model, received + 2 * hidden, d_model], dim=1)
         rows = state.flatten(1, 2)  # of all nodes of all images
-        mapped = _map(rows, mapped, mapped_bias)
+        mapped = map_rows(rows, mapped, mapped_bias)
         score_weights = (w_error, w_dist, w_out)
         scores = _score_all(state, mapped, score_weights, (receiver, sender), lengths, predicts)
         scores += out_bias[:, :, None]
@@ -53,11 +54,11 @@ class ExchangeFew(torch.autograd.Function):
         mapped = mapped.view(-1, mapped.shape[-1])
         receiving = mapped[:, :received].index_select(0, to)
         outgoing = mapped[:, received:].index_select(0, origin)
-        message = _map(sending.view(models, -1, d_model), message, message_bias)
+        message = map_rows(sending.view(models, -1, d_model), message, message_bias)
         score = scores.gather(2, kept).view(models, -1, 1)
         gates = _gates(score, gate_weight, gate_bias)
         heard = (gates * message).flatten(0, 1)
-        total = _map(rows, own, own_bias).to(wide)  # what is heard is summed there
+        total = map_rows(rows, own, own_bias).to(wide)  # what is heard is summed there
         total.view(-1, d_model).scatter_add_(0, to[:, None].expand_as(heard), heard)
         new_state = F.gelu(total).to(state.dtype).view(state.shape)
 
@@ -178,13 +179,6 @@ def _score_all(state, mapped, score_weights, ends, lengths, predicts: bool) -> T
             units.add_(outgoing[:, hidden:]).addmm_(features, columns).relu_()
             torch.mv(incoming[:, -2 * hidden :], ones_out, out=found)
     return scores.view(models, images, len(ends[0]))
-
-
-def _map(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """rows (M, R, in) by weight (M, out, in), plus bias (M, out)."""
-    if len(weight) == 1:  # libraries are at their best there
-        return torch.addmm(bias[0], rows[0], weight[0].t())[None]
-    return torch.baddbmm(bias[:, None], rows, weight.mT)
 
 
 def _product(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from afmp.message_passing import kept_kernels, kernels
 from afmp.message_passing.fused import ROWS_A_PROGRAM, block_sizes, edge_scores, row_block, row_stride, warps
+from afmp.message_passing.packed import map_rows
 from afmp.message_passing.radix_select import select
 
 EDGES_A_PROGRAM = 8  # when rows are copied
@@ -38,13 +39,6 @@ class Widths(NamedTuple):
 def widths_of(d_model: int, hidden: int, predicts: bool) -> Widths:
     """The packed weight's parts."""
     return Widths(d_model, d_model if predicts else 0, 2 * hidden, 2 * hidden, d_model)
-
-
-def _map(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """rows (M, R, in) by weight (M, out, in), plus bias (M, out)."""
-    if len(weight) == 1:
-        return torch.addmm(bias[0], rows[0], weight[0].t())[None]
-    return torch.baddbmm(bias[:, None], rows, weight.mT)
 
 
 def _gather(source: Tensor, slots: Tensor, nbr: Tensor, *, sender: bool) -> Tensor:
@@ -77,7 +71,7 @@ def exchange_few(
     widths = widths_of(d_model, w_out.shape[1], predicts)
     state = state.contiguous()
     with torch.autocast(state.device.type, enabled=False):
-        mapped = _map(state.flatten(1, 2), weight[:, : widths.mapped], bias[:, : widths.mapped])
+        mapped = map_rows(state.flatten(1, 2), weight[:, : widths.mapped], bias[:, : widths.mapped])
         mapped = mapped.view(models, images, nodes, -1)
         own, receiving, outgoing = mapped.split(
             [widths.own, widths.prediction + widths.incoming, widths.outgoing], dim=-1
@@ -89,7 +83,7 @@ def exchange_few(
         sending = _gather(state, slots, nbr, sender=True)
         receiving = _gather(receiving, slots, nbr, sender=False)
         outgoing = _gather(outgoing, slots, nbr, sender=True)
-        message = _map(sending.flatten(1, 2), weight[:, widths.mapped :], bias[:, widths.mapped :])
+        message = map_rows(sending.flatten(1, 2), weight[:, widths.mapped :], bias[:, widths.mapped :])
         message = message.view(sending.shape)
     total, new_state = torch.empty_like(state), torch.empty_like(state)
     programs = triton.cdiv(nodes, ROWS_A_PROGRAM)

@@ -69,3 +69,10 @@ def pack_layer(layer: LayerParameters, dtype: torch.dtype) -> PackedLayer:
     return PackedLayer(
         weight.to(dtype), bias.to(dtype), *(part.to(wide) for part in edges), layer.prediction is not None
     )
+
+
+def map_rows(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """rows (M, R, in) by weight (M, out, in), plus bias (M, out)."""
+    if len(weight) == 1:  # libraries are at their best there
+        return torch.addmm(bias[0], rows[0], weight[0].t())[None]
+    return torch.baddbmm(bias[:, None], rows, weight.mT)
