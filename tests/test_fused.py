@@ -236,13 +236,20 @@ def test_a_whole_model_gives_the_same_with_the_fused_kernels(models, monkeypatch
     not torch.cuda.is_available() or torch.cuda.get_device_properties(0).total_memory < 70e9,
     reason="needs a CUDA GPU with 70 GB",
 )
-def test_more_than_two_to_the_31_numbers_in_a_tensor():
-    tables, _ = build_neighbours(*grid_graph((56, 56)))  # 14 x 14 patches
+@pytest.mark.parametrize(
+    ("pixels", "width", "images", "k"),
+    [
+        pytest.param((56, 56), 512, 2**31 // (196 * 512) + 2, 58, id="2^31 numbers in a tensor"),
+        pytest.param((16, 24), 16, 2**16 + 1, 5, id="2^16 images"),
+    ],
+)
+def test_more_than_a_32_bit_offset_or_an_axis_of_a_grid_holds(pixels, width, images, k, monkeypatch):
+    monkeypatch.setattr(radix_select, "CHUNK", 64)  # several programs an image
+    tables, _ = build_neighbours(*grid_graph(pixels))
     tables = type(tables)(*(table.to(DEVICE) for table in tables))
-    state, weights = convert(*layer_inputs(196, 1, 1, 512), torch.bfloat16)
-    images = 2**31 // state.numel() + 2
+    state, weights = convert(*layer_inputs(len(tables.nbr), 1, 1, width), torch.bfloat16)
     repeated = state.detach().expand(1, images, -1, -1).contiguous().requires_grad_()
-    found = fused_layer(repeated, weights, tables, 58)
+    found = fused_layer(repeated, weights, tables, k)
     (gradient,) = torch.autograd.grad(found.state, repeated, torch.ones_like(found.state))
     # One image again and again: what lies beyond the border has to be what lies before it.
     for part in (found.state, found.scores, found.keep, gradient):

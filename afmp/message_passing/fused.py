@@ -142,7 +142,7 @@ def gated_sum(
     total = message.new_empty(message.shape)
     programs = triton.cdiv(nodes, ROWS_A_PROGRAM)
     gates = scores.new_empty(models, images, programs)
-    kernels.gate_kernel[(programs, models * images)](
+    kernels.gate_kernel[(models * images * programs,)](
         message.contiguous(), scores, place, gate_weight, gate_bias, total, total, total, gates, gates,
         nodes, images, width, nbr.shape[1], nodes, width,
         EPILOGUE=False, BLOCK_K=triton.next_power_of_2(nbr.shape[1]), ROWS=ROWS_A_PROGRAM, **row_block(width),

@@ -89,7 +89,7 @@ def exchange_few(
     programs = triton.cdiv(nodes, ROWS_A_PROGRAM)
     gates = scores.new_empty(models, images, programs)
     sums = scores.new_empty(models, images, programs, d_model)
-    kernels.gate_kernel[(programs, models * images)](
+    kernels.gate_kernel[(models * images * programs,)](
         message, scores, place, gate_weight, gate_bias, own, total, new_state, gates, sums,
         nodes, images, d_model, nbr.shape[1], k, row_stride(own),
         EPILOGUE=True, BLOCK_K=triton.next_power_of_2(nbr.shape[1]), ROWS=ROWS_A_PROGRAM, **row_block(d_model),
@@ -132,7 +132,7 @@ def exchange_few_backward(
     d_total = torch.empty_like(total)
     programs = triton.cdiv(nodes, ROWS_A_PROGRAM)
     own_sums = scores.new_empty(models, images * programs, d_model)
-    kept_kernels.gelu_backward_kernel[(programs, models * images)](
+    kept_kernels.gelu_backward_kernel[(models * images * programs,)](
         total, d_new_state.contiguous(), d_mean.contiguous(), d_total, own_sums, nodes, d_model,
         ROWS=ROWS_A_PROGRAM, **row_block(d_model),
     )  # fmt: skip

@@ -141,8 +141,9 @@ def gelu_backward_kernel(
     total, d_state, d_mean, d_total, sums, num_nodes, width, BLOCK_D: tl.constexpr, ROWS: tl.constexpr
 ):
     """d_mean (M, B, width) comes by way of the node mean. `sums` (M, B, programs an image, width): of d_total."""
-    image = tl.program_id(1).to(tl.int64)
-    chunk = tl.program_id(0).to(tl.int64)
+    # All on the grid's first axis: the others end at 65,535.
+    program = tl.program_id(0).to(tl.int64)
+    image, chunk = program // tl.cdiv(num_nodes, ROWS), program % tl.cdiv(num_nodes, ROWS)
     d = tl.arange(0, BLOCK_D)
     from_mean = _load_row(d_mean + image * width, d, width) / num_nodes
     total_sum = tl.zeros([BLOCK_D], tl.float32)
@@ -153,7 +154,7 @@ def gelu_backward_kernel(
         d_row = (_load_row(d_state + at, d, width) + from_mean) * slope
         total_sum += d_row
         tl.store(d_total + at + d, d_row, mask=d < width)
-    tl.store(sums + (image * tl.num_programs(0) + chunk) * width + d, total_sum, mask=d < width)
+    tl.store(sums + program * width + d, total_sum, mask=d < width)
 
 
 @triton.jit

@@ -167,8 +167,9 @@ def gate_kernel(
 
     `gate_sums` (M, B, programs an image) and `state_sums` (M, B, programs an image, width) are this program's sums.
     """
-    image = tl.program_id(1).to(tl.int64)
-    chunk = tl.program_id(0).to(tl.int64)
+    # All on the grid's first axis: the others end at 65,535.
+    program = tl.program_id(0).to(tl.int64)
+    image, chunk = program // tl.cdiv(num_nodes, ROWS), program % tl.cdiv(num_nodes, ROWS)
     model = image // images_per_model
     d = tl.arange(0, BLOCK_D)
     slots = tl.arange(0, BLOCK_K)
@@ -193,7 +194,6 @@ def gate_kernel(
             states += active
             tl.store(new_state + row * width + d, active, mask=d < width)
         tl.store(total + row * width + d, heard, mask=d < width)
-    program = image * tl.num_programs(0) + chunk
     tl.store(gate_sums + program, tl.sum(tl.where(d < width, gates, 0.0), 0))
     if EPILOGUE:
         tl.store(state_sums + program * width + d, states, mask=d < width)

@@ -57,8 +57,8 @@ def _descend(counts, image, chunk, num_chunks, k, LEVELS: tl.constexpr):
 @triton.jit
 def count_kernel(scores, valid, counts, num_slots, num_chunks, k, LEVEL: tl.constexpr, BLOCK: tl.constexpr):
     """counts (images, 4, chunks, 256): slots by their next digit, among those that share the k-th best's so far."""
-    image = tl.program_id(1).to(tl.int64)
-    chunk = tl.program_id(0)
+    program = tl.program_id(0).to(tl.int64)
+    image, chunk = program // num_chunks, (program % num_chunks).to(tl.int32)
     order, live = ordered_scores(scores, valid, image, chunk * BLOCK + tl.arange(0, BLOCK), num_slots)
     if LEVEL > 0:
         digits, _, _, _ = _descend(counts, image, chunk, num_chunks, k, LEVEL)
@@ -71,8 +71,8 @@ def count_kernel(scores, valid, counts, num_slots, num_chunks, k, LEVEL: tl.cons
 @triton.jit
 def place_kernel(scores, valid, counts, slots, place, num_slots, num_chunks, k, BLOCK: tl.constexpr):
     """Write `slots` and `place` of one chunk."""
-    image = tl.program_id(1).to(tl.int64)
-    chunk = tl.program_id(0)
+    program = tl.program_id(0).to(tl.int64)
+    image, chunk = program // num_chunks, (program % num_chunks).to(tl.int32)
     slot = chunk * BLOCK + tl.arange(0, BLOCK)
     order, live = ordered_scores(scores, valid, image, slot, num_slots)
     threshold, wanted, above_before, tied_before = _descend(counts, image, chunk, num_chunks, k, 4)
@@ -126,7 +126,7 @@ def select(scores: Tensor, valid: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return slots, place
     num_chunks = triton.cdiv(num_slots, CHUNK)
     counts = torch.empty(models * images, 4, num_chunks, 256, dtype=torch.int32, device=scores.device)
-    grid = (num_chunks, models * images)
+    grid = (models * images * num_chunks,)
     for level in range(4):
         count_kernel[grid](scores, valid, counts, num_slots, num_chunks, k, LEVEL=level, BLOCK=CHUNK, num_warps=8)
     place_kernel[grid](scores, valid, counts, slots, place, num_slots, num_chunks, k, BLOCK=CHUNK, num_warps=8)
