@@ -37,6 +37,11 @@ def rows_a_program(rows_per_model: int) -> int:
     return max(1, min(8, rows_per_model // 1024))
 
 
+def together(*tensors: Tensor) -> list[Tensor]:
+    """The tensors with their numbers one after another, as kernels read them: a column of a weight is not."""
+    return [tensor.contiguous() for tensor in tensors]
+
+
 def row_stride(rows: Tensor) -> int:
     """Numbers from one row of (M, B, N, C) to the next; copies nothing: AssertionError if rows are not evenly apart."""
     stride = rows.stride(2)
@@ -53,6 +58,7 @@ def edge_scores(
 ) -> Tensor:  # fmt: skip
     """Scores (M, B, N, K) as `operation.edge_scores` gives them."""
     state = state if state is None else state.contiguous()  # the first images of several models are not
+    w_error, w_dist, w_out, out_bias = together(w_error, w_dist, w_out, out_bias)
     models, images, nodes, width = incoming.shape
     hidden, slots = width // 2, nbr.shape[1]
     scores = incoming.new_empty(models, images, nodes, slots, dtype=torch.float32)
@@ -81,6 +87,7 @@ def edge_scores_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of incoming, outgoing, state, prediction (empty without them), and of the weights (M, 3H + 1)."""
     state = state if state is None else state.contiguous()
+    w_error, w_dist, w_out = together(w_error, w_dist, w_out)
     models, images, nodes, width = incoming.shape
     hidden, slots, per_model = width // 2, nbr.shape[1], images * nodes
     channels = 1 if state is None else state.shape[-1]
@@ -143,7 +150,7 @@ def gated_sum(
     programs = triton.cdiv(nodes, ROWS_A_PROGRAM)
     gates = scores.new_empty(models, images, programs)
     kernels.gate_kernel[(models * images * programs,)](
-        message.contiguous(), scores, place, gate_weight, gate_bias, total, total, total, gates, gates,
+        *together(message, scores, place, gate_weight, gate_bias), total, total, total, gates, gates,
         nodes, images, width, nbr.shape[1], nodes, width,
         EPILOGUE=False, BLOCK_K=triton.next_power_of_2(nbr.shape[1]), ROWS=ROWS_A_PROGRAM, **row_block(width),
     )  # fmt: skip
@@ -168,8 +175,8 @@ def gated_sum_backward(
     programs = triton.cdiv(per_model, rows)
     partial = scores.new_empty(models, programs, 2 * width)
     kernels.gate_backward_kernel[(programs, models)](
-        message.contiguous(), scores, place, rev, nbr, gate_weight, gate_bias, d_total.contiguous(),
-        d_gates.contiguous(), d_message, d_scores, partial, nodes, per_model, width, nbr.shape[1],
+        *together(message, scores, place, rev, nbr, gate_weight, gate_bias, d_total, d_gates),
+        d_message, d_scores, partial, nodes, per_model, width, nbr.shape[1],
         **row_block(width), ROWS=rows,
     )  # fmt: skip
     return d_message, d_scores, partial.sum(1)

@@ -13,7 +13,7 @@ import triton
 from torch import Tensor
 
 from afmp.message_passing import kept_kernels, kernels
-from afmp.message_passing.fused import ROWS_A_PROGRAM, block_sizes, edge_scores, row_block, row_stride, warps
+from afmp.message_passing.fused import ROWS_A_PROGRAM, block_sizes, edge_scores, row_block, row_stride, together, warps
 from afmp.message_passing.packed import map_rows
 from afmp.message_passing.radix_select import select
 
@@ -70,6 +70,7 @@ def exchange_few(
     models, images, nodes, d_model = state.shape
     widths = widths_of(d_model, w_out.shape[1], predicts)
     state = state.contiguous()
+    gate_weight, gate_bias = together(gate_weight, gate_bias)
     with torch.autocast(state.device.type, enabled=False):
         mapped = map_rows(state.flatten(1, 2), weight[:, : widths.mapped], bias[:, : widths.mapped])
         mapped = mapped.view(models, images, nodes, -1)
@@ -129,6 +130,7 @@ def exchange_few_backward(
     hidden, k, num_slots = w_out.shape[1], slots.shape[-1], nbr.shape[1]
     widths = widths_of(d_model, hidden, predicts)
     state, edges_per_model = state.contiguous(), images * k
+    edge_weights = together(w_error, w_dist, w_out, gate_weight, gate_bias)
     d_total = torch.empty_like(total)
     programs = triton.cdiv(nodes, ROWS_A_PROGRAM)
     own_sums = scores.new_empty(models, images * programs, d_model)
@@ -145,7 +147,7 @@ def exchange_few_backward(
     sizes = block_sizes(1, d_model, hidden)
     kept_kernels.edge_backward_kernel[(programs, models)](
         state, message, receiving[..., widths.prediction :], outgoing, receiving, scores, slots, nbr, dist,
-        w_error, w_dist, w_out, gate_weight, gate_bias, d_total, d_gates.contiguous(), d_receiving, d_sending, partial,
+        *edge_weights, d_total, d_gates.contiguous(), d_receiving, d_sending, partial,
         nodes, edges_per_model, k, num_slots, d_model, hidden, width_receiving,
         PREDICTS=predicts, BLOCK_E=EDGES_A_STEP, STEPS=STEPS, BLOCK_D=sizes["BLOCK_D"], BLOCK_H=sizes["BLOCK_H"],
         num_warps=warps(EDGES_A_STEP, max(sizes["BLOCK_D"], 2 * sizes["BLOCK_H"])),
