@@ -222,6 +222,7 @@ def test_the_attention_flag_reaches_every_block_of_deit(fused_attention):
     assert {block.attn.fused_attn for block in model.blocks} == {fused_attention}
 
 
+@pytest.mark.long
 def test_every_combination_asked_for_is_a_point():
     lines = []
     scalability = sweep(

@@ -182,11 +182,11 @@ def test_ctrl_c_ends_a_script_with_one_sentence(tmp_path, capsys):
 
 def test_a_second_ctrl_c_does_not_wait_for_the_epoch():
     """Runs that train beside each other end the first one after their epoch, here of a minute."""
-    begun = multiprocessing.Event()
+    begun = multiprocessing.Semaphore(0)
 
     def training():
         yield
-        begun.set()
+        begun.release()
         time.sleep(60)
 
     def train_two() -> None:
@@ -194,7 +194,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_epoch():
 
     process = multiprocessing.get_context("fork").Process(target=train_two)
     process.start()
-    assert begun.wait(20)
+    assert begun.acquire(timeout=20) and begun.acquire(timeout=20)
     os.kill(process.pid, signal.SIGINT)
     process.join(3)
     assert process.is_alive()

@@ -180,10 +180,10 @@ def test_the_first_images_of_several_models_need_not_lie_together():
 
 
 def small_stack(models, **kind):
-    """Models of 3 layers and 20 channels, stacked."""
+    """Models of 2 layers and 20 channels, stacked."""
     torch.manual_seed(0)
     kind = {"sparsity": 0.4} | kind
-    return stack_models([AFMP(3, 20, img_size=16, patch_size=4, num_classes=5, **kind) for _ in range(models)]).to(
+    return stack_models([AFMP(2, 20, img_size=16, patch_size=4, num_classes=5, **kind) for _ in range(models)]).to(
         DEVICE
     )
 
@@ -215,7 +215,7 @@ def test_packed_layers_are_the_layers_own_weights(models, dtype):
 def test_the_packing_operator_is_well_registered():
     layers = [layer.exchange_parameters(predicts=i > 0) for i, layer in enumerate(small_stack(2).layers)]
     by_kind = [part for kind in zip(*layers, strict=True) for part in kind if part is not None]
-    torch.library.opcheck(packing.pack, (by_kind, [False, True, True], torch.bfloat16))
+    torch.library.opcheck(packing.pack, (by_kind, [False, True], torch.bfloat16))
 
 
 KINDS = {
@@ -223,20 +223,21 @@ KINDS = {
     "many kept edges": {"sparsity": 1.5},
     "dense": {"is_sparse": False},
     "without top-down": {"use_top_down": False},
-    "notebook": {"semantics": "notebook", "batch_size": 4},
+    "notebook": {"semantics": "notebook", "batch_size": 2},
 }
 
 
-@pytest.mark.parametrize("models", [1, 2])
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize(
+    ("kind", "models"), [*((kind, 2) for kind in KINDS), ("few kept edges", 1), ("dense", 1)], ids=str
+)
 def test_a_whole_model_gives_the_same_with_the_fused_kernels(kind, models, monkeypatch):
     outcomes = []
     for is_fused in (False, True):
         # Wherever it is asked for: layers that keep many edges take the kernels by way of `operation`.
         for module in ("afmp.model", "afmp.message_passing.exchange", "afmp.message_passing.operation"):
             monkeypatch.setattr(sys.modules[module], "uses_triton", lambda rows, is_fused=is_fused: is_fused)
-        stack = small_stack(models, **kind)
-        images = torch.randn(models, 4, 3, 16, 16, generator=torch.Generator().manual_seed(2)).to(DEVICE)
+        stack = small_stack(models, **KINDS[kind])
+        images = torch.randn(models, 2, 3, 16, 16, generator=torch.Generator().manual_seed(2)).to(DEVICE)
         logits, sparsity_loss = stack.forward_train(images)
         (logits.square().sum() + sparsity_loss.sum() * 1e3).backward()
         outcomes.append([logits, sparsity_loss, *(parameter.grad for parameter in stack.parameters())])

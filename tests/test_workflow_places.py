@@ -156,12 +156,14 @@ def disturbed(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_after_the_download_nothing_needs_a_network(disturbed):
     assert "127.0.0.1" in (disturbed / "asked_first").read_text()
     assert not (disturbed / "asked").exists(), (disturbed / "asked").read_text()
     assert (disturbed / "results/figures/paper/scalability_results.png").exists()
 
 
+@pytest.mark.long
 def test_a_run_ends_with_the_configuration_it_started_with(disturbed):
     found = json.loads((disturbed / "results/read_again.json").read_text())
     assert found == {"main": False, "seeds": [3], "runs": ["dense"], "epochs": EPOCHS}
