@@ -353,6 +353,7 @@ def test_a_killed_sweep_goes_on_from_what_it_had(faulty, tmp_path):
     assert not unfinished.exists()
 
 
+@pytest.mark.long
 def test_what_another_protocol_measured_is_not_used_again(tmp_path):
     unfinished = tmp_path / "sweep.jsonl"
 

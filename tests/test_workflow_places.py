@@ -215,6 +215,7 @@ def test_with_nolock_one_of_two_trains_and_the_other_takes_what_it_finds(project
 # ---------------------------------------------------------------------------- a GPU for each job
 
 
+@pytest.mark.long
 def test_training_and_sweep_take_a_gpu_that_nobody_holds(project, tmp_path):
     training, sweep = SMALL["training"] | {"device": "auto", "epochs": 1}, SMALL["scalability"] | {"device": "auto"}
     write_study(project, SMALL | {"training": training, "scalability": sweep})
