@@ -50,6 +50,8 @@ rule figures_from_archive:
     conda:
         "../envs/afmp.yaml"
     params:
-        archive=OLD_ARCHIVE,
+        archive=lambda wildcards, input: (
+            os.path.dirname(input.manifest[0]) if input.manifest else OLD_ARCHIVE
+        ),
     script:
         "../workflow_scripts/figures_from_archive.py"
