@@ -3,6 +3,7 @@
 # The grammar of result paths: results/<rule>/<semantics>/<what>, semantics is paper or notebook.
 #   results/prepare_data/<dataset>.safetensors
 #   results/train/<semantics>/<run>/seed_<seed>/{results_<run>.json,best.safetensors,final.safetensors,diagnostics.json}
+#   results/benchmark_resolution/<semantics>/<resolution>.json
 #   results/benchmark_scalability/<semantics>/scalability.json
 #   results/count_parameters/parameters.json
 #   results/aggregate/{epochs,summary,differences,scalability,scalability_ratios,scalability_fits,parameters}.{csv,rst}
@@ -15,7 +16,7 @@
 #   An .rst is the caption, with the runs' numbers, of the figure or table beside it.
 #   results/download/...                                   not declared: archives as they were fetched
 #   results/checkpoints/<semantics>/<run>/...              not declared: what a killed run continues from
-#   results/checkpoints/benchmark_scalability.jsonl        not declared: the same for a sweep
+#   results/checkpoints/benchmark_resolution/<resolution>.jsonl   not declared: the same for a size of the sweep
 #   results/checkpoints/<semantics>/<run>/seed_<seed>_<key>/   not declared: files of a seed finished in another run's job
 #   results/logs/<rule>/..., results/benchmarks/<rule>/...
 

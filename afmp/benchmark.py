@@ -56,6 +56,7 @@ def benchmark_scalability(
     seconds: float = 1.0,
     models: Sequence[str] = tuple(MODEL_BUILDERS),
     skip_impossible: bool = False,
+    part_of: Sequence[int] = (),
     progress: Callable[[str], None] = print,
     unfinished: Path | str | None = None,
 ) -> dict[str, dict]:
@@ -69,6 +70,8 @@ def benchmark_scalability(
     - attentions: of DeiT-Tiny, PyTorch's fused attention or plain products of matrices
     - warmup, repeats, seconds: most untimed and timed passes; fewer, but at least 5, once they took `seconds`
     - skip_impossible: leave out what the device lacks or would need days for, and say so, instead of raising
+    - part_of: all resolutions of the sweep that these are a part of, where it is measured in parts: what needs days is
+      left out as the whole sweep would, so a part may end without a point
     - progress: gets a line of text for every finished point
     - unfinished: a file that keeps what is measured until the sweep ends; a killed one goes on from it
 
@@ -101,7 +104,10 @@ def benchmark_scalability(
         if skipped and not (skip_impossible and precisions and executions):
             raise AfmpError(skipped[0])
         if skip_impossible:
-            sizes, precisions, executions, note = _short_sweep(sizes, precisions, executions, machine)
+            kept_resolutions, precisions, executions, note = _short_sweep(
+                list(part_of or resolutions), precisions, executions, machine
+            )
+            sizes = [size for size in sizes if size[0] in kept_resolutions]
             skipped += note
     candidates = [
         {"model": model, "attention": attention, "execution": execution, "semantics": meaning}
@@ -259,14 +265,16 @@ def _cuda_only(key: str, values: Sequence[str], machine: dict) -> list[str]:
     ]
 
 
-def _short_sweep(sizes: list, precisions: list, executions: list, machine: dict) -> tuple[list, list, list, list[str]]:
+def _short_sweep(
+    resolutions: list, precisions: list, executions: list, machine: dict
+) -> tuple[list, list, list, list[str]]:
     """What of a whole sweep is left without CUDA, where the rest would take days, and the sentence that says so."""
     short = (
-        [size for size in sizes if size[0] <= MOST_PIXELS_WITHOUT_CUDA] or sizes[:1],
+        [pixels for pixels in resolutions if pixels <= MOST_PIXELS_WITHOUT_CUDA] or resolutions[:1],
         [value for value in precisions if value == "fp32"] or precisions[:1],
         [value for value in executions if value == "eager"] or executions[:1],
     )
-    if short == (sizes, precisions, executions):
+    if short == (resolutions, precisions, executions):
         return *short, []
     note = (
         f"Left out, because the device is {machine['device']['type']} and they would take days: resolutions above "

@@ -13,10 +13,10 @@ from afmp.errors import AfmpError
 
 # Names that no study's figure may take: rules and targets of the workflow, and modules beside the figures.
 TAKEN_FIGURES = (
-    "all", "download", "tables", "prepare_data", "train", "aggregate", "benchmark_scalability", "count_parameters",
-    "tabulate_scalability", "report", "scalability_results", "scalability_fits", "notebook_vs_paper",
-    "archive", "figures_from_archive", "verify", "diagnostics", "style", "study_panels", "study_runs", "sweep",
-    "wording",
+    "all", "download", "tables", "prepare_data", "train", "aggregate", "benchmark_resolution", "benchmark_scalability",
+    "count_parameters", "tabulate_scalability", "report", "scalability_results", "scalability_fits",
+    "notebook_vs_paper", "archive", "figures_from_archive", "verify", "diagnostics", "style", "study_panels",
+    "study_runs", "sweep", "wording",
 )  # fmt: skip
 
 # Values of the sweep's lists that other devices do not have.

@@ -64,6 +64,7 @@ ALL_DIAGNOSTICS = expand(
 wildcard_constraints:
     semantics="|".join(STUDY.semantics),
     run="|".join(re.escape(run) for run in STUDY.runs),
+    resolution=r"\d+",
 
 
 # What a script of workflow_scripts/ imports of the package, and the modules it is told only by name, as inputs: Snakemake
@@ -136,6 +137,14 @@ def write_configuration():
 # A job that trains or times needs a GPU unless its configuration says cpu.
 def gpus(device):
     return 0 if device == "cpu" else 1
+
+
+# All cores, so that nothing else runs beside a timing; with --resources gpu=N, N sizes are timed at once, each on a GPU of
+# its own with its share of the cores. How many a cluster has is not known here: as many as train takes.
+def timing_threads(wildcards):
+    gpu = workflow.global_resources.get("gpu")
+    at_once = getattr(gpu, "value", gpu) if gpus(STUDY.scalability["device"]) else 1
+    return max(1, (workflow.resource_settings.cores or 4) // max(1, at_once or 1))
 
 
 # The captions that jobs wrote beside figures and tables from their runs' numbers, by the file's name without .rst, read

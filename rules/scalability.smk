@@ -1,12 +1,48 @@
 # Scalability: AFMP-Small against DeiT-Tiny over image sizes, and how many parameters each has.
 
 
-# Time and memory at every size in every configuration, AFMP under each semantics beside one DeiT; a point that runs out of
+# Time and memory at one size in every configuration, AFMP under each semantics beside one DeiT; a point that runs out of
 # memory is recorded as such. What is measured when the job is killed is kept: the next one goes on from there.
-rule benchmark_scalability:
+rule benchmark_resolution:
     input:
         # What runs in a process of its own is named by a string, in which no import can be seen.
-        code=code("benchmark_scalability.py", "afmp.measurement"),
+        code=code("benchmark_resolution.py", "afmp.measurement"),
+    output:
+        scalability=expand(
+            "results/benchmark_resolution/{semantics}/{{resolution}}.json",
+            semantics=STUDY.semantics,
+        ),
+    log:
+        "results/logs/benchmark_resolution/{resolution}.log",
+    benchmark:
+        "results/benchmarks/benchmark_resolution/{resolution}.tsv"
+    conda:
+        "../envs/afmp.yaml"
+    threads: timing_threads
+    resources:
+        gpu=gpus(STUDY.scalability["device"]),
+    params:
+        sweep={key: value for key, value in STUDY.scalability.items() if key != "resolutions"},
+        semantics=STUDY.semantics,
+        unfinished="results/checkpoints/benchmark_resolution/{resolution}.jsonl",
+        # It takes `output`, so that a size more does not measure the others again.
+        part_of=lambda wildcards, output: STUDY.scalability["resolutions"],
+    script:
+        "../workflow_scripts/benchmark_resolution.py"
+
+
+# The sweep of all sizes.
+rule benchmark_scalability:
+    input:
+        **{
+            semantics: expand(
+                "results/benchmark_resolution/{semantics}/{resolution}.json",
+                semantics=semantics,
+                resolution=STUDY.scalability["resolutions"],
+            )
+            for semantics in STUDY.semantics
+        },
+        code=code("benchmark_scalability.py"),
     output:
         scalability=expand(
             "results/benchmark_scalability/{semantics}/scalability.json",
@@ -16,16 +52,11 @@ rule benchmark_scalability:
         "results/logs/benchmark_scalability/benchmark_scalability.log",
     benchmark:
         "results/benchmarks/benchmark_scalability/benchmark_scalability.tsv"
+    localrule: True
     conda:
         "../envs/afmp.yaml"
-    # All cores, so that nothing else runs beside a timing. How many a cluster has is not known here: as many as train takes.
-    threads: workflow.resource_settings.cores or 4
-    resources:
-        gpu=gpus(STUDY.scalability["device"]),
     params:
-        sweep=STUDY.scalability,
         semantics=STUDY.semantics,
-        unfinished="results/checkpoints/benchmark_scalability.jsonl",
     script:
         "../workflow_scripts/benchmark_scalability.py"
 

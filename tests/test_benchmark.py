@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from afmp import benchmark, benchmark_tables, cli, records, scalability_tables, tables
+from afmp.benchmark_parts import join_resolutions
 from afmp.benchmark_passes import interleaved_times
 from afmp.errors import AfmpError
 
@@ -541,3 +542,44 @@ def test_a_sweep_without_cuda_keeps_to_what_ends_in_time_and_says_so():
     )
     assert [(p["resolution"], p["precision"], p["execution"]) for p in scalability["points"]] == [(32, "fp32", "eager")]
     assert "resolutions above 224 px" in scalability["protocol"]["skipped"][0]
+
+
+def part_of(scalability: dict, resolution: int, **versions) -> dict:
+    """The scalability file of one size alone."""
+    points = [point for point in scalability["points"] if point["resolution"] == resolution]
+    return scalability | {"points": points, "versions": scalability["versions"] | versions}
+
+
+def test_sizes_measured_apart_are_one_sweep(scalability):
+    parts = {f"{size}.json": part_of(scalability, size) for size in (48, 32)}
+    joined = join_resolutions(parts)
+    assert [point["resolution"] for point in joined["points"]] == [48, 48, 32, 32]
+    in_order = join_resolutions(dict(reversed(parts.items())))
+    assert in_order == scalability
+
+    commits = {"48.json": ("a" * 40, False), "32.json": ("b" * 40, True)}
+    apart = {
+        path: part_of(scalability, int(path[:2]), git_commit=commit, git_dirty=dirty)
+        for path, (commit, dirty) in commits.items()
+    }
+    versions = join_resolutions(apart)["versions"]
+    assert versions["git_commit"] == f"{'a' * 40}, {'b' * 40}" and versions["git_dirty"]
+
+
+@pytest.mark.parametrize(("group", "key"), [("device", "name"), ("versions", "torch"), ("protocol", "repeats")])
+def test_sizes_measured_under_other_conditions_are_no_sweep(scalability, group, key):
+    other = part_of(scalability, 32)
+    other[group] = other[group] | {key: "another"}
+    with pytest.raises(AfmpError, match=f"^32.json: {group}/{key} 'another' found, but 48.json has .*: delete the one"):
+        join_resolutions({"48.json": part_of(scalability, 48), "32.json": other})
+
+
+def test_a_size_that_the_whole_sweep_leaves_out_is_an_empty_part():
+    """Without CUDA it is left out above 224 px, unless every size is."""
+    common = {"models": ["afmp_small"], "skip_impossible": True}
+    left_out = sweep(resolutions=[448], part_of=[32, 448], **common)
+    assert left_out["points"] == [] and "above 224 px" in left_out["protocol"]["skipped"][0]
+    measured = sweep(resolutions=[32], part_of=[32, 448], **common)
+    joined = join_resolutions({"32.json": measured, "448.json": left_out})
+    assert joined["points"] == measured["points"] and joined["protocol"] == left_out["protocol"]
+    assert sweep(resolutions=[240], part_of=[240, 448], **common)["points"] != []

@@ -40,7 +40,7 @@ STUDY = {
 }
 RUNS = ["dense", "sparse_0.3", "lambda_1e-3", "top_down"]
 # A core each, on the cluster as without it: how many there are decides the last bits.
-ONE_CORE = ["--set-threads", "train=1", "benchmark_scalability=1"]
+ONE_CORE = ["--set-threads", "train=1", "benchmark_resolution=1"]
 
 
 @pytest.fixture
@@ -85,8 +85,10 @@ class Workflow:
         return found
 
     def submitted(self) -> Counter:
-        """How often each run, and the sweep by its rule, was submitted, as SLURM's logs are called."""
-        found = re.findall(r"SLURM jobid \d+ \(log: \S*/slurm/rule_(\w+?)(?:/paper_?(\S*))?/\d+\.log\)", self.said())
+        """How often each run, and sizes of the sweep by their rule, was submitted, as SLURM's logs are called."""
+        found = re.findall(
+            r"SLURM jobid \d+ \(log: \S*/slurm/rule_(\w+?)(?:/paper_(\S*)|/\d+)?/\d+\.log\)", self.said()
+        )
         return Counter(run or rule for rule, run in found)
 
 
@@ -109,14 +111,14 @@ def ask(slurm: dict, *command: str) -> str:
 
 
 def jobs(slurm: dict) -> dict[str, dict[str, str]]:
-    """What SLURM says of the last job of each run, and of `scalability`."""
+    """What SLURM says of the last job of each run, and of the sweep's last, as `sweep`."""
     found = {}
     for block in ask(slurm, "scontrol", "show", "job").split("\n\n"):
         fields = dict(re.findall(r"(\S+?)=(\S*)", block))
         if name := re.search(r"paper_(\S+)", fields.get("Comment", "")):
             found[name[1]] = fields
         elif fields:
-            found["scalability"] = fields
+            found["sweep"] = fields
     return found
 
 
@@ -150,7 +152,7 @@ def test_what_jobs_ask_for(slurm, tmp_path, profiles):
     ) as workflow:
         workflow.wait_for(lambda: len(jobs(slurm)) == len(RUNS) + 1)
         asked = jobs(slurm)
-    for name, limit, memory in (("dense", "02:00:00", "16000M"), ("scalability", "12:00:00", "32000M")):
+    for name, limit, memory in (("dense", "02:00:00", "16000M"), ("sweep", "04:00:00", "32000M")):
         gpu = {"TresPerJob": None, "TresPerNode": "gres:gpu:1"} if gres else {"TresPerJob": "gres:gpu:1"}
         assert {key: asked[name].get(key) for key in gpu} == gpu
         assert asked[name]["CPUs/Task"] == "4"
@@ -186,7 +188,7 @@ def test_a_study_whose_jobs_are_requeued_and_cancelled(slurm, tmp_path):
         ask(slurm, "scontrol", "update", f"JobId={number}", "StartTime=now")  # SLURM would wait for 2 min
         assert workflow.process.wait() == 1, workflow.said()
         sent = workflow.submitted()
-    assert sent == Counter(["benchmark_scalability", *RUNS])
+    assert sent == Counter(["benchmark_resolution", "benchmark_resolution", *RUNS])
     assert jobs(slurm)[requeued]["Restarts"] == "1"
     assert continued(results / f"logs/train/paper/{requeued}.log")
     log = (results / f"logs/slurm/rule_train/paper_{requeued}/{number}.log").read_text()

@@ -214,7 +214,7 @@ def test_every_caption_of_the_report_holds_its_numbers(finished):
 def test_every_job_left_a_log_and_a_benchmark(finished):
     rules = {p.name for p in (finished / "results/logs").iterdir()}
     assert rules == {p.name for p in (finished / "results/benchmarks").iterdir()}
-    assert {"prepare_data", "train", "aggregate", "benchmark_scalability", "plot_widths", "report"} <= rules
+    assert {"prepare_data", "train", "aggregate", "benchmark_resolution", "plot_widths", "report"} <= rules
 
 
 def test_nothing_to_do_after_a_full_run(project):
@@ -241,7 +241,7 @@ def test_editing_the_model_retrains(project):
     append(project / "afmp/model.py", "\n# edited\n")
     jobs = planned(project)
     assert jobs["train"] == 6 and jobs["aggregate"] == 1 and "prepare_data" not in jobs
-    assert jobs["plot_widths"] == 2 and jobs["benchmark_scalability"] == 1
+    assert jobs["plot_widths"] == 2 and jobs["benchmark_resolution"] == 2
 
 
 def test_editing_what_the_model_imports_retrains_too(project):
@@ -273,7 +273,7 @@ def test_changing_one_override_retrains_that_run_only(project):
     jobs = planned(project)
     assert jobs["train"] == 2  # one run, both semantics
     assert jobs["plot_widths"] == 2 and "plot_comparison_results_full" not in jobs
-    assert "benchmark_scalability" not in jobs
+    assert "benchmark_resolution" not in jobs
 
 
 def test_adding_a_line_adds_only_its_run(project):
@@ -284,6 +284,31 @@ def test_adding_a_line_adds_only_its_run(project):
     assert planned(project)["train"] == 2
     assert "results/train/paper/wider/seed_0/results_wider.json" in said
     assert "plot_comparison_results_full" not in planned(project)
+
+
+def test_adding_a_size_measures_that_size_only(project):
+    study = yaml.safe_load((project / "config.yaml").read_text())
+    study["scalability"]["resolutions"].append(48)
+    (project / "config.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    said = snakemake(project, "scalability_results", "--dry-run")
+    jobs = planned(project, "scalability_results")
+    assert jobs == {
+        "benchmark_resolution": 1,
+        "benchmark_scalability": 1,
+        "plot_scalability_results": 2,
+        "scalability_results": 1,
+    }
+    assert "results/benchmark_resolution/paper/48.json" in said
+
+
+def test_sizes_are_timed_at_once_where_there_are_gpus_for_them(project):
+    study = yaml.safe_load((project / "config.yaml").read_text())
+    study["scalability"] |= {"resolutions": [48, 64], "device": "auto"}
+    (project / "config.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    for gpus, cores_each in ((1, 8), (2, 4)):
+        at_once = ("--cores", "8", "--resources", f"gpu={gpus}")
+        said = snakemake(project, "scalability_results", "--dry-run", *at_once)
+        assert re.findall(r"threads: (\d+)", said) == [str(cores_each)] * 2
 
 
 def test_a_study_in_an_overlay_shares_a_finished_run(project, tmp_path):

@@ -1,29 +1,10 @@
-"""Time AFMP-Small and DeiT-Tiny over image sizes."""
+"""Put the sweep together from its sizes."""
 
-from afmp.benchmark import benchmark_scalability, reduced_batch_sizes
-from afmp.device_lock import own_device
-from afmp.log import log, log_to
-from afmp.records import write_scalability
+from afmp.benchmark_parts import join_resolutions
+from afmp.log import log_to
+from afmp.records import read_scalability, write_scalability
 
-sweep = snakemake.params.sweep
-
-with log_to(snakemake.log[0]), own_device(sweep["device"]):
-    found = benchmark_scalability(
-        semantics=snakemake.params.semantics,
-        resolutions=sweep["resolutions"],
-        batch_sizes=reduced_batch_sizes(sweep["resolutions"], sweep["batch_size"]),
-        num_classes=sweep["num_classes"],
-        precisions=sweep["precision"],
-        modes=sweep["mode"],
-        executions=sweep["execution"],
-        attentions=sweep["attention"],
-        device=sweep["device"],
-        warmup=sweep["warmup"],
-        repeats=sweep["repeats"],
-        seconds=sweep["seconds"],
-        skip_impossible=True,
-        progress=log.info,
-        unfinished=snakemake.params.unfinished,
-    )
-    for path, scalability in zip(snakemake.output, found.values(), strict=True):
-        write_scalability(path, scalability)
+with log_to(snakemake.log[0]):
+    for semantics, sweep in zip(snakemake.params.semantics, snakemake.output, strict=True):
+        parts = snakemake.input[semantics]
+        write_scalability(sweep, join_resolutions({path: read_scalability(path) for path in parts}))

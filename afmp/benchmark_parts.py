@@ -1,0 +1,44 @@
+"""A sweep from its parts: one scalability file of each resolution becomes that of the sweep."""
+
+from collections.abc import Mapping
+
+from afmp.errors import AfmpError
+from afmp.records import validate
+
+
+def join_resolutions(parts: Mapping[str, dict]) -> dict:
+    """One sweep from parts of it (contents of scalability files of one semantics, by path), points in the order given.
+
+    A commit is no condition of a measurement, the code that measures is, and Snakemake watches that: the commits of all
+    parts are named. Raises AfmpError where two parts were measured on different devices, with different libraries or by
+    different protocols.
+    """
+    (first_path, first), *others = parts.items()
+    for path, part in others:
+        for key, value in _conditions(first).items():
+            if (found := _conditions(part)[key]) != value:
+                raise AfmpError(
+                    f"{path}: {key} {found!r} found, but {first_path} has {value!r}; the sizes of one sweep are "
+                    "measured under the same conditions: delete the one not as wanted, and it is measured again."
+                )
+    versions = [part["versions"] for part in parts.values()]
+    commits = dict.fromkeys(found["git_commit"] for found in versions if found.get("git_commit"))
+    changed = [found["git_dirty"] for found in versions if found.get("git_dirty") is not None]
+    skipped = dict.fromkeys(sentence for part in parts.values() for sentence in part["protocol"]["skipped"])
+    sweep = {key: value for key, value in first.items() if key != "checksum"} | {
+        "versions": first["versions"]
+        | {"git_commit": ", ".join(commits) or None, "git_dirty": any(changed) if changed else None},
+        "protocol": first["protocol"] | {"skipped": list(skipped)},
+        "points": [point for part in parts.values() for point in part["points"]],
+    }
+    validate(sweep, "scalability", where="joined sweep")
+    return sweep
+
+
+def _conditions(part: dict) -> dict:
+    conditions = {"semantics": part["semantics"], "format_version": part["format_version"]}
+    for group in ("device", "versions", "protocol"):
+        conditions |= {f"{group}/{key}": value for key, value in part[group].items()}
+    for key in ("versions/git_commit", "versions/git_dirty", "protocol/skipped"):
+        conditions.pop(key, None)
+    return conditions
