@@ -1,4 +1,8 @@
-"""How time and memory grow with the number of patches N: c0 + c1 N + c2 N^2, with bootstrap intervals."""
+"""How a pass grows with the number of patches N of its B images: c0 + B (c1 N + c2 N^2), with bootstrap intervals.
+
+c0 is what a pass costs whatever is in it (launches, the host, fixed buffers). As large images come in small batches, it
+would otherwise be taken for growth with N.
+"""
 
 from typing import NamedTuple
 
@@ -11,6 +15,7 @@ DRAWS = 400
 PERCENTILES = (2.5, 97.5)
 NEGLIGIBLE = 1e-9  # of a measured value: a term that is nowhere larger is rounding
 FEWEST_SIZES = 3  # as many as there are coefficients
+SEARCHED = 4000  # numbers of patches at which two fits are compared
 
 
 class Estimate(NamedTuple):
@@ -21,37 +26,62 @@ class Estimate(NamedTuple):
     high: float
 
 
-class Fit(NamedTuple):
-    """Coefficients of 1, N and N^2, none of them negative, and the same of every bootstrap sample.
+NONE = Estimate(float("nan"), float("nan"), float("nan"))
 
-    - sizes, values: N and what was measured there, per image
+
+class Fit(NamedTuple):
+    """Coefficients c0, c1, c2 of the quantity of a pass, none of them negative, and the same of every bootstrap sample.
+
+    - sizes, batches, values: N, images a pass, and what was measured there, per image
     - coefficients (3,), draws (DRAWS, 3); quantities without repeats have no draws, (0, 3)
     - slope: d log value / d log N between the two largest sizes, 1 for linear growth, 2 for quadratic
     """
 
     sizes: np.ndarray
+    batches: np.ndarray
     values: np.ndarray
     coefficients: np.ndarray
     draws: np.ndarray
     slope: Estimate
 
     def at(self, sizes: np.ndarray) -> np.ndarray:
-        """The fitted values at `sizes`."""
-        return _powers(sizes) @ self.coefficients
+        """The fitted values per image at `sizes` inside the range measured, in batches between those measured."""
+        return self._terms(sizes) @ self.coefficients
+
+    def draws_at(self, sizes: np.ndarray) -> np.ndarray:
+        """The same (DRAWS, sizes) of every bootstrap sample."""
+        return self.draws @ self._terms(sizes).T
 
     def band(self, sizes: np.ndarray) -> np.ndarray | None:
         """Lower and upper ends (2, sizes) of the 95 % band at `sizes`, or None without repeats."""
-        if not len(self.draws):
-            return None
-        return np.percentile(_powers(sizes) @ self.draws.T, PERCENTILES, axis=1)
+        return np.percentile(self.draws_at(sizes), PERCENTILES, axis=0) if len(self.draws) else None
 
     def coefficient(self, power: int) -> Estimate:
-        """The coefficient of N^power."""
-        return _estimate(self.coefficients[power], self.draws[:, power])
+        """c0, c1 or c2. One that the data would have negative is 0, and has no interval: [0, 0] would sound certain."""
+        value = float(self.coefficients[power])
+        return _estimate(value, self.draws[:, power]) if value else NONE._replace(value=value)
+
+    @property
+    def quadratic_share(self) -> float:
+        """What part of the largest size's fitted value is c2 N^2."""
+        largest = self.sizes[-1:]
+        return float(self.coefficients[2] * largest[0] ** 2 / self.at(largest)[0])
+
+    @property
+    def largest_miss(self) -> float:
+        """The largest distance of the fit from a measured value, as a part of that value."""
+        return float(np.max(np.abs(self.at(self.sizes) / self.values - 1)))
+
+    def _terms(self, sizes: np.ndarray) -> np.ndarray:
+        batches = np.exp(np.interp(np.log(sizes), np.log(self.sizes), np.log(self.batches)))
+        return _terms(np.asarray(sizes, dtype=float), batches)
 
 
 def fit_time(series: Series) -> Fit | None:
-    """Milliseconds an image of a series; every repeat of a size is drawn again with replacement. None below 3 sizes."""
+    """Milliseconds of a series' passes; its repeats are drawn again with replacement. None below 3 sizes.
+
+    Passes that follow one another are alike (clocks, the host), so blocks of them are drawn and not single ones.
+    """
     if len(series.sizes) < FEWEST_SIZES:
         return None
     generator = np.random.default_rng(0)
@@ -59,65 +89,84 @@ def fit_time(series: Series) -> Fit | None:
     for point in series.measured:
         every = np.array(point["time_ms"]["all"]) / point["batch_size"]
         medians.append(point["time_ms"]["median"] / point["batch_size"])
-        resampled.append(np.median(generator.choice(every, (DRAWS, len(every))), axis=1))
-    return _fit(series.sizes, np.array(medians), np.stack(resampled, axis=1))
+        resampled.append(np.median(every[_blocks(generator, len(every))], axis=1))
+    return _fit(series, np.array(medians), np.stack(resampled, axis=1))
 
 
 def fit_activations(series: Series) -> Fit | None:
-    """MB of activations an image, read once a size, so without intervals. None below 3 sizes, or if one is 0."""
+    """MB of activations of a series' passes, read once a size: no intervals. None below 3 sizes, or if one is 0."""
     values = np.array([activations_per_image(point) for point in series.measured])
     if len(values) < FEWEST_SIZES or not (values > 0).all():
         return None
-    return _fit(series.sizes, values, np.empty((0, len(values))))
+    return _fit(series, values, np.empty((0, len(values))))
 
 
 def crossing(ours: Fit, theirs: Fit) -> Estimate:
-    """The N from which on `theirs` lies above `ours`; 0 if at every N, NaN if never."""
-    return _estimate(_crossing(theirs.coefficients - ours.coefficients), _crossing_draws(ours, theirs))
+    """The N from which on `theirs` lies above `ours`, up to the largest N of both; 0 if at every N, NaN if not there.
+
+    Nothing is said of an N beyond those measured, and NaN where the bootstrap samples do not agree on whether it is.
+    """
+    found, draws = _crossings(ours, theirs)
+    return _estimate(found, draws) if _agree(found, draws) else NONE
 
 
 def crossing_is_sure(ours: Fit, theirs: Fit) -> bool:
     """Whether every bootstrap sample agrees with the fits that `theirs` does, or does not, end up above `ours`."""
-    never = np.isnan(_crossing(theirs.coefficients - ours.coefficients))
-    return all(np.isnan(draw) == never for draw in _crossing_draws(ours, theirs))
+    return _agree(*_crossings(ours, theirs))
 
 
-def _crossing_draws(ours: Fit, theirs: Fit) -> list[float]:
+def _crossings(ours: Fit, theirs: Fit) -> tuple[float, np.ndarray]:
+    sizes = np.geomspace(max(ours.sizes[0], theirs.sizes[0]), min(ours.sizes[-1], theirs.sizes[-1]), SEARCHED)
     count = min(len(ours.draws), len(theirs.draws))
-    return [_crossing(difference) for difference in theirs.draws[:count] - ours.draws[:count]]
+    draws = theirs.draws_at(sizes)[:count] - ours.draws_at(sizes)[:count]
+    found = _crossing(sizes, theirs.at(sizes) - ours.at(sizes))
+    return found, np.array([_crossing(sizes, draw) for draw in draws])
 
 
-def _fit(sizes: np.ndarray, values: np.ndarray, resampled: np.ndarray) -> Fit:
+def _agree(found: float, draws: np.ndarray) -> bool:
+    return bool((np.isnan(draws) == np.isnan(found)).all())
+
+
+def _crossing(sizes: np.ndarray, difference: np.ndarray) -> float:
+    """The first of `sizes` from which on `difference` is above 0: 0 if it is at all of them, NaN if not at the last."""
+    (below,) = np.nonzero(difference <= 0)
+    if not len(below):
+        return 0.0
+    return float(sizes[below[-1] + 1]) if below[-1] + 1 < len(sizes) else float("nan")
+
+
+def _blocks(generator: np.random.Generator, count: int) -> np.ndarray:
+    """Indices (DRAWS, count) of passes: blocks of about sqrt(count) that follow one another, around the end."""
+    length = max(1, round(count**0.5))
+    starts = generator.integers(count, size=(DRAWS, -(-count // length), 1))
+    return ((starts + np.arange(length)) % count).reshape(DRAWS, -1)[:, :count]
+
+
+def _fit(series: Series, values: np.ndarray, resampled: np.ndarray) -> Fit:
+    sizes = series.sizes
+    batches = np.array([point["batch_size"] for point in series.measured])
+    terms = _terms(sizes.astype(float), batches)
     slopes = [_slope(sizes, sample) for sample in resampled]
-    draws = np.array([_coefficients(sizes, sample) for sample in resampled]).reshape(-1, 3)
-    return Fit(sizes, values, _coefficients(sizes, values), draws, _estimate(_slope(sizes, values), slopes))
+    draws = np.array([_coefficients(terms, sample) for sample in resampled]).reshape(-1, 3)
+    slope = _estimate(_slope(sizes, values), slopes)
+    return Fit(sizes, batches, values, _coefficients(terms, values), draws, slope)
 
 
-def _coefficients(sizes: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _coefficients(terms: np.ndarray, values: np.ndarray) -> np.ndarray:
     # Relative weights: without them the largest size alone would decide. Columns of like size keep nnls accurate.
-    weighted = _powers(sizes) / values[:, None]
+    weighted = terms / values[:, None]
     scale = weighted.max(axis=0)
     found = nnls(weighted / scale, np.ones_like(values))[0]
     return np.where(found > NEGLIGIBLE, found, 0) / scale
 
 
-def _powers(sizes: np.ndarray) -> np.ndarray:
-    sizes = np.asarray(sizes, dtype=float)
-    return np.stack([np.ones_like(sizes), sizes, sizes**2], axis=1)
+def _terms(sizes: np.ndarray, batches: np.ndarray) -> np.ndarray:
+    """What c0, c1 and c2 are multiplied with per image (sizes, 3)."""
+    return np.stack([1 / batches, sizes, sizes**2], axis=1)
 
 
 def _slope(sizes: np.ndarray, values: np.ndarray) -> float:
     return float(np.log(values[-1] / values[-2]) / np.log(sizes[-1] / sizes[-2]))
-
-
-def _crossing(difference: np.ndarray) -> float:
-    """The last N at which difference (3,) turns positive, 0 if it is from one patch on, NaN if it ends up negative."""
-    c0, c1, c2 = difference
-    roots = np.roots([c2, c1, c0]) if difference.any() else np.array([])
-    real = np.sort(roots[np.isreal(roots)].real)
-    last = real[-1] if (real > 1).any() else 0.0
-    beyond = 2 * last + 1
-    return float(last) if c0 + c1 * beyond + c2 * beyond**2 > 0 else float("nan")
 
 
 def _estimate(value: float, draws) -> Estimate:

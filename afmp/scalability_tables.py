@@ -24,6 +24,7 @@ def scalability_table(scalability: dict) -> pandas.DataFrame:
             | plain
             | {("passes" if key == "n" else f"time_{key}_ms"): time.get(key) for key in TIMES}
             | {key.replace("_mb", "_memory_mb"): memory.get(key) for key in MEMORY}
+            | {"adamw_memory_mb": _adamw_mb(point["num_parameters"]) if memory else None}
             | {"memory_kind": memory.get("kind")}
             | {f"most_{key}" if key in ("warmup", "repeats") else key: value for key, value in protocol.items()}
             | {f"device_{key}": value for key, value in scalability["device"].items()}
@@ -36,6 +37,11 @@ def scalability_table(scalability: dict) -> pandas.DataFrame:
     numbers = [column for column in table if column.endswith(("_ms", "_mb"))]
     table = table.astype({column: "Float64" for column in numbers})
     return table.astype({"num_parameters": "Int64", "passes": "Int64"})
+
+
+def _adamw_mb(num_parameters: int) -> float:
+    # Two moments in fp32. No pass of the sweep has an optimizer: it would come on top of the peak.
+    return num_parameters * 2 * 4 / 2**20
 
 
 def ratios_table(scalability: dict) -> pandas.DataFrame:
@@ -56,9 +62,10 @@ def ratios_table(scalability: dict) -> pandas.DataFrame:
 
 
 def fits_table(scalability: dict) -> pandas.DataFrame:
-    """Fits c0 + c1 N + c2 N^2 an image of every series of 3 sizes or more: a row for time (ms), one for memory (MB).
+    """Fits c0 + B (c1 N + c2 N^2) to passes of each series of 3 sizes or more: a row for time, ms, one for memory, MB.
 
-    `crossing` is, for DeiT-Tiny, the N from which on it takes more than AFMP-Small in the same configuration.
+    `crossing` is, for DeiT-Tiny, the N from which on it takes more than AFMP-Small in the same configuration; NaN where
+    it does not, or where the bootstrap samples do not agree.
     """
     series = series_of(scalability)
     rows = []
@@ -71,6 +78,7 @@ def fits_table(scalability: dict) -> pandas.DataFrame:
             row = {"semantics": one.semantics, "model": one.model, "quantity": quantity, "mode": one.mode}
             row |= {key: getattr(one, key) for key in SETTINGS} | {"sizes": len(fit.sizes)}
             row |= {"largest_num_patches": int(fit.sizes[-1])}
+            row |= {"quadratic_share": fit.quadratic_share, "largest_miss": fit.largest_miss}
             estimates = {f"c{power}": fit.coefficient(power) for power in range(3)} | {"local_slope": fit.slope}
             ours = fits.get(_of_afmp(one)) if one.model == "deit_tiny" else None
             if ours is not None:
@@ -79,6 +87,7 @@ def fits_table(scalability: dict) -> pandas.DataFrame:
                 row |= {name: estimate.value, f"{name}_ci95_low": estimate.low, f"{name}_ci95_high": estimate.high}
             rows.append(row)
     columns = ["semantics", "model", "quantity", "mode", *SETTINGS, "sizes", "largest_num_patches"]
+    columns += ["quadratic_share", "largest_miss"]
     names = ("c0", "c1", "c2", "local_slope", "crossing")
     columns += [f"{name}{end}" for name in names for end in ("", "_ci95_low", "_ci95_high")]
     return pandas.DataFrame(rows, columns=columns)

@@ -485,6 +485,17 @@ def test_the_best_configuration_of_each_model_is_its_main_line_and_the_others_ar
     assert faint[0].get_alpha() < 0.5 and len(faint[0].get_xdata()) == 5
 
 
+def test_faint_lines_are_not_drawn_on_one_another():
+    content = sweep()
+    points = [p for p in content["points"] if p["model"] == "deit_tiny"]
+    content["points"] += [{**p, "precision": "bf16", "execution": e} for p in points for e in ("eager", "graph")]
+    figure = scalability_results.draw(content)
+    faint = [line for line in panel(figure, PEAK).lines if str(line.get_gid()).startswith("faint")]
+    assert len(faint) == 1
+    assert "its other configurations" in all_text(figure)
+    assert "its other configurations" not in all_text(scalability_results.draw(sweep()))
+
+
 def test_each_mode_has_its_panels_and_the_other_semantics_is_a_third_line():
     content = sweep()
     content["points"] += [synthetic_point(model, size, mode="inference") for size in SIX for model in MODELS]
@@ -504,8 +515,13 @@ def test_each_mode_has_its_panels_and_the_other_semantics_is_a_third_line():
 def test_fits_figure_says_coefficients_slopes_and_crossing():
     content = wide_sweep()
     text = all_text(scalability_fits.draw(content))
-    assert "c2 6e-06" in text and "local slope 0.99" in text and "local slope 1.9" in text
-    assert "DeiT-Tiny's fit lies above AFMP-Small's from N = 150 on" in text  # activations of the synthetic points
+    assert "c2 5.96e-06 [" in text and "local slope 1.00 [" in text and "local slope 1.99 [" in text
+    assert (
+        "c2 N² is 100 % at N = 50,176" in text and "DeiT-Tiny's fit lies above AFMP-Small's at every N measured" in text
+    )
+    # Activations of the synthetic points.
+    assert "c1 0.141 MB  c2 0 MB" in text
+    assert "DeiT-Tiny's fit lies above AFMP-Small's from N = 150 on, as far as measured (50,176)." in text
     caption = scalability_fits.caption(content)
     assert "Local slope of time between the two largest sizes" in caption and "[" in caption
 

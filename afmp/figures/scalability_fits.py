@@ -1,11 +1,11 @@
-"""Figure scalability_fits: time and activations an image as c0 + c1 N + c2 N^2, and where the models' lines cross."""
+"""Figure scalability_fits: time and activations as c0 + B (c1 N + c2 N^2), and where the models' lines cross."""
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from afmp.figures import style, wording
-from afmp.figures.sweep import PASSES, Line, draw_patch_axis, main_lines, modes_of, settings
+from afmp.figures.sweep import PASSES, Line, draw_patch_axis, machine, main_lines, modes_of
 from afmp.fits import FEWEST_SIZES, Estimate, Fit, crossing, crossing_is_sure, fit_activations, fit_time
 from afmp.series import activations_per_image, time_per_image
 
@@ -22,14 +22,14 @@ def draw(scalability: dict, *others: dict) -> Figure:
     The lines are those that scalability_results draws strong.
     """
     modes = modes_of(scalability)
-    figure = style.new_figure(13, 1.8 + 6.0 * len(modes))
+    figure = style.new_figure(13, 1.8 + 6.6 * len(modes))
     semantics = scalability["semantics"]
     style.head(
         figure,
         "Scalability: fits of time and activations against the number of patches N",
         subtitle=f"{semantics} semantics: {wording.MEANING[semantics]}",
     )
-    grid = figure.add_gridspec(2 * len(modes), 2, height_ratios=[4.4, 1.4] * len(modes))
+    grid = figure.add_gridspec(2 * len(modes), 2, height_ratios=[4.4, 2.1] * len(modes))
     for row, mode in enumerate(modes):
         lines = main_lines(scalability, others, mode)
         for column, (title, (fit_of, value, unit)) in enumerate(QUANTITIES.items()):
@@ -38,10 +38,10 @@ def draw(scalability: dict, *others: dict) -> Figure:
             axis.set(title=f"{title}, {PASSES[mode]}", ylabel=f"{title} ({PASSES[mode]}), {unit}")
             _draw_panel(axis, lines, fits, value)
             words.set_axis_off()
-            text = "\n".join(_sentences(lines, fits))
+            text = "\n".join(_sentences(lines, fits, unit))
             # Out of the layout, or the widest line would take the panels' width.
             words.text(0, 1, text, va="top", fontsize=8.5, transform=words.transAxes).set_in_layout(False)
-    style.foot(figure, _footer(scalability))
+    style.foot(figure, _footer(scalability, others))
     return figure
 
 
@@ -74,12 +74,18 @@ def _draw_panel(axis, lines: list[Line], fits: dict[str, Fit | None], value) -> 
         axis.text(0.5, 0.4, text, transform=axis.transAxes, ha="center", color=style.GREY)
 
 
-def _sentences(lines: list[Line], fits: dict[str, Fit | None]) -> list[str]:
+def _sentences(lines: list[Line], fits: dict[str, Fit | None], unit: str) -> list[str]:
     found = []
     for line in lines:
         if (fit := fits[line.label]) is not None:
-            c0, c1, c2 = (f"c{power} {_words(fit.coefficient(power), digits=3)}" for power in range(3))
-            found += [f"{line.series.name}:  {c0}  {c1}", f"    {c2}  local slope {_words(fit.slope, digits=3)}"]
+            share = f"c2 N² is {fit.quadratic_share:.0%} at N = {fit.sizes[-1]:,}".replace("%", " %")
+            off = f"off by up to {100 * fit.largest_miss:.1f} %"
+            coefficients = (f"c{power} {_words(fit.coefficient(power), '.3g')} {unit}" for power in range(3))
+            found += [
+                f"{line.series.name}:  {next(coefficients)}",
+                f"    {'  '.join(coefficients)}",
+                f"    local slope {_words(fit.slope, '.2f')},  {share},  {off}",
+            ]
     ours, theirs = (
         next((fits[line.label] for line in lines if line.series.model == model), None)
         for model in ("afmp_small", "deit_tiny")
@@ -95,16 +101,18 @@ def _crossing(ours: Fit, theirs: Fit) -> str:
     if not crossing_is_sure(ours, theirs):
         return "no crossing established: the bootstrap samples do not agree on whether there is one."
     if np.isnan(at.value):
-        return "DeiT-Tiny's fit stays below AFMP-Small's at large N."
+        return "at the largest N of both DeiT-Tiny's fit lies below AFMP-Small's."
+    largest = min(ours.sizes[-1], theirs.sizes[-1])
     if at.value == 0 and not at.high > 0:
-        return "DeiT-Tiny's fit lies above AFMP-Small's at every N."
-    beyond = ", beyond the sizes measured" if at.value > min(ours.sizes[-1], theirs.sizes[-1]) else ""
-    return f"DeiT-Tiny's fit lies above AFMP-Small's from N = {_patches(at)} on{beyond}."
+        smallest = max(ours.sizes[0], theirs.sizes[0])
+        return f"DeiT-Tiny's fit lies above AFMP-Small's at every N measured ({smallest:,} to {largest:,})."
+    return f"DeiT-Tiny's fit lies above AFMP-Small's from N = {_patches(at)} on, as far as measured ({largest:,})."
 
 
-def _words(estimate: Estimate, *, digits: int) -> str:
-    interval = "" if np.isnan(estimate.low) else f" [{estimate.low:.{digits}g}, {estimate.high:.{digits}g}]"
-    return f"{estimate.value:.{digits}g}{interval}"
+def _words(estimate: Estimate, number: str) -> str:
+    """Value and interval by a format such as `.3g`."""
+    interval = "" if np.isnan(estimate.low) else f" [{estimate.low:{number}}, {estimate.high:{number}}]"
+    return f"{estimate.value:{number}}{interval}"
 
 
 def _patches(estimate: Estimate) -> str:
@@ -113,19 +121,24 @@ def _patches(estimate: Estimate) -> str:
     return f"{estimate.value:,.0f}{interval}"
 
 
-def _footer(scalability: dict) -> list[str]:
+def _footer(scalability: dict, others: tuple[dict, ...]) -> list[str]:
+    lines = [line for mode in modes_of(scalability) for line in main_lines(scalability, others, mode)]
+    points = [point for line in lines for point in line.series.measured]
+    passes = [point["time_ms"]["n"] for point in points]
     return [
-        f"Patches of 16 px, {settings(scalability)}; {scalability['device']['name']}. Fits: c0 + c1 N + c2 N², no "
-        "coefficient negative, relative errors weighted alike; in brackets and as bands 95 % bootstrap intervals over "
-        "the repeated passes (activations are read once a size). Local slope: d log / d log N between the two largest "
-        "sizes; 1 is linear, 2 quadratic."
+        f"Patches of 16 px, batch B {wording.span([point['batch_size'] for point in points] or [0])}; "
+        f"{machine(scalability)}; {wording.counted(passes or [0], 'pass', 'passes')} a point. "
+        "Fits to a pass: c0 + B (c1 N + c2 N²), so c0 a pass, c1 a patch, c2 a patch²; no coefficient negative, "
+        "relative errors weighted alike; drawn per image. In brackets and as bands 95 % bootstrap intervals over "
+        "blocks of the repeated passes of this run, which say nothing of another run or another curve (activations are "
+        "read once a size). Local slope: d log / d log N between the two largest sizes; 1 is linear, 2 quadratic."
     ]
 
 
 def caption(scalability: dict, *others: dict) -> str:
     """What the fits say, in reStructuredText, from the sweep's own numbers."""
     sentences = [
-        "Time and activations an image fitted as c0 + c1 N + c2 N² over the number of patches N, "
+        "Time and activations of a pass of B images fitted as c0 + B (c1 N + c2 N²) over the number of patches N, "
         f"{scalability['semantics']} semantics ({wording.MEANING[scalability['semantics']]}), "
         f"on {scalability['device']['name']}."
     ]
@@ -133,7 +146,7 @@ def caption(scalability: dict, *others: dict) -> str:
     lines = main_lines(scalability, others, mode)
     fits = {line.label: fit_time(line.series) for line in lines}
     slopes = [
-        f"{line.series.name} ({line.series.setting}) {_words(fit.slope, digits=3)}"
+        f"{line.series.name} ({line.series.setting}) {_words(fit.slope, '.2f')}"
         for line in lines
         if (fit := fits[line.label]) is not None
     ]

@@ -11,6 +11,7 @@ from afmp.figures.sweep import (
     draw_patch_axis,
     largest_ratio,
     look_of,
+    machine,
     main_lines,
     modes_of,
     settings,
@@ -56,7 +57,7 @@ def draw(scalability: dict, *others: dict) -> Figure:
             axis.set_title(f"{title}, {PASSES[mode]}")
         panels[0].set_ylabel(f"Time ({PASSES[mode]}), ms an image")
         panels[1].set_ylabel(_memory_label(scalability))
-        _draw_legend(legend, panels[0], lines)
+        _draw_legend(legend, panels[0], lines, faint)
     style.foot(figure, _footer(scalability, others))
     return figure
 
@@ -79,11 +80,14 @@ def _draw_panel(axis, lines: list[Line], faint: list[Series], value) -> None:
     if logarithmic:
         axis.set_xscale("log")
         axis.set_yscale("log")
-    drawn = []
+    drawn, once = [], set()
     for series in faint:
         middle = np.array([value(point)[0] for point in series.measured])
-        axis.plot(series.sizes, middle, gid=f"faint: {series.setting}", **look_of(series) | FAINT)
         drawn.append(middle)
+        # Faint lines on one another are no longer faint: a memory is that of two executions, with and without a graph.
+        if (key := (series.model, *series.sizes, *(f"{one:.2g}" for one in middle))) not in once:
+            axis.plot(series.sizes, middle, gid=f"faint: {series.setting}", **look_of(series) | FAINT)
+        once.add(key)
     for place, line in enumerate(lines):
         if not line.series.measured:
             continue
@@ -124,7 +128,7 @@ def _draw_failed(axis, lines, drawn) -> None:
         axis.annotate(FAILED[point["status"]], at, (shift, -9), va="top", rotation=90, fontsize=9, **look)
 
 
-def _draw_legend(place, axis, lines) -> None:
+def _draw_legend(place, axis, lines, faint) -> None:
     place.set_axis_off()
     handles = [axis.plot([], [], **line.look)[0] for line in lines]
     labels = []
@@ -132,6 +136,9 @@ def _draw_legend(place, axis, lines) -> None:
         failed = [point["status"] for point in line.series.points if point["status"] != "ok"]
         counts = [f"{failed.count(status)} × {word}" for status, word in FAILED.items() if status in failed]
         labels.append(f"{line.label}{': ' if counts else ''}{', '.join(counts)}")
+    if faint:
+        handles += axis.plot([], [], color=style.GREY, **FAINT)
+        labels.append("faint, in a model's colour: its other configurations")
     place.legend(handles, labels, loc="center", ncols=2, handlelength=3.2, columnspacing=2.5)
 
 
@@ -141,15 +148,14 @@ def _memory_label(scalability: dict) -> str:
 
 
 def _footer(scalability: dict, others: tuple[dict, ...]) -> list[str]:
-    warmup, versions = scalability["protocol"]["warmup"], scalability["versions"]
+    warmup = scalability["protocol"]["warmup"]
     passes = [point["time_ms"]["n"] for one in (scalability, *others) for point in one["points"] if point["time_ms"]]
     graphs = any("graph" in point["execution"] for point in scalability["points"])
     faint = any(_faint(scalability, main_lines(scalability, others, mode), mode) for mode in modes_of(scalability))
-    software = [f"{name} {versions[name]}" for name in ("torch", "cuda", "timm") if versions.get(name)]
     time = f"Time: median of {wording.counted(passes or [0], 'pass', 'passes')} after at most {warmup} to warm up"
     strong = "each model's configuration with the most sizes and, of those, the lowest times"
     return [
-        f"Patches of 16 px, {settings(scalability)}; {scalability['device']['name']}; {', '.join(software)}.",
+        f"Patches of 16 px, {settings(scalability)}; {machine(scalability)}.",
         f"{time}, bars from first to third quartile, side by side; the models' passes were timed in turn."
         + " Memory is never read under a CUDA graph." * graphs
         + f" Strong lines: {strong}; faint: others." * faint,
@@ -168,7 +174,7 @@ def caption(scalability: dict, *others: dict) -> str:
     ]
     sentences.append(largest_ratio(scalability))
     failed = _failures(series_of(scalability))
-    sentences.append(f"Not measured: {'; '.join(failed)}." if failed else "Every point was measured.")
+    sentences.append(f"Not measured: {'; '.join(failed)}." if failed else f"All {len(points)} points were measured.")
     if any(point["memory"] and point["memory"]["kind"] == "resident_set_growth" for point in points):
         sentences.append("Memory is the growth of the process's resident set on a CPU, not an allocator's count.")
     return wording.restructured(" ".join(sentences))

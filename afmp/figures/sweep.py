@@ -80,6 +80,13 @@ def settings(scalability: dict) -> str:
     )
 
 
+def machine(scalability: dict) -> str:
+    """Device and software of a sweep: `NVIDIA H200; torch 2.11.0+cu130, cuda 13.0, timm 1.0.29`."""
+    versions = scalability["versions"]
+    software = [f"{name} {versions[name]}" for name in ("torch", "cuda", "timm") if versions.get(name)]
+    return f"{scalability['device']['name']}; {', '.join(software)}"
+
+
 def largest_ratio(scalability: dict) -> str:
     """DeiT-Tiny / AFMP-Small, each at its best configuration, at the largest size that both have at one batch."""
     mode = modes_of(scalability)[0]
