@@ -88,10 +88,9 @@ def benchmark_scalability(
             "execution": (executions, EXECUTIONS),
             "attention": (attentions, ATTENTIONS),
         },
-        resolutions=resolutions,
-        batch_sizes=batch_sizes,
         counts={"num_classes": num_classes, "warmup": warmup, "repeats": repeats},
     )
+    check_sizes(resolutions, batch_sizes)
     try:
         machine = run_isolated("afmp.measurement:describe_device", {"device": device})
     except IsolatedCallError as error:
@@ -284,14 +283,9 @@ def _short_sweep(
     return *short, [note]
 
 
-def _check(*, choices, resolutions, batch_sizes, counts) -> None:
-    for key, (values, allowed) in choices.items():
-        for value in values:
-            if value not in allowed:
-                raise AfmpError(f"{key}: {value!r} found; allowed: {', '.join(allowed)}.")
-    for key, values in {**{key: values for key, (values, _) in choices.items()}, "resolutions": resolutions}.items():
-        if not values or len(set(values)) < len(values):
-            raise AfmpError(f"{key}: {list(values)} found; at least one is needed, and each only once.")
+def check_sizes(resolutions: Sequence[int], batch_sizes: Sequence[int]) -> None:
+    """AfmpError unless there are image sizes (pixels) that divide into patches, each once and each with its batch."""
+    _check_list("resolutions", resolutions)
     for resolution in resolutions:
         _check_resolution(resolution)
     if len(batch_sizes) != len(resolutions):
@@ -299,9 +293,28 @@ def _check(*, choices, resolutions, batch_sizes, counts) -> None:
             f"batch_size: {len(batch_sizes)} values found for {len(resolutions)} resolutions; "
             "one for all or one for each is needed."
         )
-    for key, value in [*counts.items(), *(("batch_size", value) for value in batch_sizes)]:
-        if value < 1:
-            raise AfmpError(f"{key}: {value} found; at least 1 is needed.")
+    for batch_size in batch_sizes:
+        _check_count("batch_size", batch_size)
+
+
+def _check(*, choices, counts) -> None:
+    for key, (values, allowed) in choices.items():
+        for value in values:
+            if value not in allowed:
+                raise AfmpError(f"{key}: {value!r} found; allowed: {', '.join(allowed)}.")
+        _check_list(key, values)
+    for key, value in counts.items():
+        _check_count(key, value)
+
+
+def _check_list(key: str, values: Sequence) -> None:
+    if not values or len(set(values)) < len(values):
+        raise AfmpError(f"{key}: {list(values)} found; at least one is needed, and each only once.")
+
+
+def _check_count(key: str, value: int) -> None:
+    if value < 1:
+        raise AfmpError(f"{key}: {value} found; at least 1 is needed.")
 
 
 def _check_resolution(resolution: int) -> None:

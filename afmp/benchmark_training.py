@@ -4,7 +4,7 @@ A step is forward, loss, backward and AdamW on one synthetic batch that lies on 
 are timed in turn in one process.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy
 import timm
@@ -87,8 +87,38 @@ def measure_training(*, precision: str, device: str, warmup: int, repeats: int, 
     }
 
 
-class _Step:
-    """One whole training step; on CUDA captured once and replayed, as training itself does."""
+class Replayed:
+    """A call without arguments to be timed; on CUDA it is captured once, as one CUDA graph, and replayed."""
+
+    def __init__(
+        self,
+        call: Callable[[], object],
+        device: torch.device,
+        before_capture: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._call = call
+        if device.type == "cuda":
+            side = torch.cuda.Stream(device)
+            side.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UP_BEFORE_CAPTURE):
+                    call()
+            torch.cuda.current_stream(device).wait_stream(side)
+            before_capture()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self._result = call()  # what a graph writes to must live as long as it
+            self._call = graph.replay
+
+    def __call__(self) -> None:
+        self._call()
+
+    def clean(self) -> None:
+        """Nothing: a call leaves nothing behind."""
+
+
+class _Step(Replayed):
+    """One whole training step, as training itself replays it."""
 
     def __init__(self, model, loss, precision: str, device) -> None:
         options = {"capturable": True} if device.type == "cuda" else {}
@@ -103,26 +133,8 @@ class _Step:
             value.backward()
             optimizer.step()
 
-        self._call = step
-        if device.type == "cuda":
-            side = torch.cuda.Stream(device)
-            side.wait_stream(torch.cuda.current_stream(device))
-            with torch.cuda.stream(side):
-                for _ in range(WARM_UP_BEFORE_CAPTURE):
-                    step()
-            torch.cuda.current_stream(device).wait_stream(side)
-            optimizer.zero_grad(set_to_none=True)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                step()
-            self._call = graph.replay
-            self._optimizer = optimizer  # its moments live in tensors that the graph writes to
-
-    def __call__(self) -> None:
-        self._call()
-
-    def clean(self) -> None:
-        """Nothing: clearing the gradients is part of a step."""
+        super().__init__(step, device, before_capture=lambda: optimizer.zero_grad(set_to_none=True))
+        self._optimizer = optimizer  # its moments live in tensors that the graph writes to
 
 
 def format_training(training: dict) -> str:

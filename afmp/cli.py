@@ -66,11 +66,18 @@ def _add_benchmark_arguments(parser: argparse.ArgumentParser) -> None:
     add("--warmup", type=int, default=5, help="most passes before the timed ones")
     add("--repeats", type=int, default=100, help="most timed passes")
     add("--seconds", type=float, default=1.5, help="of timed passes after which a point is done")
-    add(
+    instead = parser.add_mutually_exclusive_group().add_argument
+    instead(
         "--training",
         action="store_true",
         help="instead, images a second of whole training steps of the paper's model against a ViT of its size, "
         "batch 128 (heeds --precision, --device, --warmup, --repeats, --seconds, --output)",
+    )
+    instead(
+        "--selection",
+        action="store_true",
+        help="instead, one layer's selection of the k best edges by itself "
+        "(heeds --resolutions, --batch-size, --device, --warmup, --repeats, --seconds, --output)",
     )
     add("--output", type=Path, metavar="FILE.json", help="where to write the measurements, beside the table shown")
 
@@ -79,18 +86,22 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     from afmp.device_lock import own_device
 
     with own_device(arguments.device):
-        (_benchmark_training if arguments.training else _benchmark_passes)(arguments)
+        if arguments.training:
+            _benchmark_training(arguments)
+        elif arguments.selection:
+            _benchmark_selection(arguments)
+        else:
+            _benchmark_passes(arguments)
 
 
 def _benchmark_passes(arguments: argparse.Namespace) -> None:
     from afmp.benchmark import benchmark_scalability
     from afmp.benchmark_tables import format_table
 
-    resolutions, batch_sizes = arguments.resolutions, arguments.batch_size
     scalability = benchmark_scalability(
         semantics=[arguments.semantics],
-        resolutions=resolutions,
-        batch_sizes=batch_sizes * len(resolutions) if len(batch_sizes) == 1 else batch_sizes,
+        resolutions=arguments.resolutions,
+        batch_sizes=_batch_sizes(arguments),
         num_classes=arguments.num_classes,
         precisions=arguments.precision,
         modes=arguments.mode,
@@ -106,6 +117,27 @@ def _benchmark_passes(arguments: argparse.Namespace) -> None:
     if arguments.output:
         records.write_scalability(arguments.output, scalability)
     print(format_table(scalability))
+
+
+def _batch_sizes(arguments: argparse.Namespace) -> list[int]:
+    one, each = arguments.batch_size * len(arguments.resolutions), arguments.batch_size
+    return one if len(each) == 1 else each
+
+
+def _benchmark_selection(arguments: argparse.Namespace) -> None:
+    from afmp.benchmark_selection import benchmark_selection, format_selection
+
+    selection = benchmark_selection(
+        resolutions=arguments.resolutions,
+        batch_sizes=_batch_sizes(arguments),
+        device=arguments.device,
+        warmup=arguments.warmup,
+        repeats=arguments.repeats,
+        seconds=arguments.seconds,
+    )
+    if arguments.output:
+        records.write_json(arguments.output, selection)
+    print(format_selection(selection))
 
 
 def _benchmark_training(arguments: argparse.Namespace) -> None:

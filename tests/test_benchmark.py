@@ -495,6 +495,18 @@ def test_command_line_times_training_steps_against_a_vit(tmp_path, capsys):
     assert "precision: 'tf32' found" in capsys.readouterr().err
 
 
+def test_command_line_times_the_selection_of_edges_by_itself(tmp_path, capsys):
+    output = tmp_path / "selection.json"
+    flags = ["--selection", "--device=cpu", "--resolutions=64,224", "--batch-size=2,1", "--warmup=1", "--repeats=3"]
+    assert cli.main(["benchmark", *flags, f"--output={output}"]) == 0
+    rows = json.loads(output.read_text())["rows"]
+    assert [(r["num_patches"], r["batch_size"], r["num_kept"]) for r in rows] == [(16, 2, 4), (196, 1, 58)]
+    assert all(set(row["time_ms"]) == {"pytorch"} and row["time_ms"]["pytorch"]["n"] == 3 for row in rows)
+    assert "196 nodes, batch 1, k 58" in capsys.readouterr().out
+    assert cli.main(["benchmark", *flags, "--resolutions=64"]) == 2
+    assert "batch_size: 2 values found for 1 resolutions" in capsys.readouterr().err
+
+
 def test_command_line_answers_a_mistake_with_one_line(capsys):
     assert cli.main(["benchmark", "--resolutions", "100", "--device", "cpu"]) == 2
     shown = capsys.readouterr()
