@@ -248,7 +248,7 @@ class AFMP(GraphModule):
     @property
     def implementation(self) -> str:
         """What passes this model's messages where it stands: "triton" or "pytorch"."""
-        return implementation(self.static_positions.device)
+        return implementation(self.embed.weight.device, self.embed.weight.dtype)
 
     @property
     def is_stack(self) -> bool:

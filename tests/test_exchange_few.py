@@ -3,8 +3,7 @@
 import pytest
 import torch
 from exchange_layers import (
-    GRAPHS,
-    SIZES,
+    CASES,
     convert,
     layer_inputs,
     leaves_of,
@@ -26,8 +25,7 @@ def layer(state, weights, tables, edge_slots, k):
     return exchange(state, packed(weights), tables, edge_slots, k=k)
 
 
-@pytest.mark.parametrize("graph", GRAPHS)
-@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize(("graph", "sizes"), CASES)
 @pytest.mark.parametrize("predicts", [True, False])
 @pytest.mark.parametrize("edges_a_block", [7, 1024])
 def test_equals_the_reference_with_all_gradients(graph, sizes, predicts, edges_a_block, monkeypatch):
@@ -97,11 +95,13 @@ def test_a_packed_layer_is_the_layers_own_weights(models):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
-def test_compiled_it_gives_the_same():
+@pytest.mark.parametrize("models", [1, 2])
+def test_compiled_it_is_one_graph_and_gives_the_same(models):
     tables, edge_slots = tables_of("grid")
-    inputs = convert(*layer_inputs(len(tables.nbr), 1, 2, 16), torch.float32)
+    inputs = convert(*layer_inputs(len(tables.nbr), models, 2, 16), torch.float32)
     plain = results(layer(*inputs, tables, edge_slots, 4), leaves_of(*inputs))
-    compiled = results(torch.compile(layer, backend="aot_eager")(*inputs, tables, edge_slots, 4), leaves_of(*inputs))
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    compiled = results(compiled(*inputs, tables, edge_slots, 4), leaves_of(*inputs))
     for ours, theirs in zip(compiled, plain, strict=True):
         torch.testing.assert_close(ours, theirs)
 

@@ -9,10 +9,9 @@ import sys
 import pytest
 import torch
 from exchange_layers import (
+    CASES,
     DEVICE,
-    GRAPHS,
     HIDDEN,
-    SIZES,
     convert,
     layer_inputs,
     leaves_of,
@@ -44,8 +43,7 @@ def fused_layer(state, weights, tables, k):
     return Exchange(state, mean, scores, scores, place >= 0, gate_sum)
 
 
-@pytest.mark.parametrize("graph", GRAPHS)
-@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize(("graph", "sizes"), CASES)
 @pytest.mark.parametrize("predicts", [True, False])
 def test_exchange_equals_the_reference(graph, sizes, predicts):
     tables, edge_slots = tables_of(graph)
@@ -62,13 +60,29 @@ def test_exchange_equals_the_reference(graph, sizes, predicts):
             assert relative_error(ours, theirs) < 1e-4
 
 
+def node_operations(state, weights, tables, keep):
+    """A layer by the two operators on nodes, which layers take that keep many edges."""
+    maps = [weights.own, weights.message, weights.incoming, weights.outgoing]
+    own, message, *mapped = map_nodes(state, maps + ([weights.prediction] if weights.prediction else []))
+    surprise = (state, mapped[2]) if weights.prediction else (None, None)
+    scores = fused.edge_scores(mapped[0], mapped[1], *surprise, *weights.score, *tables)
+    place = torch.where(keep, tables.nbr, -1).to(torch.int32)
+    gates = weights.gate_weight, weights.gate_bias
+    heard, gate_sum = fused.gated_sum(message, scores, place, *gates, tables.nbr, tables.rev)
+    return new_exchange(own + heard, scores, keep, gate_sum)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("graph", ["grid", "lone node"])
-def test_half_precision_is_at_most_twice_as_far_off_as_plain_pytorch(graph, dtype):
+@pytest.mark.parametrize("keeps", ["few", "all"])
+def test_half_precision_is_at_most_twice_as_far_off_as_plain_pytorch(graph, keeps, dtype):
     tables, _ = tables_of(graph)
     state, weights = layer_inputs(len(tables.nbr), 2, 8, 24)
     ours_inputs = convert(state, weights, dtype)
-    ours = fused_layer(*ours_inputs, tables, 3)
+    if keeps == "few":
+        ours = fused_layer(*ours_inputs, tables, 3)
+    else:
+        ours = node_operations(*ours_inputs, tables, tables.valid.expand(2, 8, -1, -1))
     # All three keep the same edges: which are best is a matter of rounding.
     plain_inputs, exact_inputs = convert(state, weights, dtype), convert(state, weights, torch.float64)
     plain = reference_layer(*plain_inputs, tables, keep=ours.keep)
@@ -80,31 +94,24 @@ def test_half_precision_is_at_most_twice_as_far_off_as_plain_pytorch(graph, dtyp
         ),
         strict=True,
     )
-    unit = torch.finfo(dtype).eps
+    # Triton's interpreter cuts bfloat16 off where hardware rounds, so is off by as much as a whole unit.
+    cut_off = dtype == torch.bfloat16 and DEVICE == "cpu"
+    least = torch.finfo(dtype).eps / (1 if cut_off else 8)
     for found, theirs, truth in triples:
-        assert relative_error(found, truth) <= 2 * max(relative_error(theirs, truth), unit)
+        assert relative_error(found, truth) <= 2 * max(relative_error(theirs, truth), least)
 
 
-@pytest.mark.parametrize("graph", GRAPHS)
-@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize(("graph", "sizes"), CASES)
 @pytest.mark.parametrize("predicts", [True, False])
-@pytest.mark.parametrize("keep_share", [0.0, 0.5, 1.0])
-def test_node_operations_equal_the_reference(graph, sizes, predicts, keep_share):
+@pytest.mark.parametrize(("keep_share", "rows"), [(0.0, 1), (0.5, 3), (1.0, 1)])
+def test_node_operations_equal_the_reference(graph, sizes, predicts, keep_share, rows, monkeypatch):
+    monkeypatch.setattr(fused, "rows_a_program", lambda rows_per_model: rows)  # 1 below 2,048 rows a model
     tables, _ = tables_of(graph)
     state, weights = layer_inputs(len(tables.nbr), *sizes, predicts=predicts)
     generator = torch.Generator().manual_seed(3)
     keep = (torch.rand(*sizes[:2], *tables.nbr.shape, generator=generator) < keep_share).to(DEVICE) & tables.valid
     found_inputs, exact_inputs = convert(state, weights, torch.float32), convert(state, weights, torch.float64)
-    state, weights = found_inputs
-    maps = [weights.own, weights.message, weights.incoming, weights.outgoing]
-    own, message, *mapped = map_nodes(state, maps + ([weights.prediction] if predicts else []))
-    surprise = (state, mapped[2]) if predicts else (None, None)
-    scores = fused.edge_scores(mapped[0], mapped[1], *surprise, *weights.score, *tables)
-    place = torch.where(keep, tables.nbr, -1).to(torch.int32)
-    heard, gate_sum = fused.gated_sum(
-        message, scores, place, weights.gate_weight, weights.gate_bias, tables.nbr, tables.rev
-    )
-    found = new_exchange(own + heard, scores, keep, gate_sum)
+    found = node_operations(*found_inputs, tables, keep)
     exact = reference_layer(*exact_inputs, tables_of(graph, torch.float64)[0], keep=keep)
     torch.testing.assert_close(found.scores.double(), exact.scores, rtol=1e-4, atol=1e-4)
     pairs = zip(results(found, leaves_of(*found_inputs)), results(exact, leaves_of(*exact_inputs)), strict=True)
@@ -112,10 +119,17 @@ def test_node_operations_equal_the_reference(graph, sizes, predicts, keep_share)
         assert relative_error(ours, theirs) < 1e-4
 
 
-def test_the_same_inputs_give_the_same_bits():
+@pytest.mark.parametrize("keeps", ["few", "all"])
+def test_the_same_inputs_give_the_same_bits(keeps):
     tables, _ = tables_of("grid")
     inputs = convert(*layer_inputs(len(tables.nbr), 2, 4, 20), torch.float32)
-    first, second = (results(fused_layer(*inputs, tables, 4), leaves_of(*inputs)) for _ in range(2))
+
+    def layer():
+        if keeps == "few":
+            return fused_layer(*inputs, tables, 4)
+        return node_operations(*inputs, tables, tables.valid.expand(2, 4, -1, -1))
+
+    first, second = (results(layer(), leaves_of(*inputs)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
@@ -148,6 +162,14 @@ def test_selection_keeps_exactly_k_of_any_scores(extreme, chunk, monkeypatch):
         )
 
 
+def test_selection_adds_up_more_chunks_than_at_once(monkeypatch):
+    monkeypatch.setattr(radix_select, "CHUNK", 8)  # of 192 slots: 24, and 16 are added up at once
+    tables, _ = build_neighbours(*grid_graph((16, 24)))
+    valid = tables.valid.to(DEVICE)
+    scores = torch.randn(1, 1, *valid.shape, generator=torch.Generator().manual_seed(0)).round(decimals=1).to(DEVICE)
+    assert torch.equal(radix_select.select(scores, valid, 20)[1] >= 0, top_k_edges(scores, valid, 20))
+
+
 @pytest.mark.parametrize("predicts", [True, False])
 def test_operators_are_well_registered(predicts):
     tables, _ = tables_of("lone node")
@@ -177,6 +199,24 @@ def test_the_first_images_of_several_models_need_not_lie_together():
         scores = fused.edge_scores(incoming, outgoing, given, prediction, *weights.score, *tables)
         outcomes.append([scores, *torch.autograd.grad(scores.square().sum(), (state, *weights.score))])
     assert all(torch.equal(a, b) for a, b in zip(*outcomes, strict=True))
+
+
+def test_rows_need_not_lie_evenly_apart():
+    tables, _ = tables_of("grid")
+    state, weights = convert(*layer_inputs(len(tables.nbr), 2, 3, 16), torch.float32)
+    mapped = [torch.randn(2, 3, len(tables.nbr), width, device=DEVICE) for width in (2 * HIDDEN, 2 * HIDDEN, 16)]
+    layouts = {
+        "other order": lambda rows: rows.transpose(1, 2).contiguous().transpose(1, 2),
+        "some images": lambda rows: torch.stack([rows, rows], dim=2).flatten(1, 2)[:, ::2],
+        "channels apart": lambda rows: torch.stack([rows, rows], dim=-1).flatten(3)[..., ::2],
+    }
+    expected = None
+    for layout in (lambda rows: rows, *layouts.values()):
+        given = [layout(rows.detach()).requires_grad_() for rows in mapped]
+        scores = fused.edge_scores(*given[:2], state, given[2], *weights.score, *tables)
+        found = [scores, *torch.autograd.grad(scores.square().sum(), (*given, state, *weights.score))]
+        expected = expected or found
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def small_stack(models, **kind):
@@ -245,6 +285,36 @@ def test_a_whole_model_gives_the_same_with_the_fused_kernels(kind, models, monke
         assert (ours is None) == (theirs is None)
         if ours is not None:
             assert relative_error(ours, theirs.double()) < 1e-4
+
+
+@pytest.mark.parametrize("is_fused", [False, True])
+@pytest.mark.parametrize("kind", ["few kept edges", "dense", "notebook"])
+@pytest.mark.parametrize("models", [1, 2])
+def test_a_batch_of_no_images_has_gradients_of_zero(kind, models, is_fused, monkeypatch):
+    for module in ("afmp.model", "afmp.message_passing.exchange", "afmp.message_passing.operation"):
+        monkeypatch.setattr(sys.modules[module], "uses_triton", lambda rows: is_fused)
+    stack = small_stack(models, **KINDS[kind])
+    logits, _ = stack.forward_train(torch.zeros(models, 0, 3, 16, 16, device=DEVICE))
+    assert logits.shape == (models, 0, 5)
+    logits.sum().backward()
+    assert not any(parameter.grad.any() for parameter in stack.parameters() if parameter.grad is not None)
+
+
+def test_what_is_folded_is_folded_in_full_precision(monkeypatch):
+    precisions = []
+    bmm = torch.bmm
+    monkeypatch.setattr(
+        torch, "bmm", lambda *a, **k: (precisions.append(torch.get_float32_matmul_precision()), bmm(*a, **k))[1]
+    )
+    layers = [layer.exchange_parameters(predicts=i > 0) for i, layer in enumerate(small_stack(2).layers)]
+    torch.set_float32_matmul_precision("high")
+    try:
+        packed_layers = packing.pack_layers(layers, torch.float32)
+        sum(layer.weight.sum() for layer in packed_layers).backward()
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert precisions == ["highest"] * len(precisions) and len(precisions) >= 5
 
 
 @pytest.mark.skipif(

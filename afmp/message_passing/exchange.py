@@ -100,7 +100,7 @@ def map_nodes(state: Tensor, maps: list[LinearMap]) -> list[Tensor]:
     if len(weight) == 1:  # a plain product: libraries are at their best there
         mapped = F.linear(state, weight[0], bias[0])
     else:
-        mapped = torch.bmm(state.flatten(1, -2), weight.mT).view(*state.shape[:-1], -1)
+        mapped = torch.bmm(state.flatten(1, -2), weight.mT).view(*state.shape[:-1], weight.shape[1])
         mapped = mapped + bias[:, None, None].to(mapped.dtype)
     return list(mapped.split([map.weight.shape[1] for map in maps], dim=-1))
 

@@ -101,7 +101,7 @@ def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
     d_gate_weight, d_gate_bias = (score.mT @ d_logit)[:, 0], d_logit.sum(dim=1)
     d_score = d_logit @ gate_weight[..., None]  # (M, edges, 1)
 
-    receiving, outgoing = (part.view(models, edges, -1).to(wide) for part in (receiving, outgoing))
+    receiving, outgoing = (part.view(models, edges, part.shape[-1]).to(wide) for part in (receiving, outgoing))
     prediction, query, receiver = receiving.split([receiving.shape[-1] - 2 * hidden, hidden, hidden], dim=-1)
     key, sender = outgoing.chunk(2, dim=-1)
     length = length.view(models, edges, 1)
@@ -133,12 +133,9 @@ def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
     for end, gradient in ((to, d_received), (origin, d_sent.flatten(0, 1))):
         d_nodes.scatter_add_(0, end[:, None].expand_as(gradient), gradient.to(wide))
 
-    d_weight, start = torch.empty_like(weight), 0
     received, sent = (rows.index_select(0, end).view(message.shape) for end in (to, origin))
-    for gradient, source in ((d_total, rows.view(total.shape)), (d_receiving, received), (d_sending, sent)):
-        stop = start + gradient.shape[-1]
-        _product(gradient.mT, source, out=d_weight[:, start:stop])
-        start = stop
+    sources = ((d_total, rows.view(total.shape)), (d_receiving, received), (d_sending, sent))
+    d_weight = _stacked_products(sources, weight)
     d_bias = torch.cat([part.sum(dim=1) for part in (d_total, d_receiving, d_sending)], dim=1)
     d_edges = (d_error, d_dist, d_out, d_score.sum(dim=1), d_gate_weight, d_gate_bias)
     return d_state.to(state.dtype).view(state.shape), d_weight, d_bias, *d_edges
@@ -181,11 +178,23 @@ def _score_all(state, mapped, score_weights, ends, lengths, predicts: bool) -> T
     return scores.view(models, images, len(ends[0]))
 
 
-def _product(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
+def _product(left: Tensor, right: Tensor) -> Tensor:
     """left (M, R, in) by right (M, in, out)."""
     if len(left) == 1:  # libraries are at their best there
-        return torch.mm(left[0], right[0], out=out if out is None else out[0])[None]
-    return torch.bmm(left, right, out=out)
+        return torch.mm(left[0], right[0])[None]
+    return torch.bmm(left, right)
+
+
+def _stacked_products(pairs, weight: Tensor) -> Tensor:
+    """Of each pair (M, R, width), (M, R, D) the product over R, all one below the other, as in `weight`."""
+    if len(weight) > 1:
+        return torch.cat([torch.bmm(gradient.mT, source) for gradient, source in pairs], dim=1)
+    products, start = torch.empty_like(weight), 0
+    for gradient, source in pairs:
+        stop = start + gradient.shape[-1]
+        torch.mm(gradient[0].mT, source[0], out=products[0, start:stop])
+        start = stop
+    return products
 
 
 def _gates(score: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -13,11 +13,13 @@ from afmp.message_passing import kernels
 Optional = Tensor | None
 ROWS_A_PROGRAM = 8  # of one image: more save partial sums, fewer fill the device
 SCORE_CHANNELS_A_WARP = 512
+SLOTS_A_BLOCK = 16  # of a node; a grid's has 8
 
 
 def block_sizes(slots: int, width: int, hidden: int | None = None) -> dict[str, int]:
-    """Sizes of the tiles: powers of two that hold a node's slots, channels and, if given, hidden units."""
-    sizes = {"BLOCK_K": triton.next_power_of_2(slots), "BLOCK_D": max(triton.next_power_of_2(width), 16)}
+    """Sizes of the tiles: powers of two that hold some of a node's slots, channels and, if given, hidden units."""
+    block_k = min(triton.next_power_of_2(slots), SLOTS_A_BLOCK)
+    sizes = {"BLOCK_K": block_k, "BLOCK_D": max(triton.next_power_of_2(width), 16)}
     return sizes if hidden is None else sizes | {"BLOCK_H": max(triton.next_power_of_2(hidden), 16)}
 
 
@@ -42,12 +44,14 @@ def together(*tensors: Tensor) -> list[Tensor]:
     return [tensor.contiguous() for tensor in tensors]
 
 
-def row_stride(rows: Tensor) -> int:
-    """Numbers from one row of (M, B, N, C) to the next; copies nothing: AssertionError if rows are not evenly apart."""
+def even_rows(rows: Tensor) -> tuple[Tensor, int]:
+    """Rows (M, B, N, C) that lie evenly apart, and the numbers from one to the next; copied where they do not."""
+    models, images, nodes, width = rows.shape
     stride = rows.stride(2)
-    assert rows.stride(3) == 1 and rows.stride(1) == stride * rows.shape[2], "rows must lie evenly apart"
-    assert rows.shape[0] == 1 or rows.stride(0) == stride * rows.shape[1] * rows.shape[2]
-    return stride
+    even = rows.stride(3) == 1 and rows.stride(1) == stride * nodes
+    if even and (models == 1 or rows.stride(0) == stride * nodes * images):
+        return rows, stride
+    return rows.contiguous(), width
 
 
 @torch.library.custom_op("afmp::edge_scores", mutates_args=())
@@ -64,10 +68,13 @@ def edge_scores(
     scores = incoming.new_empty(models, images, nodes, slots, dtype=torch.float32)
     channels = 1 if state is None else state.shape[-1]
     sizes = block_sizes(slots, channels, hidden)
+    incoming, incoming_stride = even_rows(incoming)
+    outgoing, outgoing_stride = even_rows(outgoing)
+    prediction, prediction_stride = (None, 0) if state is None else even_rows(prediction)
     kernels.score_kernel[(models * images * nodes,)](
         incoming, outgoing, state, prediction, w_error, w_dist, w_out, out_bias, nbr, valid, dist, scores,
         nodes, images * nodes, channels, hidden,
-        row_stride(incoming), row_stride(outgoing), 0 if state is None else row_stride(prediction),
+        incoming_stride, outgoing_stride, prediction_stride,
         K=slots, PREDICTS=state is not None, BLOCK_D=sizes["BLOCK_D"], BLOCK_H=sizes["BLOCK_H"],
         num_warps=min(16, max(1, sizes["BLOCK_D"] // SCORE_CHANNELS_A_WARP)),
     )  # fmt: skip
@@ -97,12 +104,15 @@ def edge_scores_backward(
     programs = triton.cdiv(per_model, rows)
     partial = incoming.new_empty(models, programs, 3 * hidden + 1, dtype=torch.float32)
     sizes = block_sizes(slots, channels, hidden)
+    incoming, incoming_stride = even_rows(incoming)
+    outgoing, outgoing_stride = even_rows(outgoing)
+    prediction, prediction_stride = (None, 0) if state is None else even_rows(prediction)
     kernels.score_backward_kernel[(programs, models)](
         incoming, outgoing, state, prediction, w_error, w_dist, w_out, nbr, valid, rev, dist, d_scores.contiguous(),
         d_incoming, d_outgoing, d_state, d_prediction, partial,
         nodes, per_model, channels, hidden, slots,
-        row_stride(incoming), row_stride(outgoing), 0 if state is None else row_stride(prediction),
-        PREDICTS=state is not None, **sizes, ROWS=rows,
+        incoming_stride, outgoing_stride, prediction_stride,
+        PREDICTS=state is not None, BLOCKS=triton.cdiv(slots, sizes["BLOCK_K"]), **sizes, ROWS=rows,
         num_warps=warps(sizes["BLOCK_K"], max(sizes["BLOCK_D"], 2 * sizes["BLOCK_H"])),
     )  # fmt: skip
     return d_incoming, d_outgoing, d_state, d_prediction, partial.sum(1)

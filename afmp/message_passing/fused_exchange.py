@@ -13,7 +13,7 @@ import triton
 from torch import Tensor
 
 from afmp.message_passing import kept_kernels, kernels
-from afmp.message_passing.fused import ROWS_A_PROGRAM, block_sizes, edge_scores, row_block, row_stride, together, warps
+from afmp.message_passing.fused import ROWS_A_PROGRAM, block_sizes, edge_scores, even_rows, row_block, together, warps
 from afmp.message_passing.packed import map_rows
 from afmp.message_passing.radix_select import select
 
@@ -48,8 +48,9 @@ def _gather(source: Tensor, slots: Tensor, nbr: Tensor, *, sender: bool) -> Tens
     rows = source.new_empty(models, images, k, width)
     num_edges = models * images * k
     block_d = triton.next_power_of_2(width)
+    source, stride = even_rows(source)
     kept_kernels.gather_kernel[(triton.cdiv(num_edges, EDGES_A_PROGRAM),)](
-        source, slots, nbr, rows, num_edges, nodes, k, nbr.shape[1], width, row_stride(source),
+        source, slots, nbr, rows, num_edges, nodes, k, nbr.shape[1], width, stride,
         SENDER=sender, BLOCK_E=EDGES_A_PROGRAM, BLOCK_D=block_d, num_warps=warps(EDGES_A_PROGRAM, block_d),
     )  # fmt: skip
     return rows
@@ -73,7 +74,7 @@ def exchange_few(
     gate_weight, gate_bias = together(gate_weight, gate_bias)
     with torch.autocast(state.device.type, enabled=False):
         mapped = map_rows(state.flatten(1, 2), weight[:, : widths.mapped], bias[:, : widths.mapped])
-        mapped = mapped.view(models, images, nodes, -1)
+        mapped = mapped.view(models, images, nodes, widths.mapped)
         own, receiving, outgoing = mapped.split(
             [widths.own, widths.prediction + widths.incoming, widths.outgoing], dim=-1
         )
@@ -87,12 +88,13 @@ def exchange_few(
         message = map_rows(sending.flatten(1, 2), weight[:, widths.mapped :], bias[:, widths.mapped :])
         message = message.view(sending.shape)
     total, new_state = torch.empty_like(state), torch.empty_like(state)
+    own, own_stride = even_rows(own)
     programs = triton.cdiv(nodes, ROWS_A_PROGRAM)
     gates = scores.new_empty(models, images, programs)
     sums = scores.new_empty(models, images, programs, d_model)
     kernels.gate_kernel[(models * images * programs,)](
         message, scores, place, gate_weight, gate_bias, own, total, new_state, gates, sums,
-        nodes, images, d_model, nbr.shape[1], k, row_stride(own),
+        nodes, images, d_model, nbr.shape[1], k, own_stride,
         EPILOGUE=True, BLOCK_K=triton.next_power_of_2(nbr.shape[1]), ROWS=ROWS_A_PROGRAM, **row_block(d_model),
     )  # fmt: skip
     mean = (sums.sum(2) / nodes).to(state.dtype)

@@ -1,6 +1,6 @@
 """Triton kernels of the exchange. Rows are the nodes of all images of all models, M * B * N of them, one after another.
 
-A program holds the slots of one node (or a few kept edges) by all channels, and sums in float32. Whatever a node
+A program holds up to 16 slots of one node (or a few kept edges) by all channels, and sums in float32. Whatever a node
 *sent* is found through `rev`, so nothing is scattered and no atomics are needed: the same inputs give the same bits.
 Offsets are 64 bit: a batch may hold more than 2^31 numbers.
 
@@ -9,6 +9,8 @@ Names: `place` (rows, K) says where in its image's list of messages a slot's mes
 
 import triton
 import triton.language as tl
+
+UNROLLED_SLOTS = tl.constexpr(16)
 
 
 @triton.jit
@@ -36,6 +38,25 @@ def _pre_activation(receiver, sender, dist, w_dist, error, w_error):
 
 
 @triton.jit
+def _score_slot(
+    slot, row, node, query, receiver, expected, distance_column, error_column, out, bias, h, d,
+    outgoing, state, nbr, valid, dist, scores, width, hidden, outgoing_stride, K: tl.constexpr, PREDICTS: tl.constexpr,
+):  # fmt: skip
+    edge = node * K + slot
+    live = tl.load(valid + edge) != 0
+    sender_row = row - node + tl.load(nbr + edge)
+    key = tl.load(outgoing + sender_row * outgoing_stride + h, mask=live & (h < hidden), other=0.0)
+    sender = tl.load(outgoing + sender_row * outgoing_stride + hidden + h, mask=live & (h < hidden), other=0.0)
+    unit = receiver + sender.to(tl.float32) + tl.load(dist + edge).to(tl.float32) * distance_column
+    if PREDICTS:
+        surprise = tl.load(state + sender_row * width + d, mask=live & (d < width), other=0.0).to(tl.float32)
+        surprise -= expected
+        unit += tl.sqrt(tl.sum(surprise * surprise, 0)) * error_column
+    score = tl.sum(query * key.to(tl.float32) + tl.maximum(unit, 0.0) * out, 0) + bias
+    tl.store(scores + row * K + slot, tl.where(live, score, 0.0))
+
+
+@triton.jit
 def score_kernel(
     incoming, outgoing, state, prediction, w_error, w_dist, w_out, out_bias, nbr, valid, dist, scores,
     num_nodes, rows_per_model, width, hidden, incoming_stride, outgoing_stride, prediction_stride,
@@ -52,21 +73,22 @@ def score_kernel(
     error_column = _load_row(w_error + model * hidden, h, hidden)
     out = _load_row(w_out + model * hidden, h, hidden)
     bias = tl.load(out_bias + model).to(tl.float32)
+    expected = query  # of no use without a prediction
     if PREDICTS:
         expected = _load_row(prediction + row * prediction_stride, d, width)
-    for slot in tl.static_range(K):
-        edge = node * K + slot
-        live = tl.load(valid + edge) != 0
-        sender_row = row - node + tl.load(nbr + edge)
-        key = tl.load(outgoing + sender_row * outgoing_stride + h, mask=live & (h < hidden), other=0.0)
-        sender = tl.load(outgoing + sender_row * outgoing_stride + hidden + h, mask=live & (h < hidden), other=0.0)
-        unit = receiver + sender.to(tl.float32) + tl.load(dist + edge).to(tl.float32) * distance_column
-        if PREDICTS:
-            surprise = tl.load(state + sender_row * width + d, mask=live & (d < width), other=0.0).to(tl.float32)
-            surprise -= expected
-            unit += tl.sqrt(tl.sum(surprise * surprise, 0)) * error_column
-        score = tl.sum(query * key.to(tl.float32) + tl.maximum(unit, 0.0) * out, 0) + bias
-        tl.store(scores + row * K + slot, tl.where(live, score, 0.0))
+    # Unrolled, the loads of a few slots overlap; of hundreds, compiling would take minutes.
+    if K <= UNROLLED_SLOTS:
+        for slot in tl.static_range(K):
+            _score_slot(
+                slot, row, node, query, receiver, expected, distance_column, error_column, out, bias, h, d,
+                outgoing, state, nbr, valid, dist, scores, width, hidden, outgoing_stride, K, PREDICTS,
+            )  # fmt: skip
+    else:
+        for slot in range(K):
+            _score_slot(
+                slot, row, node, query, receiver, expected, distance_column, error_column, out, bias, h, d,
+                outgoing, state, nbr, valid, dist, scores, width, hidden, outgoing_stride, K, PREDICTS,
+            )  # fmt: skip
 
 
 @triton.jit
@@ -74,9 +96,13 @@ def score_backward_kernel(
     incoming, outgoing, state, prediction, w_error, w_dist, w_out, nbr, valid, rev, dist, d_scores,
     d_incoming, d_outgoing, d_state, d_prediction, partial,
     num_nodes, rows_per_model, width, hidden, K, incoming_stride, outgoing_stride, prediction_stride,
-    PREDICTS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr, ROWS: tl.constexpr,
+    PREDICTS: tl.constexpr, BLOCKS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr,
+    ROWS: tl.constexpr,
 ):  # fmt: skip
-    """`partial` (M, programs a model, 3 hidden + 1): sums over this program's rows for w_error, w_dist, w_out, bias."""
+    """A node's slots in BLOCKS of BLOCK_K.
+
+    `partial` (M, programs a model, 3 hidden + 1): sums over this program's rows for w_error, w_dist, w_out, bias.
+    """
     model = tl.program_id(1).to(tl.int64)
     chunk = tl.program_id(0).to(tl.int64)
     slot = tl.arange(0, BLOCK_K)
@@ -95,61 +121,75 @@ def score_backward_kernel(
         row = tl.where(exists, model * rows_per_model + in_model, 0)
         node = row % num_nodes
         first = row - node
-        edge = node * K + slot
-        filled = (slot < K) & exists
-        other_row = first + tl.load(nbr + edge, mask=filled, other=0)
-        length = tl.load(dist + edge, mask=filled, other=0.0).to(tl.float32)
-
-        # The node as the receiver of its slots.
-        live = filled & (tl.load(valid + edge, mask=filled, other=0) != 0)
-        d_score = tl.load(d_scores + row * K + slot, mask=live, other=0.0)
-        receiver = _load_row(incoming + row * incoming_stride + hidden, h, hidden)
-        key = _load_rows(outgoing, other_row, outgoing_stride, live, h, hidden)
-        sender = _load_rows(outgoing + hidden, other_row, outgoing_stride, live, h, hidden)
-        error = tl.zeros([BLOCK_K], tl.float32)
-        surprise = tl.zeros([BLOCK_K, BLOCK_D], tl.float32)
-        if PREDICTS:
-            surprise = _load_rows(state, other_row, width, live, d, width)
-            surprise -= _load_row(prediction + row * prediction_stride, d, width)[None, :]
-            surprise = tl.where(live[:, None], surprise, 0.0)
-            error = tl.sqrt(tl.sum(surprise * surprise, 1))
-        unit = _pre_activation(receiver[None, :], sender, length, distance_column, error, error_column)
-        d_unit = tl.where(unit > 0, d_score[:, None] * out[None, :], 0.0)
-        sum_out += tl.sum(d_score[:, None] * tl.maximum(unit, 0.0), 0)
-        sum_dist += tl.sum(length[:, None] * d_unit, 0)
-        sum_bias += tl.sum(d_score, 0)
         own = h + tl.zeros([BLOCK_H], tl.int64)
         mask = (h < hidden) & exists
-        tl.store(d_incoming + row * 2 * hidden + own, tl.sum(d_score[:, None] * key, 0), mask=mask)
-        tl.store(d_incoming + row * 2 * hidden + hidden + own, tl.sum(d_unit, 0), mask=mask)
-        if PREDICTS:
-            sum_error += tl.sum(error[:, None] * d_unit, 0)
-            slope = tl.sum(d_unit * error_column[None, :], 1)
-            slope = tl.where(error > 0, slope / tl.where(error > 0, error, 1.0), 0.0)
-            d_row = -tl.sum(slope[:, None] * surprise, 0)
-            tl.store(d_prediction + row * width + d, d_row, mask=(d < width) & exists)
-
-        # The node as the sender of the opposite slots.
-        opposite = tl.load(rev + edge, mask=filled, other=0)
-        heard = filled & (tl.load(valid + opposite, mask=filled, other=0) != 0)
-        d_score = tl.load(d_scores + first * K + opposite, mask=heard, other=0.0)
-        query = _load_rows(incoming, other_row, incoming_stride, heard, h, hidden)
-        receiver_rows = _load_rows(incoming + hidden, other_row, incoming_stride, heard, h, hidden)
+        receiver = _load_row(incoming + row * incoming_stride + hidden, h, hidden)
         sender_row = _load_row(outgoing + row * outgoing_stride + hidden, h, hidden)
-        error = tl.zeros([BLOCK_K], tl.float32)
+        d_query = tl.zeros([BLOCK_H], tl.float32)
+        d_receiver = tl.zeros([BLOCK_H], tl.float32)
+        d_key = tl.zeros([BLOCK_H], tl.float32)
+        d_sender = tl.zeros([BLOCK_H], tl.float32)
+        d_expected = tl.zeros([BLOCK_D], tl.float32)
+        d_own = tl.zeros([BLOCK_D], tl.float32)
+        for block in range(BLOCKS):
+            slots = block * BLOCK_K + slot
+            edge = node * K + slots
+            filled = (slots < K) & exists
+            other_row = first + tl.load(nbr + edge, mask=filled, other=0)
+            length = tl.load(dist + edge, mask=filled, other=0.0).to(tl.float32)
+
+            # The node as the receiver of its slots.
+            live = filled & (tl.load(valid + edge, mask=filled, other=0) != 0)
+            d_score = tl.load(d_scores + row * K + slots, mask=live, other=0.0)
+            key = _load_rows(outgoing, other_row, outgoing_stride, live, h, hidden)
+            sender = _load_rows(outgoing + hidden, other_row, outgoing_stride, live, h, hidden)
+            error = tl.zeros([BLOCK_K], tl.float32)
+            surprise = tl.zeros([BLOCK_K, BLOCK_D], tl.float32)
+            if PREDICTS:
+                surprise = _load_rows(state, other_row, width, live, d, width)
+                surprise -= _load_row(prediction + row * prediction_stride, d, width)[None, :]
+                surprise = tl.where(live[:, None], surprise, 0.0)
+                error = tl.sqrt(tl.sum(surprise * surprise, 1))
+            unit = _pre_activation(receiver[None, :], sender, length, distance_column, error, error_column)
+            d_unit = tl.where(unit > 0, d_score[:, None] * out[None, :], 0.0)
+            sum_out += tl.sum(d_score[:, None] * tl.maximum(unit, 0.0), 0)
+            sum_dist += tl.sum(length[:, None] * d_unit, 0)
+            sum_bias += tl.sum(d_score, 0)
+            d_query += tl.sum(d_score[:, None] * key, 0)
+            d_receiver += tl.sum(d_unit, 0)
+            if PREDICTS:
+                sum_error += tl.sum(error[:, None] * d_unit, 0)
+                slope = tl.sum(d_unit * error_column[None, :], 1)
+                slope = tl.where(error > 0, slope / tl.where(error > 0, error, 1.0), 0.0)
+                d_expected -= tl.sum(slope[:, None] * surprise, 0)
+
+            # The node as the sender of the opposite slots.
+            opposite = tl.load(rev + edge, mask=filled, other=0)
+            heard = filled & (tl.load(valid + opposite, mask=filled, other=0) != 0)
+            d_score = tl.load(d_scores + first * K + opposite, mask=heard, other=0.0)
+            query = _load_rows(incoming, other_row, incoming_stride, heard, h, hidden)
+            receiver_rows = _load_rows(incoming + hidden, other_row, incoming_stride, heard, h, hidden)
+            error = tl.zeros([BLOCK_K], tl.float32)
+            if PREDICTS:
+                surprise = _load_row(state + row * width, d, width)[None, :]
+                surprise -= _load_rows(prediction, other_row, prediction_stride, heard, d, width)
+                surprise = tl.where(heard[:, None], surprise, 0.0)
+                error = tl.sqrt(tl.sum(surprise * surprise, 1))
+            unit = _pre_activation(receiver_rows, sender_row[None, :], length, distance_column, error, error_column)
+            d_unit = tl.where(unit > 0, d_score[:, None] * out[None, :], 0.0)
+            d_key += tl.sum(d_score[:, None] * query, 0)
+            d_sender += tl.sum(d_unit, 0)
+            if PREDICTS:
+                slope = tl.sum(d_unit * error_column[None, :], 1)
+                slope = tl.where(error > 0, slope / tl.where(error > 0, error, 1.0), 0.0)
+                d_own += tl.sum(slope[:, None] * surprise, 0)
+        tl.store(d_incoming + row * 2 * hidden + own, d_query, mask=mask)
+        tl.store(d_incoming + row * 2 * hidden + hidden + own, d_receiver, mask=mask)
+        tl.store(d_outgoing + row * 2 * hidden + own, d_key, mask=mask)
+        tl.store(d_outgoing + row * 2 * hidden + hidden + own, d_sender, mask=mask)
         if PREDICTS:
-            surprise = _load_row(state + row * width, d, width)[None, :]
-            surprise -= _load_rows(prediction, other_row, prediction_stride, heard, d, width)
-            surprise = tl.where(heard[:, None], surprise, 0.0)
-            error = tl.sqrt(tl.sum(surprise * surprise, 1))
-        unit = _pre_activation(receiver_rows, sender_row[None, :], length, distance_column, error, error_column)
-        d_unit = tl.where(unit > 0, d_score[:, None] * out[None, :], 0.0)
-        tl.store(d_outgoing + row * 2 * hidden + own, tl.sum(d_score[:, None] * query, 0), mask=mask)
-        tl.store(d_outgoing + row * 2 * hidden + hidden + own, tl.sum(d_unit, 0), mask=mask)
-        if PREDICTS:
-            slope = tl.sum(d_unit * error_column[None, :], 1)
-            slope = tl.where(error > 0, slope / tl.where(error > 0, error, 1.0), 0.0)
-            tl.store(d_state + row * width + d, tl.sum(slope[:, None] * surprise, 0), mask=(d < width) & exists)
+            tl.store(d_prediction + row * width + d, d_expected, mask=(d < width) & exists)
+            tl.store(d_state + row * width + d, d_own, mask=(d < width) & exists)
     sums = partial + (model * tl.num_programs(0) + chunk) * (3 * hidden + 1)
     tl.store(sums + h, sum_error, mask=h < hidden)
     tl.store(sums + hidden + h, sum_dist, mask=h < hidden)

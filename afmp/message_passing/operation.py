@@ -73,12 +73,12 @@ def gated_sum(
 
 def uses_triton(rows: Tensor) -> bool:
     """Whether the fused kernels compute on these rows: on CUDA with Triton installed, but not in float64."""
-    return implementation(rows.device) == "triton" and rows.dtype != torch.float64
+    return implementation(rows.device, rows.dtype) == "triton"
 
 
-def implementation(device: torch.device) -> str:
-    """What passes messages on a device: "triton", the fused kernels, or "pytorch"."""
-    return "triton" if device.type == "cuda" and find_spec("triton") else "pytorch"
+def implementation(device: torch.device, dtype: torch.dtype) -> str:
+    """What passes messages of a type on a device: "triton", the fused kernels, or "pytorch"."""
+    return "triton" if device.type == "cuda" and dtype != torch.float64 and find_spec("triton") else "pytorch"
 
 
 def _without_autocast(tensor: Tensor) -> torch.autocast:

@@ -4,6 +4,7 @@ Layer by layer this is some forty small kernels forward and a hundred backward, 
 operator over all layers it is five and nine. U goes into the query here, in the parameters' own precision.
 """
 
+from contextlib import contextmanager
 from functools import cache
 from typing import NamedTuple
 
@@ -163,6 +164,18 @@ def pack_kernel(flat, rows, weight, bias, num_rows, width, BACKWARD: tl.constexp
         tl.store(bias + packed, found.to(bias.dtype.element_ty))
 
 
+@contextmanager
+def _full_precision(device: torch.device):
+    """Products in float32: neither autocast nor TF32 reaches what is folded once a step."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def _run(flat, tables: _Tables, weight, bias, models: int, width: int, *, backward: bool) -> None:
     num_rows = tables.rows.shape[1]
     block = triton.next_power_of_2(width)
@@ -180,7 +193,7 @@ def pack(parameters: list[Tensor], predicts: list[bool], dtype: torch.dtype) -> 
     folded = len(predicts) * models * hidden * (d_model + 1)
     flat = parameters[0].new_empty(tables.total + folded, dtype=torch.float32)
     torch.cat([parameter.reshape(-1).float() for parameter in parameters], out=flat[: tables.total])
-    with torch.autocast(flat.device.type, enabled=False):
+    with _full_precision(flat.device):
         u, query, query_bias, folded, folded_bias = _factors(flat, tables, models, d_model, hidden)
         torch.bmm(u.mT, query, out=folded)
         torch.bmm(u.mT, query_bias, out=folded_bias)
@@ -216,7 +229,7 @@ def pack_backward(
     )
     query_bias = query_bias[..., None]
     d_u, d_query, d_query_bias, d_folded, d_folded_bias = _factors(flat, tables, models, d_model, hidden)
-    with torch.autocast(flat.device.type, enabled=False):
+    with _full_precision(flat.device):
         torch.bmm(query, d_folded.mT, out=d_u)
         d_u.baddbmm_(query_bias, d_folded_bias.mT)
         torch.bmm(u, d_folded, out=d_query)
