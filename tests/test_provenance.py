@@ -50,7 +50,8 @@ def test_closure_of_a_script_holds_all_that_it_loads(script, loaded):
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_the_rule_of_a_script_watches_its_closure(script):
-    (rule,) = re.findall(rf'input:(?:(?!input:).)*?workflow_scripts/{script.name}"', RULES, re.DOTALL)
+    begin = r"\n    input:\n"
+    (rule,) = re.findall(rf'{begin}(?:(?!{begin}).)*?workflow_scripts/{script.name}"', RULES, re.DOTALL)
     assert f'code=code("{script.name}"' in rule
 
 
@@ -61,7 +62,7 @@ def test_training_does_not_depend_on_figures_or_tables():
 
 
 def test_the_sweep_depends_on_what_runs_in_its_processes():
-    assert {"measurement", "model", "isolation"} <= names(PROJECT / "workflow_scripts/benchmark_scalability.py")
+    assert {"measurement", "model", "isolation"} <= names(PROJECT / "workflow_scripts/benchmark_resolution.py")
 
 
 def test_modules_named_besides_are_in_the_closure_and_what_they_import():
