@@ -28,6 +28,14 @@ MODES = ("train", "inference")
 EXECUTIONS = ("eager", "compiled", "graph", "compiled_graph")
 ATTENTIONS = ("fused", "plain")
 CUDA_ONLY = {"tf32": "TF32 products exist", "graph": "CUDA graphs exist", "compiled_graph": "CUDA graphs exist"}
+SETTINGS = {
+    "semantics": SEMANTICS,
+    "models": tuple(MODEL_BUILDERS),
+    "precision": PRECISIONS,
+    "mode": MODES,
+    "execution": EXECUTIONS,
+    "attention": ATTENTIONS,
+}
 # The largest size of the seed's sweep: above it a batch shrinks to hold its number of patches.
 FULL_BATCH_RESOLUTION = 224
 
@@ -79,17 +87,16 @@ def benchmark_scalability(
     ran out of memory has status "oom", one that failed otherwise "error". Raises AfmpError for an argument that
     no point could be measured with.
     """
-    _check(
-        choices={
-            "semantics": (semantics, SEMANTICS),
-            "models": (models, tuple(MODEL_BUILDERS)),
-            "precision": (precisions, PRECISIONS),
-            "mode": (modes, MODES),
-            "execution": (executions, EXECUTIONS),
-            "attention": (attentions, ATTENTIONS),
-        },
-        counts={"num_classes": num_classes, "warmup": warmup, "repeats": repeats},
+    check_settings(
+        semantics=semantics,
+        models=models,
+        precision=precisions,
+        mode=modes,
+        execution=executions,
+        attention=attentions,
     )
+    for key, value in {"num_classes": num_classes, "warmup": warmup, "repeats": repeats}.items():
+        _check_count(key, value)
     check_sizes(resolutions, batch_sizes)
     try:
         machine = run_isolated("afmp.measurement:describe_device", {"device": device})
@@ -98,7 +105,7 @@ def benchmark_scalability(
     skipped = []
     sizes = list(zip(resolutions, batch_sizes, strict=True))
     if machine["device"]["type"] != "cuda":
-        skipped = _cuda_only("precision", precisions, machine) + _cuda_only("execution", executions, machine)
+        skipped = cuda_only("precision", precisions, machine) + cuda_only("execution", executions, machine)
         precisions, executions = ([v for v in values if v not in CUDA_ONLY] for values in (precisions, executions))
         if skipped and not (skip_impossible and precisions and executions):
             raise AfmpError(skipped[0])
@@ -255,7 +262,8 @@ def _measure(candidates: list[dict], arguments: dict, *, reads: list[str]) -> li
         return [dict(failed) for _ in candidates]
 
 
-def _cuda_only(key: str, values: Sequence[str], machine: dict) -> list[str]:
+def cuda_only(key: str, values: Sequence[str], machine: dict) -> list[str]:
+    """Which of the values exist on CUDA devices only, where `machine` (of `measurement.describe_device`) is none."""
     found = machine["device"]["type"]
     return [
         f"{key}: {value!r} found; {CUDA_ONLY[value]} on CUDA devices only, and the device is {found}."
@@ -297,14 +305,13 @@ def check_sizes(resolutions: Sequence[int], batch_sizes: Sequence[int]) -> None:
         _check_count("batch_size", batch_size)
 
 
-def _check(*, choices, counts) -> None:
-    for key, (values, allowed) in choices.items():
+def check_settings(**lists: Sequence[str]) -> None:
+    """AfmpError unless each list, named as in SETTINGS, has some of what is allowed there, and each only once."""
+    for key, values in lists.items():
         for value in values:
-            if value not in allowed:
-                raise AfmpError(f"{key}: {value!r} found; allowed: {', '.join(allowed)}.")
+            if value not in SETTINGS[key]:
+                raise AfmpError(f"{key}: {value!r} found; allowed: {', '.join(SETTINGS[key])}.")
         _check_list(key, values)
-    for key, value in counts.items():
-        _check_count(key, value)
 
 
 def _check_list(key: str, values: Sequence) -> None:

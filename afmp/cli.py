@@ -79,6 +79,11 @@ def _add_benchmark_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead, one layer's selection of the k best edges by itself "
         "(heeds --resolutions, --batch-size, --device, --warmup, --repeats, --seconds, --output)",
     )
+    instead(
+        "--profile",
+        action="store_true",
+        help="instead, what each pass spends its time on: kernels on a GPU, operators on a CPU",
+    )
     add("--output", type=Path, metavar="FILE.json", help="where to write the measurements, beside the table shown")
 
 
@@ -90,6 +95,8 @@ def _benchmark(arguments: argparse.Namespace) -> None:
             _benchmark_training(arguments)
         elif arguments.selection:
             _benchmark_selection(arguments)
+        elif arguments.profile:
+            _benchmark_profile(arguments)
         else:
             _benchmark_passes(arguments)
 
@@ -138,6 +145,26 @@ def _benchmark_selection(arguments: argparse.Namespace) -> None:
     if arguments.output:
         records.write_json(arguments.output, selection)
     print(format_selection(selection))
+
+
+def _benchmark_profile(arguments: argparse.Namespace) -> None:
+    from afmp.benchmark_profile import format_profile, profile_models
+
+    profiles = profile_models(
+        models=arguments.models,
+        resolutions=arguments.resolutions,
+        batch_sizes=_batch_sizes(arguments),
+        device=arguments.device,
+        num_classes=arguments.num_classes,
+        semantics=arguments.semantics,
+        precision=arguments.precision,
+        mode=arguments.mode,
+        execution=arguments.execution,
+        attention=arguments.attention,
+    )
+    if arguments.output:
+        records.write_json(arguments.output, {"format_version": 1, "profiles": profiles})
+    print("\n".join(map(format_profile, profiles)))
 
 
 def _benchmark_training(arguments: argparse.Namespace) -> None:

@@ -507,6 +507,21 @@ def test_command_line_times_the_selection_of_edges_by_itself(tmp_path, capsys):
     assert "batch_size: 2 values found for 1 resolutions" in capsys.readouterr().err
 
 
+def test_command_line_profiles_a_pass(tmp_path, capsys):
+    output = tmp_path / "profile.json"
+    flags = ["--profile", "--device=cpu", "--resolutions=32", "--batch-size=1", f"--output={output}"]
+    assert cli.main(["benchmark", *flags]) == 0
+    ours, theirs = json.loads(output.read_text())["profiles"]
+    assert (ours["model"], ours["attention"]) == ("afmp_small", None)
+    assert (theirs["model"], theirs["attention"]) == ("deit_tiny", "fused")
+    for point in (ours, theirs):
+        assert point["time_ms"]["n"] == 10 and sum(row["ms"] for row in point["rows"]) == pytest.approx(point["ms"])
+        assert "aten::addmm" in [row["name"] for row in point["rows"]]
+    assert "operators" in capsys.readouterr().out
+    assert cli.main(["benchmark", *flags, "--execution=graph"]) == 2
+    assert "CUDA graphs exist on CUDA devices only" in capsys.readouterr().err
+
+
 def test_command_line_answers_a_mistake_with_one_line(capsys):
     assert cli.main(["benchmark", "--resolutions", "100", "--device", "cpu"]) == 2
     shown = capsys.readouterr()
