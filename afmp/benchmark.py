@@ -148,6 +148,7 @@ def benchmark_scalability(
         setting = {"resolution": resolution, "batch_size": batch_size, "precision": precision, "mode": mode}
         group = {"setting": setting, "candidates": candidates}
         outcomes = kept and kept.find(group)
+        before = "" if outcomes is None else ", kept from before"
         if outcomes is None:
             outcomes = _measure_group(candidates, setting | common)
             if kept:
@@ -159,7 +160,7 @@ def benchmark_scalability(
             for own in [meaning] if meaning else semantics:
                 found[own]["points"].append(point)
             whose = f" [{meaning}]" if meaning and len(semantics) > 1 else ""
-            progress(f"[{done}/{total}] {described(point)}{whose}: {outcome(point)}")
+            progress(f"[{done}/{total}] {described(point)}{whose}: {outcome(point)}{before}")
     for scalability in found.values():
         validate(scalability, "scalability", where="scalability sweep")
     if kept:

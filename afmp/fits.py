@@ -104,15 +104,18 @@ def fit_activations(series: Series) -> Fit | None:
 def crossing(ours: Fit, theirs: Fit) -> Estimate:
     """The N from which on `theirs` lies above `ours`, up to the largest N of both; 0 if at every N, NaN if not there.
 
-    Nothing is said of an N beyond those measured, and NaN where the bootstrap samples do not agree on whether it is.
+    Nothing is said of an N beyond those measured, and NaN where it is not sure (`crossing_is_sure`).
     """
     found, draws = _crossings(ours, theirs)
-    return _estimate(found, draws) if _agree(found, draws) else NONE
+    return _estimate(found, draws) if _agree(ours, theirs, found, draws) else NONE
 
 
 def crossing_is_sure(ours: Fit, theirs: Fit) -> bool:
-    """Whether every bootstrap sample agrees with the fits that `theirs` does, or does not, end up above `ours`."""
-    return _agree(*_crossings(ours, theirs))
+    """Whether what was measured, and every bootstrap sample, agree with the fits on where `theirs` lies above `ours`.
+
+    That is: the fits order both at every size as the measured values do, and every sample has a crossing, or none.
+    """
+    return _agree(ours, theirs, *_crossings(ours, theirs))
 
 
 def _crossings(ours: Fit, theirs: Fit) -> tuple[float, np.ndarray]:
@@ -123,8 +126,10 @@ def _crossings(ours: Fit, theirs: Fit) -> tuple[float, np.ndarray]:
     return found, np.array([_crossing(sizes, draw) for draw in draws])
 
 
-def _agree(found: float, draws: np.ndarray) -> bool:
-    return bool((np.isnan(draws) == np.isnan(found)).all())
+def _agree(ours: Fit, theirs: Fit, found: float, draws: np.ndarray) -> bool:
+    sizes, own, other = np.intersect1d(ours.sizes, theirs.sizes, return_indices=True)
+    fitted, measured = theirs.at(sizes) > ours.at(sizes), theirs.values[other] > ours.values[own]
+    return bool((fitted == measured).all() and (np.isnan(draws) == np.isnan(found)).all())
 
 
 def _crossing(sizes: np.ndarray, difference: np.ndarray) -> float:

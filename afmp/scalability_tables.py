@@ -65,7 +65,7 @@ def fits_table(scalability: dict) -> pandas.DataFrame:
     """Fits c0 + B (c1 N + c2 N^2) to passes of each series of 3 sizes or more: a row for time, ms, one for memory, MB.
 
     `crossing` is, for DeiT-Tiny, the N from which on it takes more than AFMP-Small in the same configuration; NaN where
-    it does not, or where the bootstrap samples do not agree.
+    it does not, or where that is not sure.
     """
     series = series_of(scalability)
     rows = []

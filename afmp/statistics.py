@@ -90,9 +90,8 @@ def paired_difference(values: Mapping, reference: Mapping) -> PairedDifference:
     # Rounded far below what an accuracy can resolve, or equal differences would vary in their last bits.
     differences = [round(values[seed] - reference[seed], 9) for seed in seeds]
     mean, std, low, high, n = mean_and_interval(differences)
-    # Differences that are 0 in every seed leave the t statistic at 0 / 0: no p-value, which NaN says.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p_value = 2 * stats.t.sf(np.abs(mean / (std / np.sqrt(n))), n - 1) if n > 1 else float("nan")
+    # Differences that are alike in every seed divide by 0: no p-value, which NaN says, rather than certainty.
+    p_value = 2 * stats.t.sf(np.abs(mean / (std / np.sqrt(n))), n - 1) if n > 1 and std > 0 else float("nan")
     return PairedDifference(float(mean), float(std), float(low), float(high), n, float(p_value))
 
 

@@ -170,7 +170,9 @@ def _older(files: list[str], sources: list[str], results: Path) -> list[str]:
     faults = [f"{results / file}: no such file" for file in files if not (results / file).is_file()]
     for file in files:
         if newest and (results / file).is_file() and (results / file).stat().st_mtime_ns < times[newest]:
-            faults.append(f"{results / file}: older than {results / newest}; `snakemake all` draws it again")
+            faults.append(
+                f"{results / file}: older than {results / newest}; delete it, and `snakemake all` draws it again"
+            )
     return faults
 
 

@@ -578,7 +578,7 @@ def test_no_crossing_is_claimed_on_which_the_passes_do_not_agree():
         speed = 1e-3 * point["num_patches"] * point["batch_size"]
         every = speed * generator.uniform(0.5, 1.5, 10)
         point["time_ms"] |= {"median": float(np.median(every)), "all": every.tolist()}
-    text = "no crossing established: the bootstrap samples do not agree"
+    text = "no crossing established: the bootstrap samples, or the points and the fits, do not agree"
     assert f"In time, {text}" in scalability_fits.caption(content)
     assert f"N{text[1:]}" in all_text(scalability_fits.draw(content))
 

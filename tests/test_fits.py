@@ -89,6 +89,16 @@ def test_a_crossing_is_sure_where_every_bootstrap_sample_has_one_or_none():
     assert crossing_is_sure(*once)
 
 
+def test_no_crossing_is_sure_where_the_points_say_otherwise():
+    """As where neither fit follows its points: the other model takes less at a size in the middle, not by the fits."""
+    ours, theirs = fitted(lambda n: 1e-3 * n, noise=0), fitted(lambda n: 2e-3 * n, noise=0)
+    assert crossing_is_sure(ours, theirs) and crossing(ours, theirs).value == 0
+    measured = theirs.values.copy()
+    measured[3] = 0.9 * ours.values[3]
+    theirs = theirs._replace(values=measured)
+    assert not crossing_is_sure(ours, theirs) and math.isnan(crossing(ours, theirs).value)
+
+
 def test_activations_have_no_interval_and_two_sizes_no_fit():
     content = sweep_of(lambda n: 1e-3 * n)
     fit = fit_activations(series_of(content)[0])
@@ -108,11 +118,11 @@ def test_the_best_series_has_the_most_sizes_then_the_lowest_times():
 
 
 def test_tables_of_ratios_and_fits():
-    content = sweep_of(lambda n: 0.1 + 1e-3 * n)
-    content["points"] += sweep_of(lambda n: 0.05 + 1e-3 * n + 1e-6 * n * n, model="deit_tiny")["points"]
+    content = sweep_of(lambda n: 4e-3 * n)
+    content["points"] += sweep_of(lambda n: 1e-3 * n + 1e-5 * n * n, model="deit_tiny")["points"]
     ratios = scalability_tables.ratios_table(content)
     assert ratios["num_patches"].tolist() == [16, 64, 196, 784, 3136, 12544, 50176]
-    assert ratios["time_ratio"].iloc[-1] == pytest.approx(50, rel=0.1)
+    assert ratios["time_ratio"].iloc[-1] == pytest.approx(125.7, rel=0.1)
     fits = scalability_tables.fits_table(content)
     assert fits[["model", "quantity"]].values.tolist() == [
         ["afmp_small", "time_ms"],

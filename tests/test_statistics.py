@@ -52,13 +52,13 @@ def test_paired_difference_is_the_paired_t_test_over_common_seeds():
 
 
 @pytest.mark.filterwarnings("error")
-def test_runs_that_never_differ_have_no_p_value():
+def test_differences_that_are_alike_in_every_seed_have_no_p_value():
     same = {0: 34.0, 1: 35.0, 2: 33.0}
     difference = statistics.paired_difference(same, same)
     assert (difference.mean, difference.low, difference.high) == (0, 0, 0)
     assert difference.excludes_zero is False and np.isnan(difference.p_value)
     shifted = statistics.paired_difference({seed: value + 1 for seed, value in same.items()}, same)
-    assert shifted.excludes_zero is True and shifted.p_value == 0
+    assert shifted.excludes_zero is True and np.isnan(shifted.p_value)
 
 
 def test_epochs_table_has_every_epoch_in_one_order():

@@ -80,6 +80,8 @@ def _sentences(lines: list[Line], fits: dict[str, Fit | None], unit: str) -> lis
         if (fit := fits[line.label]) is not None:
             share = f"c2 N² is {fit.quadratic_share:.0%} at N = {fit.sizes[-1]:,}".replace("%", " %")
             off = f"off by up to {100 * fit.largest_miss:.1f} %"
+            if len(fit.sizes) == FEWEST_SIZES:
+                off += f" ({FEWEST_SIZES} sizes for 3 coefficients)"
             coefficients = (f"c{power} {_words(fit.coefficient(power), '.3g')} {unit}" for power in range(3))
             found += [
                 f"{line.series.name}:  {next(coefficients)}",
@@ -99,7 +101,7 @@ def _sentences(lines: list[Line], fits: dict[str, Fit | None], unit: str) -> lis
 def _crossing(ours: Fit, theirs: Fit) -> str:
     at = crossing(ours, theirs)
     if not crossing_is_sure(ours, theirs):
-        return "no crossing established: the bootstrap samples do not agree on whether there is one."
+        return "no crossing established: the bootstrap samples, or the points and the fits, do not agree on it."
     if np.isnan(at.value):
         return "at the largest N of both DeiT-Tiny's fit lies below AFMP-Small's."
     largest = min(ours.sizes[-1], theirs.sizes[-1])

@@ -185,6 +185,8 @@ def _times_note(runs) -> str:
     if beside := max(len(result["trained_beside"]) for result in results):
         others = wording.counted([beside], "other run")
         sentences.append(f"Up to {others} trained on the device meanwhile, so times do not compare runs.")
+    elif any(result["device"]["type"] == "cpu" for result in results):
+        sentences.append("Times: of jobs that may have shared the CPU's caches, so they compare runs roughly.")
     return " ".join(sentences)
 
 
