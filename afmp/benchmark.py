@@ -11,7 +11,7 @@ from pathlib import Path
 
 from afmp.benchmark_progress import SweepProgress
 from afmp.errors import AfmpError
-from afmp.isolation import IsolatedCallError, run_isolated
+from afmp.isolation import IsolatedCallError, answer_of, run_isolated
 from afmp.records import validate
 
 # Names of functions and not the functions: the process that measures a point imports its own.
@@ -98,14 +98,10 @@ def benchmark_scalability(
     for key, value in {"num_classes": num_classes, "warmup": warmup, "repeats": repeats}.items():
         _check_count(key, value)
     check_sizes(resolutions, batch_sizes)
-    try:
-        machine = run_isolated("afmp.measurement:describe_device", {"device": device})
-    except IsolatedCallError as error:
-        raise AfmpError(str(error).removeprefix("AfmpError: ")) from None
-    skipped = []
+    machine = answer_of("afmp.measurement:describe_device", {"device": device})
+    skipped = lacking(machine, precision=precisions, execution=executions)
     sizes = list(zip(resolutions, batch_sizes, strict=True))
     if machine["device"]["type"] != "cuda":
-        skipped = cuda_only("precision", precisions, machine) + cuda_only("execution", executions, machine)
         precisions, executions = ([v for v in values if v not in CUDA_ONLY] for values in (precisions, executions))
         if skipped and not (skip_impossible and precisions and executions):
             raise AfmpError(skipped[0])
@@ -115,13 +111,7 @@ def benchmark_scalability(
             )
             sizes = [size for size in sizes if size[0] in kept_resolutions]
             skipped += note
-    candidates = [
-        {"model": model, "attention": attention, "execution": execution, "semantics": meaning}
-        for model in models
-        for meaning in (semantics if model in MODELS_WITH_SEMANTICS else [None])
-        for attention in (attentions if model in MODELS_WITH_ATTENTION else [None])
-        for execution in executions
-    ]
+    candidates = candidates_of(models, semantics, attentions, executions)
     scalability = {
         "format_version": 2,
         "semantics": None,
@@ -212,6 +202,29 @@ def count_parameters(num_classes: int = 100, resolution: int = 224) -> dict:
     return parameters
 
 
+def candidates_of(
+    models: Sequence[str], semantics: Sequence[str], attentions: Sequence[str], executions: Sequence[str]
+) -> list[dict]:
+    """What is measured in each setting: model, attention, execution, semantics; None where a model has no choice."""
+    return [
+        {"model": model, "attention": attention, "execution": execution, "semantics": meaning}
+        for model in models
+        for meaning in (semantics if model in MODELS_WITH_SEMANTICS else [None])
+        for attention in (attentions if model in MODELS_WITH_ATTENTION else [None])
+        for execution in executions
+    ]
+
+
+def job_of(candidate: dict) -> dict:
+    """A candidate as `measurement` takes it."""
+    return {
+        "builder": MODEL_BUILDERS[candidate["model"]],
+        "semantics": candidate["semantics"],
+        "fused_attention": candidate["attention"] != "plain",
+        "execution": candidate["execution"],
+    }
+
+
 def _measure_group(candidates: list[dict], arguments: dict) -> list[dict]:
     """Outcomes of the candidates, measured together; who fails there has a second try alone.
 
@@ -239,17 +252,9 @@ def _measure_together(candidates: list[dict], arguments: dict, *, reads: list[st
 
 
 def _measure(candidates: list[dict], arguments: dict, *, reads: list[str]) -> list[dict]:
-    jobs = [
-        {
-            "builder": MODEL_BUILDERS[candidate["model"]],
-            "semantics": candidate["semantics"],
-            "fused_attention": candidate["attention"] != "plain",
-            "execution": candidate["execution"],
-        }
-        for candidate in candidates
-    ]
+    jobs = {"candidates": list(map(job_of, candidates)), "reads": reads}
     try:
-        return run_isolated("afmp.measurement:measure", arguments | {"candidates": jobs, "reads": reads})
+        return run_isolated("afmp.measurement:measure", arguments | jobs)
     except IsolatedCallError as error:  # the process ended, so none of them has an answer
         failed = {
             "status": "oom" if error.out_of_memory else "error",
@@ -263,13 +268,14 @@ def _measure(candidates: list[dict], arguments: dict, *, reads: list[str]) -> li
         return [dict(failed) for _ in candidates]
 
 
-def cuda_only(key: str, values: Sequence[str], machine: dict) -> list[str]:
-    """Which of the values exist on CUDA devices only, where `machine` (of `measurement.describe_device`) is none."""
+def lacking(machine: dict, **lists: Sequence[str]) -> list[str]:
+    """A sentence for each value that exists on CUDA devices only, if `machine` (of `describe_device`) is none."""
     found = machine["device"]["type"]
     return [
         f"{key}: {value!r} found; {CUDA_ONLY[value]} on CUDA devices only, and the device is {found}."
+        for key, values in lists.items()
         for value in values
-        if value in CUDA_ONLY
+        if value in CUDA_ONLY and found != "cuda"
     ]
 
 

@@ -14,9 +14,11 @@ def join_resolutions(parts: Mapping[str, dict]) -> dict:
     different protocols.
     """
     (first_path, first), *others = parts.items()
+    wanted = _conditions(first)
     for path, part in others:
-        for key, value in _conditions(first).items():
-            if (found := _conditions(part)[key]) != value:
+        conditions = _conditions(part)
+        for key, value in wanted.items():
+            if (found := conditions[key]) != value:
                 raise AfmpError(
                     f"{path}: {key} {found!r} found, but {first_path} has {value!r}; the sizes of one sweep are "
                     "measured under the same conditions: delete the one not as wanted, and it is measured again."
@@ -36,9 +38,7 @@ def join_resolutions(parts: Mapping[str, dict]) -> dict:
 
 
 def _conditions(part: dict) -> dict:
-    conditions = {"semantics": part["semantics"], "format_version": part["format_version"]}
-    for group in ("device", "versions", "protocol"):
-        conditions |= {f"{group}/{key}": value for key, value in part[group].items()}
-    for key in ("versions/git_commit", "versions/git_dirty", "protocol/skipped"):
-        conditions.pop(key, None)
-    return conditions
+    free = ("git_commit", "git_dirty", "skipped")
+    groups = ("device", "versions", "protocol")
+    own = {f"{group}/{key}": value for group in groups for key, value in part[group].items() if key not in free}
+    return {"semantics": part["semantics"]} | own

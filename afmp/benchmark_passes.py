@@ -7,9 +7,11 @@ import gc
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 
+from afmp.cuda_graph import capture, run_before_capture
 from afmp.device import autocast
 from afmp.isolation import is_out_of_memory, one_line
 
@@ -71,19 +73,13 @@ class Pass:
 
 
 def _capture(subject: Subject, *, compiled: bool) -> torch.cuda.CUDAGraph:
-    device = subject.inputs[0].device
-    side = torch.cuda.Stream(device)
-    side.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(side):
-        for _ in range(WARM_UP_BEFORE_CAPTURE):
-            subject.clear_gradients()
-            subject.run(compiled=compiled)
-    torch.cuda.current_stream(device).wait_stream(side)
+    run, stream = partial(subject.run, compiled=compiled), torch.cuda.Stream(subject.inputs[0].device)
+    for _ in range(WARM_UP_BEFORE_CAPTURE):
+        subject.clear_gradients()
+        run_before_capture(run, stream)
     # Gradients that do not exist yet are made inside the graph's own memory, and every replay writes them anew.
     subject.clear_gradients()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        subject.run(compiled=compiled)
+    graph, _ = capture(run, stream)
     return graph
 
 

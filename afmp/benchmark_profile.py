@@ -3,83 +3,74 @@
 import os
 from collections.abc import Sequence
 from itertools import product
-from pkgutil import resolve_name
 
 import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from afmp.benchmark import (
-    MODEL_BUILDERS,
-    MODELS_WITH_ATTENTION,
-    MODELS_WITH_SEMANTICS,
-    check_settings,
-    check_sizes,
-    cuda_only,
-    described,
-)
-from afmp.benchmark_passes import Pass, Subject, interleaved_times
+from afmp.benchmark import candidates_of, check_settings, check_sizes, described, job_of, lacking
+from afmp.benchmark_passes import Pass, interleaved_times
 from afmp.device import set_matmul_precision
 from afmp.errors import AfmpError
-from afmp.isolation import IsolatedCallError, run_isolated
-from afmp.measurement import describe_device, spread
+from afmp.isolation import answer_of
+from afmp.measurement import build_subject, describe_device, spread, synthetic_inputs
 
 PASSES = 10  # profiled, after as many to warm up
 SHOWN = 15  # rows of the table
 
 
 def profile_models(
-    *, models: Sequence[str], resolutions: Sequence[int], batch_sizes: Sequence[int], device: str, **settings
+    *,
+    models: Sequence[str],
+    resolutions: Sequence[int],
+    batch_sizes: Sequence[int],
+    semantics: str,
+    num_classes: int,
+    device: str,
+    **lists: Sequence[str],
 ) -> list[dict]:
     """A profile of each model at each size in each setting, a process each.
 
-    settings: lists `precision`, `mode`, `execution`, `attention` and the values `num_classes`, `semantics`, as in
-    `benchmark.benchmark_scalability`. Raises AfmpError for a pass that cannot be run.
+    lists: `precision`, `mode`, `execution` and `attention`, each as in `benchmark.benchmark_scalability`. Raises
+    AfmpError for a pass that cannot be run.
     """
     check_sizes(resolutions, batch_sizes)
-    lists = {key: settings.pop(key) for key in ("precision", "mode", "execution", "attention")}
-    check_settings(models=models, semantics=[settings["semantics"]], **lists)
+    check_settings(models=models, semantics=[semantics], **lists)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler speaks of GPUs where there are none
+    candidates = candidates_of(models, [semantics], lists["attention"], lists["execution"])
+    sizes = list(zip(resolutions, batch_sizes, strict=True))
     found = []
-    for model, (resolution, batch_size) in product(models, zip(resolutions, batch_sizes, strict=True)):
-        own = lists | ({} if model in MODELS_WITH_ATTENTION else {"attention": [None]})
-        for values in product(*own.values()):
-            point = {"model": model, "resolution": resolution, "batch_size": batch_size} | dict(
-                zip(own, values, strict=True)
-            )
+    for (resolution, batch_size), precision, mode in product(sizes, lists["precision"], lists["mode"]):
+        setting = {"resolution": resolution, "batch_size": batch_size, "precision": precision, "mode": mode}
+        common = setting | {"num_classes": num_classes, "device": device}
+        for candidate in candidates:
+            point = candidate | setting
             try:
-                measured = run_isolated("afmp.benchmark_profile:profile_pass", point | settings | {"device": device})
-            except IsolatedCallError as error:
-                message = str(error).removeprefix("AfmpError: ")
-                raise AfmpError(f"{described(point)}: {message}") from None
+                measured = answer_of("afmp.benchmark_profile:profile_pass", common | {"candidate": job_of(candidate)})
+            except AfmpError as error:
+                raise AfmpError(f"{described(point)}: {error}") from None
             found.append(point | measured)
     return found
 
 
 def profile_pass(
-    *, model: str, resolution: int, batch_size: int, precision: str, mode: str, execution: str, attention: str | None,
-    num_classes: int, semantics: str, device: str,
-) -> dict:  # fmt: skip
-    """One pass: its time, and of each kernel or operator the calls and milliseconds a pass, longest first."""
+    *, candidate: dict, resolution: int, batch_size: int, precision: str, mode: str, num_classes: int, device: str
+) -> dict:
+    """One pass: its time, and of each kernel or operator the calls and milliseconds a pass, longest first.
+
+    candidate: as `measurement.measure` takes it.
+    """
     machine = describe_device(device=device)
+    if missing := lacking(machine, precision=[precision], execution=[candidate["execution"]]):
+        raise AfmpError(missing[0])
     device = torch.device(machine["torch_device"])
-    if device.type != "cuda" and (
-        lacking := cuda_only("precision", [precision], machine) + cuda_only("execution", [execution], machine)
-    ):
-        raise AfmpError(lacking[0])
     if device.index is not None:
         torch.cuda.set_device(device)
     set_matmul_precision(precision)
     torch.manual_seed(0)
-    images = torch.randn(batch_size, 3, resolution, resolution, device=device)
-    labels = torch.randint(num_classes, (batch_size,), device=device)
-    module, loss = resolve_name(MODEL_BUILDERS[model])(
-        image_size=resolution,
-        num_classes=num_classes,
-        semantics=semantics if model in MODELS_WITH_SEMANTICS else None,
-        fused_attention=attention != "plain",
-    )
-    run = Pass(Subject(module.to(device), loss, (images, labels), mode=mode, precision=precision), execution)
+    inputs = synthetic_inputs(batch_size, resolution, num_classes, device)
+    subject = build_subject(candidate, inputs, num_classes=num_classes, mode=mode, precision=precision)
+    run = Pass(subject, candidate["execution"])
     limits = {"warmup": PASSES, "repeats": PASSES, "seconds": 60.0}
     times, failures = interleaved_times({"pass": run}, device=device, **limits)
     if failures:

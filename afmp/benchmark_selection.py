@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import torch
 
-from afmp.benchmark import PATCH_SIZE, check_sizes
+from afmp.benchmark import check_sizes
 from afmp.benchmark_passes import interleaved_times
 from afmp.benchmark_training import Replayed
 from afmp.errors import AfmpError
-from afmp.isolation import IsolatedCallError, run_isolated
+from afmp.isolation import answer_of
 from afmp.measurement import describe_device, spread
 from afmp.message_passing import kept_slots, top_k_edges, uses_triton
 from afmp.model import afmp_small
@@ -27,10 +27,7 @@ def benchmark_selection(
     for resolution, batch_size in zip(resolutions, batch_sizes, strict=True):
         size = {"resolution": resolution, "batch_size": batch_size}
         limits = {"device": device, "warmup": warmup, "repeats": repeats, "seconds": seconds}
-        try:
-            rows.append(size | run_isolated("afmp.benchmark_selection:measure_selection", size | limits))
-        except IsolatedCallError as error:
-            raise AfmpError(str(error).removeprefix("AfmpError: ")) from None
+        rows.append(size | answer_of("afmp.benchmark_selection:measure_selection", size | limits))
     return {"format_version": 1, "rows": rows}
 
 
@@ -56,8 +53,8 @@ def measure_selection(
         name, failed = next(iter(failures.items()))
         raise AfmpError(f"selection by {name} failed: {failed['error']}")
     return machine | {
-        "num_patches": (resolution // PATCH_SIZE) ** 2,
-        "num_edges": int(valid.sum()),
+        "num_patches": model.num_patches,
+        "num_edges": model.num_directed_edges,
         "num_kept": k,
         "execution": "graph" if device.type == "cuda" else "eager",
         "time_ms": {name: spread(found) for name, found in times.items()},

@@ -12,9 +12,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from afmp.benchmark_passes import WARM_UP_BEFORE_CAPTURE, interleaved_times
+from afmp.cuda_graph import capture, run_before_capture
 from afmp.device import autocast, set_matmul_precision
 from afmp.errors import AfmpError
-from afmp.isolation import IsolatedCallError, run_isolated
+from afmp.isolation import answer_of
 from afmp.measurement import describe_device, spread
 from afmp.model import afmp_tiny
 
@@ -33,13 +34,10 @@ def benchmark_training(*, precisions: Sequence[str], device: str, warmup: int, r
     """
     rows = []
     for precision in precisions:
-        try:
-            measured = run_isolated(
-                "afmp.benchmark_training:measure_training",
-                {"precision": precision, "device": device, "warmup": warmup, "repeats": repeats, "seconds": seconds},
-            )
-        except IsolatedCallError as error:
-            raise AfmpError(str(error).removeprefix("AfmpError: ")) from None
+        measured = answer_of(
+            "afmp.benchmark_training:measure_training",
+            {"precision": precision, "device": device, "warmup": warmup, "repeats": repeats, "seconds": seconds},
+        )
         rows.append({"precision": precision} | measured)
     return {"format_version": 1, "batch_size": BATCH_SIZE, "models": MODELS, "rows": rows}
 
@@ -98,16 +96,11 @@ class Replayed:
     ) -> None:
         self._call = call
         if device.type == "cuda":
-            side = torch.cuda.Stream(device)
-            side.wait_stream(torch.cuda.current_stream(device))
-            with torch.cuda.stream(side):
-                for _ in range(WARM_UP_BEFORE_CAPTURE):
-                    call()
-            torch.cuda.current_stream(device).wait_stream(side)
+            stream = torch.cuda.Stream(device)
+            for _ in range(WARM_UP_BEFORE_CAPTURE):
+                run_before_capture(call, stream)
             before_capture()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                self._result = call()  # what a graph writes to must live as long as it
+            graph, self._result = capture(call, stream)
             self._call = graph.replay
 
     def __call__(self) -> None:

@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from afmp import records
@@ -66,22 +67,23 @@ def _add_benchmark_arguments(parser: argparse.ArgumentParser) -> None:
     add("--warmup", type=int, default=5, help="most passes before the timed ones")
     add("--repeats", type=int, default=100, help="most timed passes")
     add("--seconds", type=float, default=1.5, help="of timed passes after which a point is done")
-    instead = parser.add_mutually_exclusive_group().add_argument
+    group = parser.add_mutually_exclusive_group()
+    instead = partial(group.add_argument, dest="measure", action="store_const", default=_benchmark_passes)
     instead(
         "--training",
-        action="store_true",
+        const=_benchmark_training,
         help="instead, images a second of whole training steps of the paper's model against a ViT of its size, "
         "batch 128 (heeds --precision, --device, --warmup, --repeats, --seconds, --output)",
     )
     instead(
         "--selection",
-        action="store_true",
+        const=_benchmark_selection,
         help="instead, one layer's selection of the k best edges by itself "
         "(heeds --resolutions, --batch-size, --device, --warmup, --repeats, --seconds, --output)",
     )
     instead(
         "--profile",
-        action="store_true",
+        const=_benchmark_profile,
         help="instead, what each pass spends its time on: kernels on a GPU, operators on a CPU",
     )
     add("--output", type=Path, metavar="FILE.json", help="where to write the measurements, beside the table shown")
@@ -91,14 +93,7 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     from afmp.device_lock import own_device
 
     with own_device(arguments.device):
-        if arguments.training:
-            _benchmark_training(arguments)
-        elif arguments.selection:
-            _benchmark_selection(arguments)
-        elif arguments.profile:
-            _benchmark_profile(arguments)
-        else:
-            _benchmark_passes(arguments)
+        arguments.measure(arguments)
 
 
 def _benchmark_passes(arguments: argparse.Namespace) -> None:
@@ -121,14 +116,19 @@ def _benchmark_passes(arguments: argparse.Namespace) -> None:
         models=arguments.models,
         progress=_progress,
     )[arguments.semantics]
-    if arguments.output:
-        records.write_scalability(arguments.output, scalability)
-    print(format_table(scalability))
+    _deliver(arguments, scalability, format_table(scalability), write=records.write_scalability)
 
 
 def _batch_sizes(arguments: argparse.Namespace) -> list[int]:
-    one, each = arguments.batch_size * len(arguments.resolutions), arguments.batch_size
-    return one if len(each) == 1 else each
+    sizes = arguments.batch_size
+    return sizes * len(arguments.resolutions) if len(sizes) == 1 else sizes
+
+
+def _deliver(arguments: argparse.Namespace, content: dict, text: str, *, write=records.write_json) -> None:
+    """Write what was found to --output, if given, and show it."""
+    if arguments.output:
+        write(arguments.output, content)
+    print(text)
 
 
 def _benchmark_selection(arguments: argparse.Namespace) -> None:
@@ -142,9 +142,7 @@ def _benchmark_selection(arguments: argparse.Namespace) -> None:
         repeats=arguments.repeats,
         seconds=arguments.seconds,
     )
-    if arguments.output:
-        records.write_json(arguments.output, selection)
-    print(format_selection(selection))
+    _deliver(arguments, selection, format_selection(selection))
 
 
 def _benchmark_profile(arguments: argparse.Namespace) -> None:
@@ -162,9 +160,8 @@ def _benchmark_profile(arguments: argparse.Namespace) -> None:
         execution=arguments.execution,
         attention=arguments.attention,
     )
-    if arguments.output:
-        records.write_json(arguments.output, {"format_version": 1, "profiles": profiles})
-    print("\n".join(map(format_profile, profiles)))
+    text = "\n".join(map(format_profile, profiles))
+    _deliver(arguments, {"format_version": 1, "profiles": profiles}, text)
 
 
 def _benchmark_training(arguments: argparse.Namespace) -> None:
@@ -177,9 +174,7 @@ def _benchmark_training(arguments: argparse.Namespace) -> None:
         repeats=arguments.repeats,
         seconds=arguments.seconds,
     )
-    if arguments.output:
-        records.write_json(arguments.output, training)
-    print(format_training(training))
+    _deliver(arguments, training, format_training(training))
 
 
 def _add_parameters_arguments(parser: argparse.ArgumentParser) -> None:
@@ -194,9 +189,8 @@ def _parameters(arguments: argparse.Namespace) -> None:
     from afmp.tables import parameters_table
 
     parameters = count_parameters(arguments.num_classes, arguments.resolution)
-    if arguments.output:
-        records.write_parameters(arguments.output, parameters)
-    print(parameters_table(parameters).to_string(index=False, formatters={"num_parameters": "{:,}".format}))
+    text = parameters_table(parameters).to_string(index=False, formatters={"num_parameters": "{:,}".format})
+    _deliver(arguments, parameters, text, write=records.write_parameters)
 
 
 def _add_prepare_arguments(parser: argparse.ArgumentParser) -> None:

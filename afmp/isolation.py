@@ -15,6 +15,8 @@ import types
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from afmp.errors import AfmpError
+
 PRELOADED_MODULES = ["torch", "timm", "afmp.measurement"]
 OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "cannot allocate memory", "_alloc_failed")
 
@@ -56,6 +58,14 @@ def run_isolated(function: str, arguments: dict):
     if kind == "returned":
         return value
     raise IsolatedCallError(value, out_of_memory=kind == "oom")
+
+
+def answer_of(function: str, arguments: dict):
+    """What `run_isolated` returns, for a call that has to succeed: its failure is an AfmpError, in the same words."""
+    try:
+        return run_isolated(function, arguments)
+    except IsolatedCallError as error:
+        raise AfmpError(str(error).removeprefix("AfmpError: ")) from None
 
 
 def one_line(error: BaseException) -> str:

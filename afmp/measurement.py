@@ -63,6 +63,23 @@ def describe_device(*, device: str) -> dict:
     }
 
 
+def synthetic_inputs(batch_size: int, resolution: int, num_classes: int, device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (B, 3, R, R) and labels (B,), at random, on the device."""
+    images = torch.randn(batch_size, 3, resolution, resolution, device=device)
+    return images, torch.randint(num_classes, (batch_size,), device=device)
+
+
+def build_subject(candidate: dict, inputs, *, num_classes: int, mode: str, precision: str) -> Subject:
+    """The model of a candidate (as `measure` takes it) where its synthetic inputs are."""
+    model, loss = pkgutil.resolve_name(candidate["builder"])(
+        image_size=inputs[0].shape[-1],
+        num_classes=num_classes,
+        semantics=candidate["semantics"],
+        fused_attention=candidate["fused_attention"],
+    )
+    return Subject(model.to(inputs[0].device), loss, inputs, mode=mode, precision=precision)
+
+
 def measure(
     *,
     candidates: list[dict],
@@ -96,8 +113,7 @@ def measure(
     touch_libraries(device)
     shared_inputs = device.type == "cuda"
     baseline = MemoryBaseline(device)
-    images = torch.randn(batch_size, 3, resolution, resolution, device=device)
-    inputs = images, torch.randint(num_classes, (batch_size,), device=device)
+    inputs = synthetic_inputs(batch_size, resolution, num_classes, device)
 
     subjects: dict[tuple, Subject] = {}
     memories: dict[tuple, dict] = {}
@@ -108,13 +124,9 @@ def measure(
             if key not in subjects:
                 if shared_inputs:
                     baseline = MemoryBaseline(device)
-                model, loss = pkgutil.resolve_name(candidate["builder"])(
-                    image_size=resolution,
-                    num_classes=num_classes,
-                    semantics=candidate["semantics"],
-                    fused_attention=candidate["fused_attention"],
+                subjects[key] = build_subject(
+                    candidate, inputs, num_classes=num_classes, mode=mode, precision=precision
                 )
-                subjects[key] = Subject(model.to(device), loss, inputs, mode=mode, precision=precision)
             if "memory" in reads and (*key, compiled) not in memories:
                 memories[*key, compiled] = baseline.read(subjects[key], compiled=compiled, shared_inputs=shared_inputs)
             outcomes.append(_outcome(subjects[key], memories.get((*key, compiled))))

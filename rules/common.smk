@@ -139,11 +139,16 @@ def gpus(device):
     return 0 if device == "cpu" else 1
 
 
+# How many GPU jobs may run at once, None where nobody said.
+def gpus_at_once():
+    gpu = workflow.global_resources.get("gpu")
+    return getattr(gpu, "value", gpu)
+
+
 # All cores, so that nothing else runs beside a timing; with --resources gpu=N, N sizes are timed at once, each on a GPU of
 # its own with its share of the cores. How many a cluster has is not known here: as many as train takes.
 def timing_threads(wildcards):
-    gpu = workflow.global_resources.get("gpu")
-    at_once = getattr(gpu, "value", gpu) if gpus(STUDY.scalability["device"]) else 1
+    at_once = gpus_at_once() if gpus(STUDY.scalability["device"]) else 1
     return max(1, (workflow.resource_settings.cores or 4) // max(1, at_once or 1))
 
 

@@ -53,8 +53,7 @@ onstart:
         "rule train: {wildcards.run} [{wildcards.semantics}], log: {log}"
     )
     workflow.config_settings.configfiles = [write_configuration()]
-    gpu = workflow.global_resources.get("gpu")
-    if workflow.local_exec and getattr(gpu, "value", gpu) == 1:
+    if workflow.local_exec and gpus_at_once() == 1:
         jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "train"]
         wanted = sorted((job.wildcards.semantics, job.wildcards.run) for job in jobs)
         os.environ.update({WANTED_RUNS: json.dumps(wanted)})

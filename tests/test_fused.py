@@ -258,6 +258,13 @@ def test_the_packing_operator_is_well_registered():
     torch.library.opcheck(packing.pack, (by_kind, [False, True], torch.bfloat16))
 
 
+def choose_kernels(monkeypatch, *, is_fused):
+    """Whether Triton's kernels or PyTorch passes messages, wherever that is asked."""
+    # Layers that keep many edges take the kernels by way of `operation`.
+    for module in ("afmp.model", "afmp.message_passing.exchange", "afmp.message_passing.operation"):
+        monkeypatch.setattr(sys.modules[module], "uses_triton", lambda rows: is_fused)
+
+
 KINDS = {
     "few kept edges": {},
     "many kept edges": {"sparsity": 1.5},
@@ -273,9 +280,7 @@ KINDS = {
 def test_a_whole_model_gives_the_same_with_the_fused_kernels(kind, models, monkeypatch):
     outcomes = []
     for is_fused in (False, True):
-        # Wherever it is asked for: layers that keep many edges take the kernels by way of `operation`.
-        for module in ("afmp.model", "afmp.message_passing.exchange", "afmp.message_passing.operation"):
-            monkeypatch.setattr(sys.modules[module], "uses_triton", lambda rows, is_fused=is_fused: is_fused)
+        choose_kernels(monkeypatch, is_fused=is_fused)
         stack = small_stack(models, **KINDS[kind])
         images = torch.randn(models, 2, 3, 16, 16, generator=torch.Generator().manual_seed(2)).to(DEVICE)
         logits, sparsity_loss = stack.forward_train(images)
@@ -291,8 +296,7 @@ def test_a_whole_model_gives_the_same_with_the_fused_kernels(kind, models, monke
 @pytest.mark.parametrize("kind", ["few kept edges", "dense", "notebook"])
 @pytest.mark.parametrize("models", [1, 2])
 def test_a_batch_of_no_images_has_gradients_of_zero(kind, models, is_fused, monkeypatch):
-    for module in ("afmp.model", "afmp.message_passing.exchange", "afmp.message_passing.operation"):
-        monkeypatch.setattr(sys.modules[module], "uses_triton", lambda rows: is_fused)
+    choose_kernels(monkeypatch, is_fused=is_fused)
     stack = small_stack(models, **KINDS[kind])
     logits, _ = stack.forward_train(torch.zeros(models, 0, 3, 16, 16, device=DEVICE))
     assert logits.shape == (models, 0, 5)

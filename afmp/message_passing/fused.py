@@ -44,8 +44,13 @@ def together(*tensors: Tensor) -> list[Tensor]:
     return [tensor.contiguous() for tensor in tensors]
 
 
-def even_rows(rows: Tensor) -> tuple[Tensor, int]:
-    """Rows (M, B, N, C) that lie evenly apart, and the numbers from one to the next; copied where they do not."""
+def even_rows(rows: Optional) -> tuple[Optional, int]:
+    """Rows (M, B, N, C) that lie evenly apart, and the numbers from one to the next; copied where they do not.
+
+    Of no rows None and 0.
+    """
+    if rows is None:
+        return None, 0
     models, images, nodes, width = rows.shape
     stride = rows.stride(2)
     even = rows.stride(3) == 1 and rows.stride(1) == stride * nodes
@@ -68,14 +73,11 @@ def edge_scores(
     scores = incoming.new_empty(models, images, nodes, slots, dtype=torch.float32)
     channels = 1 if state is None else state.shape[-1]
     sizes = block_sizes(slots, channels, hidden)
-    incoming, incoming_stride = even_rows(incoming)
-    outgoing, outgoing_stride = even_rows(outgoing)
-    prediction, prediction_stride = (None, 0) if state is None else even_rows(prediction)
+    (incoming, outgoing, prediction), strides = zip(*map(even_rows, (incoming, outgoing, prediction)), strict=True)
     kernels.score_kernel[(models * images * nodes,)](
         incoming, outgoing, state, prediction, w_error, w_dist, w_out, out_bias, nbr, valid, dist, scores,
         nodes, images * nodes, channels, hidden,
-        incoming_stride, outgoing_stride, prediction_stride,
-        K=slots, PREDICTS=state is not None, BLOCK_D=sizes["BLOCK_D"], BLOCK_H=sizes["BLOCK_H"],
+        *strides, K=slots, PREDICTS=state is not None, BLOCK_D=sizes["BLOCK_D"], BLOCK_H=sizes["BLOCK_H"],
         num_warps=min(16, max(1, sizes["BLOCK_D"] // SCORE_CHANNELS_A_WARP)),
     )  # fmt: skip
     return scores
@@ -104,15 +106,12 @@ def edge_scores_backward(
     programs = triton.cdiv(per_model, rows)
     partial = incoming.new_empty(models, programs, 3 * hidden + 1, dtype=torch.float32)
     sizes = block_sizes(slots, channels, hidden)
-    incoming, incoming_stride = even_rows(incoming)
-    outgoing, outgoing_stride = even_rows(outgoing)
-    prediction, prediction_stride = (None, 0) if state is None else even_rows(prediction)
+    (incoming, outgoing, prediction), strides = zip(*map(even_rows, (incoming, outgoing, prediction)), strict=True)
     kernels.score_backward_kernel[(programs, models)](
         incoming, outgoing, state, prediction, w_error, w_dist, w_out, nbr, valid, rev, dist, d_scores.contiguous(),
         d_incoming, d_outgoing, d_state, d_prediction, partial,
         nodes, per_model, channels, hidden, slots,
-        incoming_stride, outgoing_stride, prediction_stride,
-        PREDICTS=state is not None, BLOCKS=triton.cdiv(slots, sizes["BLOCK_K"]), **sizes, ROWS=rows,
+        *strides, PREDICTS=state is not None, BLOCKS=triton.cdiv(slots, sizes["BLOCK_K"]), **sizes, ROWS=rows,
         num_warps=warps(sizes["BLOCK_K"], max(sizes["BLOCK_D"], 2 * sizes["BLOCK_H"])),
     )  # fmt: skip
     return d_incoming, d_outgoing, d_state, d_prediction, partial.sum(1)
