@@ -31,10 +31,10 @@ PARAMETERS = "count_parameters/parameters.json"
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at, and a sentence for each thing that is wrong with it."""
+    """What was looked at, and a sentence for each thing that is wrong with it; None where it does not apply."""
 
     what: str
-    faults: list[str]
+    faults: list[str] | None
 
 
 def verify(
@@ -45,7 +45,7 @@ def verify(
     archives: Sequence[Path | str],
     say: Callable[[str], None] = print,
 ) -> None:
-    """Check what the study `config` left in the folder `results`: say PASS or FAIL for each check, and the count.
+    """Check what the study `config` left in the folder `results`: say PASS, FAIL or SKIP for each check, and the count.
 
     dataset: the prepared file. archives: the folders whose archives' expected.yaml hold where the study is theirs.
     Raises AfmpError with the count if anything fails.
@@ -53,6 +53,9 @@ def verify(
     passed, failed = 0, 0
     study, folders = resolve_study(config), list(map(Path, archives))
     for check in checks(study, Path(results), dataset=Path(dataset), archives=folders):
+        if check.faults is None:
+            say(f"SKIP  {check.what}")
+            continue
         say(f"FAIL  {check.what}: {_reason(check.faults)}" if check.faults else f"PASS  {check.what}")
         passed, failed = passed + (not check.faults), failed + bool(check.faults)
     say(f"{passed + failed} checks: {passed} passed, {failed} failed")
@@ -234,7 +237,7 @@ def _expected_checks(study: Study, contents: dict, faults: dict, archives: list[
             if applies_to(study, path.parent):
                 yield Check(f"ranges of {path}", broken_ranges(expected, results, sweeps))
             else:
-                yield Check(f"ranges of {path}: not applied, this study is not the archived one", [])
+                yield Check(f"ranges of {path}: this study is not the archived one", None)
         except AfmpError as error:
             yield Check(f"ranges of {path}", [str(error)])
 
