@@ -102,12 +102,13 @@ def _crossing(ours: Fit, theirs: Fit) -> str:
     at = crossing(ours, theirs)
     if not crossing_is_sure(ours, theirs):
         return "no crossing established: the bootstrap samples, or the points and the fits, do not agree on it."
-    if np.isnan(at.value):
-        return "at the largest N of both DeiT-Tiny's fit lies below AFMP-Small's."
     largest = min(ours.sizes[-1], theirs.sizes[-1])
+    every = f"at every N measured ({max(ours.sizes[0], theirs.sizes[0]):,} to {largest:,})"
+    if np.isnan(at.value):
+        where = every if crossing(theirs, ours).value == 0 else "at the largest N of both"
+        return f"DeiT-Tiny's fit lies below AFMP-Small's {where}."
     if at.value == 0 and not at.high > 0:
-        smallest = max(ours.sizes[0], theirs.sizes[0])
-        return f"DeiT-Tiny's fit lies above AFMP-Small's at every N measured ({smallest:,} to {largest:,})."
+        return f"DeiT-Tiny's fit lies above AFMP-Small's {every}."
     return f"DeiT-Tiny's fit lies above AFMP-Small's from N = {_patches(at)} on, as far as measured ({largest:,})."
 
 
@@ -131,9 +132,10 @@ def _footer(scalability: dict, others: tuple[dict, ...]) -> list[str]:
         f"Patches of 16 px, batch B {wording.span([point['batch_size'] for point in points] or [0])}; "
         f"{machine(scalability)}; {wording.counted(passes or [0], 'pass', 'passes')} a point. "
         "Fits to a pass: c0 + B (c1 N + c2 N²), so c0 a pass, c1 a patch, c2 a patch²; no coefficient negative, "
-        "relative errors weighted alike; drawn per image. In brackets and as bands 95 % bootstrap intervals over "
-        "blocks of the repeated passes of this run, which say nothing of another run or another curve (activations are "
-        "read once a size). Local slope: d log / d log N between the two largest sizes; 1 is linear, 2 quadratic."
+        "relative errors weighted alike; drawn per image, kinks are where the batch changes. In brackets, and as bands "
+        "(often narrower than a line), 95 % bootstrap intervals over blocks of the repeated passes of this run, which "
+        "say nothing of another run or another curve (activations are read once a size). Local slope: d log / d log N "
+        "between the two largest sizes; 1 is linear, 2 quadratic."
     ]
 
 

@@ -138,7 +138,8 @@ def _draw_legend(place, axis, lines, faint) -> None:
         labels.append(f"{line.label}{': ' if counts else ''}{', '.join(counts)}")
     if faint:
         handles += axis.plot([], [], color=style.GREY, **FAINT)
-        labels.append("faint, in a model's colour: its other configurations")
+        two = "faint, in a model's colour: its other configurations"
+        labels.append(two if len(lines) < 3 else "faint, in their colours: other configurations of the first two")
     place.legend(handles, labels, loc="center", ncols=2, handlelength=3.2, columnspacing=2.5)
 
 
@@ -181,22 +182,23 @@ def caption(scalability: dict, *others: dict) -> str:
 
 
 def _failures(every: list[Series]) -> list[str]:
-    """One clause for each model, attention, status and set of sizes: configurations mostly fail alike."""
+    """One clause for each model, attention, mode, status and set of sizes: configurations mostly fail alike."""
     found: dict[tuple, list[tuple[str, str]]] = {}
     for series in every:
         for status in FAILED:
             points = [point for point in series.points if point["status"] == status]
             if points:
                 attention = f", {series.attention} attention," if series.attention else ""
-                sizes = ", ".join(f"{point['resolution']}" for point in points)
+                sizes = " and ".join(f"{point['resolution']:,}" for point in points)
                 # The first error stands for the rest: they are usually one and the same.
                 reason = f": {points[0]['error']}" if status == "error" else ""
-                setting = f"{series.mode} {series.precision} {series.execution}"
-                found.setdefault((f"{series.name}{attention} at {sizes} px", status), []).append((setting, reason))
+                place = f"{series.name}{attention} at {sizes} px, {PASSES[series.mode]}"
+                setting = f"{series.precision} {series.execution}"
+                found.setdefault((place, status), []).append((setting, reason))
     clauses = []
     for (place, status), where in found.items():
         setting, reason = where[0]
         clauses.append(
-            f"{place} ({FAILED[status]}{reason}) in {setting if len(where) == 1 else f'{len(where)} configurations'}"
+            f"{place} ({FAILED[status]}{reason}), in {setting if len(where) == 1 else f'{len(where)} configurations'}"
         )
     return clauses
