@@ -180,13 +180,19 @@ def _entry(path: Path) -> dict:
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
-def _checked_paths(archive: Path) -> list[str]:
-    if not (archive / MANIFEST).is_file():
+def manifest_of(archive: Path | str) -> Path:
+    """The manifest of an archive; AfmpError for a folder that is none."""
+    manifest = Path(archive, MANIFEST)
+    if not manifest.is_file():
         raise AfmpError(
             f"{archive}: no archive there, seen from {Path.cwd()}, for want of a {MANIFEST}; "
             "`snakemake archive` makes one."
         )
-    entries = read_manifest(archive / MANIFEST)["files"]
+    return manifest
+
+
+def _checked_paths(archive: Path) -> list[str]:
+    entries = read_manifest(manifest_of(archive))["files"]
     for path, entry in entries.items():
         file = archive / path
         if not file.resolve().is_relative_to(archive.resolve()):

@@ -68,7 +68,7 @@ def _add_benchmark_arguments(parser: argparse.ArgumentParser) -> None:
     add("--repeats", type=int, default=100, help="most timed passes")
     add("--seconds", type=float, default=1.5, help="of timed passes after which a point is done")
     group = parser.add_mutually_exclusive_group()
-    instead = partial(group.add_argument, dest="measure", action="store_const", default=_benchmark_passes)
+    instead = partial(group.add_argument, dest="measure", action="store_const", default=argparse.SUPPRESS)
     instead(
         "--training",
         const=_benchmark_training,
@@ -93,7 +93,7 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     from afmp.device_lock import own_device
 
     with own_device(arguments.device):
-        arguments.measure(arguments)
+        getattr(arguments, "measure", _benchmark_passes)(arguments)
 
 
 def _benchmark_passes(arguments: argparse.Namespace) -> None:

@@ -3,6 +3,8 @@
 
 from datetime import date
 
+from afmp.archive import manifest_of
+
 # Like every path, an archive's counts from the working directory. What the clone has comes second: archives are committed
 # there, and a study in a folder of its own (--directory) may have none yet.
 ARCHIVES = list(dict.fromkeys(["archive", os.path.relpath(Path(workflow.basedir, "archive"))]))
@@ -34,12 +36,19 @@ rule archive:
         "../workflow_scripts/archive.py"
 
 
+def old_manifest(wildcards):
+    try:
+        return str(manifest_of(OLD_ARCHIVE))
+    except AfmpError as error:
+        raise WorkflowError(str(error)) from None
+
+
 # Draw an archived study again, with its own configuration: no dataset, no GPU, no training.
 rule figures_from_archive:
     input:
         code=code("figures_from_archive.py", *map(figure_module, STUDY_FIGURES)),
-        # Nothing where there is no archive: the job says so in a sentence.
-        manifest=list(map(str, Path(OLD_ARCHIVE).glob("MANIFEST.json"))),
+        # Asked before the job, which would find its older output gone.
+        manifest=old_manifest,
     output:
         folder=directory("results/figures_from_archive"),
     log:
@@ -50,8 +59,6 @@ rule figures_from_archive:
     conda:
         "../envs/afmp.yaml"
     params:
-        archive=lambda wildcards, input: (
-            os.path.dirname(input.manifest[0]) if input.manifest else OLD_ARCHIVE
-        ),
+        archive=lambda wildcards, input: os.path.dirname(input.manifest),
     script:
         "../workflow_scripts/figures_from_archive.py"
