@@ -295,6 +295,18 @@ def test_a_whole_model_gives_the_same_with_the_fused_kernels(kind, models, monke
 
 @pytest.mark.parametrize("is_fused", [False, True])
 @pytest.mark.parametrize("kind", ["few kept edges", "dense", "notebook"])
+def test_a_whole_model_compiles_as_one_graph(kind, is_fused, monkeypatch):
+    if not (is_fused and DEVICE == "cuda"):  # there the model asks for itself, and that must not break the graph
+        choose_kernels(monkeypatch, is_fused=is_fused)
+    stack = small_stack(1, **KINDS[kind])
+    images = torch.randn(1, 2, 3, 16, 16, generator=torch.Generator().manual_seed(2)).to(DEVICE)
+    compiled = torch.compile(stack.forward_train, backend="eager", fullgraph=True)
+    for ours, theirs in zip(compiled(images), stack.forward_train(images), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("is_fused", [False, True])
+@pytest.mark.parametrize("kind", ["few kept edges", "dense", "notebook"])
 @pytest.mark.parametrize("models", [1, 2])
 def test_a_batch_of_no_images_has_gradients_of_zero(kind, models, is_fused, monkeypatch):
     choose_kernels(monkeypatch, is_fused=is_fused)

@@ -11,7 +11,6 @@ from torch import Tensor
 from afmp.message_passing import kernels
 
 Optional = Tensor | None
-ROWS_A_PROGRAM = 8  # of one image: more save partial sums, fewer fill the device
 SCORE_CHANNELS_A_WARP = 512
 SLOTS_A_BLOCK = 16  # of a node; a grid's has 8
 
@@ -29,9 +28,14 @@ def warps(rows: int, width: int) -> int:
 
 
 def row_block(width: int) -> dict[str, int]:
-    """Tile and warps of a program that walks single rows: 4 numbers a thread."""
+    """Tile and warps of a program that walks single rows: 8 numbers a thread, as many as one load of bfloat16 has."""
     block = max(triton.next_power_of_2(width), 32)
-    return {"BLOCK_D": block, "num_warps": min(16, max(1, block // 128))}
+    return {"BLOCK_D": block, "num_warps": min(16, max(1, block // 256))}
+
+
+def nodes_a_program(rows_per_model: int) -> int:
+    """Nodes of an image that a program walks: more save partial sums, fewer fill the device."""
+    return 8 if rows_per_model <= 1 << 14 else 16 if rows_per_model <= 1 << 15 else 32
 
 
 def rows_a_program(rows_per_model: int) -> int:
@@ -156,12 +160,13 @@ def gated_sum(
     """
     models, images, nodes, width = message.shape
     total = message.new_empty(message.shape)
-    programs = triton.cdiv(nodes, ROWS_A_PROGRAM)
+    rows = nodes_a_program(images * nodes)
+    programs = triton.cdiv(nodes, rows)
     gates = scores.new_empty(models, images, programs)
     kernels.gate_kernel[(models * images * programs,)](
         *together(message, scores, place, gate_weight, gate_bias), total, total, total, gates, gates,
         nodes, images, width, nbr.shape[1], nodes, width,
-        EPILOGUE=False, BLOCK_K=triton.next_power_of_2(nbr.shape[1]), ROWS=ROWS_A_PROGRAM, **row_block(width),
+        EPILOGUE=False, BLOCK_K=triton.next_power_of_2(nbr.shape[1]), ROWS=rows, **row_block(width),
     )  # fmt: skip
     return total, gates.sum(2)
 

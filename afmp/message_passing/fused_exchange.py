@@ -13,11 +13,21 @@ import triton
 from torch import Tensor
 
 from afmp.message_passing import kept_kernels, kernels
-from afmp.message_passing.fused import ROWS_A_PROGRAM, block_sizes, edge_scores, even_rows, row_block, together, warps
+from afmp.message_passing.fused import (
+    block_sizes,
+    edge_scores,
+    even_rows,
+    nodes_a_program,
+    row_block,
+    together,
+    warps,
+)
 from afmp.message_passing.packed import map_rows
 from afmp.message_passing.radix_select import select
 
-EDGES_A_PROGRAM = 8  # when rows are copied
+EDGES_A_PROGRAM = 4  # when rows are copied
+NODES_A_STEP = 2  # of the gradient of GELU
+MOST_PARTS, COLUMNS = 512, 16  # of a tile in which partial sums are added up
 EDGES_A_STEP, STEPS = 2, 4  # of a program of the backward pass
 
 
@@ -41,17 +51,28 @@ def widths_of(d_model: int, hidden: int, predicts: bool) -> Widths:
     return Widths(d_model, d_model if predicts else 0, 2 * hidden, 2 * hidden, d_model)
 
 
-def _gather(source: Tensor, slots: Tensor, nbr: Tensor, *, sender: bool) -> Tensor:
-    """Rows (M, B, k, C) of source (M, B, N, C) at the kept edges' senders, or receivers."""
-    models, images, nodes, width = source.shape
+def _sum_tile(parts: int) -> dict[str, int]:
+    block = min(MOST_PARTS, triton.next_power_of_2(max(parts, 1)))
+    return {"BLOCK_P": block, "BLOCK_C": COLUMNS, "num_warps": warps(block, COLUMNS)}
+
+
+def _gather(
+    slots: Tensor, nbr: Tensor, senders: Tensor, receivers: Tensor, also_senders: Tensor | None = None
+) -> list[Tensor]:
+    """Rows (M, B, k, C) at the kept edges' ends: of `senders` (M, B, N, D) at their senders, of `receivers` at their
+    receivers and, if given, of `also_senders` at their senders."""
+    models, images, nodes, width = senders.shape
     k = slots.shape[-1]
-    rows = source.new_empty(models, images, k, width)
-    num_edges = models * images * k
-    block_d = triton.next_power_of_2(width)
-    source, stride = even_rows(source)
+    sources = [senders.contiguous(), receivers, *([] if also_senders is None else [also_senders])]
+    rows = [senders.new_empty(models, images, k, source.shape[-1]) for source in sources]
+    (receivers, receiver_stride), (also, also_stride) = even_rows(receivers), even_rows(also_senders)
+    num_edges, widths = models * images * k, [source.shape[-1] for source in (*sources, senders)]
+    blocks = [triton.next_power_of_2(each) for each in widths]
     kept_kernels.gather_kernel[(triton.cdiv(num_edges, EDGES_A_PROGRAM),)](
-        source, slots, nbr, rows, num_edges, nodes, k, nbr.shape[1], width, stride,
-        SENDER=sender, BLOCK_E=EDGES_A_PROGRAM, BLOCK_D=block_d, num_warps=warps(EDGES_A_PROGRAM, block_d),
+        sources[0], receivers, senders if also is None else also, slots, nbr, rows[0], rows[1], rows[-1],
+        num_edges, nodes, k, nbr.shape[1], width, widths[1], widths[2], receiver_stride, also_stride,
+        ALSO=also is not None, BLOCK_E=EDGES_A_PROGRAM, BLOCK_D=blocks[0], BLOCK_RECEIVER=blocks[1],
+        BLOCK_ALSO=blocks[2], num_warps=warps(EDGES_A_PROGRAM, max(blocks)),
     )  # fmt: skip
     return rows
 
@@ -82,23 +103,25 @@ def exchange_few(
         surprise = (state, prediction) if predicts else (None, None)
         scores = edge_scores(incoming, outgoing, *surprise, w_error, w_dist, w_out, out_bias, nbr, valid, rev, dist)
         slots, place = select(scores, valid, k)
-        sending = _gather(state, slots, nbr, sender=True)
-        receiving = _gather(receiving, slots, nbr, sender=False)
-        outgoing = _gather(outgoing, slots, nbr, sender=True)
+        sending, receiving, outgoing = _gather(slots, nbr, state, receiving, outgoing)
         message = map_rows(sending.flatten(1, 2), weight[:, widths.mapped :], bias[:, widths.mapped :])
         message = message.view(sending.shape)
     total, new_state = torch.empty_like(state), torch.empty_like(state)
     own, own_stride = even_rows(own)
-    programs = triton.cdiv(nodes, ROWS_A_PROGRAM)
-    gates = scores.new_empty(models, images, programs)
-    sums = scores.new_empty(models, images, programs, d_model)
+    rows = nodes_a_program(images * nodes)
+    programs = triton.cdiv(nodes, rows)
+    gate_sums = scores.new_empty(models, images, programs)
+    state_sums = scores.new_empty(models, images, programs, d_model)
     kernels.gate_kernel[(models * images * programs,)](
-        message, scores, place, gate_weight, gate_bias, own, total, new_state, gates, sums,
+        message, scores, place, gate_weight, gate_bias, own, total, new_state, gate_sums, state_sums,
         nodes, images, d_model, nbr.shape[1], k, own_stride,
-        EPILOGUE=True, BLOCK_K=triton.next_power_of_2(nbr.shape[1]), ROWS=ROWS_A_PROGRAM, **row_block(d_model),
+        EPILOGUE=True, BLOCK_K=triton.next_power_of_2(nbr.shape[1]), ROWS=rows, **row_block(d_model),
     )  # fmt: skip
-    mean = (sums.sum(2) / nodes).to(state.dtype)
-    return new_state, mean, gates.sum(2), scores, total, slots, place, message, receiving, outgoing
+    mean, gates = state.new_empty(models, images, d_model), scores.new_empty(models, images)
+    kept_kernels.mean_kernel[(models * images, triton.cdiv(d_model, COLUMNS))](
+        state_sums, gate_sums, mean, gates, programs, nodes, d_model, **_sum_tile(programs)
+    )
+    return new_state, mean, gates, scores, total, slots, place, message, receiving, outgoing
 
 
 @exchange_few.register_fake
@@ -122,34 +145,38 @@ def _(
 
 @torch.library.custom_op("afmp::exchange_backward", mutates_args=())
 def exchange_few_backward(
-    d_new_state: Tensor, d_mean: Tensor, d_gates: Tensor, state: Tensor, weight: Tensor,
+    d_new_state: Tensor | None, d_mean: Tensor, d_gates: Tensor, state: Tensor, weight: Tensor,
     w_error: Tensor, w_dist: Tensor, w_out: Tensor, gate_weight: Tensor, gate_bias: Tensor,
     scores: Tensor, total: Tensor, slots: Tensor, place: Tensor, message: Tensor, receiving: Tensor, outgoing: Tensor,
     nbr: Tensor, rev: Tensor, dist: Tensor, predicts: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of state, weight, bias, and (M, 2D + 3H + 1) of gates, error, dist, out and its bias."""
+    """Gradients of state, weight, bias, and (M, 2D + 3H + 1) of gates, error, dist, out and its bias.
+
+    No d_new_state is one of 0: the last layer's, of which only the mean is read.
+    """
     models, images, nodes, d_model = state.shape
     hidden, k, num_slots = w_out.shape[1], slots.shape[-1], nbr.shape[1]
     widths = widths_of(d_model, hidden, predicts)
     state, edges_per_model = state.contiguous(), images * k
     edge_weights = together(w_error, w_dist, w_out, gate_weight, gate_bias)
+    sizes = block_sizes(1, d_model, hidden)
     d_total = torch.empty_like(total)
-    programs = triton.cdiv(nodes, ROWS_A_PROGRAM)
+    rows = nodes_a_program(images * nodes)
+    programs = triton.cdiv(nodes, rows)
     own_sums = scores.new_empty(models, images * programs, d_model)
     kept_kernels.gelu_backward_kernel[(models * images * programs,)](
-        total, d_new_state.contiguous(), d_mean.contiguous(), d_total, own_sums, nodes, d_model,
-        ROWS=ROWS_A_PROGRAM, **row_block(d_model),
+        total, total if d_new_state is None else d_new_state.contiguous(), d_mean.contiguous(), d_total, own_sums,
+        nodes, d_model, FROM_STATE=d_new_state is not None, BLOCK_R=NODES_A_STEP, STEPS=rows // NODES_A_STEP,
+        BLOCK_D=sizes["BLOCK_D"], num_warps=warps(NODES_A_STEP, sizes["BLOCK_D"]),
     )  # fmt: skip
     width_receiving, width_sending = widths.prediction + widths.incoming, widths.outgoing + widths.message
     d_receiving = state.new_empty(models, edges_per_model, width_receiving)
     d_sending = state.new_empty(models, edges_per_model, width_sending)
     programs = triton.cdiv(edges_per_model, EDGES_A_STEP * STEPS)
-    edge_sums = 2 * d_model + 3 * hidden + 1
-    partial = scores.new_empty(models, programs, width_receiving + width_sending + edge_sums)
-    sizes = block_sizes(1, d_model, hidden)
+    edge_sums = scores.new_empty(models, programs, width_receiving + width_sending + 2 * d_model + 3 * hidden + 1)
     kept_kernels.edge_backward_kernel[(programs, models)](
         state, message, receiving[..., widths.prediction :], outgoing, receiving, scores, slots, nbr, dist,
-        *edge_weights, d_total, d_gates.contiguous(), d_receiving, d_sending, partial,
+        *edge_weights, d_total, d_gates.contiguous(), d_receiving, d_sending, edge_sums,
         nodes, edges_per_model, k, num_slots, d_model, hidden, width_receiving,
         PREDICTS=predicts, BLOCK_E=EDGES_A_STEP, STEPS=STEPS, BLOCK_D=sizes["BLOCK_D"], BLOCK_H=sizes["BLOCK_H"],
         num_warps=warps(EDGES_A_STEP, max(sizes["BLOCK_D"], 2 * sizes["BLOCK_H"])),
@@ -159,26 +186,26 @@ def exchange_few_backward(
     d_weight = torch.empty_like(weight)
     d_own = d_total.flatten(1, 2)
     with torch.autocast(state.device.type, enabled=False):
-        receiver_state = _gather(state, slots, nbr, sender=False).flatten(1, 2)
-        sender_state = _gather(state, slots, nbr, sender=True).flatten(1, 2)
+        sender_state, receiver_state = (rows.flatten(1, 2) for rows in _gather(slots, nbr, state, state))
         start = 0
         for rows, ends in ((d_own, state.flatten(1, 2)), (d_receiving, receiver_state), (d_sending, sender_state)):
             stop = start + rows.shape[-1]
             torch.bmm(rows.mT, ends, out=d_weight[:, start:stop])
             start = stop
         d_state = torch.bmm(d_own, own)
-        d_receiver = torch.bmm(d_receiving, receivers)
-        if predicts:  # the sender's state stands in the error with the opposite sign of the prediction
-            d_sender = torch.baddbmm(d_receiving[..., :d_model], d_sending, senders, beta=-1)
-        else:
-            d_sender = torch.bmm(d_sending, senders)
+        d_receiver, d_sender = torch.bmm(d_receiving, receivers), torch.bmm(d_sending, senders)
     kept_kernels.collect_kernel[(models * images * nodes,)](
-        d_state, d_receiver, d_sender, place, rev, nodes, k, num_slots, d_model,
-        BLOCK_K=triton.next_power_of_2(num_slots), **row_block(d_model),
+        d_state, d_receiver, d_sender, d_receiving, place, rev, nodes, k, num_slots, d_model, width_receiving,
+        PREDICTS=predicts, BLOCK_K=triton.next_power_of_2(num_slots), **row_block(d_model),
     )  # fmt: skip
-    mapped_sums, edge_sums = partial.sum(1).split([width_receiving + width_sending, edge_sums], dim=1)
-    d_bias = torch.cat([own_sums.sum(1), mapped_sums], dim=1).to(weight.dtype)
-    return d_state.view(state.shape), d_weight, d_bias, edge_sums.contiguous()
+    d_bias = weight.new_empty(weight.shape[:2])
+    d_edges = scores.new_empty(models, 2 * d_model + 3 * hidden + 1)
+    own_parts, edge_parts, edge_width = own_sums.shape[1], edge_sums.shape[1], edge_sums.shape[2]
+    kept_kernels.add_up_kernel[(triton.cdiv(d_model, COLUMNS) + triton.cdiv(edge_width, COLUMNS), models)](
+        own_sums, edge_sums, d_bias, d_edges, own_parts, edge_parts, d_model, edge_width, d_bias.shape[1],
+        **_sum_tile(max(own_parts, edge_parts)),
+    )  # fmt: skip
+    return d_state.view(state.shape), d_weight, d_bias, d_edges
 
 
 @exchange_few_backward.register_fake
@@ -200,8 +227,7 @@ def _save(ctx, inputs, output):
 
 def _backward(ctx, d_new_state, d_mean, d_gates, *_):
     state, weight, *rest = ctx.saved_tensors
-    w_out, scores = rest[2], rest[5]
-    d_new_state = torch.zeros_like(state) if d_new_state is None else d_new_state
+    _, _, w_out, _, _, scores, *_ = rest
     d_mean = state.new_zeros(*state.shape[:2], state.shape[3]) if d_mean is None else d_mean
     d_gates = scores.new_zeros(scores.shape[:2]) if d_gates is None else d_gates
     d_state, d_weight, d_bias, sums = exchange_few_backward(

@@ -11,17 +11,29 @@ from afmp.message_passing.kernels import _load_row, _load_rows, _pre_activation,
 
 @triton.jit
 def gather_kernel(
-    source, slots, nbr, rows, num_edges, num_nodes, k, K, width, source_stride,
-    SENDER: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_D: tl.constexpr,
+    senders, receivers, also_senders, slots, nbr, sender_rows, receiver_rows, also_rows,
+    num_edges, num_nodes, k, K, width, receiver_width, also_width, receiver_stride, also_stride,
+    ALSO: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_RECEIVER: tl.constexpr,
+    BLOCK_ALSO: tl.constexpr,
 ):  # fmt: skip
-    """rows (M, B, k, width): what stands in `source` at every kept edge's sender, or receiver."""
+    """What stands at every kept edge's ends (M, B, k, width): in `senders` (rows, width) at its sender, in `receivers`
+    at its receiver and, if ALSO, in `also_senders` at its sender."""
     edge = tl.program_id(0).to(tl.int64) * BLOCK_E + tl.arange(0, BLOCK_E)
     live = edge < num_edges
     slot = tl.load(slots + edge, mask=live, other=0)
-    node = tl.load(nbr + slot, mask=live, other=0) if SENDER else (slot // K).to(tl.int64)
+    first = edge // k * num_nodes
+    receiver = first + (slot // K).to(tl.int64)
+    sender = first + tl.load(nbr + slot, mask=live, other=0)
     d = tl.arange(0, BLOCK_D)
-    found = _load_rows(source, edge // k * num_nodes + node, source_stride, live, d, width)
-    _store_rows(rows, edge, width, live, d, width, found)
+    at_sender = _load_rows(senders, sender, width, live, d, width)
+    r = tl.arange(0, BLOCK_RECEIVER)
+    at_receiver = _load_rows(receivers, receiver, receiver_stride, live, r, receiver_width)
+    _store_rows(sender_rows, edge, width, live, d, width, at_sender)
+    _store_rows(receiver_rows, edge, receiver_width, live, r, receiver_width, at_receiver)
+    if ALSO:
+        a = tl.arange(0, BLOCK_ALSO)
+        found = _load_rows(also_senders, sender, also_stride, live, a, also_width)
+        _store_rows(also_rows, edge, also_width, live, a, also_width, found)
 
 
 @triton.jit
@@ -138,30 +150,41 @@ def edge_backward_kernel(
 
 @triton.jit
 def gelu_backward_kernel(
-    total, d_state, d_mean, d_total, sums, num_nodes, width, BLOCK_D: tl.constexpr, ROWS: tl.constexpr
-):
-    """d_mean (M, B, width) comes by way of the node mean. `sums` (M, B, programs an image, width): of d_total."""
+    total, d_state, d_mean, d_total, sums, num_nodes, width,
+    FROM_STATE: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_R: tl.constexpr, STEPS: tl.constexpr,
+):  # fmt: skip
+    """d_mean (M, B, width) comes by way of the node mean, d_state only FROM_STATE. `sums` (M, B, programs an image,
+    width): of d_total; a program has STEPS times BLOCK_R nodes."""
     # All on the grid's first axis: the others end at 65,535.
     program = tl.program_id(0).to(tl.int64)
-    image, chunk = program // tl.cdiv(num_nodes, ROWS), program % tl.cdiv(num_nodes, ROWS)
+    programs_an_image = tl.cdiv(num_nodes, BLOCK_R * STEPS)
+    image, chunk = program // programs_an_image, program % programs_an_image
     d = tl.arange(0, BLOCK_D)
-    from_mean = _load_row(d_mean + image * width, d, width) / num_nodes
+    from_mean = (_load_row(d_mean + image * width, d, width) / num_nodes)[None, :]
     total_sum = tl.zeros([BLOCK_D], tl.float32)
-    for node in range(chunk * ROWS, min(chunk * ROWS + ROWS, num_nodes)):
-        at = (image * num_nodes + node) * width
-        x = _load_row(total + at, d, width)
+    for step in range(STEPS):
+        node = (chunk * STEPS + step) * BLOCK_R + tl.arange(0, BLOCK_R)
+        live = node < num_nodes
+        row = image * num_nodes + node
+        x = _load_rows(total, row, width, live, d, width)
         slope = 0.5 * (1.0 + tl.erf(x * 0.7071067811865476)) + x * 0.3989422804014327 * tl.exp(-0.5 * x * x)
-        d_row = (_load_row(d_state + at, d, width) + from_mean) * slope
-        total_sum += d_row
-        tl.store(d_total + at + d, d_row, mask=d < width)
+        d_rows = from_mean * slope
+        if FROM_STATE:
+            d_rows += _load_rows(d_state, row, width, live, d, width) * slope
+        total_sum += tl.sum(tl.where(live[:, None], d_rows, 0.0), 0)
+        _store_rows(d_total, row, width, live, d, width, d_rows)
     tl.store(sums + program * width + d, total_sum, mask=d < width)
 
 
 @triton.jit
 def collect_kernel(
-    d_state, d_receiver, d_sender, place, rev, num_nodes, k, K, width, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr
-):
-    """Add to d_state (rows, width), in place, the gradients of all kept edges that a node receives or sends."""
+    d_state, d_receiver, d_sender, d_prediction, place, rev, num_nodes, k, K, width, d_prediction_stride,
+    PREDICTS: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """Add to d_state (rows, width), in place, the gradients of all kept edges that a node receives or sends.
+
+    The sender's state stands in the error with the opposite sign of the prediction.
+    """
     row = tl.program_id(0).to(tl.int64)
     node = row % num_nodes
     image = row // num_nodes
@@ -183,4 +206,51 @@ def collect_kernel(
             sent = tl.load(place + first + tl.load(rev + node * K + slot)).to(tl.int64)
             if sent >= 0:
                 total += _load_row(d_sender + (image * k + sent) * width, d, width)
+                if PREDICTS:
+                    total -= _load_row(d_prediction + (image * k + sent) * d_prediction_stride, d, width)
         tl.store(d_state + row * width + d, total, mask=d < width)
+
+
+@triton.jit
+def mean_kernel(
+    state_sums, gate_sums, mean, gates, parts, num_nodes, width, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
+):
+    """mean (M, B, width) over an image's nodes and gates (M, B), from the sums of its `parts` programs."""
+    image = tl.program_id(0).to(tl.int64)
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    total = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
+    total_gates = tl.zeros([BLOCK_P], tl.float32)
+    for first in range(0, parts, BLOCK_P):
+        part = first + tl.arange(0, BLOCK_P)
+        total += _load_rows(state_sums, image * parts + part, width, part < parts, c, width)
+        total_gates += tl.load(gate_sums + image * parts + part, mask=part < parts, other=0.0)
+    tl.store(mean + image * width + c, tl.sum(total, 0) / num_nodes, mask=c < width)
+    if tl.program_id(1) == 0:
+        tl.store(gates + image, tl.sum(total_gates, 0))
+
+
+@triton.jit
+def add_up_kernel(
+    own_sums, edge_sums, d_bias, d_edges, own_parts, edge_parts, own_width, edge_width, bias_width,
+    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """d_bias (M, bias_width) [of own_sums (M, own_parts, own_width) | of the first columns of edge_sums], and d_edges,
+    of the others of edge_sums (M, edge_parts, edge_width)."""
+    model = tl.program_id(1).to(tl.int64)
+    own_blocks = tl.cdiv(own_width, BLOCK_C)
+    block = tl.program_id(0)
+    own = block < own_blocks
+    parts = tl.where(own, own_parts, edge_parts)
+    width = tl.where(own, own_width, edge_width)
+    c = tl.where(own, block, block - own_blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    total = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
+    for first in range(0, parts, BLOCK_P):
+        part = first + tl.arange(0, BLOCK_P)
+        at, live = model * parts + part, part < parts
+        total += _load_rows(own_sums, at, width, live & own, c, width)
+        total += _load_rows(edge_sums, at, width, live & (own == 0), c, width)
+    found = tl.sum(total, 0)
+    place = tl.where(own, c, own_width + c)
+    tl.store(d_bias + model * bias_width + place, found, mask=(c < width) & (place < bias_width))
+    edges = own_width + edge_width - bias_width
+    tl.store(d_edges + model * edges + place - bias_width, found, mask=(c < width) & (place >= bias_width))

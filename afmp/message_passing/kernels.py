@@ -217,23 +217,33 @@ def gate_kernel(
     bias = _load_row(gate_bias + model * width, d, width)
     gates = tl.zeros([BLOCK_D], tl.float32)
     states = tl.zeros([BLOCK_D], tl.float32)
-    for node in range(chunk * ROWS, min(chunk * ROWS + ROWS, num_nodes)):
-        row = image * num_nodes + node
-        heard = tl.zeros([BLOCK_D], tl.float32)
+    first = image * num_nodes + chunk * ROWS
+    last = image * num_nodes + min(chunk * ROWS + ROWS, num_nodes)
+    # A node's row and places are loaded while the one before it is at work.
+    next_places = tl.load(place + first * K + slots, mask=slots < K, other=-1)
+    next_row = gates
+    if EPILOGUE:
+        next_row = _load_row(own + first * own_stride, d, width)
+    for row in range(first, last):
+        places, heard = next_places, next_row
+        ahead = row + 1
+        next_places = tl.load(place + ahead * K + slots, mask=(slots < K) & (ahead < last), other=-1)
+        if EPILOGUE:
+            inside = (d < width) & (ahead < last)
+            next_row = tl.load(own + ahead * own_stride + d, mask=inside, other=0.0).to(tl.float32)
         # Most nodes of a sparse graph hear nothing.
-        if tl.max(tl.load(place + row * K + slots, mask=slots < K, other=-1), 0) >= 0:
+        if tl.max(places, 0) >= 0:
             for slot in range(K):
                 at = tl.load(place + row * K + slot).to(tl.int64)
                 if at >= 0:
                     gate = tl.sigmoid(tl.load(scores + row * K + slot) * weight + bias)
                     gates += gate
                     heard += gate * _load_row(message + (image * messages_per_image + at) * width, d, width)
+        tl.store(total + row * width + d, heard, mask=d < width)
         if EPILOGUE:
-            heard += _load_row(own + row * own_stride, d, width)
             active = 0.5 * heard * (1.0 + tl.erf(heard * 0.7071067811865476))
             states += active
             tl.store(new_state + row * width + d, active, mask=d < width)
-        tl.store(total + row * width + d, heard, mask=d < width)
     tl.store(gate_sums + program, tl.sum(tl.where(d < width, gates, 0.0), 0))
     if EPILOGUE:
         tl.store(state_sums + program * width + d, states, mask=d < width)

@@ -15,6 +15,9 @@ from torch.autograd.function import once_differentiable
 
 from afmp.message_passing.neighbours import Neighbours
 
+# Asked once: in a traced function the question would break torch.compile's graph at every layer (torch 2.11).
+HAS_TRITON = find_spec("triton") is not None
+
 
 class ScoreWeights(NamedTuple):
     """What an edge itself takes of the router's v, a row a model: two columns (M, H) of its first layer, and its last
@@ -78,7 +81,7 @@ def uses_triton(rows: Tensor) -> bool:
 
 def implementation(device: torch.device, dtype: torch.dtype) -> str:
     """What passes messages of a type on a device: "triton", the fused kernels, or "pytorch"."""
-    return "triton" if device.type == "cuda" and dtype != torch.float64 and find_spec("triton") else "pytorch"
+    return "triton" if device.type == "cuda" and dtype != torch.float64 and HAS_TRITON else "pytorch"
 
 
 def _without_autocast(tensor: Tensor) -> torch.autocast:
