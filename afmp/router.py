@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from afmp.message_passing import LinearMap, ScoreWeights, linear_map, per_model
+from afmp.message_passing import LinearMap, ScoreWeights, fold_query, linear_map, per_model
 
 ROUTING_WIDTH = 64  # of queries and keys, and of v's hidden layer
 
@@ -38,10 +38,8 @@ class PredictiveRouter(nn.Module):
         """
         query, key, hidden = linear_map(self.W_q), linear_map(self.W_k), linear_map(self.v[0])
         d_model = self.W_pred.in_features
-        # U goes into the query, (W_q h + b_q)^T U: both stay ROUTING_WIDTH wide. Folded once a step, in full
-        # precision.
-        with torch.autocast(self.U.device.type, enabled=False):
-            folded = per_model(self.U, 2).mT @ torch.cat([query.weight, query.bias[..., None]], dim=-1)
+        # U goes into the query, (W_q h + b_q)^T U: both stay ROUTING_WIDTH wide.
+        folded = fold_query(per_model(self.U, 2), query.weight, query.bias)
         receiver_weight, sender_weight = hidden.weight[..., : 2 * d_model].split(d_model, dim=-1)
         incoming = LinearMap(
             torch.cat([folded[..., :-1], receiver_weight], dim=1), torch.cat([folded[..., -1], hidden.bias], dim=1)

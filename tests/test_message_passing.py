@@ -1,10 +1,12 @@
 """The hot operation: tables, the choice of edges, and both functions with their gradients."""
 
 import itertools
+import operator
 
 import pytest
 import torch
 from graphs import grid_graph, lone_node_graph
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from afmp.message_passing import (
     ScoreWeights,
@@ -16,6 +18,7 @@ from afmp.message_passing import (
     top_k_edges,
 )
 from afmp.message_passing.neighbours import GRID_DEGREE
+from afmp.router import PredictiveRouter
 
 HIDDEN = 3
 
@@ -216,3 +219,23 @@ def test_exactly_k_survive_scores_that_are_not_finite(extreme):
         assert not keep[..., ~tables.valid].any()
         if extreme is torch.nan:
             assert scores[keep].isnan().any(), "a diverged score must not be pruned out of sight"
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("highest", torch.float32), ("high", torch.float64)])
+def test_u_is_folded_without_tf32_in_one_graph(precision, dtype):
+    """The product as torch.compile finds it; tensors are said to be on CUDA, which alone has TF32."""
+    found = []
+
+    def look(graph, _):
+        found.extend(n.meta["example_value"].dtype for n in graph.graph.nodes if n.target is operator.matmul)
+        return graph.forward
+
+    torch.set_float32_matmul_precision(precision)
+    try:
+        with FakeTensorMode():
+            with torch.device("cuda"):
+                router = PredictiveRouter(24)
+            incoming, *_ = torch.compile(router.maps, backend=look, fullgraph=True)(predicts=True)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert found == [dtype] and incoming.weight.dtype == torch.float32

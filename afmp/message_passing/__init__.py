@@ -16,7 +16,7 @@ from afmp.message_passing.exchange import (
 )
 from afmp.message_passing.neighbours import Neighbours, build_neighbours
 from afmp.message_passing.operation import ScoreWeights, edge_scores, gated_sum, implementation, uses_triton
-from afmp.message_passing.packed import LayerParameters, pack_layer
+from afmp.message_passing.packed import LayerParameters, fold_query, pack_layer
 from afmp.message_passing.selection import kept_slots, top_k_edges
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "build_neighbours",
     "edge_scores",
     "exchange",
+    "fold_query",
     "gated_sum",
     "implementation",
     "keeps_few",

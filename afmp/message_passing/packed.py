@@ -52,12 +52,19 @@ class PackedLayer(NamedTuple):
     predicts: bool
 
 
+def fold_query(u: Tensor, query: Tensor, query_bias: Tensor) -> Tensor:
+    """u^T [query | query_bias], (M, H, D + 1), once a step: neither autocast nor TF32 reaches it."""
+    # Where products in float32 are TF32's, those in float64 are not. This switch torch.compile can read.
+    wide = torch.float64 if u.is_cuda and torch.backends.cuda.matmul.allow_tf32 else u.dtype
+    with torch.autocast(u.device.type, enabled=False):
+        both = torch.cat([query, query_bias[..., None]], dim=-1)
+        return (u.mT.to(wide) @ both.to(wide)).to(u.dtype)
+
+
 def pack_layer(layer: LayerParameters, dtype: torch.dtype) -> PackedLayer:
     """Pack one layer's parameters; gradients flow back to them. dtype: of weight and bias."""
     d_model = layer.key.shape[-1]
-    # In the parameters' own precision, once a step.
-    with torch.autocast(layer.u.device.type, enabled=False):
-        query = layer.u.mT @ torch.cat([layer.query, layer.query_bias[..., None]], dim=-1)
+    query = fold_query(layer.u, layer.query, layer.query_bias)
     receiver, sender, error, dist = layer.hidden.split([d_model, d_model, 1, 1], dim=-1)
     weights = [layer.own, layer.prediction, query[..., :-1], receiver, layer.key, sender, layer.message]
     silent = torch.zeros_like(layer.hidden_bias)  # the hidden layer's bias is the receiver's
