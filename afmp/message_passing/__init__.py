@@ -1,7 +1,10 @@
 """The one hot operation: scores on the edges, the strongest kept, gated messages summed at every node.
 
-`exchange` is a whole layer; `operation` the two functions it is made of where all edges count, `reference` the same two
-in the plainest form, `selection` the choice of edges, `neighbours` the tables all of them walk.
+`exchange` is a whole layer; `operation` the two functions it is made of where many edges are kept, `fused` the same two
+by Triton, `reference` in the plainest form. Where few are kept a layer is one function, `fused_exchange` by Triton,
+`exchange_few` on a CPU, and its weights lie in one matrix: `packed`, or all layers at once by Triton, `packing`.
+`selection` chooses edges, `radix_select` those of `fused_exchange`; `kernels` and `kept_kernels` hold the Triton code,
+`neighbours` the tables all of them walk.
 """
 
 from afmp.message_passing.exchange import (
