@@ -7,7 +7,7 @@ A receiver predicts each sender's state from its own; how far off it is, err, is
     g_e   = sigmoid(W_gate s_e + b_gate)             on kept edges e = (i <- j), one gate a channel
 
 Every linear map is taken on nodes, where v's first layer falls apart into a receiver's part, a sender's part
-and one column each for err and dist. An edge then costs a few scalars, and no tensor of edges x channels.
+and one column each for err and dist. To score all edges, no tensor of all edges x channels is then kept.
 """
 
 import torch
