@@ -18,7 +18,8 @@ def scalability_table(scalability: dict) -> pandas.DataFrame:
     protocol = {key: value for key, value in scalability["protocol"].items() if key != "skipped"}
     for point in scalability["points"]:
         time, memory = point["time_ms"] or {}, point["memory"] or {}
-        plain = {key: value for key, value in point.items() if key not in ("time_ms", "memory")}
+        versions = {key: point.get(key, value) for key, value in scalability["versions"].items()}
+        plain = {key: value for key, value in point.items() if key not in ("time_ms", "memory", *versions)}
         rows.append(
             {"semantics": scalability["semantics"]}
             | plain
@@ -28,10 +29,7 @@ def scalability_table(scalability: dict) -> pandas.DataFrame:
             | {"memory_kind": memory.get("kind")}
             | {f"most_{key}" if key in ("warmup", "repeats") else key: value for key, value in protocol.items()}
             | {f"device_{key}": value for key, value in scalability["device"].items()}
-            | {
-                key if key.startswith("git") else f"{key}_version": value
-                for key, value in scalability["versions"].items()
-            }
+            | {key if key.startswith("git") else f"{key}_version": value for key, value in versions.items()}
         )
     table = pandas.DataFrame(rows)
     numbers = [column for column in table if column.endswith(("_ms", "_mb"))]

@@ -589,8 +589,13 @@ def test_sizes_measured_apart_are_one_sweep(scalability):
         path: part_of(scalability, int(path[:2]), git_commit=commit, git_dirty=dirty)
         for path, (commit, dirty) in commits.items()
     }
-    versions = join_resolutions(apart)["versions"]
+    joined = join_resolutions(apart)
+    versions = joined["versions"]
     assert versions["git_commit"] == f"{'a' * 40}, {'b' * 40}" and versions["git_dirty"]
+    table = scalability_tables.scalability_table(joined)
+    assert list(table) == list(scalability_tables.scalability_table(scalability))
+    for row in (*joined["points"], *table.to_dict("records")):
+        assert (row["git_commit"], row["git_dirty"]) == commits[f"{row['resolution']}.json"]
 
 
 @pytest.mark.parametrize(("group", "key"), [("device", "name"), ("versions", "torch"), ("protocol", "repeats")])
