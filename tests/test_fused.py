@@ -166,12 +166,34 @@ def test_selection_keeps_exactly_k_of_any_scores(extreme, chunk, monkeypatch):
         )
 
 
-def test_selection_adds_up_more_chunks_than_at_once(monkeypatch):
-    monkeypatch.setattr(radix_select, "CHUNK", 8)  # of 192 slots: 24, and 16 are added up at once
-    tables, _ = build_neighbours(*grid_graph((16, 24)))
-    valid = tables.valid.to(DEVICE)
-    scores = torch.randn(1, 1, *valid.shape, generator=torch.Generator().manual_seed(0)).round(decimals=1).to(DEVICE)
-    assert torch.equal(radix_select.select(scores, valid, 20)[1] >= 0, top_k_edges(scores, valid, 20))
+@pytest.mark.parametrize(
+    ("nodes", "chunk", "most_chunks"),
+    [
+        pytest.param(24, 16, 128, id="12 chunks"),
+        pytest.param(24, 16, 5, id="3 chunks of 4 steps"),
+        pytest.param(5000, 32768, 2, id="counts of more than 16 bits"),
+    ],
+)
+@pytest.mark.parametrize("different", [True, False], ids=["few values", "one value"])
+def test_selection_is_the_same_however_an_image_is_cut(nodes, chunk, most_chunks, different, monkeypatch):
+    monkeypatch.setattr(radix_select, "CHUNK", chunk)
+    monkeypatch.setattr(radix_select, "MOST_CHUNKS", most_chunks)
+    scores = torch.randn(2, 1, nodes, 8, generator=torch.Generator().manual_seed(0)).round(decimals=0).to(DEVICE)
+    scores = scores if different else torch.full_like(scores, -2.5)
+    valid = (torch.arange(nodes * 8, device=DEVICE) % 7 > 0).view(nodes, 8)
+    for k in (20, int(valid.sum()) - 1):  # ties go on across the borders of chunks and steps
+        slots, place = radix_select.select(scores, valid, k)
+        keep = top_k_edges(scores, valid, k)
+        assert torch.equal(place >= 0, keep)
+        assert torch.equal(slots.flatten(0, 1).long(), keep.flatten(2).flatten(0, 1).nonzero()[:, 1].view(-1, k))
+
+
+@pytest.mark.parametrize("images", [1, 4, 64, 4096])
+@pytest.mark.parametrize("num_slots", [4097, 25_088, 100_352, 401_408, 2**24, 2**30])
+def test_an_image_of_any_size_has_few_chunks(num_slots, images):
+    chunk = radix_select.chunk_size(images, num_slots)
+    assert chunk >= 1024 and chunk & (chunk - 1) == 0
+    assert 2 <= -(-num_slots // chunk) <= 128
 
 
 @pytest.mark.parametrize("predicts", [True, False])
