@@ -28,12 +28,12 @@ def gather_kernel(
     at_sender = _load_rows(senders, sender, width, live, d, width)
     r = tl.arange(0, BLOCK_RECEIVER)
     at_receiver = _load_rows(receivers, receiver, receiver_stride, live, r, receiver_width)
-    _store_rows(sender_rows, edge, width, live, d, width, at_sender)
-    _store_rows(receiver_rows, edge, receiver_width, live, r, receiver_width, at_receiver)
     if ALSO:
         a = tl.arange(0, BLOCK_ALSO)
-        found = _load_rows(also_senders, sender, also_stride, live, a, also_width)
-        _store_rows(also_rows, edge, also_width, live, a, also_width, found)
+        also_at_sender = _load_rows(also_senders, sender, also_stride, live, a, also_width)
+        _store_rows(also_rows, edge, also_width, live, a, also_width, also_at_sender)
+    _store_rows(sender_rows, edge, width, live, d, width, at_sender)
+    _store_rows(receiver_rows, edge, receiver_width, live, r, receiver_width, at_receiver)
 
 
 @triton.jit
@@ -80,30 +80,34 @@ def edge_backward_kernel(
         receiver_row = image * num_nodes + slot // K
         sender_row = image * num_nodes + tl.load(nbr + slot, mask=live, other=0)
 
+        # All loads of a step at once, as none moves past the barriers of a sum over channels.
         score = tl.load(scores + image * num_nodes * K + slot, mask=live, other=0.0)
-        gate = tl.sigmoid(score[:, None] * weight[None, :] + bias[None, :])
+        length = tl.load(dist + slot, mask=live, other=0.0).to(tl.float32)
+        from_gates = tl.load(d_gate_sum + image, mask=live, other=0.0)
         d_heard = _load_rows(d_total, receiver_row, width, live, d, width)
+        sent = _load_rows(message, edge, width, live, d, width)
+        query = _load_rows(incoming, edge, d_receiving_stride, live, h, hidden)
+        receiver = _load_rows(incoming + hidden, edge, d_receiving_stride, live, h, hidden)
+        key = _load_rows(outgoing, edge, 2 * hidden, live, h, hidden)
+        sender = _load_rows(outgoing + hidden, edge, 2 * hidden, live, h, hidden)
+        surprise = tl.zeros([BLOCK_E, BLOCK_D], tl.float32)
+        if PREDICTS:
+            surprise = _load_rows(state, sender_row, width, live, d, width)
+            surprise -= _load_rows(prediction, edge, 2 * hidden + width, live, d, width)
+
+        gate = tl.sigmoid(score[:, None] * weight[None, :] + bias[None, :])
         d_message = gate * d_heard
         _store_rows(d_sending + 2 * hidden, edge, d_sending_stride, live, d, width, d_message)
         sum_message += tl.sum(d_message, 0)
-        d_gate = _load_rows(message, edge, width, live, d, width) * d_heard
-        d_gate += tl.load(d_gate_sum + image, mask=live, other=0.0)[:, None]
+        d_gate = sent * d_heard + from_gates[:, None]
         d_logit = tl.where(live[:, None] & (d < width)[None, :], d_gate * gate * (1.0 - gate), 0.0)
         sum_weight += tl.sum(d_logit * score[:, None], 0)
         sum_bias += tl.sum(d_logit, 0)
         d_score = tl.sum(d_logit * weight[None, :], 1)
 
         error = tl.zeros([BLOCK_E], tl.float32)
-        surprise = tl.zeros([BLOCK_E, BLOCK_D], tl.float32)
         if PREDICTS:
-            surprise = _load_rows(state, sender_row, width, live, d, width)
-            surprise -= _load_rows(prediction, edge, 2 * hidden + width, live, d, width)
             error = tl.sqrt(tl.sum(surprise * surprise, 1))
-        length = tl.load(dist + slot, mask=live, other=0.0).to(tl.float32)
-        query = _load_rows(incoming, edge, d_receiving_stride, live, h, hidden)
-        receiver = _load_rows(incoming + hidden, edge, d_receiving_stride, live, h, hidden)
-        key = _load_rows(outgoing, edge, 2 * hidden, live, h, hidden)
-        sender = _load_rows(outgoing + hidden, edge, 2 * hidden, live, h, hidden)
         unit = _pre_activation(receiver, sender, length, distance_column, error, error_column)
         d_unit = tl.where(unit > 0, d_score[:, None] * out[None, :], 0.0)
 
