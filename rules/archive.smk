@@ -3,8 +3,6 @@
 
 from datetime import date
 
-from afmp.archive import manifest_of
-
 # Like every path, an archive's counts from the working directory. What the clone has comes second: archives are committed
 # there, and a study in a folder of its own (--directory) may have none yet.
 ARCHIVES = list(dict.fromkeys(["archive", os.path.relpath(Path(workflow.basedir, "archive"))]))
@@ -36,19 +34,12 @@ rule archive:
         "../workflow_scripts/archive.py"
 
 
-def old_manifest(wildcards):
-    try:
-        return str(manifest_of(OLD_ARCHIVE))
-    except AfmpError as error:
-        raise WorkflowError(str(error)) from None
-
-
 # Draw an archived study again, with its own configuration: no dataset, no GPU, no training.
 rule figures_from_archive:
     input:
         code=code("figures_from_archive.py", *map(figure_module, STUDY_FIGURES)),
         # Asked before the job, which would find its older output gone.
-        manifest=old_manifest,
+        manifest=lambda wildcards: manifest_of_archive(OLD_ARCHIVE),
     output:
         folder=directory("results/figures_from_archive"),
     log:

@@ -7,6 +7,7 @@ import re
 from glob import iglob
 from pathlib import Path
 
+from afmp.archive import manifest_of
 from afmp.figures import figure_module
 from afmp.provenance import import_closure
 from afmp.records import write_text
@@ -159,3 +160,11 @@ def captions(wildcards, output):
     for path in map(Path, output):
         found += path.glob("*.rst") if path.is_dir() else []
     return {path.stem: path.read_text(encoding="utf-8") for path in found if path.exists()}
+
+
+# The manifest of the archive that is drawn.
+def manifest_of_archive(archive):
+    try:
+        return str(manifest_of(archive))
+    except AfmpError as error:
+        raise WorkflowError(str(error)) from None
