@@ -16,6 +16,7 @@ from afmp.message_passing.selection import kept_slots, top_k_edges
 
 # What is gathered of this many edges at a time stays in a core's cache, at 128 channels.
 EDGES_A_BLOCK = 2048
+MOST_PAIRS_AN_EDGE = 4  # of an image's nodes, where what depends on a pair is computed for all of them
 
 
 class ExchangeFew(torch.autograd.Function):
@@ -42,7 +43,9 @@ class ExchangeFew(torch.autograd.Function):
         rows = state.flatten(1, 2)  # of all nodes of all images
         mapped = map_rows(rows, mapped, mapped_bias)
         score_weights = (w_error, w_dist, w_out)
-        scores = _score_all(state, mapped, score_weights, (receiver, sender), lengths, predicts)
+        few_pairs = nodes * nodes <= MOST_PAIRS_AN_EDGE * len(edge_slots)
+        score = _score_pairs if few_pairs else _score_all
+        scores = score(state, mapped, score_weights, (receiver, sender), lengths, predicts)
         scores += out_bias[:, :, None]
 
         # (M, B, k): numbers of the kept edges, and the rows of their ends among all nodes of all models.
@@ -176,6 +179,42 @@ def _score_all(state, mapped, score_weights, ends, lengths, predicts: bool) -> T
             units.add_(outgoing[:, hidden:]).addmm_(features, columns).relu_()
             torch.mv(incoming[:, -2 * hidden :], ones_out, out=found)
     return scores.view(models, images, len(ends[0]))
+
+
+def _score_pairs(state, mapped, score_weights, ends, lengths, predicts: bool) -> Tensor:
+    """The same where an image has few nodes: query . key and error of all pairs of them, edge or not, are cheaper than
+    rows of D channels gathered for every edge."""
+    models, images, nodes, _ = state.shape
+    w_error, w_dist, w_out = score_weights
+    hidden, wide, edges = w_out.shape[1], lengths.dtype, len(lengths)
+    receiver, sender = ends
+    pair = receiver * nodes + sender
+    mapped = mapped.view(models, images, nodes, mapped.shape[-1]).to(wide)
+    state = state.to(wide)
+    scores = lengths.new_empty(models, images, edges)
+    # Of images, as even as can be; an edge has fewer channels here.
+    block = max(1, -(-images // max(1, round(images * edges / (2 * EDGES_A_BLOCK)))))
+    units, senders = lengths.new_empty(2, block, edges, hidden)
+    features = lengths.new_zeros(block, edges, 2)
+    features[..., 1] = lengths
+    for model in range(models):
+        columns = torch.stack([w_error[model], w_dist[model]])
+        for rows, nodes_of, found in zip(
+            mapped[model].split(block), state[model].split(block), scores[model].split(block), strict=True
+        ):
+            count = len(rows)
+            widths = [rows.shape[-1] - 4 * hidden, hidden, hidden, hidden, hidden]
+            prediction, query, receiving, key, sending = rows.split(widths, dim=-1)
+            if predicts:
+                # From the difference itself: |h|^2 - 2 h.p + |p|^2 cancels.
+                error = torch.cdist(prediction, nodes_of, compute_mode="donot_use_mm_for_euclid_dist")
+                features[:count, :, 0] = error.flatten(1).index_select(1, pair)
+            torch.index_select(receiving, 1, receiver, out=units[:count])
+            units[:count] += torch.index_select(sending, 1, sender, out=senders[:count])
+            flat = units[:count].view(-1, hidden).addmm_(features[:count].view(-1, 2), columns).relu_()
+            torch.mv(flat, w_out[model], out=found.view(-1))
+            found += torch.bmm(query, key.mT).flatten(1).index_select(1, pair)
+    return scores
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
