@@ -495,6 +495,7 @@ def test_a_damaged_result_is_refused_by_name(tmp_path):
             assert found == json.loads(json.dumps(RESULT))  # a bit of the white space between numbers
 
 
+@pytest.mark.long
 def test_a_damaged_memory_of_a_sweep_is_not_used(tmp_path):
     path = tmp_path / "sweep.jsonl"
     group = {"resolution": 32}

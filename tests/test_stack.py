@@ -105,7 +105,9 @@ def test_logits_losses_and_gradients_of_a_stack_are_those_of_its_models(config, 
                 torch.testing.assert_close(parameter.grad, gradient)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(variant, marks=[pytest.mark.long] * (variant == "dense")) for variant in VARIANTS]
+)
 def test_seeds_that_train_together_end_as_each_does_alone(config, digits_file, tmp_path, float64, variant):
     semantics, changes = VARIANTS[variant]
     config = replace(config, model=replace(config.model, **changes))

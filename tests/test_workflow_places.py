@@ -200,6 +200,7 @@ def test_a_second_snakemake_ends_with_a_sentence_and_costs_nothing(project):
     assert len(read_result(project / RESULT)["training_history"]["val_acc"]) == EPOCHS
 
 
+@pytest.mark.long
 def test_with_nolock_one_of_two_trains_and_the_other_takes_what_it_finds(project):
     with paused(project) as pause, started(project, RESULT) as first:
         wait_for(lambda: waits(project), first)
