@@ -162,9 +162,9 @@ def captions(wildcards, output):
     return {path.stem: path.read_text(encoding="utf-8") for path in found if path.exists()}
 
 
-# The manifest of the archive that is drawn.
-def manifest_of_archive(archive):
+# Before any job starts, as a job's start deletes what it made before.
+def refuse_no_archive(archive):
     try:
-        return str(manifest_of(archive))
+        manifest_of(archive)
     except AfmpError as error:
         raise WorkflowError(str(error)) from None

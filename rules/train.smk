@@ -47,12 +47,15 @@ rule train:
 # Whatever reads the configuration again for a job is handed this call's. And on the one GPU of this machine the first
 # training job trains all runs that are wanted, and the others find theirs finished: only this call knows which ones are
 # wanted, and its jobs inherit the list. (Here because Snakemake has one such hook for all.) A training that starts is told
-# in a line, among the epochs of others, without its source files; a dry run tells all of it.
+# in a line, among the epochs of others, without its source files; a dry run tells all of it. And an archive that is not there
+# is refused before the job that would draw it starts, and with that deletes the figures of another.
 onstart:
     workflow.get_rule("train").message = (
         "rule train: {wildcards.run} [{wildcards.semantics}], log: {log}"
     )
     workflow.config_settings.configfiles = [write_configuration()]
+    if any(job.rule.name == "figures_from_archive" for job in workflow.dag.needrun_jobs()):
+        refuse_no_archive(OLD_ARCHIVE)
     if workflow.local_exec and gpus_at_once() == 1:
         jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "train"]
         wanted = sorted((job.wildcards.semantics, job.wildcards.run) for job in jobs)

@@ -220,7 +220,7 @@ def test_the_workflow_draws_the_newest_archive_without_dataset_or_training(proje
             assert image.width > 1000
         assert "Nothing to be done" in snakemake(project, "figures_from_archive")
         said = snakemake(project, "figures_from_archive", "--config", "archive=archive/other", check=False)
-        assert "archive/other: no archive there" in said and "Traceback (most" not in said
+        assert "archive/other: no archive there" in said and "Traceback" not in said
         assert (drawn / "figures/paper/scalability_results.png").exists()
         said = snakemake(project, "figures_from_archive", "--config", f"archive={older}", check=False)
         assert "2025-12-31-h200/MANIFEST.json: not a JSON file" in said and "Traceback" not in said
@@ -233,7 +233,7 @@ def test_the_workflow_draws_the_newest_archive_without_dataset_or_training(proje
 def test_without_an_archive_the_workflow_says_so_and_plans_everything_else(tmp_path):
     folder = copy_project(tmp_path)
     said = snakemake(folder, "figures_from_archive", check=False)
-    assert "archive: no archive there" in said and "Traceback (most" not in said
+    assert "archive: no archive there" in said and "Traceback" not in said
     said = snakemake(folder, "all", "--dry-run")
     assert "archive" not in said.rsplit("Job stats:", 1)[1]
     # What an archive asks for is what the workflow makes.
@@ -258,7 +258,7 @@ def test_a_study_in_a_folder_of_its_own_has_its_archives_there(project, tmp_path
         assert " archive/2025-01-01/MANIFEST.json" in said and clone.name not in said
         name = ["--config", "archive=archive/other"]
         said = snakemake(project, drawn, *where, *name, check=False)
-        assert f"archive/other: no archive there, seen from {own}, for want of" in said
+        assert f"archive/other: no archive there, seen from {own}, for want of" in said and "Traceback" not in said
         shutil.copytree(clone, own / "archive/other")
         assert " archive/other/MANIFEST.json" in snakemake(project, drawn, *where, *name, "--dry-run")
         assert (own / "new").read_text() == "archive/other"

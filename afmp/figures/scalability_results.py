@@ -138,8 +138,10 @@ def _draw_legend(place, axis, lines, faint) -> None:
         labels.append(f"{line.label}{': ' if counts else ''}{', '.join(counts)}")
     if faint:
         handles += axis.plot([], [], color=style.GREY, **FAINT)
-        two = "faint, in a model's colour: its other configurations"
-        labels.append(two if len(lines) < 3 else "faint, in their colours: other configurations of the first two")
+        if len(lines) > 2:  # the other semantics has its main line alone
+            labels.append("faint, in their colours: other configurations of the first two")
+        else:
+            labels.append("faint, in a model's colour: its other configurations")
     place.legend(handles, labels, loc="center", ncols=2, handlelength=3.2, columnspacing=2.5)
 
 
