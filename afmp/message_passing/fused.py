@@ -12,6 +12,7 @@ from afmp.message_passing import kernels
 
 Optional = Tensor | None
 SCORE_CHANNELS_A_WARP = 512
+MESSAGES_AT_ONCE = 4  # of a node
 SLOTS_A_BLOCK = 16  # of a node; a grid's has 8
 
 
@@ -166,7 +167,8 @@ def gated_sum(
     kernels.gate_kernel[(models * images * programs,)](
         *together(message, scores, place, gate_weight, gate_bias), total, total, total, gates, gates,
         nodes, images, width, nbr.shape[1], nodes, width,
-        EPILOGUE=False, BLOCK_K=triton.next_power_of_2(nbr.shape[1]), ROWS=rows, **row_block(width),
+        EPILOGUE=False, BLOCK_K=triton.next_power_of_2(nbr.shape[1]), ROWS=rows, GROUP=MESSAGES_AT_ONCE,
+        **row_block(width),
     )  # fmt: skip
     return total, gates.sum(2)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from afmp.message_passing import kept_kernels, kernels
 from afmp.message_passing.fused import (
+    MESSAGES_AT_ONCE,
     block_sizes,
     edge_scores,
     even_rows,
@@ -25,10 +26,9 @@ from afmp.message_passing.fused import (
 from afmp.message_passing.packed import map_rows
 from afmp.message_passing.radix_select import select
 
-EDGES_A_PROGRAM = 4  # when rows are copied
 NODES_A_STEP = 2  # of the gradient of GELU
-MOST_PARTS, COLUMNS = 512, 16  # of a tile in which partial sums are added up
-EDGES_A_STEP, STEPS = 2, 4  # of a program of the backward pass
+MOST_PARTS = 512  # partial sums that a program adds up at once
+MEAN_COLUMNS, SUM_COLUMNS = 16, 8  # of them
 
 
 class Widths(NamedTuple):
@@ -51,9 +51,14 @@ def widths_of(d_model: int, hidden: int, predicts: bool) -> Widths:
     return Widths(d_model, d_model if predicts else 0, 2 * hidden, 2 * hidden, d_model)
 
 
-def _sum_tile(parts: int) -> dict[str, int]:
+def _sum_tile(parts: int, columns: int) -> dict[str, int]:
     block = min(MOST_PARTS, triton.next_power_of_2(max(parts, 1)))
-    return {"BLOCK_P": block, "BLOCK_C": COLUMNS, "num_warps": warps(block, COLUMNS)}
+    return {"BLOCK_P": block, "BLOCK_C": columns, "num_warps": warps(block, columns)}
+
+
+def _edges_a_program(edges_per_model: int) -> int:
+    """Kept edges that a backward program walks: more save partial sums, fewer fill the device."""
+    return 4 if edges_per_model <= 1 << 13 else 8
 
 
 def _gather(
@@ -66,13 +71,13 @@ def _gather(
     sources = [senders.contiguous(), receivers, *([] if also_senders is None else [also_senders])]
     rows = [senders.new_empty(models, images, k, source.shape[-1]) for source in sources]
     (receivers, receiver_stride), (also, also_stride) = even_rows(receivers), even_rows(also_senders)
-    num_edges, widths = models * images * k, [source.shape[-1] for source in (*sources, senders)]
+    widths = [source.shape[-1] for source in (*sources, senders)]
     blocks = [triton.next_power_of_2(each) for each in widths]
-    kept_kernels.gather_kernel[(triton.cdiv(num_edges, EDGES_A_PROGRAM),)](
+    kept_kernels.gather_kernel[(models * images * k,)](
         sources[0], receivers, senders if also is None else also, slots, nbr, rows[0], rows[1], rows[-1],
-        num_edges, nodes, k, nbr.shape[1], width, widths[1], widths[2], receiver_stride, also_stride,
-        ALSO=also is not None, BLOCK_E=EDGES_A_PROGRAM, BLOCK_D=blocks[0], BLOCK_RECEIVER=blocks[1],
-        BLOCK_ALSO=blocks[2], num_warps=warps(EDGES_A_PROGRAM, max(blocks)),
+        nodes, k, nbr.shape[1], width, widths[1], widths[2], receiver_stride, also_stride,
+        ALSO=also is not None, BLOCK_D=blocks[0], BLOCK_RECEIVER=blocks[1], BLOCK_ALSO=blocks[2],
+        num_warps=warps(1, max(blocks)),
     )  # fmt: skip
     return rows
 
@@ -115,11 +120,12 @@ def exchange_few(
     kernels.gate_kernel[(models * images * programs,)](
         message, scores, place, gate_weight, gate_bias, own, total, new_state, gate_sums, state_sums,
         nodes, images, d_model, nbr.shape[1], k, own_stride,
-        EPILOGUE=True, BLOCK_K=triton.next_power_of_2(nbr.shape[1]), ROWS=rows, **row_block(d_model),
+        EPILOGUE=True, BLOCK_K=triton.next_power_of_2(nbr.shape[1]), ROWS=rows, GROUP=MESSAGES_AT_ONCE,
+        **row_block(d_model),
     )  # fmt: skip
     mean, gates = state.new_empty(models, images, d_model), scores.new_empty(models, images)
-    kept_kernels.mean_kernel[(models * images, triton.cdiv(d_model, COLUMNS))](
-        state_sums, gate_sums, mean, gates, programs, nodes, d_model, **_sum_tile(programs)
+    kept_kernels.mean_kernel[(models * images, triton.cdiv(d_model, MEAN_COLUMNS))](
+        state_sums, gate_sums, mean, gates, programs, nodes, d_model, **_sum_tile(programs, MEAN_COLUMNS)
     )
     return new_state, mean, gates, scores, total, slots, place, message, receiving, outgoing
 
@@ -172,14 +178,15 @@ def exchange_few_backward(
     width_receiving, width_sending = widths.prediction + widths.incoming, widths.outgoing + widths.message
     d_receiving = state.new_empty(models, edges_per_model, width_receiving)
     d_sending = state.new_empty(models, edges_per_model, width_sending)
-    programs = triton.cdiv(edges_per_model, EDGES_A_STEP * STEPS)
+    edges = _edges_a_program(edges_per_model)
+    programs = triton.cdiv(edges_per_model, edges)
     edge_sums = scores.new_empty(models, programs, width_receiving + width_sending + 2 * d_model + 3 * hidden + 1)
     kept_kernels.edge_backward_kernel[(programs, models)](
         state, message, receiving[..., widths.prediction :], outgoing, receiving, scores, slots, nbr, dist,
         *edge_weights, d_total, d_gates.contiguous(), d_receiving, d_sending, edge_sums,
         nodes, edges_per_model, k, num_slots, d_model, hidden, width_receiving,
-        PREDICTS=predicts, BLOCK_E=EDGES_A_STEP, STEPS=STEPS, BLOCK_D=sizes["BLOCK_D"], BLOCK_H=sizes["BLOCK_H"],
-        num_warps=warps(EDGES_A_STEP, max(sizes["BLOCK_D"], 2 * sizes["BLOCK_H"])),
+        PREDICTS=predicts, BLOCK_D=sizes["BLOCK_D"], BLOCK_H=sizes["BLOCK_H"], EDGES=edges,
+        num_warps=warps(1, max(sizes["BLOCK_D"], 2 * sizes["BLOCK_H"])),
     )  # fmt: skip
 
     own, receivers, senders = weight.split([widths.own, width_receiving, width_sending], dim=1)
@@ -196,14 +203,15 @@ def exchange_few_backward(
         d_receiver, d_sender = torch.bmm(d_receiving, receivers), torch.bmm(d_sending, senders)
     kept_kernels.collect_kernel[(models * images * nodes,)](
         d_state, d_receiver, d_sender, d_receiving, place, rev, nodes, k, num_slots, d_model, width_receiving,
-        PREDICTS=predicts, BLOCK_K=triton.next_power_of_2(num_slots), **row_block(d_model),
+        PREDICTS=predicts, BLOCK_K=triton.next_power_of_2(num_slots), BLOCK_D=sizes["BLOCK_D"],
+        num_warps=warps(1, sizes["BLOCK_D"]),
     )  # fmt: skip
     d_bias = weight.new_empty(weight.shape[:2])
     d_edges = scores.new_empty(models, 2 * d_model + 3 * hidden + 1)
     own_parts, edge_parts, edge_width = own_sums.shape[1], edge_sums.shape[1], edge_sums.shape[2]
-    kept_kernels.add_up_kernel[(triton.cdiv(d_model, COLUMNS) + triton.cdiv(edge_width, COLUMNS), models)](
+    kept_kernels.add_up_kernel[(triton.cdiv(d_model, SUM_COLUMNS) + triton.cdiv(edge_width, SUM_COLUMNS), models)](
         own_sums, edge_sums, d_bias, d_edges, own_parts, edge_parts, d_model, edge_width, d_bias.shape[1],
-        **_sum_tile(max(own_parts, edge_parts)),
+        **_sum_tile(max(own_parts, edge_parts), SUM_COLUMNS),
     )  # fmt: skip
     return d_state.view(state.shape), d_weight, d_bias, d_edges
 

@@ -12,28 +12,26 @@ from afmp.message_passing.kernels import _load_row, _load_rows, _pre_activation,
 @triton.jit
 def gather_kernel(
     senders, receivers, also_senders, slots, nbr, sender_rows, receiver_rows, also_rows,
-    num_edges, num_nodes, k, K, width, receiver_width, also_width, receiver_stride, also_stride,
-    ALSO: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_RECEIVER: tl.constexpr,
-    BLOCK_ALSO: tl.constexpr,
+    num_nodes, k, K, width, receiver_width, also_width, receiver_stride, also_stride,
+    ALSO: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_RECEIVER: tl.constexpr, BLOCK_ALSO: tl.constexpr,
 ):  # fmt: skip
-    """What stands at every kept edge's ends (M, B, k, width): in `senders` (rows, width) at its sender, in `receivers`
-    at its receiver and, if ALSO, in `also_senders` at its sender."""
-    edge = tl.program_id(0).to(tl.int64) * BLOCK_E + tl.arange(0, BLOCK_E)
-    live = edge < num_edges
-    slot = tl.load(slots + edge, mask=live, other=0)
+    """What stands at a kept edge's ends (M, B, k, width): in `senders` (rows, width) at its sender, in `receivers` at
+    its receiver and, if ALSO, in `also_senders` at its sender."""
+    edge = tl.program_id(0).to(tl.int64)
+    slot = tl.load(slots + edge)
     first = edge // k * num_nodes
     receiver = first + (slot // K).to(tl.int64)
-    sender = first + tl.load(nbr + slot, mask=live, other=0)
+    sender = first + tl.load(nbr + slot)
     d = tl.arange(0, BLOCK_D)
-    at_sender = _load_rows(senders, sender, width, live, d, width)
+    at_sender = tl.load(senders + sender * width + d, mask=d < width)
     r = tl.arange(0, BLOCK_RECEIVER)
-    at_receiver = _load_rows(receivers, receiver, receiver_stride, live, r, receiver_width)
+    at_receiver = tl.load(receivers + receiver * receiver_stride + r, mask=r < receiver_width)
     if ALSO:
         a = tl.arange(0, BLOCK_ALSO)
-        also_at_sender = _load_rows(also_senders, sender, also_stride, live, a, also_width)
-        _store_rows(also_rows, edge, also_width, live, a, also_width, also_at_sender)
-    _store_rows(sender_rows, edge, width, live, d, width, at_sender)
-    _store_rows(receiver_rows, edge, receiver_width, live, r, receiver_width, at_receiver)
+        also_at_sender = tl.load(also_senders + sender * also_stride + a, mask=a < also_width)
+        tl.store(also_rows + edge * also_width + a, also_at_sender, mask=a < also_width)
+    tl.store(sender_rows + edge * width + d, at_sender, mask=d < width)
+    tl.store(receiver_rows + edge * receiver_width + r, at_receiver, mask=r < receiver_width)
 
 
 @triton.jit
@@ -42,7 +40,7 @@ def edge_backward_kernel(
     w_error, w_dist, w_out, gate_weight, gate_bias, d_total, d_gate_sum,
     d_receiving, d_sending, partial,
     num_nodes, edges_per_model, k, K, width, hidden, d_receiving_stride,
-    PREDICTS: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr, STEPS: tl.constexpr,
+    PREDICTS: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr, EDGES: tl.constexpr,
 ):  # fmt: skip
     """Gradients of kept edges' rows: d_receiving [prediction | incoming], d_sending [outgoing | message].
 
@@ -71,65 +69,63 @@ def edge_backward_kernel(
     sum_dist = tl.zeros([BLOCK_H], tl.float32)
     sum_out = tl.zeros([BLOCK_H], tl.float32)
     sum_score = 0.0
-    for step in range(STEPS):
-        in_model = (chunk * STEPS + step) * BLOCK_E + tl.arange(0, BLOCK_E)
-        live = in_model < edges_per_model
-        edge = tl.where(live, model * edges_per_model + in_model, 0)
+    for in_model in range(chunk * EDGES, min(chunk * EDGES + EDGES, edges_per_model)):
+        edge = model * edges_per_model + in_model
         image = edge // k
-        slot = tl.load(slots + edge, mask=live, other=0).to(tl.int64)
+        slot = tl.load(slots + edge).to(tl.int64)
         receiver_row = image * num_nodes + slot // K
-        sender_row = image * num_nodes + tl.load(nbr + slot, mask=live, other=0)
+        sender_row = image * num_nodes + tl.load(nbr + slot)
 
-        # All loads of a step at once, as none moves past the barriers of a sum over channels.
-        score = tl.load(scores + image * num_nodes * K + slot, mask=live, other=0.0)
-        length = tl.load(dist + slot, mask=live, other=0.0).to(tl.float32)
-        from_gates = tl.load(d_gate_sum + image, mask=live, other=0.0)
-        d_heard = _load_rows(d_total, receiver_row, width, live, d, width)
-        sent = _load_rows(message, edge, width, live, d, width)
-        query = _load_rows(incoming, edge, d_receiving_stride, live, h, hidden)
-        receiver = _load_rows(incoming + hidden, edge, d_receiving_stride, live, h, hidden)
-        key = _load_rows(outgoing, edge, 2 * hidden, live, h, hidden)
-        sender = _load_rows(outgoing + hidden, edge, 2 * hidden, live, h, hidden)
-        surprise = tl.zeros([BLOCK_E, BLOCK_D], tl.float32)
+        # All loads of an edge at once, as none moves past the barriers of a sum over channels.
+        score = tl.load(scores + image * num_nodes * K + slot)
+        length = tl.load(dist + slot).to(tl.float32)
+        from_gates = tl.load(d_gate_sum + image)
+        d_heard = _load_row(d_total + receiver_row * width, d, width)
+        sent = _load_row(message + edge * width, d, width)
+        query = _load_row(incoming + edge * d_receiving_stride, h, hidden)
+        receiver = _load_row(incoming + hidden + edge * d_receiving_stride, h, hidden)
+        key = _load_row(outgoing + edge * 2 * hidden, h, hidden)
+        sender = _load_row(outgoing + hidden + edge * 2 * hidden, h, hidden)
+        surprise = tl.zeros([BLOCK_D], tl.float32)
         if PREDICTS:
-            surprise = _load_rows(state, sender_row, width, live, d, width)
-            surprise -= _load_rows(prediction, edge, 2 * hidden + width, live, d, width)
+            surprise = _load_row(state + sender_row * width, d, width)
+            surprise -= _load_row(prediction + edge * d_receiving_stride, d, width)
 
-        gate = tl.sigmoid(score[:, None] * weight[None, :] + bias[None, :])
+        gate = tl.sigmoid(score * weight + bias)
         d_message = gate * d_heard
-        _store_rows(d_sending + 2 * hidden, edge, d_sending_stride, live, d, width, d_message)
-        sum_message += tl.sum(d_message, 0)
-        d_gate = sent * d_heard + from_gates[:, None]
-        d_logit = tl.where(live[:, None] & (d < width)[None, :], d_gate * gate * (1.0 - gate), 0.0)
-        sum_weight += tl.sum(d_logit * score[:, None], 0)
-        sum_bias += tl.sum(d_logit, 0)
-        d_score = tl.sum(d_logit * weight[None, :], 1)
+        tl.store(d_sending + edge * d_sending_stride + 2 * hidden + d, d_message, mask=d < width)
+        sum_message += d_message
+        d_logit = tl.where(d < width, (sent * d_heard + from_gates) * gate * (1.0 - gate), 0.0)
+        sum_weight += d_logit * score
+        sum_bias += d_logit
+        d_score = tl.sum(d_logit * weight, 0)
 
-        error = tl.zeros([BLOCK_E], tl.float32)
+        error = 0.0
         if PREDICTS:
-            error = tl.sqrt(tl.sum(surprise * surprise, 1))
+            error = tl.sqrt(tl.sum(surprise * surprise, 0))
         unit = _pre_activation(receiver, sender, length, distance_column, error, error_column)
-        d_unit = tl.where(unit > 0, d_score[:, None] * out[None, :], 0.0)
+        d_unit = tl.where(unit > 0, d_score * out, 0.0)
 
-        d_incoming = d_receiving + (width if PREDICTS else 0)
-        d_query, d_key = d_score[:, None] * key, d_score[:, None] * query
-        _store_rows(d_incoming, edge, d_receiving_stride, live, h, hidden, d_query)
-        _store_rows(d_incoming + hidden, edge, d_receiving_stride, live, h, hidden, d_unit)
-        _store_rows(d_sending, edge, d_sending_stride, live, h, hidden, d_key)
-        _store_rows(d_sending + hidden, edge, d_sending_stride, live, h, hidden, d_unit)
+        d_incoming = d_receiving + edge * d_receiving_stride + (width if PREDICTS else 0)
+        d_outgoing = d_sending + edge * d_sending_stride
+        d_query, d_key = d_score * key, d_score * query
+        tl.store(d_incoming + h, d_query, mask=h < hidden)
+        tl.store(d_incoming + hidden + h, d_unit, mask=h < hidden)
+        tl.store(d_outgoing + h, d_key, mask=h < hidden)
+        tl.store(d_outgoing + hidden + h, d_unit, mask=h < hidden)
         if PREDICTS:
-            slope = tl.sum(d_unit * error_column[None, :], 1)
+            slope = tl.sum(d_unit * error_column, 0)
             slope = tl.where(error > 0, slope / tl.where(error > 0, error, 1.0), 0.0)
-            d_prediction = -slope[:, None] * surprise
-            _store_rows(d_receiving, edge, d_receiving_stride, live, d, width, d_prediction)
-            sum_prediction += tl.sum(d_prediction, 0)
-        sum_query += tl.sum(d_query, 0)
-        sum_key += tl.sum(d_key, 0)
-        sum_unit += tl.sum(d_unit, 0)
-        sum_error += tl.sum(error[:, None] * d_unit, 0)
-        sum_dist += tl.sum(length[:, None] * d_unit, 0)
-        sum_out += tl.sum(d_score[:, None] * tl.maximum(unit, 0.0), 0)
-        sum_score += tl.sum(d_score, 0)
+            d_prediction = -slope * surprise
+            tl.store(d_receiving + edge * d_receiving_stride + d, d_prediction, mask=d < width)
+            sum_prediction += d_prediction
+        sum_query += d_query
+        sum_key += d_key
+        sum_unit += d_unit
+        sum_error += error * d_unit
+        sum_dist += length * d_unit
+        sum_out += d_score * tl.maximum(unit, 0.0)
+        sum_score += d_score
 
     sums_width = d_receiving_stride + d_sending_stride + 2 * width + 3 * hidden + 1
     sums = partial + (model * tl.num_programs(0) + chunk) * sums_width

@@ -34,7 +34,7 @@ def _store_rows(start, index, stride, live, columns, width, rows):
 @triton.jit
 def _pre_activation(receiver, sender, dist, w_dist, error, w_error):
     # One function for all passes: they must see the same sign.
-    return receiver + sender + dist[:, None] * w_dist[None, :] + error[:, None] * w_error[None, :]
+    return receiver + sender + dist * w_dist + error * w_error
 
 
 @triton.jit
@@ -47,11 +47,13 @@ def _score_slot(
     sender_row = row - node + tl.load(nbr + edge)
     key = tl.load(outgoing + sender_row * outgoing_stride + h, mask=live & (h < hidden), other=0.0)
     sender = tl.load(outgoing + sender_row * outgoing_stride + hidden + h, mask=live & (h < hidden), other=0.0)
-    unit = receiver + sender.to(tl.float32) + tl.load(dist + edge).to(tl.float32) * distance_column
+    error = 0.0
     if PREDICTS:
         surprise = tl.load(state + sender_row * width + d, mask=live & (d < width), other=0.0).to(tl.float32)
         surprise -= expected
-        unit += tl.sqrt(tl.sum(surprise * surprise, 0)) * error_column
+        error = tl.sqrt(tl.sum(surprise * surprise, 0))
+    length = tl.load(dist + edge).to(tl.float32)
+    unit = _pre_activation(receiver, sender.to(tl.float32), length, distance_column, error, error_column)
     score = tl.sum(query * key.to(tl.float32) + tl.maximum(unit, 0.0) * out, 0) + bias
     tl.store(scores + row * K + slot, tl.where(live, score, 0.0))
 
@@ -136,32 +138,34 @@ def score_backward_kernel(
             edge = node * K + slots
             filled = (slots < K) & exists
             other_row = first + tl.load(nbr + edge, mask=filled, other=0)
-            length = tl.load(dist + edge, mask=filled, other=0.0).to(tl.float32)
+            length = tl.load(dist + edge, mask=filled, other=0.0).to(tl.float32)[:, None]
 
             # The node as the receiver of its slots.
             live = filled & (tl.load(valid + edge, mask=filled, other=0) != 0)
             d_score = tl.load(d_scores + row * K + slots, mask=live, other=0.0)
             key = _load_rows(outgoing, other_row, outgoing_stride, live, h, hidden)
             sender = _load_rows(outgoing + hidden, other_row, outgoing_stride, live, h, hidden)
-            error = tl.zeros([BLOCK_K], tl.float32)
+            error = tl.zeros([BLOCK_K, 1], tl.float32)
             surprise = tl.zeros([BLOCK_K, BLOCK_D], tl.float32)
             if PREDICTS:
                 surprise = _load_rows(state, other_row, width, live, d, width)
                 surprise -= _load_row(prediction + row * prediction_stride, d, width)[None, :]
                 surprise = tl.where(live[:, None], surprise, 0.0)
-                error = tl.sqrt(tl.sum(surprise * surprise, 1))
-            unit = _pre_activation(receiver[None, :], sender, length, distance_column, error, error_column)
+                error = tl.sqrt(tl.sum(surprise * surprise, 1))[:, None]
+            unit = _pre_activation(
+                receiver[None, :], sender, length, distance_column[None, :], error, error_column[None, :]
+            )
             d_unit = tl.where(unit > 0, d_score[:, None] * out[None, :], 0.0)
             sum_out += tl.sum(d_score[:, None] * tl.maximum(unit, 0.0), 0)
-            sum_dist += tl.sum(length[:, None] * d_unit, 0)
+            sum_dist += tl.sum(length * d_unit, 0)
             sum_bias += tl.sum(d_score, 0)
             d_query += tl.sum(d_score[:, None] * key, 0)
             d_receiver += tl.sum(d_unit, 0)
             if PREDICTS:
-                sum_error += tl.sum(error[:, None] * d_unit, 0)
-                slope = tl.sum(d_unit * error_column[None, :], 1)
+                sum_error += tl.sum(error * d_unit, 0)
+                slope = tl.sum(d_unit * error_column[None, :], 1)[:, None]
                 slope = tl.where(error > 0, slope / tl.where(error > 0, error, 1.0), 0.0)
-                d_expected -= tl.sum(slope[:, None] * surprise, 0)
+                d_expected -= tl.sum(slope * surprise, 0)
 
             # The node as the sender of the opposite slots.
             opposite = tl.load(rev + edge, mask=filled, other=0)
@@ -169,20 +173,22 @@ def score_backward_kernel(
             d_score = tl.load(d_scores + first * K + opposite, mask=heard, other=0.0)
             query = _load_rows(incoming, other_row, incoming_stride, heard, h, hidden)
             receiver_rows = _load_rows(incoming + hidden, other_row, incoming_stride, heard, h, hidden)
-            error = tl.zeros([BLOCK_K], tl.float32)
+            error = tl.zeros([BLOCK_K, 1], tl.float32)
             if PREDICTS:
                 surprise = _load_row(state + row * width, d, width)[None, :]
                 surprise -= _load_rows(prediction, other_row, prediction_stride, heard, d, width)
                 surprise = tl.where(heard[:, None], surprise, 0.0)
-                error = tl.sqrt(tl.sum(surprise * surprise, 1))
-            unit = _pre_activation(receiver_rows, sender_row[None, :], length, distance_column, error, error_column)
+                error = tl.sqrt(tl.sum(surprise * surprise, 1))[:, None]
+            unit = _pre_activation(
+                receiver_rows, sender_row[None, :], length, distance_column[None, :], error, error_column[None, :]
+            )
             d_unit = tl.where(unit > 0, d_score[:, None] * out[None, :], 0.0)
             d_key += tl.sum(d_score[:, None] * query, 0)
             d_sender += tl.sum(d_unit, 0)
             if PREDICTS:
-                slope = tl.sum(d_unit * error_column[None, :], 1)
+                slope = tl.sum(d_unit * error_column[None, :], 1)[:, None]
                 slope = tl.where(error > 0, slope / tl.where(error > 0, error, 1.0), 0.0)
-                d_own += tl.sum(slope[:, None] * surprise, 0)
+                d_own += tl.sum(slope * surprise, 0)
         tl.store(d_incoming + row * 2 * hidden + own, d_query, mask=mask)
         tl.store(d_incoming + row * 2 * hidden + hidden + own, d_receiver, mask=mask)
         tl.store(d_outgoing + row * 2 * hidden + own, d_key, mask=mask)
@@ -201,7 +207,7 @@ def score_backward_kernel(
 def gate_kernel(
     message, scores, place, gate_weight, gate_bias, own, total, new_state, gate_sums, state_sums,
     num_nodes, images_per_model, width, K, messages_per_image, own_stride,
-    EPILOGUE: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr, ROWS: tl.constexpr,
+    EPILOGUE: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr, ROWS: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """Gated messages summed at some nodes of an image; with EPILOGUE, own is added (`total`), GELU taken (`new_state`).
 
@@ -209,7 +215,8 @@ def gate_kernel(
     """
     # All on the grid's first axis: the others end at 65,535.
     program = tl.program_id(0).to(tl.int64)
-    image, chunk = program // tl.cdiv(num_nodes, ROWS), program % tl.cdiv(num_nodes, ROWS)
+    programs = tl.cdiv(num_nodes, ROWS)
+    image = program // programs
     model = image // images_per_model
     d = tl.arange(0, BLOCK_D)
     slots = tl.arange(0, BLOCK_K)
@@ -217,34 +224,40 @@ def gate_kernel(
     bias = _load_row(gate_bias + model * width, d, width)
     gates = tl.zeros([BLOCK_D], tl.float32)
     states = tl.zeros([BLOCK_D], tl.float32)
-    first = image * num_nodes + chunk * ROWS
-    last = image * num_nodes + min(chunk * ROWS + ROWS, num_nodes)
+    # Nodes that hear much lie together, so a program takes them from all over the image.
+    first, last = image * num_nodes + program % programs, image * num_nodes + num_nodes
     # A node's row and places are loaded while the one before it is at work.
     next_places = tl.load(place + first * K + slots, mask=slots < K, other=-1)
     next_row = gates
     if EPILOGUE:
         next_row = _load_row(own + first * own_stride, d, width)
-    for row in range(first, last):
+    for row in range(first, last, programs):
         places, heard = next_places, next_row
-        ahead = row + 1
+        ahead = row + programs
         next_places = tl.load(place + ahead * K + slots, mask=(slots < K) & (ahead < last), other=-1)
         if EPILOGUE:
             inside = (d < width) & (ahead < last)
             next_row = tl.load(own + ahead * own_stride + d, mask=inside, other=0.0).to(tl.float32)
         # Most nodes of a sparse graph hear nothing.
         if tl.max(places, 0) >= 0:
-            for slot in range(K):
-                at = tl.load(place + row * K + slot).to(tl.int64)
-                if at >= 0:
-                    gate = tl.sigmoid(tl.load(scores + row * K + slot) * weight + bias)
-                    gates += gate
-                    heard += gate * _load_row(message + (image * messages_per_image + at) * width, d, width)
+            for group in range(0, K, GROUP):
+                if tl.max(tl.where((slots >= group) & (slots < group + GROUP), places, -1), 0) >= 0:
+                    # Without a branch between them the messages of a group are loaded together.
+                    for member in tl.static_range(GROUP):
+                        slot = group + member
+                        at = tl.load(place + row * K + slot, mask=slot < K, other=-1).to(tl.int64)
+                        kept = (d < width) & (at >= 0)
+                        score = tl.load(scores + row * K + slot, mask=at >= 0, other=0.0)
+                        sent = tl.load(message + (image * messages_per_image + at) * width + d, mask=kept, other=0.0)
+                        gate = tl.where(kept, tl.sigmoid(score * weight + bias), 0.0)
+                        gates += gate
+                        heard += gate * sent.to(tl.float32)
         tl.store(total + row * width + d, heard, mask=d < width)
         if EPILOGUE:
             active = 0.5 * heard * (1.0 + tl.erf(heard * 0.7071067811865476))
             states += active
             tl.store(new_state + row * width + d, active, mask=d < width)
-    tl.store(gate_sums + program, tl.sum(tl.where(d < width, gates, 0.0), 0))
+    tl.store(gate_sums + program, tl.sum(gates, 0))
     if EPILOGUE:
         tl.store(state_sums + program * width + d, states, mask=d < width)
 
