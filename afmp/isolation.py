@@ -13,6 +13,7 @@ import sys
 import threading
 import types
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 from afmp.errors import AfmpError
@@ -40,7 +41,7 @@ def run_isolated(function: str, arguments: dict):
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(sender, function, arguments))
     try:
-        with _without_main_module():
+        with _without_main_module(), _deaf_to_ctrl_c():
             process.start()
         sender.close()
         try:
@@ -107,9 +108,20 @@ def _without_main_module():
         sys.modules["__main__"] = main_module
 
 
+@contextmanager
+def _deaf_to_ctrl_c():
+    """What starts in here never hears SIGINT: it reaches the whole group of processes, and the calling one decides."""
+    # Not by a handler in the child: until that is set, Ctrl-C would leave its traceback. The tracker, which starts with
+    # the first process, unblocks the signal, so it starts before.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _answer(sender, function: str, arguments: dict) -> None:
-    # Ctrl-C reaches the whole group of processes; the calling one decides what becomes of this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # When the host runs out of memory the kernel is to end this process, not the one that keeps the results.
     with suppress(OSError):

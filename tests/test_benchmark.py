@@ -18,6 +18,7 @@ from afmp import benchmark, benchmark_tables, cli, records, scalability_tables, 
 from afmp.benchmark_parts import join_resolutions
 from afmp.benchmark_passes import interleaved_times
 from afmp.errors import AfmpError
+from afmp.isolation import run_isolated
 
 PROJECT = Path(__file__).resolve().parent.parent
 FAULTY_MODELS = """
@@ -335,6 +336,14 @@ def test_what_only_cuda_has_is_skipped_and_said_where_asked_to():
     assert "'graph'" in scalability_tables.scalability_caption([scalability])
     with pytest.raises(AfmpError, match="CUDA graphs exist on CUDA devices only"):
         sweep(executions=["graph"], skip_impossible=True)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_ctrl_c_never_reaches_a_measuring_process():
+    """Not even before it runs its first line: the process that it is forked from has the signal blocked."""
+    ask = "read -r _ _ _ server _ < /proc/$PPID/stat; sed -n 's/^SigBlk:\\t//p' /proc/$server/status"
+    blocked = run_isolated("subprocess:check_output", {"args": ["sh", "-c", ask]})
+    assert int(blocked, 16) & 1 << signal.SIGINT - 1
 
 
 def test_a_killed_sweep_goes_on_from_what_it_had(faulty, tmp_path):
