@@ -18,6 +18,7 @@ from afmp.message_passing import (
     top_k_edges,
 )
 from afmp.message_passing.neighbours import GRID_DEGREE
+from afmp.message_passing.selection import top_k_numbers
 from afmp.router import PredictiveRouter
 
 HIDDEN = 3
@@ -206,6 +207,17 @@ def test_top_k_breaks_ties_by_the_lower_edge():
     equal.view(-1)[edge_slots[[5, 9]]] = 1.0
     kept = top_k_edges(equal, tables.valid, 4).flatten()[edge_slots]
     assert kept.nonzero()[:, 0].tolist() == [0, 1, 5, 9]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("extreme", [0.0, torch.nan, torch.inf, -torch.inf])
+def test_the_numbers_of_the_best_edges_are_those_that_are_kept(extreme, dtype):
+    scores = torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(0)).to(dtype)
+    scores[0] = scores[0].round()  # many are equal
+    scores[1, :, ::3] = extreme
+    valid = torch.ones(40, 1, dtype=torch.bool)
+    for k in range(1, 41):
+        assert torch.equal(top_k_numbers(scores, k), kept_slots(top_k_edges(scores[..., None], valid, k), k))
 
 
 @pytest.mark.parametrize("extreme", [torch.nan, torch.inf, -torch.inf])
