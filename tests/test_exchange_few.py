@@ -7,6 +7,7 @@ from exchange_layers import (
     convert,
     layer_inputs,
     leaves_of,
+    normal,
     packed,
     reference_layer,
     relative_error,
@@ -93,6 +94,25 @@ def test_a_packed_layer_is_the_layers_own_weights(models):
         assert found.predicts == expected.predicts
         for ours, theirs in zip(found[:-1], expected[:-1], strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("models", [None, 1, 3])
+def test_what_packs_a_layer_has_the_gradient_of_its_maps(models):
+    torch.manual_seed(0)
+    own = [AFMP(2, 20, img_size=16, patch_size=4, num_classes=5).double() for _ in range(models or 1)]
+    stack = own[0] if models is None else stack_models(own)
+    for number, layer_of in enumerate(stack.layers):
+        leaves, gradients = list(layer_of.parameters()), []
+        for found in (
+            pack_layer(layer_of.exchange_parameters(predicts=number > 0), torch.float64),
+            packed(layer_of.exchange_weights(predicts=number > 0)),
+        ):
+            generator = torch.Generator().manual_seed(1)
+            value = sum((part * normal(*part.shape, generator=generator)).sum() for part in found[:-1])
+            gradients.append(torch.autograd.grad(value, leaves, allow_unused=True))
+        for ours, theirs in zip(*gradients, strict=True):
+            assert (ours is None) == (theirs is None)
+            torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("models", [1, 2])

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from afmp.message_passing.neighbours import Neighbours
 from afmp.message_passing.packed import map_rows
-from afmp.message_passing.selection import kept_slots, top_k_edges
+from afmp.message_passing.selection import top_k_numbers
 
 # What is gathered of this many edges at a time stays in a core's cache, at 128 channels.
 EDGES_A_BLOCK = 2048
@@ -49,8 +49,7 @@ class ExchangeFew(torch.autograd.Function):
         scores += out_bias[:, :, None]
 
         # (M, B, k): numbers of the kept edges, and the rows of their ends among all nodes of all models.
-        every = torch.ones_like(edge_slots, dtype=torch.bool)[:, None]
-        kept = kept_slots(top_k_edges(scores[..., None], every, k), k)
+        kept = top_k_numbers(scores, k)
         first_node = torch.arange(0, models * images * nodes, nodes, device=state.device).view(models, images, 1)
         to, origin = ((end.take(kept) + first_node).flatten() for end in (receiver, sender))
         sending = rows.view(-1, d_model).index_select(0, origin)
@@ -59,14 +58,14 @@ class ExchangeFew(torch.autograd.Function):
         outgoing = mapped[:, received:].index_select(0, origin)
         message = map_rows(sending.view(models, -1, d_model), message, message_bias)
         score = scores.gather(2, kept).view(models, -1, 1)
-        gates = _gates(score, gate_weight, gate_bias)
+        gates = torch.baddbmm(gate_bias[:, None], score, gate_weight[:, None]).sigmoid_()  # (M, edges, D)
         heard = (gates * message).flatten(0, 1)
         total = map_rows(rows, own, own_bias).to(wide)  # what is heard is summed there
         total.view(-1, d_model).scatter_add_(0, to[:, None].expand_as(heard), heard)
         new_state = F.gelu(total).to(state.dtype).view(state.shape)
 
-        saved = (score, message, receiving, outgoing, lengths.take(kept), to, origin, total.to(state.dtype))
-        ctx.save_for_backward(state, weight, *score_weights, gate_weight, gate_bias, *saved)
+        saved = (score, gates, message, receiving, outgoing, lengths.take(kept), to, origin, total.to(state.dtype))
+        ctx.save_for_backward(state, weight, *score_weights, gate_weight, *saved)
         ctx.predicts, ctx.received = predicts, received
         ctx.mark_non_differentiable(scores, kept)
         ctx.set_materialize_grads(False)
@@ -81,57 +80,53 @@ class ExchangeFew(torch.autograd.Function):
 
 def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
     """Of state, weight, bias, error, dist, out, out_bias, gate_weight, gate_bias."""
-    state, weight, w_error, w_dist, w_out, gate_weight, gate_bias, *saved = ctx.saved_tensors
-    score, message, receiving, outgoing, length, to, origin, total = saved
+    state, weight, w_error, w_dist, w_out, gate_weight, *saved = ctx.saved_tensors
+    score, gates, message, receiving, outgoing, length, to, origin, total = saved
     models, images, nodes, d_model = state.shape
     hidden, wide = w_out.shape[1], w_out.dtype
     rows, edges = state.view(-1, d_model), message.shape[1]
 
-    if d_mean is not None:
-        spread = (d_mean / nodes)[:, :, None].expand_as(state)
-        d_new_state = spread if d_new_state is None else d_new_state + spread
     if d_new_state is None:
         d_new_state = torch.zeros_like(state)
+    if d_mean is not None:
+        d_new_state = torch.add(d_new_state, d_mean[:, :, None], alpha=1 / nodes)
     d_total = torch.ops.aten.gelu_backward(d_new_state.reshape(total.shape), total)
 
     # What reached the kept edges, (M, edges, .) each; sums over a model's edges are its weights' gradients.
-    gates = _gates(score, gate_weight, gate_bias)
     d_heard = d_total.view(-1, d_model).index_select(0, to).view(message.shape).to(wide)
     d_gates = d_heard * message
     if d_gate_sum is not None:
         d_gates.view(models, images, message[0].numel() // max(1, images)).add_(d_gate_sum[..., None])
     d_logit = torch.ops.aten.sigmoid_backward(d_gates, gates)
-    d_gate_weight, d_gate_bias = (score.mT @ d_logit)[:, 0], d_logit.sum(dim=1)
-    d_score = d_logit @ gate_weight[..., None]  # (M, edges, 1)
+    d_gate_weight, d_gate_bias = torch.bmm(score.mT, d_logit)[:, 0], d_logit.sum(dim=1)
+    d_score = torch.bmm(d_logit, gate_weight[..., None])  # (M, edges, 1)
 
     receiving, outgoing = (part.view(models, edges, part.shape[-1]).to(wide) for part in (receiving, outgoing))
     prediction, query, receiver = receiving.split([receiving.shape[-1] - 2 * hidden, hidden, hidden], dim=-1)
     key, sender = outgoing.chunk(2, dim=-1)
-    length = length.view(models, edges, 1)
-    units = (receiver + sender).baddbmm(length, w_dist[:, None])
-    error = None
+    features, columns = length.view(models, edges, 1), w_dist[:, None]
     if ctx.predicts:
-        surprise = rows.index_select(0, origin).view(message.shape).to(wide) - prediction
+        surprise = prediction - rows.index_select(0, origin).view(message.shape)
         error = torch.linalg.vector_norm(surprise, dim=-1, keepdim=True)
-        units = units.baddbmm(error, w_error[:, None])
-    active = (units > 0).to(wide)
-    d_out = (d_score.mT @ units.relu_())[:, 0]
-    d_units = d_score * active * w_out[:, None]
-    d_dist = (length.mT @ d_units)[:, 0]
+        features, columns = torch.cat([error, features], dim=-1), torch.stack([w_error, w_dist], dim=1)
+    units = (receiver + sender).baddbmm_(features, columns).relu_()
+    d_out = torch.bmm(d_score.mT, units)[:, 0]
+    d_units = torch.ops.aten.threshold_backward(d_score * w_out[:, None], units, 0)
+    d_columns = torch.bmm(features.mT, d_units)
     d_receiving, d_sending = [d_score * key, d_units], [d_score * query, d_units, d_heard * gates]
-    d_error = torch.zeros_like(d_dist)
+    d_error, d_dist = torch.zeros_like(w_error), d_columns[:, -1]
     if ctx.predicts:
-        d_error = (error.mT @ d_units)[:, 0]
-        along = d_units @ w_error[..., None] / error
+        d_error = d_columns[:, 0]
+        along = torch.bmm(d_units, w_error[..., None]) / error
         surprise *= torch.where(error > 0, along, 0)  # d error / d state is 0 where there is no error
-        d_receiving.insert(0, -surprise)
+        d_receiving.insert(0, surprise)
     d_receiving, d_sending = (torch.cat(parts, dim=-1).to(weight.dtype) for parts in (d_receiving, d_sending))
 
     own, receivers, senders = weight.split([d_model, ctx.received, 2 * hidden + d_model], dim=1)
     d_state = _product(d_total, own).to(wide)
     d_received, d_sent = _product(d_receiving, receivers).flatten(0, 1), _product(d_sending, senders)
     if ctx.predicts:
-        d_sent = d_sent + surprise
+        d_sent = d_sent - surprise
     d_nodes = d_state.view(-1, d_model)
     for end, gradient in ((to, d_received), (origin, d_sent.flatten(0, 1))):
         d_nodes.scatter_add_(0, end[:, None].expand_as(gradient), gradient.to(wide))
@@ -182,39 +177,47 @@ def _score_all(state, mapped, score_weights, ends, lengths, predicts: bool) -> T
 
 
 def _score_pairs(state, mapped, score_weights, ends, lengths, predicts: bool) -> Tensor:
-    """The same where an image has few nodes: query . key and error of all pairs of them, edge or not, are cheaper than
-    rows of D channels gathered for every edge."""
+    """The same where an image has few nodes: query . key of all pairs of them, edge or not, are cheaper than rows of
+    queries and keys gathered for every edge."""
     models, images, nodes, _ = state.shape
     w_error, w_dist, w_out = score_weights
     hidden, wide, edges = w_out.shape[1], lengths.dtype, len(lengths)
-    receiver, sender = ends
-    pair = receiver * nodes + sender
-    mapped = mapped.view(models, images, nodes, mapped.shape[-1]).to(wide)
-    state = state.to(wide)
-    scores = lengths.new_empty(models, images, edges)
-    # Of images, as even as can be; an edge has fewer channels here.
-    block = max(1, -(-images // max(1, round(images * edges / (2 * EDGES_A_BLOCK)))))
-    units, senders = lengths.new_empty(2, block, edges, hidden)
-    features = lengths.new_zeros(block, edges, 2)
-    features[..., 1] = lengths
+    rows, mapped = state.flatten(1, 2).to(wide), mapped.to(wide)
+    prediction, query, receiving, key, sending = mapped.split(
+        [mapped.shape[-1] - 4 * hidden, hidden, hidden, hidden, hidden], dim=-1
+    )
+    query, key = (part.reshape(models * images, nodes, hidden) for part in (query, key))
+    pair = ends[0] * nodes + ends[1]
+    scores = torch.bmm(query, key.mT).flatten(1).index_select(1, pair).view(models, images * edges)
+    # Of images, as even as can be; the last may have fewer.
+    block = max(1, -(-images // max(1, round(images * edges / EDGES_A_BLOCK))))
+    first_node = torch.arange(0, min(block, images) * nodes, nodes, device=state.device)[:, None]
+    receiver, sender = ((first_node + end).flatten() for end in ends)
+    sources = [
+        (receiving, receiver),
+        (sending, sender),
+        *([(rows, sender), (prediction, receiver)] if predicts else []),
+    ]
+    # Made once, as memory that is new to the process costs more than what is written there.
+    buffers = [lengths.new_empty(len(receiver), part.shape[-1]) for part, _ in sources]
+    features = lengths.new_zeros(len(receiver), 2)
+    features.view(-1, edges, 2)[..., 1] = lengths
     for model in range(models):
         columns = torch.stack([w_error[model], w_dist[model]])
-        for rows, nodes_of, found in zip(
-            mapped[model].split(block), state[model].split(block), scores[model].split(block), strict=True
-        ):
-            count = len(rows)
-            widths = [rows.shape[-1] - 4 * hidden, hidden, hidden, hidden, hidden]
-            prediction, query, receiving, key, sending = rows.split(widths, dim=-1)
+        blocks = [part[model].split(block * nodes) for part, _ in sources]
+        for found, *parts in zip(scores[model].split(block * edges), *blocks, strict=True):
+            count = len(found)
+            units, senders, *surprise = (
+                torch.index_select(part, 0, end[:count], out=buffer[:count])
+                for part, (_, end), buffer in zip(parts, sources, buffers, strict=True)
+            )
+            known = features[:count]
             if predicts:
                 # From the difference itself: |h|^2 - 2 h.p + |p|^2 cancels.
-                error = torch.cdist(prediction, nodes_of, compute_mode="donot_use_mm_for_euclid_dist")
-                features[:count, :, 0] = error.flatten(1).index_select(1, pair)
-            torch.index_select(receiving, 1, receiver, out=units[:count])
-            units[:count] += torch.index_select(sending, 1, sender, out=senders[:count])
-            flat = units[:count].view(-1, hidden).addmm_(features[:count].view(-1, 2), columns).relu_()
-            torch.mv(flat, w_out[model], out=found.view(-1))
-            found += torch.bmm(query, key.mT).flatten(1).index_select(1, pair)
-    return scores
+                known[:, 0] = torch.linalg.vector_norm(surprise[0].sub_(surprise[1]), dim=1)
+            units.add_(senders).addmm_(known, columns).relu_()
+            found.addmv_(units, w_out[model])
+    return scores.view(models, images, edges)
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
@@ -234,8 +237,3 @@ def _stacked_products(pairs, weight: Tensor) -> Tensor:
         torch.mm(gradient[0].mT, source[0], out=products[0, start:stop])
         start = stop
     return products
-
-
-def _gates(score: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Gates (M, edges, D) of the kept edges' score (M, edges, 1)."""
-    return torch.baddbmm(bias[:, None], score, weight[:, None]).sigmoid_()
