@@ -77,7 +77,7 @@ def pack_layer(layer: LayerParameters, dtype: torch.dtype) -> PackedLayer:
 
 
 class _Pack(torch.autograd.Function):
-    # By hand, as autograd takes a hundred small operations to undo what packing does.
+    # By hand: autograd would undo the views and concatenations one by one.
 
     @staticmethod
     def forward(ctx, dtype, *parameters):
