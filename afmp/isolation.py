@@ -110,18 +110,21 @@ def _without_main_module():
 
 @contextmanager
 def _deaf_to_ctrl_c():
-    """What starts in here never hears SIGINT: it reaches the whole group of processes, and the calling one decides."""
-    # Not by a handler in the child: until that is set, Ctrl-C would leave its traceback. The tracker, which starts with
-    # the first process, unblocks the signal, so it starts before.
+    """SIGINT is blocked in what starts in here, and in what that forks: in its first moments, before it can ignore it,
+    Ctrl-C would leave a traceback."""
+    # The tracker, which starts with the first process, unblocks the signal, so it starts before.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _answer(sender, function: str, arguments: dict) -> None:
+    # Ctrl-C reaches the whole group of processes; the calling one decides what becomes of this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # When the host runs out of memory the kernel is to end this process, not the one that keeps the results.
     with suppress(OSError):

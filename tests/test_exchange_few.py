@@ -42,6 +42,16 @@ def test_equals_the_reference_with_all_gradients(graph, sizes, predicts, edges_a
             torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("images", [3, 5])
+def test_images_need_not_divide_into_blocks(images, monkeypatch):
+    tables, edge_slots = tables_of("grid", torch.float64)
+    monkeypatch.setattr(exchange_few, "EDGES_A_BLOCK", 2 * len(edge_slots))
+    inputs = convert(*layer_inputs(len(tables.nbr), 2, images, 24), torch.float64)
+    found, exact = layer(*inputs, tables, edge_slots, 3), reference_layer(*inputs, tables, k=3)
+    for ours, theirs in zip(results(found, leaves_of(*inputs)), results(exact, leaves_of(*inputs)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_at_most_twice_as_far_off_as_plain_pytorch(dtype):
     tables, edge_slots = tables_of("grid")

@@ -246,12 +246,11 @@ def test_rows_need_not_lie_evenly_apart():
 
 
 def small_stack(models, **kind):
-    """Models of 2 layers and 20 channels, stacked."""
+    """Models of 2 layers and 20 channels, stacked; one as it is where there are None."""
     torch.manual_seed(0)
     kind = {"sparsity": 0.4} | kind
-    return stack_models([AFMP(2, 20, img_size=16, patch_size=4, num_classes=5, **kind) for _ in range(models)]).to(
-        DEVICE
-    )
+    parts = [AFMP(2, 20, img_size=16, patch_size=4, num_classes=5, **kind) for _ in range(models or 1)]
+    return (parts[0] if models is None else stack_models(parts)).to(DEVICE)
 
 
 @pytest.mark.parametrize("models", [1, 3])
@@ -301,15 +300,17 @@ KINDS = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "models"), [*((kind, 2) for kind in KINDS), ("few kept edges", 1), ("dense", 1)], ids=str
+    ("kind", "models"),
+    [*((kind, 2) for kind in KINDS), *((kind, alone) for kind in ("few kept edges", "dense") for alone in (1, None))],
+    ids=str,
 )
 def test_a_whole_model_gives_the_same_with_the_fused_kernels(kind, models, monkeypatch):
     outcomes = []
     for is_fused in (False, True):
         choose_kernels(monkeypatch, is_fused=is_fused)
         stack = small_stack(models, **KINDS[kind])
-        images = torch.randn(models, 2, 3, 16, 16, generator=torch.Generator().manual_seed(2)).to(DEVICE)
-        logits, sparsity_loss = stack.forward_train(images)
+        images = torch.randn(models or 1, 2, 3, 16, 16, generator=torch.Generator().manual_seed(2)).to(DEVICE)
+        logits, sparsity_loss = stack.forward_train(images if stack.is_stack else images[0])
         (logits.square().sum() + sparsity_loss.sum() * 1e3).backward()
         outcomes.append([logits, sparsity_loss, *(parameter.grad for parameter in stack.parameters())])
     for ours, theirs in zip(*outcomes, strict=True):

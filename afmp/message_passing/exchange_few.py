@@ -16,7 +16,7 @@ from afmp.message_passing.selection import top_k_numbers
 
 # What is gathered of this many edges at a time stays in a core's cache, at 128 channels.
 EDGES_A_BLOCK = 2048
-MOST_PAIRS_AN_EDGE = 4  # of an image's nodes, where what depends on a pair is computed for all of them
+MOST_PAIRS_AN_EDGE = 4  # of an image's nodes, where query . key is computed for all of them
 
 
 class ExchangeFew(torch.autograd.Function):

@@ -1,6 +1,6 @@
 """Triton kernels of the exchange. Rows are the nodes of all images of all models, M * B * N of them, one after another.
 
-A program holds up to 16 slots of one node (or a few kept edges) by all channels, and sums in float32. Whatever a node
+A program holds up to 16 slots of one node (or one kept edge) by all channels, and sums in float32. Whatever a node
 *sent* is found through `rev`, so nothing is scattered and no atomics are needed: the same inputs give the same bits.
 Offsets are 64 bit: a batch may hold more than 2^31 numbers.
 

@@ -8,8 +8,8 @@ from torch.autograd.function import once_differentiable
 
 
 class LayerParameters(NamedTuple):
-    """What one layer's exchange is parametrised by; every tensor has a model axis M in front, which only a stack's
-    parameters have from the start (`with_model_axis`).
+    """What one layer's exchange is parametrised by; every tensor has a model axis M in front, but for a single model's
+    before `with_model_axis`.
 
     u (M, H, H); query, key (M, H, D) and biases (M, H); own, message, prediction (M, D, D) and biases (M, D), no
     prediction in the first layer; hidden (M, H, 2D + 2), its columns [receiver | sender | error | dist], and bias
@@ -71,8 +71,8 @@ def with_model_axis(layer: LayerParameters) -> LayerParameters:
 
 
 def pack_layer(layer: LayerParameters, dtype: torch.dtype) -> PackedLayer:
-    """Pack one layer's parameters, with a model axis or without; gradients flow back to them. dtype: of weight and
-    bias."""
+    """Pack one layer's parameters, with a model axis or without, on a CPU (`packing` is for CUDA); gradients flow back
+    to them. dtype: of weight and bias."""
     return PackedLayer(*_Pack.apply(dtype, *layer), layer.prediction is not None)
 
 

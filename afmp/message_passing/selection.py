@@ -32,13 +32,13 @@ def kept_slots(keep: Tensor, k: int) -> Tensor:
 
 
 def top_k_numbers(scores: Tensor, k: int) -> Tensor:
-    """Numbers (M, B, k) int64, ascending, of the edges that `top_k_edges` keeps of scores (M, B, E), all valid.
+    """Numbers (M, B, k) int64, ascending, of the edges that `top_k_edges` keeps of scores (M, B, E), all valid; 1 <= k.
 
     What a CPU does instead: k numbers an image are put in order, and not E.
     """
     ranked = scores.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
     threshold = torch.topk(ranked, k, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
-    # No two alike: first what is above the threshold, then what is at it, the lower edge first.
+    # First what is above the threshold, then what is at it, of each the lower edge first: no two of these are alike.
     count = scores.shape[-1]
     rank = torch.arange(count, 0, -1, dtype=torch.int32, device=scores.device)
     rank = rank.mul(ranked >= threshold).add_(ranked > threshold, alpha=count)
