@@ -374,6 +374,7 @@ def test_one_semantics_is_enough(tmp_path):
     )
 
 
+@pytest.mark.long
 def test_changed_new_and_removed_images_are_read_again(tmp_path):
     images = tmp_path / "images"
     for place in ("train/cat", "train/dog", "test/cat", "test/dog"):
@@ -407,6 +408,7 @@ def save_image(path: Path, *, brightness: int) -> None:
     Image.new("RGB", (32, 32), (brightness, brightness, brightness)).save(path)
 
 
+@pytest.mark.long
 def test_a_killed_workflow_continues_where_it_was(tmp_path):
     epochs = 20
     study = STUDY | {

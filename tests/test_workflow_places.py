@@ -188,6 +188,7 @@ def waits(folder: Path) -> bool:
     return log.exists() and f"trains into this folder; waiting for process {os.getpid()} on" in log.read_text()
 
 
+@pytest.mark.long
 def test_a_second_snakemake_ends_with_a_sentence_and_costs_nothing(project):
     with paused(project) as pause, started(project, RESULT) as first:
         wait_for(lambda: waits(project), first)
