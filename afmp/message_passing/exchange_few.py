@@ -188,7 +188,9 @@ def _score_pairs(state, mapped, score_weights, ends, lengths, predicts: bool) ->
     )
     query, key = (part.reshape(models * images, nodes, hidden) for part in (query, key))
     pair = ends[0] * nodes + ends[1]
-    scores = torch.bmm(query, key.mT).flatten(1).index_select(1, pair).view(models, images * edges)
+    scores = lengths.new_empty(models, images, edges)
+    flat = scores.view(models, images * edges)
+    torch.index_select(torch.bmm(query, key.mT).flatten(1), 1, pair, out=scores.view(models * images, edges))
     # Of images, as even as can be; the last may have fewer.
     block = max(1, -(-images // max(1, round(images * edges / EDGES_A_BLOCK))))
     first_node = torch.arange(0, min(block, images) * nodes, nodes, device=state.device)[:, None]
@@ -205,7 +207,9 @@ def _score_pairs(state, mapped, score_weights, ends, lengths, predicts: bool) ->
     for model in range(models):
         columns = torch.stack([w_error[model], w_dist[model]])
         blocks = [part[model].split(block * nodes) for part, _ in sources]
-        for found, *parts in zip(scores[model].split(block * edges), *blocks, strict=True):
+        starts = range(0, max(images * edges, 1), block * edges)  # of no images there is one block, without any
+        for start, *parts in zip(starts, *blocks, strict=True):
+            found = flat[model, start : start + block * edges]
             count = len(found)
             units, senders, *surprise = (
                 torch.index_select(part, 0, end[:count], out=buffer[:count])
@@ -217,7 +221,7 @@ def _score_pairs(state, mapped, score_weights, ends, lengths, predicts: bool) ->
                 known[:, 0] = torch.linalg.vector_norm(surprise[0].sub_(surprise[1]), dim=1)
             units.add_(senders).addmm_(known, columns).relu_()
             found.addmv_(units, w_out[model])
-    return scores.view(models, images, edges)
+    return scores
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ def with_model_axis(layer: LayerParameters) -> LayerParameters:
     """The parameters of a single model, which have no model axis, with one in front; a stack's as they are."""
     if layer.u.dim() == 3:
         return layer
-    return LayerParameters(*(part if part is None else part.unsqueeze(0) for part in layer))
+    return LayerParameters(*[part if part is None else part.unsqueeze(0) for part in layer])
 
 
 def pack_layer(layer: LayerParameters, dtype: torch.dtype) -> PackedLayer:
