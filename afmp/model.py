@@ -29,8 +29,8 @@ from afmp.message_passing import (
     linear_map,
     map_nodes,
     pack_layer,
+    per_model,
     uses_triton,
-    with_model_axis,
 )
 from afmp.router import PredictiveRouter
 from afmp.scaffold import both_directions, build_edges, grid_positions, grid_shape
@@ -69,12 +69,12 @@ class AFMPLayer(nn.Module):
         return ExchangeWeights(own, message, incoming, outgoing, prediction, score, *gates)
 
     def exchange_parameters(self, *, predicts: bool) -> LayerParameters:
-        """The same parameters as they are, a model axis in front in a stack alone."""
+        """The same parameters as they are."""
         router, pcu = self.router, self.pcu
         prediction = router.W_pred if predicts else None
         maps = [router.W_q, pcu.W_self, prediction, router.v[0], router.W_k, pcu.W_msg, router.v[2], router.W_gate]
-        parts = [part for linear in maps for part in ((linear.weight, linear.bias) if linear else (None, None))]
-        return LayerParameters(router.U, *parts)
+        parts = [part for linear in maps for part in (linear_map(linear) if linear else (None, None))]
+        return LayerParameters(per_model(router.U, 2), *parts)
 
 
 def kept_edges(model: "AFMP") -> int:
@@ -101,7 +101,7 @@ def packed_weights(model: "AFMP", state: Tensor) -> list:
         return [pack_layer(layer, dtype) for layer in layers]
     from afmp.message_passing.packing import pack_layers
 
-    return pack_layers([with_model_axis(layer) for layer in layers], dtype)
+    return pack_layers(layers, dtype)
 
 
 def exchange_messages(model: "AFMP", weights, state: Tensor) -> Exchange:

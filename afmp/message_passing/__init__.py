@@ -19,7 +19,7 @@ from afmp.message_passing.exchange import (
 )
 from afmp.message_passing.neighbours import Neighbours, build_neighbours
 from afmp.message_passing.operation import ScoreWeights, edge_scores, gated_sum, implementation, uses_triton
-from afmp.message_passing.packed import LayerParameters, fold_query, pack_layer, with_model_axis
+from afmp.message_passing.packed import LayerParameters, fold_query, pack_layer
 from afmp.message_passing.selection import kept_slots, top_k_edges
 
 __all__ = [
@@ -43,5 +43,4 @@ __all__ = [
     "per_model",
     "top_k_edges",
     "uses_triton",
-    "with_model_axis",
 ]

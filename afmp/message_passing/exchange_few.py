@@ -207,9 +207,7 @@ def _score_pairs(state, mapped, score_weights, ends, lengths, predicts: bool) ->
     for model in range(models):
         columns = torch.stack([w_error[model], w_dist[model]])
         blocks = [part[model].split(block * nodes) for part, _ in sources]
-        starts = range(0, max(images * edges, 1), block * edges)  # of no images there is one block, without any
-        for start, *parts in zip(starts, *blocks, strict=True):
-            found = flat[model, start : start + block * edges]
+        for found, *parts in zip(flat[model].split(block * edges), *blocks, strict=True):
             count = len(found)
             units, senders, *surprise = (
                 torch.index_select(part, 0, end[:count], out=buffer[:count])

@@ -4,12 +4,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 
 class LayerParameters(NamedTuple):
-    """What one layer's exchange is parametrised by; every tensor has a model axis M in front, but for a single model's
-    before `with_model_axis`.
+    """What one layer's exchange is parametrised by; every tensor has a model axis M in front.
 
     u (M, H, H); query, key (M, H, D) and biases (M, H); own, message, prediction (M, D, D) and biases (M, D), no
     prediction in the first layer; hidden (M, H, 2D + 2), its columns [receiver | sender | error | dist], and bias
@@ -63,61 +61,21 @@ def fold_query(u: Tensor, query: Tensor, query_bias: Tensor) -> Tensor:
         return (u.mT.to(wide) @ both.to(wide)).to(u.dtype)
 
 
-def with_model_axis(layer: LayerParameters) -> LayerParameters:
-    """The parameters of a single model, which have no model axis, with one in front; a stack's as they are."""
-    if layer.u.dim() == 3:
-        return layer
-    return LayerParameters(*[part if part is None else part.unsqueeze(0) for part in layer])
-
-
 def pack_layer(layer: LayerParameters, dtype: torch.dtype) -> PackedLayer:
-    """Pack one layer's parameters, with a model axis or without, on a CPU (`packing` is for CUDA); gradients flow back
-    to them. dtype: of weight and bias."""
-    return PackedLayer(*_Pack.apply(dtype, *layer), layer.prediction is not None)
-
-
-class _Pack(torch.autograd.Function):
-    # By hand: autograd would undo the views and concatenations one by one.
-
-    @staticmethod
-    def forward(ctx, dtype, *parameters):
-        ctx.stacked = parameters[0].dim() == 3
-        layer = with_model_axis(LayerParameters(*parameters))
-        ctx.save_for_backward(*parameters[:3])
-        ctx.predicts = layer.prediction is not None
-        d_model = layer.key.shape[-1]
-        query = fold_query(layer.u, layer.query, layer.query_bias)
-        receiver, sender, error, dist = layer.hidden.split([d_model, d_model, 1, 1], dim=-1)
-        weights = [layer.own, layer.prediction, query[..., :-1], receiver, layer.key, sender, layer.message]
-        silent = torch.zeros_like(layer.hidden_bias)  # the hidden layer's bias is the receiver's
-        biases = [layer.own_bias, layer.prediction_bias, query[..., -1], layer.hidden_bias]
-        biases += [layer.key_bias, silent, layer.message_bias]
-        weight, bias = (torch.cat([part for part in parts if part is not None], dim=1) for parts in (weights, biases))
-        edges = (error[..., 0], dist[..., 0], layer.out[:, 0], layer.out_bias, layer.gate[..., 0], layer.gate_bias)
-        wide = torch.promote_types(layer.u.dtype, torch.float32)
-        return weight.to(dtype), bias.to(dtype), *(part.to(wide) for part in edges)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, d_weight, d_bias, d_error, d_dist, d_out, d_out_bias, d_gate, d_gate_bias):
-        u, query, query_bias = (part if ctx.stacked else part.unsqueeze(0) for part in ctx.saved_tensors)
-        hidden, d_model = query.shape[1:]
-        widths = [d_model, d_model if ctx.predicts else 0, *[hidden] * 4, d_model]
-        own, prediction, folded, receiver, key, sender, message = d_weight.to(u.dtype).split(widths, dim=1)
-        biases = d_bias.to(u.dtype).split(widths, dim=1)
-        folded_bias = biases[2].unsqueeze(2)
-        with torch.autocast(u.device.type, enabled=False):
-            d_u = torch.baddbmm(query @ folded.mT, query_bias.unsqueeze(2), folded_bias.mT)
-            d_query, d_query_bias = u @ folded, (u @ folded_bias).squeeze(2)
-        d_hidden = torch.cat([receiver, sender, *(part.to(u.dtype).unsqueeze(2) for part in (d_error, d_dist))], dim=2)
-        gradients = LayerParameters(
-            u=d_u, query=d_query, query_bias=d_query_bias, own=own, own_bias=biases[0],
-            prediction=prediction if ctx.predicts else None, prediction_bias=biases[1] if ctx.predicts else None,
-            hidden=d_hidden, hidden_bias=biases[3], key=key, key_bias=biases[4],
-            message=message, message_bias=biases[6],
-            out=d_out.unsqueeze(1), out_bias=d_out_bias, gate=d_gate.unsqueeze(2), gate_bias=d_gate_bias,
-        )  # fmt: skip
-        return None, *(part if part is None or ctx.stacked else part.squeeze(0) for part in gradients)
+    """Pack one layer's parameters; gradients flow back to them. dtype: of weight and bias."""
+    d_model = layer.key.shape[-1]
+    query = fold_query(layer.u, layer.query, layer.query_bias)
+    receiver, sender, error, dist = layer.hidden.split([d_model, d_model, 1, 1], dim=-1)
+    weights = [layer.own, layer.prediction, query[..., :-1], receiver, layer.key, sender, layer.message]
+    silent = torch.zeros_like(layer.hidden_bias)  # the hidden layer's bias is the receiver's
+    biases = [layer.own_bias, layer.prediction_bias, query[..., -1], layer.hidden_bias]
+    biases += [layer.key_bias, silent, layer.message_bias]
+    weight, bias = (torch.cat([part for part in parts if part is not None], dim=1) for parts in (weights, biases))
+    edges = (error[..., 0], dist[..., 0], layer.out[:, 0], layer.out_bias, layer.gate[..., 0], layer.gate_bias)
+    wide = torch.promote_types(layer.u.dtype, torch.float32)
+    return PackedLayer(
+        weight.to(dtype), bias.to(dtype), *(part.to(wide) for part in edges), layer.prediction is not None
+    )
 
 
 def map_rows(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

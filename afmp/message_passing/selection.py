@@ -13,15 +13,20 @@ def top_k_edges(scores: Tensor, valid: Tensor, k: int) -> Tensor:
     if k == 0:
         return torch.zeros_like(scores, dtype=torch.bool)
     ranked = scores.detach().masked_fill(~valid, -torch.inf).flatten(2)
-    # NaN ranks highest: a score that diverged must reach the loss, not be pruned out of sight.
-    ranked = ranked.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
     # No index list is made: a threshold and a running count are enough, and need neither scatter nor host.
-    threshold = torch.topk(ranked, k, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
+    ranked, threshold = _ranked(ranked, k)
     above = ranked > threshold
     tied = (ranked == threshold) & valid.flatten()
     places_left = k - above.sum(dim=-1, keepdim=True, dtype=torch.int32)
     keep = above | (tied & (tied.cumsum(dim=-1, dtype=torch.int32) <= places_left))
     return keep.view_as(scores)
+
+
+def _ranked(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Scores (..., E) as they rank, and the k-th best (..., 1)."""
+    # NaN ranks highest: a score that diverged must reach the loss, not be pruned out of sight.
+    ranked = scores.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    return ranked, torch.topk(ranked, k, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
 
 
 def kept_slots(keep: Tensor, k: int) -> Tensor:
@@ -36,8 +41,7 @@ def top_k_numbers(scores: Tensor, k: int) -> Tensor:
 
     What a CPU does instead: k numbers an image are put in order, and not E.
     """
-    ranked = scores.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
-    threshold = torch.topk(ranked, k, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
+    ranked, threshold = _ranked(scores, k)
     # First what is above the threshold, then what is at it, of each the lower edge first: no two of these are alike.
     count = scores.shape[-1]
     rank = torch.arange(count, 0, -1, dtype=torch.int32, device=scores.device)
