@@ -58,14 +58,14 @@ class ExchangeFew(torch.autograd.Function):
         outgoing = mapped[:, received:].index_select(0, origin)
         message = map_rows(sending.view(models, -1, d_model), message, message_bias)
         score = scores.gather(2, kept).view(models, -1, 1)
-        gates = torch.baddbmm(gate_bias[:, None], score, gate_weight[:, None]).sigmoid_()  # (M, edges, D)
+        gates = _gates(score, gate_weight, gate_bias)
         heard = (gates * message).flatten(0, 1)
         total = map_rows(rows, own, own_bias).to(wide)  # what is heard is summed there
         total.view(-1, d_model).scatter_add_(0, to[:, None].expand_as(heard), heard)
         new_state = F.gelu(total).to(state.dtype).view(state.shape)
 
-        saved = (score, gates, message, receiving, outgoing, lengths.take(kept), to, origin, total.to(state.dtype))
-        ctx.save_for_backward(state, weight, *score_weights, gate_weight, *saved)
+        saved = (score, message, receiving, outgoing, lengths.take(kept), to, origin, total.to(state.dtype))
+        ctx.save_for_backward(state, weight, *score_weights, gate_weight, gate_bias, *saved)
         ctx.predicts, ctx.received = predicts, received
         ctx.mark_non_differentiable(scores, kept)
         ctx.set_materialize_grads(False)
@@ -80,8 +80,8 @@ class ExchangeFew(torch.autograd.Function):
 
 def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
     """Of state, weight, bias, error, dist, out, out_bias, gate_weight, gate_bias."""
-    state, weight, w_error, w_dist, w_out, gate_weight, *saved = ctx.saved_tensors
-    score, gates, message, receiving, outgoing, length, to, origin, total = saved
+    state, weight, w_error, w_dist, w_out, gate_weight, gate_bias, *saved = ctx.saved_tensors
+    score, message, receiving, outgoing, length, to, origin, total = saved
     models, images, nodes, d_model = state.shape
     hidden, wide = w_out.shape[1], w_out.dtype
     rows, edges = state.view(-1, d_model), message.shape[1]
@@ -93,6 +93,7 @@ def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
     d_total = torch.ops.aten.gelu_backward(d_new_state.reshape(total.shape), total)
 
     # What reached the kept edges, (M, edges, .) each; sums over a model's edges are its weights' gradients.
+    gates = _gates(score, gate_weight, gate_bias)
     d_heard = d_total.view(-1, d_model).index_select(0, to).view(message.shape).to(wide)
     d_gates = d_heard * message
     if d_gate_sum is not None:
@@ -239,3 +240,8 @@ def _stacked_products(pairs, weight: Tensor) -> Tensor:
         torch.mm(gradient[0].mT, source[0], out=products[0, start:stop])
         start = stop
     return products
+
+
+def _gates(score: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Gates (M, edges, D) of the kept edges' score (M, edges, 1)."""
+    return torch.baddbmm(bias[:, None], score, weight[:, None]).sigmoid_()
