@@ -9,5 +9,5 @@ def __getattr__(name: str):
     if name in __all__:
         from importlib import import_module
 
-        return getattr(import_module("afmp.model"), name)
+        return getattr(import_module("afmp.model.afmp" if name == "AFMP" else "afmp.model.sizes"), name)
     raise AttributeError(f"module 'afmp' has no attribute {name!r}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from afmp import records
 from afmp.errors import AfmpError
 from afmp.log import INTERRUPTED, show_progress
-from afmp.stopping import stop_on_sigterm
+from afmp.machine.stopping import stop_on_sigterm
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _add_benchmark_arguments(parser: argparse.ArgumentParser) -> None:
-    from afmp.benchmark import ATTENTIONS, EXECUTIONS, MODEL_BUILDERS, MODES, PRECISIONS, SEMANTICS
+    from afmp.benchmark.sweep import ATTENTIONS, EXECUTIONS, MODEL_BUILDERS, MODES, PRECISIONS, SEMANTICS
 
     add = parser.add_argument
     add("--models", type=_words, default="afmp_small,deit_tiny", help=f"some of {','.join(MODEL_BUILDERS)}")
@@ -90,15 +90,15 @@ def _add_benchmark_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _benchmark(arguments: argparse.Namespace) -> None:
-    from afmp.device_lock import own_device
+    from afmp.machine.device_lock import own_device
 
     with own_device(arguments.device):
         getattr(arguments, "measure", _benchmark_passes)(arguments)
 
 
 def _benchmark_passes(arguments: argparse.Namespace) -> None:
-    from afmp.benchmark import benchmark_scalability
-    from afmp.benchmark_tables import format_table
+    from afmp.benchmark.sweep import benchmark_scalability
+    from afmp.benchmark.text import format_table
 
     scalability = benchmark_scalability(
         semantics=[arguments.semantics],
@@ -132,7 +132,7 @@ def _deliver(arguments: argparse.Namespace, content: dict, text: str, *, write=r
 
 
 def _benchmark_selection(arguments: argparse.Namespace) -> None:
-    from afmp.benchmark_selection import benchmark_selection, format_selection
+    from afmp.benchmark.selection import benchmark_selection, format_selection
 
     selection = benchmark_selection(
         resolutions=arguments.resolutions,
@@ -146,7 +146,7 @@ def _benchmark_selection(arguments: argparse.Namespace) -> None:
 
 
 def _benchmark_profile(arguments: argparse.Namespace) -> None:
-    from afmp.benchmark_profile import format_profile, profile_models
+    from afmp.benchmark.profiling import format_profile, profile_models
 
     profiles = profile_models(
         models=arguments.models,
@@ -165,7 +165,7 @@ def _benchmark_profile(arguments: argparse.Namespace) -> None:
 
 
 def _benchmark_training(arguments: argparse.Namespace) -> None:
-    from afmp.benchmark_training import benchmark_training, format_training
+    from afmp.benchmark.training_steps import benchmark_training, format_training
 
     training = benchmark_training(
         precisions=arguments.precision,
@@ -185,8 +185,8 @@ def _add_parameters_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _parameters(arguments: argparse.Namespace) -> None:
-    from afmp.benchmark import count_parameters
-    from afmp.tables import parameters_table
+    from afmp.analysis.tables import parameters_table
+    from afmp.benchmark.sweep import count_parameters
 
     parameters = count_parameters(arguments.num_classes, arguments.resolution)
     text = parameters_table(parameters).to_string(index=False, formatters={"num_parameters": "{:,}".format})
@@ -196,7 +196,7 @@ def _parameters(arguments: argparse.Namespace) -> None:
 def _add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--config", type=Path, default="config.yaml", help="a complete study, for its section `dataset`")
-    from afmp.download import archive_folder
+    from afmp.data.download import archive_folder
 
     folder = archive_folder("results/download")
     add("--download-folder", type=Path, default=folder, help="where archives are kept; AFMP_DATA_DIR is its default")
@@ -204,8 +204,8 @@ def _add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
-    from afmp.datasets import prepare_dataset
-    from afmp.study import read_study
+    from afmp.data.dataset import prepare_dataset
+    from afmp.study.study import read_study
 
     dataset = vars(read_study(arguments.config).dataset)
     prepare_dataset(dataset, arguments.output, download_folder=arguments.download_folder)
@@ -222,10 +222,10 @@ def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from afmp.device_lock import own_device
-    from afmp.locks import lock_checkpoints
-    from afmp.study import read_study
-    from afmp.training import train_run
+    from afmp.machine.device_lock import own_device
+    from afmp.machine.locks import lock_checkpoints
+    from afmp.study.study import read_study
+    from afmp.training.loop import train_run
 
     runs = read_study(arguments.config).runs
     if arguments.run not in runs:
@@ -255,8 +255,8 @@ def _add_archive_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _archive(arguments: argparse.Namespace) -> None:
-    from afmp.archive import write_archive
-    from afmp.config_file import read_config
+    from afmp.finished.archive import write_archive
+    from afmp.study.config_file import read_config
 
     write_archive(read_config(arguments.config), results=arguments.results, archive=arguments.archive)
 
@@ -266,7 +266,7 @@ def _add_expect_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _expect(arguments: argparse.Namespace) -> None:
-    from afmp.expected import write_expected
+    from afmp.finished.expected import write_expected
 
     write_expected(arguments.archive)
 
@@ -280,8 +280,8 @@ def _add_verify_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
-    from afmp.config_file import read_config
-    from afmp.verification import verify
+    from afmp.finished.verify import verify
+    from afmp.study.config_file import read_config
 
     config = read_config(arguments.config)
     verify(config, results=arguments.results, dataset=arguments.dataset, archives=[arguments.archives])

@@ -25,7 +25,7 @@ NOT_TO_BE_WRITTEN = (
 # for once, since asking sets it for all threads.
 UMASK = os.umask(0)
 os.umask(UMASK)
-SCHEMA_FOLDER = Path(__file__).resolve().parent.parent / "schemas"
+SCHEMA_FOLDER = Path(__file__).resolve().parent / "schemas"
 
 
 @contextmanager

@@ -7,12 +7,12 @@ import re
 from glob import iglob
 from pathlib import Path
 
-from afmp.archive import manifest_of
-from afmp.figures import figure_module
-from afmp.provenance import import_closure
+from afmp.finished.archive import manifest_of
+from afmp.figures.catalogue import figure_module
+from afmp.sources import import_closure
 from afmp.records import write_text
-from afmp.study import resolve_study
-from afmp.train_job import WANTED_RUNS
+from afmp.study.study import resolve_study
+from afmp.training.job import WANTED_RUNS
 
 try:
     for path in workflow.configfiles:

@@ -12,7 +12,7 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")]))
 )
 
-from afmp.config_file import read_config
+from afmp.study.config_file import read_config
 from afmp.errors import AfmpError
 
 try:

@@ -6,7 +6,7 @@
 rule benchmark_resolution:
     input:
         # What runs in a process of its own is named by a string, in which no import can be seen.
-        code=code("benchmark_resolution.py", "afmp.measurement"),
+        code=code("benchmark_resolution.py", "afmp.benchmark.measurement"),
     output:
         scalability=expand(
             "results/benchmark_resolution/{semantics}/{{resolution}}.json",

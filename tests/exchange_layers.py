@@ -3,10 +3,11 @@
 import torch
 from graphs import grid_graph, lone_node_graph
 
-from afmp.message_passing import ExchangeWeights, LinearMap, ScoreWeights, build_neighbours, map_nodes, reference
-from afmp.message_passing.exchange import Exchange
-from afmp.message_passing.packed import PackedLayer
+from afmp.message_passing import reference
+from afmp.message_passing.layer import Exchange
+from afmp.message_passing.neighbours import build_neighbours
 from afmp.message_passing.selection import top_k_edges
+from afmp.message_passing.weights import ExchangeWeights, LinearMap, PackedLayer, ScoreWeights, map_nodes
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HIDDEN = 5

@@ -9,15 +9,16 @@ import pandas
 from test_archive import CHANGES, fill_results
 
 from afmp import records
-from afmp.checkpoint import save_weights
-from afmp.datasets import load_dataset
-from afmp.drawings import figures, result_path, scalability_path
-from afmp.scaffold import scaffold_hash
-from afmp.scalability_tables import fits_table, ratios_table, scalability_table
-from afmp.statistics import differences_table, epochs_table, summary_table
-from afmp.study import Study
-from afmp.tables import parameters_table, write_csv
-from afmp.training_state import build_model
+from afmp.analysis.statistics import differences_table, epochs_table, summary_table
+from afmp.analysis.sweep_tables import fits_table, ratios_table, scalability_table
+from afmp.analysis.tables import parameters_table, write_csv
+from afmp.data.dataset import load_dataset
+from afmp.figures.catalogue import figures
+from afmp.model.scaffold import scaffold_hash
+from afmp.model.sizes import build_model
+from afmp.study.paths import result_path, scalability_path
+from afmp.study.study import Study
+from afmp.training.checkpoint import save_weights
 
 # Small weights, a second scaffold, and the protocol of the made-up sweeps.
 TOP_DOWN = CHANGES["studies"]["top_down_refinement"]

@@ -2,7 +2,7 @@
 
 import torch
 
-from afmp.scaffold import both_directions, build_edges, grid_positions
+from afmp.model.scaffold import both_directions, build_edges, grid_positions
 
 
 def lone_node_graph():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
-from afmp.provenance import import_closure
+from afmp.sources import import_closure
 
 SCRIPTS = sorted((PROJECT / "workflow_scripts").glob("*.py"))
 RULES = "".join(path.read_text() for path in sorted((PROJECT / "rules").glob("*.smk")))
@@ -57,15 +57,16 @@ def test_the_rule_of_a_script_watches_its_closure(script):
 
 def test_training_does_not_depend_on_figures_or_tables():
     closure = names(PROJECT / "workflow_scripts/train.py")
-    assert {"model", "training", "datasets"} <= closure
-    assert not [name for name in closure if name.startswith(("figures", "tables", "statistics"))]
+    assert {"model/afmp", "training/loop", "data/dataset"} <= closure
+    assert not [name for name in closure if name.startswith(("figures", "analysis"))]
 
 
 def test_the_sweep_depends_on_what_runs_in_its_processes():
-    assert {"measurement", "model", "isolation"} <= names(PROJECT / "workflow_scripts/benchmark_resolution.py")
+    closure = names(PROJECT / "workflow_scripts/benchmark_resolution.py")
+    assert {"benchmark/measurement", "model/afmp", "machine/isolation"} <= closure
 
 
 def test_modules_named_besides_are_in_the_closure_and_what_they_import():
     script = PROJECT / "workflow_scripts/plot_study.py"
-    assert "figures/study_panels" not in names(script)
-    assert {"figures/study_panels", "statistics"} <= names(script, "afmp.figures.study_panels")
+    assert "figures/parts/study_panels" not in names(script)
+    assert {"figures/parts/study_panels", "analysis/statistics"} <= names(script, "afmp.figures.parts.study_panels")

@@ -1,9 +1,9 @@
 """Put every result of every study into tables."""
 
+from afmp.analysis.statistics import differences_table, epochs_table, summary_table
+from afmp.analysis.tables import differences_caption, epochs_caption, summary_caption, write_csv, write_html
 from afmp.log import log_to
 from afmp.records import read_result, write_text
-from afmp.statistics import differences_table, epochs_table, summary_table
-from afmp.tables import differences_caption, epochs_caption, summary_caption, write_csv, write_html
 
 with log_to(snakemake.log[0]):
     results = [read_result(path) for path in snakemake.input.results]

@@ -1,6 +1,6 @@
 """Collect the finished study into an archive."""
 
-from afmp.archive import write_archive
+from afmp.finished.archive import write_archive
 from afmp.log import log_to
 
 with log_to(snakemake.log[0]):

@@ -1,8 +1,8 @@
 """Time AFMP-Small and DeiT-Tiny at one image size."""
 
-from afmp.benchmark import benchmark_scalability, reduced_batch_sizes
-from afmp.device_lock import own_device
+from afmp.benchmark.sweep import benchmark_scalability, reduced_batch_sizes
 from afmp.log import log, log_to
+from afmp.machine.device_lock import own_device
 from afmp.records import write_scalability
 
 sweep = snakemake.params.sweep

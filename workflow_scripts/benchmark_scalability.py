@@ -1,6 +1,6 @@
 """Put the sweep together from its sizes."""
 
-from afmp.benchmark_parts import join_resolutions
+from afmp.benchmark.join import join_resolutions
 from afmp.log import log_to
 from afmp.records import read_scalability, write_scalability
 

@@ -1,6 +1,6 @@
 """Count the parameters of the models that the paper compares."""
 
-from afmp.benchmark import count_parameters
+from afmp.benchmark.sweep import count_parameters
 from afmp.log import log_to
 from afmp.records import write_parameters
 

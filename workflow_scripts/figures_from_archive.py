@@ -1,6 +1,6 @@
 """Draw the figures of an archived study again."""
 
-from afmp.archive import draw_archive
+from afmp.finished.archive import draw_archive
 from afmp.log import log_to
 
 with log_to(snakemake.log[0]):

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from afmp.datasets import load_dataset
+from afmp.data.dataset import load_dataset
 from afmp.figures import diagnostics
-from afmp.figures.style import save_figure
+from afmp.figures.parts.style import save_figure
 from afmp.log import log_to
 from afmp.records import read_diagnostics, write_text
 

@@ -1,7 +1,7 @@
 """Draw the same runs under both meanings of AFMP."""
 
 from afmp.figures import notebook_vs_paper
-from afmp.figures.style import save_figure
+from afmp.figures.parts.style import save_figure
 from afmp.log import log_to
 from afmp.records import read_result, write_text
 

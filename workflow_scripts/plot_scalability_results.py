@@ -1,7 +1,7 @@
 """Draw time and memory over image sizes."""
 
 from afmp.figures import scalability_results
-from afmp.figures.style import save_figure
+from afmp.figures.parts.style import save_figure
 from afmp.log import log_to
 from afmp.records import read_scalability, write_text
 

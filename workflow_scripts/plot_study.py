@@ -2,8 +2,8 @@
 
 from importlib import import_module
 
-from afmp.figures import figure_module
-from afmp.figures.style import save_figure
+from afmp.figures.catalogue import figure_module
+from afmp.figures.parts.style import save_figure
 from afmp.log import log_to
 from afmp.records import read_result, write_text
 

@@ -2,9 +2,7 @@
 
 import pandas
 
-from afmp.log import log_to
-from afmp.records import read_parameters, read_scalability, write_text
-from afmp.scalability_tables import (
+from afmp.analysis.sweep_tables import (
     fits_caption,
     fits_table,
     ratios_caption,
@@ -12,7 +10,9 @@ from afmp.scalability_tables import (
     scalability_caption,
     scalability_table,
 )
-from afmp.tables import parameters_caption, parameters_table, write_csv, write_html
+from afmp.analysis.tables import parameters_caption, parameters_table, write_csv, write_html
+from afmp.log import log_to
+from afmp.records import read_parameters, read_scalability, write_text
 
 with log_to(snakemake.log[0]):
     sweeps = [read_scalability(path) for path in snakemake.input.scalability]

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from afmp.device_lock import own_device
-from afmp.download import archive_folder
-from afmp.locks import lock_checkpoints
+from afmp.data.download import archive_folder
 from afmp.log import log_to
-from afmp.run_identity import Run
-from afmp.stopping import stop_on_sigterm
-from afmp.study import RunConfig
-from afmp.train_job import train_job
+from afmp.machine.device_lock import own_device
+from afmp.machine.locks import lock_checkpoints
+from afmp.machine.stopping import stop_on_sigterm
+from afmp.study.study import RunConfig
+from afmp.training.identity import Run
+from afmp.training.job import train_job
 
 folders = [Path(result).parent for result in snakemake.output.results]
 own = Run(

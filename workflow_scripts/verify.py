@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from afmp.finished.verify import verify
 from afmp.log import log_to
-from afmp.verification import verify
 
 with log_to(snakemake.log[0]), Path(snakemake.params.checks).open("w", encoding="utf-8") as checks:
 

@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from afmp.figures import study_panels
+from afmp.figures.parts import study_panels
 
 
 def draw(study: dict, results) -> Figure:

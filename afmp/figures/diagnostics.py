@@ -5,8 +5,9 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from afmp.analysis import wording
 from afmp.errors import AfmpError
-from afmp.figures import style, wording
+from afmp.figures.parts import style
 
 EDGE_COLOUR = (0.0, 0.9, 0.9)
 CLOSED_AT = -0.13  # where on its axis of gates a histogram counts the edges whose gate is exactly 0

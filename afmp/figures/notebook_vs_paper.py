@@ -4,10 +4,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from afmp.analysis import wording
+from afmp.analysis.statistics import by_seed, distinct, paired_difference
 from afmp.errors import AfmpError
-from afmp.figures import study_panels, style, wording
-from afmp.figures.study_runs import alike_note, study_runs
-from afmp.statistics import by_seed, distinct, paired_difference
+from afmp.figures.parts import study_panels, style
+from afmp.figures.parts.study_runs import alike_note, study_runs
 
 COLUMNS = 2
 

@@ -4,10 +4,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from afmp.figures import style, wording
-from afmp.figures.sweep import PASSES, Line, draw_patch_axis, machine, main_lines, modes_of
-from afmp.fits import FEWEST_SIZES, Estimate, Fit, crossing, crossing_is_sure, fit_activations, fit_time
-from afmp.series import activations_per_image, time_per_image
+from afmp.analysis import wording
+from afmp.analysis.fits import FEWEST_SIZES, Estimate, Fit, crossing, crossing_is_sure, fit_activations, fit_time
+from afmp.analysis.ratios import modes_of
+from afmp.analysis.series import activations_per_image, time_per_image
+from afmp.analysis.wording import PASSES
+from afmp.figures.parts import style
+from afmp.figures.parts.sweep_lines import Line, draw_patch_axis, machine, main_lines
 
 QUANTITIES = {
     "Time per image": (fit_time, lambda point: time_per_image(point)[0], "ms"),

@@ -4,20 +4,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
-from afmp.figures import style, wording
-from afmp.figures.sweep import (
-    PASSES,
-    Line,
-    draw_patch_axis,
-    largest_ratio,
-    look_of,
-    machine,
-    main_lines,
-    modes_of,
-    settings,
-)
-from afmp.series import Series, peak_per_image, series_of, time_per_image
-from afmp.statistics import distinct
+from afmp.analysis import wording
+from afmp.analysis.ratios import largest_ratio, modes_of
+from afmp.analysis.series import Series, peak_per_image, series_of, time_per_image
+from afmp.analysis.statistics import distinct
+from afmp.analysis.wording import PASSES
+from afmp.figures.parts import style
+from afmp.figures.parts.sweep_lines import Line, draw_patch_axis, look_of, machine, main_lines, settings
 
 MEMORY_AXIS = {
     "cuda_allocator": "Peak memory allocated on the GPU, MB an image",

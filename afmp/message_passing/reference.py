@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from afmp.message_passing.neighbours import Neighbours
-from afmp.message_passing.operation import ScoreWeights
+from afmp.message_passing.weights import ScoreWeights
 
 
 def edge_scores(

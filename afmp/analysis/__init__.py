@@ -1,0 +1,1 @@
+"""Statistics, fits, ratios and tables of results. Nothing here needs PyTorch."""

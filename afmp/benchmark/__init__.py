@@ -1,0 +1,1 @@
+"""The sweep over image sizes, and time and memory of single passes, steps and selections."""

@@ -1,0 +1,54 @@
+"""What `afmp benchmark` shows: a row for each point, then the ratios DeiT-Tiny / AFMP-Small."""
+
+from afmp.analysis.ratios import ratios
+
+
+def format_table(scalability: dict) -> str:
+    """A scalability file's content as text: a row for each point, then ratios DeiT-Tiny / AFMP-Small."""
+    points, protocol, device = scalability["points"], scalability["protocol"], scalability["device"]
+    kind = next((point["memory"]["kind"] for point in points if point["memory"]), "none")
+    made_of = sorted({point["implementation"] for point in points if point["implementation"]})
+    title = (
+        f"AFMP semantics {scalability['semantics']} on {device['name']} ({device['type']}), torch "
+        f"{scalability['versions']['torch']}; at most {protocol['warmup']} warm-up and {protocol['repeats']} "
+        "timed passes, "
+        f"{protocol['seconds']:g} s a point; message passing: {', '.join(made_of) or 'not stated'}; memory: {kind}, "
+        "never under a graph"
+    )
+    head = f"{'median ms':>11}{'[q25, q75]':>24}{'n':>5}{'peak MB':>9}{'reserved':>10}{'activations':>12}"
+    lines = [title, _place_head("model") + head]
+    for point in points:
+        place = _place(point, point["model"])
+        if point["status"] == "ok":
+            time, memory = point["time_ms"], point["memory"]
+            quartiles = f"[{time['q25']:.3f}, {time['q75']:.3f}]"
+            reserved = "-" if memory["reserved_mb"] is None else f"{memory['reserved_mb']:.0f}"
+            lines.append(
+                f"{place}{time['median']:>11.3f}  {quartiles:>22}{time['n']:>5}{memory['peak_mb']:>9.0f}{reserved:>10}"
+                f"{memory['activations_mb']:>12.0f}{'' if point['interleaved'] else '  (timed alone)'}"
+            )
+        else:
+            what = "out of memory" if point["status"] == "oom" else "failed"
+            lines.append(f"{place}  {what} ({point['error']})")
+    if found := ratios(points):
+        lines += ["", f"{_place_head('DeiT / AFMP')}{'time':>11}{'peak memory':>20}{'activations':>14}"]
+        lines += [
+            _place(r.setting | {"attention": r.attention}, "")
+            + f"{r.time:>11.2f}{r.peak_memory:>20.2f}{r.activations:>14.2f}"
+            for r in found
+        ]
+    return "\n".join([*lines, *protocol["skipped"]])
+
+
+def _place_head(first: str) -> str:
+    names = {"px": 6, "N": 7, "batch": 6}
+    words = {"prec": 6, "mode": 10, "execution": 15, "attn": 5}
+    numbers = "".join(f"{name:>{width}}" for name, width in names.items())
+    return f"{first:<12}{numbers}  " + "".join(f"{name:<{width}}" for name, width in words.items())
+
+
+def _place(point: dict, first: str) -> str:
+    return (
+        f"{first:<12}{point['resolution']:>6}{point['num_patches']:>7}{point['batch_size']:>6}  {point['precision']:<6}"
+        f"{point['mode']:<10}{point['execution']:<15}{point['attention'] or '':<5}"
+    )

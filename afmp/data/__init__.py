@@ -1,0 +1,1 @@
+"""Images: sources, download, preparation, split and augmentation."""

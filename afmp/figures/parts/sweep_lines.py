@@ -1,0 +1,82 @@
+"""What the figures of the sweep share: their lines and how each looks, the axis of patches, words for the settings."""
+
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+
+from afmp.analysis import wording
+from afmp.analysis.series import Series, best_series, series_of
+from afmp.analysis.statistics import distinct
+from afmp.figures.parts import style
+
+MODELS = ("afmp_small", "deit_tiny")
+DEIT_LOOK = {"color": style.GREEN, "marker": "^", "linestyle": "-."}
+
+
+class Line(NamedTuple):
+    """A main line of a panel: a series and its label."""
+
+    label: str
+    series: Series
+
+    @property
+    def look(self) -> dict:
+        """Colour, marker and line."""
+        return look_of(self.series)
+
+
+def look_of(series: Series) -> dict:
+    """One look for DeiT-Tiny, and one for AFMP-Small under each semantics, in every figure that shows them."""
+    return DEIT_LOOK if series.model == "deit_tiny" else style.SEMANTICS_STYLE[series.semantics]
+
+
+def main_lines(scalability: dict, others: tuple[dict, ...], mode: str) -> list[Line]:
+    """The best configuration of each model of the sweep, and of AFMP-Small in the sweeps of other semantics."""
+    found = [best_series(series_of(scalability), model, mode) for model in MODELS]
+    found += [best_series(series_of(other), "afmp_small", mode) for other in others]
+    return [Line(f"{series.name}: {series.setting}", series) for series in found if series]
+
+
+def draw_patch_axis(axis, points, sizes, *, logarithmic: bool) -> None:
+    """Ticks at the sizes measured, with the image side and, where it varies, the batch."""
+    pixels = {point["num_patches"]: point["resolution"] for point in points}
+    batch = {n: "" for n in pixels}
+    if len({point["batch_size"] for point in points}) > 1:
+        for n in pixels:
+            batch[n] = f"\nB {wording.span([p['batch_size'] for p in points if p['num_patches'] == n])}"
+    at = np.log(sizes) if logarithmic else sizes.astype(float)
+    margin = 0.06 * (at[-1] - at[0]) or 0.5 * (at[0] or 1.0)
+    ends = np.array([at[0] - margin, at[-1] + margin])
+    axis.set_xlim(*(np.exp(ends) if logarithmic else ends))
+    # Labels that would touch are left out, the largest sizes first to stay; every size keeps its tick.
+    labelled: list[int] = []
+    for index in reversed(range(len(sizes))):
+        if not labelled or (at[labelled[-1]] - at[index]) / (ends[1] - ends[0]) > 0.085:
+            labelled.append(index)
+    labels = [f"{n:,}\n{pixels[n]:,} px{batch[n]}" if i in labelled else "" for i, n in enumerate(sizes)]
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xticks(sizes, labels)
+    axis.set_xlabel(f"Number of patches N (below: image side{', batch B' if any(batch.values()) else ''})")
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+
+
+def settings(scalability: dict) -> str:
+    """The configurations of a sweep in words: `batch 64, precision fp32, ...`."""
+    points = scalability["points"]
+
+    def values(key: str) -> str:
+        return distinct(str(point[key]) for point in points if point[key] is not None) or "none"
+
+    return (
+        f"batch {wording.span([point['batch_size'] for point in points])}, precision {values('precision')}, "
+        f"execution {values('execution')}, attention of DeiT-Tiny {values('attention')}"
+    )
+
+
+def machine(scalability: dict) -> str:
+    """Device and software of a sweep: `NVIDIA H200; torch 2.11.0+cu130, cuda 13.0, timm 1.0.29`."""
+    versions = scalability["versions"]
+    software = [f"{name} {versions[name]}" for name in ("torch", "cuda", "timm") if versions.get(name)]
+    return f"{scalability['device']['name']}; {', '.join(software)}"

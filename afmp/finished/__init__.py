@@ -1,0 +1,1 @@
+"""Finished studies: archived, checked, and compared with what is expected."""

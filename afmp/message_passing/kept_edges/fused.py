@@ -1,0 +1,250 @@
+"""A whole layer that keeps k edges an image, as one operator: products of matrices by cuBLAS, the rest by Triton.
+
+Forward: one product maps all nodes (own, prediction, incoming, outgoing), all edges are scored and the best k kept;
+only the kept edges' senders are mapped to messages. Backward: a pruned edge passes no gradient, so but for `own` all
+products run over the kept edges' ends, k rows an image and not N. Kept for it are the nodes' states before and after
+`own` and the messages, rows of the kept edges, and one score an edge.
+"""
+
+from typing import NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from afmp.message_passing.all_edges import kernels
+from afmp.message_passing.all_edges.fused import (
+    MESSAGES_AT_ONCE,
+    block_sizes,
+    edge_scores,
+    even_rows,
+    nodes_a_program,
+    row_block,
+    together,
+    warps,
+)
+from afmp.message_passing.kept_edges import kernels as kept_kernels
+from afmp.message_passing.kept_edges.selection import select
+from afmp.message_passing.weights import map_rows
+
+NODES_A_STEP = 2  # of the gradient of GELU
+MOST_PARTS = 512  # partial sums that a program adds up at once
+MEAN_COLUMNS, SUM_COLUMNS = 16, 8  # of them
+
+
+class Widths(NamedTuple):
+    """Where the rows of the packed weight (M, width, D) begin: [own | prediction | incoming | outgoing | message]."""
+
+    own: int
+    prediction: int  # D, or 0 in the first layer
+    incoming: int
+    outgoing: int
+    message: int
+
+    @property
+    def mapped(self) -> int:
+        """Of what all nodes are mapped to."""
+        return self.own + self.prediction + self.incoming + self.outgoing
+
+
+def widths_of(d_model: int, hidden: int, predicts: bool) -> Widths:
+    """The packed weight's parts."""
+    return Widths(d_model, d_model if predicts else 0, 2 * hidden, 2 * hidden, d_model)
+
+
+def _sum_tile(parts: int, columns: int) -> dict[str, int]:
+    block = min(MOST_PARTS, triton.next_power_of_2(max(parts, 1)))
+    return {"BLOCK_P": block, "BLOCK_C": columns, "num_warps": warps(block, columns)}
+
+
+def _edges_a_program(edges_per_model: int) -> int:
+    """Kept edges that a backward program walks: more save partial sums, fewer fill the device."""
+    return 4 if edges_per_model <= 1 << 13 else 8
+
+
+def _gather(
+    slots: Tensor, nbr: Tensor, senders: Tensor, receivers: Tensor, also_senders: Tensor | None = None
+) -> list[Tensor]:
+    """Rows (M, B, k, C) at the kept edges' ends: of `senders` (M, B, N, D) at their senders, of `receivers` at their
+    receivers and, if given, of `also_senders` at their senders."""
+    models, images, nodes, width = senders.shape
+    k = slots.shape[-1]
+    sources = [senders.contiguous(), receivers, *([] if also_senders is None else [also_senders])]
+    rows = [senders.new_empty(models, images, k, source.shape[-1]) for source in sources]
+    (receivers, receiver_stride), (also, also_stride) = even_rows(receivers), even_rows(also_senders)
+    widths = [source.shape[-1] for source in (*sources, senders)]
+    blocks = [triton.next_power_of_2(each) for each in widths]
+    kept_kernels.gather_kernel[(models * images * k,)](
+        sources[0], receivers, senders if also is None else also, slots, nbr, rows[0], rows[1], rows[-1],
+        nodes, k, nbr.shape[1], width, widths[1], widths[2], receiver_stride, also_stride,
+        ALSO=also is not None, BLOCK_D=blocks[0], BLOCK_RECEIVER=blocks[1], BLOCK_ALSO=blocks[2],
+        num_warps=warps(1, max(blocks)),
+    )  # fmt: skip
+    return rows
+
+
+@torch.library.custom_op("afmp::exchange", mutates_args=())
+def exchange_few(
+    state: Tensor, weight: Tensor, bias: Tensor,
+    w_error: Tensor, w_dist: Tensor, w_out: Tensor, out_bias: Tensor, gate_weight: Tensor, gate_bias: Tensor,
+    nbr: Tensor, valid: Tensor, rev: Tensor, dist: Tensor, k: int, predicts: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """One layer on state (M, B, N, D) with the packed weight (M, width, D) and bias (M, width) of `Widths`.
+
+    Gives the new state (M, B, N, D), its mean over nodes (M, B, D), gate sums (M, B), scores (M, B, N, K), and for the
+    backward pass: total, slots, place, messages (M, B, k, D), receiving (M, B, k, D + 2H) [prediction | incoming],
+    outgoing (M, B, k, 2H).
+    """
+    models, images, nodes, d_model = state.shape
+    widths = widths_of(d_model, w_out.shape[1], predicts)
+    state = state.contiguous()
+    gate_weight, gate_bias = together(gate_weight, gate_bias)
+    with torch.autocast(state.device.type, enabled=False):
+        mapped = map_rows(state.flatten(1, 2), weight[:, : widths.mapped], bias[:, : widths.mapped])
+        mapped = mapped.view(models, images, nodes, widths.mapped)
+        own, receiving, outgoing = mapped.split(
+            [widths.own, widths.prediction + widths.incoming, widths.outgoing], dim=-1
+        )
+        prediction, incoming = receiving.split([widths.prediction, widths.incoming], dim=-1)
+        surprise = (state, prediction) if predicts else (None, None)
+        scores = edge_scores(incoming, outgoing, *surprise, w_error, w_dist, w_out, out_bias, nbr, valid, rev, dist)
+        slots, place = select(scores, valid, k)
+        sending, receiving, outgoing = _gather(slots, nbr, state, receiving, outgoing)
+        message = map_rows(sending.flatten(1, 2), weight[:, widths.mapped :], bias[:, widths.mapped :])
+        message = message.view(sending.shape)
+    total, new_state = torch.empty_like(state), torch.empty_like(state)
+    own, own_stride = even_rows(own)
+    rows = nodes_a_program(images * nodes)
+    programs = triton.cdiv(nodes, rows)
+    gate_sums = scores.new_empty(models, images, programs)
+    state_sums = scores.new_empty(models, images, programs, d_model)
+    kernels.gate_kernel[(models * images * programs,)](
+        message, scores, place, gate_weight, gate_bias, own, total, new_state, gate_sums, state_sums,
+        nodes, images, d_model, nbr.shape[1], k, own_stride,
+        EPILOGUE=True, BLOCK_K=triton.next_power_of_2(nbr.shape[1]), ROWS=rows, GROUP=MESSAGES_AT_ONCE,
+        **row_block(d_model),
+    )  # fmt: skip
+    mean, gates = state.new_empty(models, images, d_model), scores.new_empty(models, images)
+    kept_kernels.mean_kernel[(models * images, triton.cdiv(d_model, MEAN_COLUMNS))](
+        state_sums, gate_sums, mean, gates, programs, nodes, d_model, **_sum_tile(programs, MEAN_COLUMNS)
+    )
+    return new_state, mean, gates, scores, total, slots, place, message, receiving, outgoing
+
+
+@exchange_few.register_fake
+def _(
+    state, weight, bias, w_error, w_dist, w_out, out_bias, gate_weight, gate_bias, nbr, valid, rev, dist, k, predicts
+):
+    models, images, _, d_model = state.shape
+    widths = widths_of(d_model, w_out.shape[1], predicts)
+    scores = state.new_empty(models, images, *nbr.shape, dtype=torch.float32)
+    rows = [
+        state.new_empty(models, images, k, width)
+        for width in (d_model, widths.prediction + widths.incoming, widths.outgoing)
+    ]
+    return (
+        state.new_empty(state.shape), state.new_empty(models, images, d_model), scores.new_empty(models, images),
+        scores, state.new_empty(state.shape),
+        scores.new_empty(models, images, k, dtype=torch.int32), scores.new_empty(scores.shape, dtype=torch.int32),
+        *rows,
+    )  # fmt: skip
+
+
+@torch.library.custom_op("afmp::exchange_backward", mutates_args=())
+def exchange_few_backward(
+    d_new_state: Tensor | None, d_mean: Tensor, d_gates: Tensor, state: Tensor, weight: Tensor,
+    w_error: Tensor, w_dist: Tensor, w_out: Tensor, gate_weight: Tensor, gate_bias: Tensor,
+    scores: Tensor, total: Tensor, slots: Tensor, place: Tensor, message: Tensor, receiving: Tensor, outgoing: Tensor,
+    nbr: Tensor, rev: Tensor, dist: Tensor, predicts: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of state, weight, bias, and (M, 2D + 3H + 1) of gates, error, dist, out and its bias.
+
+    No d_new_state is one of 0: the last layer's, of which only the mean is read.
+    """
+    models, images, nodes, d_model = state.shape
+    hidden, k, num_slots = w_out.shape[1], slots.shape[-1], nbr.shape[1]
+    widths = widths_of(d_model, hidden, predicts)
+    state, edges_per_model = state.contiguous(), images * k
+    edge_weights = together(w_error, w_dist, w_out, gate_weight, gate_bias)
+    sizes = block_sizes(1, d_model, hidden)
+    d_total = torch.empty_like(total)
+    rows = nodes_a_program(images * nodes)
+    programs = triton.cdiv(nodes, rows)
+    own_sums = scores.new_empty(models, images * programs, d_model)
+    kept_kernels.gelu_backward_kernel[(models * images * programs,)](
+        total, total if d_new_state is None else d_new_state.contiguous(), d_mean.contiguous(), d_total, own_sums,
+        nodes, d_model, FROM_STATE=d_new_state is not None, BLOCK_R=NODES_A_STEP, STEPS=rows // NODES_A_STEP,
+        BLOCK_D=sizes["BLOCK_D"], num_warps=warps(NODES_A_STEP, sizes["BLOCK_D"]),
+    )  # fmt: skip
+    width_receiving, width_sending = widths.prediction + widths.incoming, widths.outgoing + widths.message
+    d_receiving = state.new_empty(models, edges_per_model, width_receiving)
+    d_sending = state.new_empty(models, edges_per_model, width_sending)
+    edges = _edges_a_program(edges_per_model)
+    programs = triton.cdiv(edges_per_model, edges)
+    edge_sums = scores.new_empty(models, programs, width_receiving + width_sending + 2 * d_model + 3 * hidden + 1)
+    kept_kernels.edge_backward_kernel[(programs, models)](
+        state, message, receiving[..., widths.prediction :], outgoing, receiving, scores, slots, nbr, dist,
+        *edge_weights, d_total, d_gates.contiguous(), d_receiving, d_sending, edge_sums,
+        nodes, edges_per_model, k, num_slots, d_model, hidden, width_receiving,
+        PREDICTS=predicts, BLOCK_D=sizes["BLOCK_D"], BLOCK_H=sizes["BLOCK_H"], EDGES=edges,
+        num_warps=warps(1, max(sizes["BLOCK_D"], 2 * sizes["BLOCK_H"])),
+    )  # fmt: skip
+
+    own, receivers, senders = weight.split([widths.own, width_receiving, width_sending], dim=1)
+    d_weight = torch.empty_like(weight)
+    d_own = d_total.flatten(1, 2)
+    with torch.autocast(state.device.type, enabled=False):
+        sender_state, receiver_state = (rows.flatten(1, 2) for rows in _gather(slots, nbr, state, state))
+        start = 0
+        for rows, ends in ((d_own, state.flatten(1, 2)), (d_receiving, receiver_state), (d_sending, sender_state)):
+            stop = start + rows.shape[-1]
+            torch.bmm(rows.mT, ends, out=d_weight[:, start:stop])
+            start = stop
+        d_state = torch.bmm(d_own, own)
+        d_receiver, d_sender = torch.bmm(d_receiving, receivers), torch.bmm(d_sending, senders)
+    kept_kernels.collect_kernel[(models * images * nodes,)](
+        d_state, d_receiver, d_sender, d_receiving, place, rev, nodes, k, num_slots, d_model, width_receiving,
+        PREDICTS=predicts, BLOCK_K=triton.next_power_of_2(num_slots), BLOCK_D=sizes["BLOCK_D"],
+        num_warps=warps(1, sizes["BLOCK_D"]),
+    )  # fmt: skip
+    d_bias = weight.new_empty(weight.shape[:2])
+    d_edges = scores.new_empty(models, 2 * d_model + 3 * hidden + 1)
+    own_parts, edge_parts, edge_width = own_sums.shape[1], edge_sums.shape[1], edge_sums.shape[2]
+    kept_kernels.add_up_kernel[(triton.cdiv(d_model, SUM_COLUMNS) + triton.cdiv(edge_width, SUM_COLUMNS), models)](
+        own_sums, edge_sums, d_bias, d_edges, own_parts, edge_parts, d_model, edge_width, d_bias.shape[1],
+        **_sum_tile(max(own_parts, edge_parts), SUM_COLUMNS),
+    )  # fmt: skip
+    return d_state.view(state.shape), d_weight, d_bias, d_edges
+
+
+@exchange_few_backward.register_fake
+def _(
+    d_new_state, d_mean, d_gates, state, weight, w_error, w_dist, w_out, gate_weight, gate_bias,
+    scores, total, slots, place, message, receiving, outgoing, nbr, rev, dist, predicts,
+):  # fmt: skip
+    sums = scores.new_empty(len(state), 2 * state.shape[-1] + 3 * w_out.shape[1] + 1)
+    return state.new_empty(state.shape), weight.new_empty(weight.shape), weight.new_empty(weight.shape[:2]), sums
+
+
+def _save(ctx, inputs, output):
+    state, weight, _, w_error, w_dist, w_out, _, gate_weight, gate_bias, nbr, _, rev, dist, _, predicts = inputs
+    ctx.save_for_backward(state, weight, w_error, w_dist, w_out, gate_weight, gate_bias, *output[3:], nbr, rev, dist)
+    ctx.mark_non_differentiable(*output[3:])
+    ctx.set_materialize_grads(False)
+    ctx.predicts = predicts
+
+
+def _backward(ctx, d_new_state, d_mean, d_gates, *_):
+    state, weight, *rest = ctx.saved_tensors
+    _, _, w_out, _, _, scores, *_ = rest
+    d_mean = state.new_zeros(*state.shape[:2], state.shape[3]) if d_mean is None else d_mean
+    d_gates = scores.new_zeros(scores.shape[:2]) if d_gates is None else d_gates
+    d_state, d_weight, d_bias, sums = exchange_few_backward(
+        d_new_state, d_mean, d_gates, state, weight, *rest, ctx.predicts
+    )
+    d_model, hidden = state.shape[-1], w_out.shape[1]
+    d_gate_weight, d_gate_bias, *d_score = sums.split([d_model, d_model, hidden, hidden, hidden, 1], dim=1)
+    return d_state, d_weight, d_bias, *d_score, d_gate_weight, d_gate_bias, None, None, None, None, None, None
+
+
+exchange_few.register_autograd(_backward, setup_context=_save)

@@ -1,0 +1,261 @@
+"""The weights of all layers that keep few edges, packed at once for `fused_exchange`, and their gradients unpacked.
+
+Layer by layer this is some forty small kernels forward and a hundred backward, each far smaller than its launch; as one
+operator over all layers it is five and nine. U goes into the query here, in the parameters' own precision.
+"""
+
+from contextlib import contextmanager
+from functools import cache
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from afmp.message_passing.weights import LayerParameters, PackedLayer
+
+
+def pack_layers(layers: list[LayerParameters], dtype: torch.dtype) -> list[PackedLayer]:
+    """Pack the layers' parameters; gradients flow back to them. dtype: of weight and bias."""
+    first = layers[0]
+    models, hidden, d_model = first.query.shape
+    predicts = [layer.prediction is not None for layer in layers]
+    # By kind, the layers of a kind one after the other: so the factors of the folded query lie together.
+    kinds = [[part for part in kind if part is not None] for kind in zip(*layers, strict=True)]
+    weight, bias, edges = pack([part for kind in kinds for part in kind], predicts, dtype)
+    widths = [_width(d_model, hidden, there) for there in predicts]
+    weights = weight.split([models * width * d_model for width in widths])
+    biases = bias.split([models * width for width in widths])
+    pieces = edges.split([models * size for size in _edge_sizes(d_model, hidden)] * len(layers))
+    return [
+        PackedLayer(
+            weights[number].view(models, -1, d_model),
+            biases[number].view(models, -1),
+            *(piece.view(models, -1) for piece in pieces[6 * number : 6 * number + 6]),
+            predicts[number],
+        )
+        for number in range(len(layers))
+    ]
+
+
+def _width(d_model: int, hidden: int, predicts: bool) -> int:
+    return (3 if predicts else 2) * d_model + 4 * hidden
+
+
+def _edge_sizes(d_model: int, hidden: int) -> tuple[int, ...]:
+    return hidden, hidden, hidden, 1, d_model, d_model
+
+
+class _Tables(NamedTuple):
+    """Where everything lies in the parameters laid end to end, followed by the folded queries and their biases.
+
+    rows (6, R) int64: of each packed row of the first model the place of its weight and its bias (-1: it has none), and
+    of its output row; and the steps of the three to the next model's. edges (E,) int64: places of what edges take.
+    factors: where u, query and its bias begin and end; total: numbers in all parameters.
+    """
+
+    rows: Tensor
+    edges: Tensor
+    factors: tuple[int, int, int, int]
+    total: int
+
+
+@cache
+def _tables(models: int, d_model: int, hidden: int, predicts: tuple[bool, ...], device: torch.device) -> _Tables:
+    num_layers, num_predicting = len(predicts), sum(predicts)
+    square, lines = d_model * d_model, hidden * d_model
+    # Numbers of each kind a model and layer, in the order of LayerParameters.
+    sizes = dict(
+        u=hidden * hidden, query=lines, query_bias=hidden, own=square, own_bias=d_model, prediction=square,
+        prediction_bias=d_model, hidden=2 * lines + 2 * hidden, hidden_bias=hidden, key=lines, key_bias=hidden,
+        message=square, message_bias=d_model, out=hidden, out_bias=1, gate=d_model, gate_bias=d_model,
+        folded=lines, folded_bias=hidden,
+    )  # fmt: skip
+    begins, place = {}, 0
+    for kind, size in sizes.items():
+        begins[kind] = place
+        place += models * size * (num_predicting if kind.startswith("prediction") else num_layers)
+
+    def begin(kind: str, number: int) -> int:
+        if kind.startswith("prediction"):
+            number = sum(predicts[:number])
+        return begins[kind] + number * models * sizes[kind]
+
+    d, h = torch.arange(d_model), torch.arange(hidden)
+    rows, edges, packed_rows = [], [], 0
+    for number, there in enumerate(predicts):
+        stride = 2 * d_model + 2  # of hidden's rows
+        # kind of the weight, places of the rows in it, kind of the bias, places in that
+        parts = [
+            ("own", d * d_model, "own_bias", d),
+            *([("prediction", d * d_model, "prediction_bias", d)] if there else []),
+            ("folded", h * d_model, "folded_bias", h),
+            ("hidden", h * stride, "hidden_bias", h),
+            ("key", h * d_model, "key_bias", h),
+            ("hidden", h * stride + d_model, None, h),
+            ("message", d * d_model, "message_bias", d),
+        ]
+        width, done = _width(d_model, hidden, there), 0
+        for kind, places, bias, bias_places in parts:
+            count = len(places)
+            output = packed_rows + done + torch.arange(count)
+            no_bias = torch.full((count,), -1)
+            rows.append(
+                torch.stack(
+                    [
+                        begin(kind, number) + places,
+                        begin(bias, number) + bias_places if bias else no_bias,
+                        output,
+                        torch.full((count,), sizes[kind]),
+                        torch.full((count,), sizes[bias] if bias else 0),
+                        torch.full((count,), width),
+                    ]
+                )
+            )
+            done += count
+        packed_rows += models * width
+        model = torch.arange(models)[:, None]
+        for kind, places in (
+            ("hidden", h * stride + 2 * d_model),
+            ("hidden", h * stride + 2 * d_model + 1),
+            ("out", h),
+            ("out_bias", h[:1]),
+            ("gate", d),
+            ("gate_bias", d),
+        ):
+            edges.append((begin(kind, number) + model * sizes[kind] + places).flatten())
+    factors = tuple(begins[kind] for kind in ("u", "query", "query_bias", "own"))
+    return _Tables(torch.cat(rows, 1).to(device), torch.cat(edges).to(device), factors, begins["folded"])
+
+
+def _factors(flat: Tensor, tables: _Tables, models: int, d_model: int, hidden: int) -> list[Tensor]:
+    """Views of u, query, query_bias, and of the folded query and its bias, a matrix a layer and model."""
+    shapes = ((-1, hidden, hidden), (-1, hidden, d_model), (-1, hidden, 1))
+    parts = [flat[a:b].view(s) for a, b, s in zip(tables.factors, tables.factors[1:], shapes, strict=False)]
+    lines = len(parts[0]) * hidden * d_model
+    folded = flat[tables.total :]
+    return [*parts, folded[:lines].view(shapes[1]), folded[lines:].view(shapes[2])]
+
+
+def _shape(parameters: list[Tensor], predicts: list[bool]) -> tuple[int, int, int]:
+    models, hidden, d_model = parameters[len(predicts)].shape  # the first query
+    return models, d_model, hidden
+
+
+@triton.jit
+def pack_kernel(flat, rows, weight, bias, num_rows, width, BACKWARD: tl.constexpr, BLOCK_D: tl.constexpr):
+    """One packed row of one model: out of the parameters laid end to end, or back into them."""
+    row, model = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    place = tl.load(rows + row) + model * tl.load(rows + 3 * num_rows + row)
+    bias_place = tl.load(rows + num_rows + row)
+    has_bias = bias_place >= 0
+    bias_place += model * tl.load(rows + 4 * num_rows + row)
+    packed = tl.load(rows + 2 * num_rows + row) + model * tl.load(rows + 5 * num_rows + row)
+    d = tl.arange(0, BLOCK_D)
+    live = d < width
+    if BACKWARD:
+        tl.store(flat + place + d, tl.load(weight + packed * width + d, mask=live).to(tl.float32), mask=live)
+        tl.store(flat + bias_place, tl.load(bias + packed).to(tl.float32), mask=has_bias)
+    else:
+        found = tl.load(flat + place + d, mask=live)
+        tl.store(weight + packed * width + d, found.to(weight.dtype.element_ty), mask=live)
+        found = tl.load(flat + bias_place, mask=has_bias, other=0.0)
+        tl.store(bias + packed, found.to(bias.dtype.element_ty))
+
+
+@contextmanager
+def _full_precision(device: torch.device):
+    """Products in float32: neither autocast nor TF32 reaches what is folded once a step."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _run(flat, tables: _Tables, weight, bias, models: int, width: int, *, backward: bool) -> None:
+    num_rows = tables.rows.shape[1]
+    block = triton.next_power_of_2(width)
+    pack_kernel[(num_rows, models)](
+        flat, tables.rows, weight, bias, num_rows, width,
+        BACKWARD=backward, BLOCK_D=block, num_warps=max(1, min(8, block // 128)),
+    )  # fmt: skip
+
+
+@torch.library.custom_op("afmp::pack", mutates_args=())
+def pack(parameters: list[Tensor], predicts: list[bool], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights, biases and what edges take, each laid end to end layer by layer; parameters by kind."""
+    models, d_model, hidden = _shape(parameters, predicts)
+    tables = _tables(models, d_model, hidden, tuple(predicts), parameters[0].device)
+    folded = len(predicts) * models * hidden * (d_model + 1)
+    flat = parameters[0].new_empty(tables.total + folded, dtype=torch.float32)
+    torch.cat([parameter.reshape(-1).float() for parameter in parameters], out=flat[: tables.total])
+    with _full_precision(flat.device):
+        u, query, query_bias, folded, folded_bias = _factors(flat, tables, models, d_model, hidden)
+        torch.bmm(u.mT, query, out=folded)
+        torch.bmm(u.mT, query_bias, out=folded_bias)
+    weight = flat.new_empty(models * sum(_width(d_model, hidden, there) for there in predicts) * d_model, dtype=dtype)
+    bias = weight.new_empty(len(weight) // d_model)
+    _run(flat, tables, weight, bias, models, d_model, backward=False)
+    return weight, bias, flat.index_select(0, tables.edges)
+
+
+@pack.register_fake
+def _(parameters, predicts, dtype):
+    models, d_model, hidden = _shape(parameters, predicts)
+    rows = models * sum(_width(d_model, hidden, there) for there in predicts)
+    edges = models * len(predicts) * sum(_edge_sizes(d_model, hidden))
+    packed = parameters[0].new_empty(rows * d_model, dtype=dtype), parameters[0].new_empty(rows, dtype=dtype)
+    return *packed, parameters[0].new_empty(edges, dtype=torch.float32)
+
+
+@torch.library.custom_op("afmp::pack_backward", mutates_args=())
+def pack_backward(
+    d_weight: Tensor, d_bias: Tensor, d_edges: Tensor, factors: list[Tensor], predicts: list[bool], total: int
+) -> Tensor:
+    """Gradients of all `total` parameters, laid end to end, and those of the folded queries; factors: u, query and its
+    bias of all layers, by kind."""
+    models, d_model, hidden = _shape(factors, predicts)
+    tables = _tables(models, d_model, hidden, tuple(predicts), d_weight.device)
+    num_layers = len(predicts)
+    flat = d_edges.new_empty(tables.total + num_layers * models * hidden * (d_model + 1))
+    _run(flat, tables, d_weight.contiguous(), d_bias.contiguous(), models, d_model, backward=True)
+    flat.index_copy_(0, tables.edges, d_edges)
+    u, query, query_bias = (
+        torch.cat(factors[start : start + num_layers]).float() for start in range(0, 3 * num_layers, num_layers)
+    )
+    query_bias = query_bias[..., None]
+    d_u, d_query, d_query_bias, d_folded, d_folded_bias = _factors(flat, tables, models, d_model, hidden)
+    with _full_precision(flat.device):
+        torch.bmm(query, d_folded.mT, out=d_u)
+        d_u.baddbmm_(query_bias, d_folded_bias.mT)
+        torch.bmm(u, d_folded, out=d_query)
+        torch.bmm(u, d_folded_bias, out=d_query_bias)
+    return flat
+
+
+@pack_backward.register_fake
+def _(d_weight, d_bias, d_edges, factors, predicts, total):
+    models, d_model, hidden = _shape(factors, predicts)
+    return d_edges.new_empty(total + len(predicts) * models * hidden * (d_model + 1))
+
+
+def _save(ctx, inputs, output):
+    parameters, predicts, _ = inputs
+    ctx.save_for_backward(*parameters[: 3 * len(predicts)])
+    ctx.predicts = predicts
+    ctx.kinds = [(parameter.shape, parameter.dtype) for parameter in parameters]
+
+
+def _backward(ctx, d_weight, d_bias, d_edges):
+    sizes = [shape.numel() for shape, _ in ctx.kinds]
+    factors = list(ctx.saved_tensors)
+    flat = pack_backward(d_weight, d_bias, d_edges, factors, ctx.predicts, sum(sizes))
+    parts = flat[: sum(sizes)].split(sizes)
+    return [part.view(shape).to(dtype) for part, (shape, dtype) in zip(parts, ctx.kinds, strict=True)], None, None
+
+
+pack.register_autograd(_backward, setup_context=_save)

@@ -1,0 +1,247 @@
+"""A whole layer that keeps k edges an image, in PyTorch: what a CPU runs, with its gradient written out.
+
+The same layer as `fused_exchange`, on the same packed weights [own | prediction | incoming | outgoing | message]. All
+edges are scored once, without a gradient, a block of them at a time; a pruned edge passes none, so but for `own` the
+backward pass runs over the kept edges' ends alone, k rows an image and not N.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from afmp.message_passing.neighbours import Neighbours
+from afmp.message_passing.selection import top_k_numbers
+from afmp.message_passing.weights import map_rows
+
+# What is gathered of this many edges at a time stays in a core's cache, at 128 channels.
+EDGES_A_BLOCK = 2048
+MOST_PAIRS_AN_EDGE = 4  # of an image's nodes, where query . key is computed for all of them
+
+
+class ExchangeFew(torch.autograd.Function):
+    """One layer on state (M, B, N, D) with the parts of a PackedLayer; edge_slots (E,) are ascending.
+
+    Gives the new state (M, B, N, D), its mean over nodes (M, B, D) and gate sums (M, B), which have gradients, and
+    scores (M, B, E) and the numbers of the k kept edges (M, B, k), which have none. There is no second derivative.
+    To be applied outside autocast.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, state, weight, bias, w_error, w_dist, w_out, out_bias, gate_weight, gate_bias,
+        tables: Neighbours, edge_slots: Tensor, k: int, predicts: bool,
+    ):  # fmt: skip
+        models, images, nodes, d_model = state.shape
+        hidden, wide = w_out.shape[1], w_out.dtype
+        state = state.contiguous()
+        receiver, sender = edge_slots // tables.nbr.shape[1], tables.nbr.take(edge_slots)
+        lengths = tables.dist.take(edge_slots).to(wide)
+        received = hidden * 2 + (d_model if predicts else 0)
+        own, mapped, message = weight.split([d_model, received + 2 * hidden, d_model], dim=1)
+        own_bias, mapped_bias, message_bias = bias.split([d_model, received + 2 * hidden, d_model], dim=1)
+        rows = state.flatten(1, 2)  # of all nodes of all images
+        mapped = map_rows(rows, mapped, mapped_bias)
+        score_weights = (w_error, w_dist, w_out)
+        few_pairs = nodes * nodes <= MOST_PAIRS_AN_EDGE * len(edge_slots)
+        score = _score_pairs if few_pairs else _score_all
+        scores = score(state, mapped, score_weights, (receiver, sender), lengths, predicts)
+        scores += out_bias[:, :, None]
+
+        # (M, B, k): numbers of the kept edges, and the rows of their ends among all nodes of all models.
+        kept = top_k_numbers(scores, k)
+        first_node = torch.arange(0, models * images * nodes, nodes, device=state.device).view(models, images, 1)
+        to, origin = ((end.take(kept) + first_node).flatten() for end in (receiver, sender))
+        sending = rows.view(-1, d_model).index_select(0, origin)
+        mapped = mapped.view(-1, mapped.shape[-1])
+        receiving = mapped[:, :received].index_select(0, to)
+        outgoing = mapped[:, received:].index_select(0, origin)
+        message = map_rows(sending.view(models, -1, d_model), message, message_bias)
+        score = scores.gather(2, kept).view(models, -1, 1)
+        gates = _gates(score, gate_weight, gate_bias)
+        heard = (gates * message).flatten(0, 1)
+        total = map_rows(rows, own, own_bias).to(wide)  # what is heard is summed there
+        total.view(-1, d_model).scatter_add_(0, to[:, None].expand_as(heard), heard)
+        new_state = F.gelu(total).to(state.dtype).view(state.shape)
+
+        saved = (score, message, receiving, outgoing, lengths.take(kept), to, origin, total.to(state.dtype))
+        ctx.save_for_backward(state, weight, *score_weights, gate_weight, gate_bias, *saved)
+        ctx.predicts, ctx.received = predicts, received
+        ctx.mark_non_differentiable(scores, kept)
+        ctx.set_materialize_grads(False)
+        return new_state, new_state.mean(dim=2), gates.view(models, images, k * d_model).sum(dim=2), scores, kept
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, d_new_state, d_mean, d_gate_sum, *_):
+        with torch.autocast(ctx.saved_tensors[0].device.type, enabled=False):
+            return *_gradients(ctx, d_new_state, d_mean, d_gate_sum), None, None, None, None
+
+
+def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
+    """Of state, weight, bias, error, dist, out, out_bias, gate_weight, gate_bias."""
+    state, weight, w_error, w_dist, w_out, gate_weight, gate_bias, *saved = ctx.saved_tensors
+    score, message, receiving, outgoing, length, to, origin, total = saved
+    models, images, nodes, d_model = state.shape
+    hidden, wide = w_out.shape[1], w_out.dtype
+    rows, edges = state.view(-1, d_model), message.shape[1]
+
+    if d_new_state is None:
+        d_new_state = torch.zeros_like(state)
+    if d_mean is not None:
+        d_new_state = torch.add(d_new_state, d_mean[:, :, None], alpha=1 / nodes)
+    d_total = torch.ops.aten.gelu_backward(d_new_state.reshape(total.shape), total)
+
+    # What reached the kept edges, (M, edges, .) each; sums over a model's edges are its weights' gradients.
+    gates = _gates(score, gate_weight, gate_bias)
+    d_heard = d_total.view(-1, d_model).index_select(0, to).view(message.shape).to(wide)
+    d_gates = d_heard * message
+    if d_gate_sum is not None:
+        d_gates.view(models, images, message[0].numel() // max(1, images)).add_(d_gate_sum[..., None])
+    d_logit = torch.ops.aten.sigmoid_backward(d_gates, gates)
+    d_gate_weight, d_gate_bias = torch.bmm(score.mT, d_logit)[:, 0], d_logit.sum(dim=1)
+    d_score = torch.bmm(d_logit, gate_weight[..., None])  # (M, edges, 1)
+
+    receiving, outgoing = (part.view(models, edges, part.shape[-1]).to(wide) for part in (receiving, outgoing))
+    prediction, query, receiver = receiving.split([receiving.shape[-1] - 2 * hidden, hidden, hidden], dim=-1)
+    key, sender = outgoing.chunk(2, dim=-1)
+    features, columns = length.view(models, edges, 1), w_dist[:, None]
+    if ctx.predicts:
+        surprise = prediction - rows.index_select(0, origin).view(message.shape)
+        error = torch.linalg.vector_norm(surprise, dim=-1, keepdim=True)
+        features, columns = torch.cat([error, features], dim=-1), torch.stack([w_error, w_dist], dim=1)
+    units = (receiver + sender).baddbmm_(features, columns).relu_()
+    d_out = torch.bmm(d_score.mT, units)[:, 0]
+    d_units = torch.ops.aten.threshold_backward(d_score * w_out[:, None], units, 0)
+    d_columns = torch.bmm(features.mT, d_units)
+    d_receiving, d_sending = [d_score * key, d_units], [d_score * query, d_units, d_heard * gates]
+    d_error, d_dist = torch.zeros_like(w_error), d_columns[:, -1]
+    if ctx.predicts:
+        d_error = d_columns[:, 0]
+        along = torch.bmm(d_units, w_error[..., None]) / error
+        surprise *= torch.where(error > 0, along, 0)  # d error / d state is 0 where there is no error
+        d_receiving.insert(0, surprise)
+    d_receiving, d_sending = (torch.cat(parts, dim=-1).to(weight.dtype) for parts in (d_receiving, d_sending))
+
+    own, receivers, senders = weight.split([d_model, ctx.received, 2 * hidden + d_model], dim=1)
+    d_state = _product(d_total, own).to(wide)
+    d_received, d_sent = _product(d_receiving, receivers).flatten(0, 1), _product(d_sending, senders)
+    if ctx.predicts:
+        d_sent = d_sent - surprise
+    d_nodes = d_state.view(-1, d_model)
+    for end, gradient in ((to, d_received), (origin, d_sent.flatten(0, 1))):
+        d_nodes.scatter_add_(0, end[:, None].expand_as(gradient), gradient.to(wide))
+
+    received, sent = (rows.index_select(0, end).view(message.shape) for end in (to, origin))
+    sources = ((d_total, rows.view(total.shape)), (d_receiving, received), (d_sending, sent))
+    d_weight = _stacked_products(sources, weight)
+    d_bias = torch.cat([part.sum(dim=1) for part in (d_total, d_receiving, d_sending)], dim=1)
+    d_edges = (d_error, d_dist, d_out, d_score.sum(dim=1), d_gate_weight, d_gate_bias)
+    return d_state.to(state.dtype).view(state.shape), d_weight, d_bias, *d_edges
+
+
+def _score_all(state, mapped, score_weights, ends, lengths, predicts: bool) -> Tensor:
+    """Scores (M, B, E) of all edges but for their bias.
+
+    state (M, B, N, D), and what it is mapped to, mapped (M, B * N, width); ends: receiver and sender (E,); lengths
+    (E,).
+    """
+    models, images, nodes, _ = state.shape
+    hidden, wide = score_weights[-1].shape[1], lengths.dtype
+    first_node = torch.arange(0, images * nodes, nodes, device=state.device)[:, None]
+    receiver, sender = ((first_node + end).flatten() for end in ends)
+    lengths = lengths.repeat(images)
+    scores = lengths.new_empty(models, len(receiver))
+    rows, mapped = state.flatten(1, 2).to(wide), mapped.to(wide)
+    sources = [*mapped.split([mapped.shape[-1] - 2 * hidden, 2 * hidden], dim=-1), *([rows] if predicts else [])]
+    # Made once, as memory that is new to the process costs more than what is written there.
+    buffers = [lengths.new_empty(min(EDGES_A_BLOCK, len(receiver)), part.shape[-1]) for part in sources]
+    for model in range(models):
+        columns = torch.stack([part[model] for part in (score_weights[:2] if predicts else score_weights[1:2])])
+        ones_out = torch.cat([torch.ones_like(columns[0]), score_weights[2][model]])
+        blocks = (part.split(EDGES_A_BLOCK) for part in (receiver, sender, lengths, scores[model]))
+        for here, there, length, found in zip(*blocks, strict=True):
+            incoming, outgoing, *surprise = (
+                torch.index_select(source[model], 0, end, out=buffer[: len(end)])
+                for source, end, buffer in zip(sources, (here, there, there), buffers, strict=False)
+            )
+            prediction, query, units = incoming.split([incoming.shape[1] - 2 * hidden, hidden, hidden], dim=1)
+            features = length[:, None]
+            if predicts:
+                # From the difference itself: |h|^2 - 2 h.p + |p|^2 cancels.
+                error = torch.linalg.vector_norm(surprise[0].sub_(prediction), dim=1)
+                features = torch.stack([error, length], dim=1)
+            query.mul_(outgoing[:, :hidden])
+            units.add_(outgoing[:, hidden:]).addmm_(features, columns).relu_()
+            torch.mv(incoming[:, -2 * hidden :], ones_out, out=found)
+    return scores.view(models, images, len(ends[0]))
+
+
+def _score_pairs(state, mapped, score_weights, ends, lengths, predicts: bool) -> Tensor:
+    """The same where an image has few nodes: query . key of all pairs of them, edge or not, are cheaper than rows of
+    queries and keys gathered for every edge."""
+    models, images, nodes, _ = state.shape
+    w_error, w_dist, w_out = score_weights
+    hidden, wide, edges = w_out.shape[1], lengths.dtype, len(lengths)
+    rows, mapped = state.flatten(1, 2).to(wide), mapped.to(wide)
+    prediction, query, receiving, key, sending = mapped.split(
+        [mapped.shape[-1] - 4 * hidden, hidden, hidden, hidden, hidden], dim=-1
+    )
+    query, key = (part.reshape(models * images, nodes, hidden) for part in (query, key))
+    pair = ends[0] * nodes + ends[1]
+    scores = lengths.new_empty(models, images, edges)
+    flat = scores.view(models, images * edges)
+    torch.index_select(torch.bmm(query, key.mT).flatten(1), 1, pair, out=scores.view(models * images, edges))
+    # Of images, as even as can be; the last may have fewer.
+    block = max(1, -(-images // max(1, round(images * edges / EDGES_A_BLOCK))))
+    first_node = torch.arange(0, min(block, images) * nodes, nodes, device=state.device)[:, None]
+    receiver, sender = ((first_node + end).flatten() for end in ends)
+    sources = [
+        (receiving, receiver),
+        (sending, sender),
+        *([(rows, sender), (prediction, receiver)] if predicts else []),
+    ]
+    # Made once, as memory that is new to the process costs more than what is written there.
+    buffers = [lengths.new_empty(len(receiver), part.shape[-1]) for part, _ in sources]
+    features = lengths.new_zeros(len(receiver), 2)
+    features.view(-1, edges, 2)[..., 1] = lengths
+    for model in range(models):
+        columns = torch.stack([w_error[model], w_dist[model]])
+        blocks = [part[model].split(block * nodes) for part, _ in sources]
+        for found, *parts in zip(flat[model].split(block * edges), *blocks, strict=True):
+            count = len(found)
+            units, senders, *surprise = (
+                torch.index_select(part, 0, end[:count], out=buffer[:count])
+                for part, (_, end), buffer in zip(parts, sources, buffers, strict=True)
+            )
+            known = features[:count]
+            if predicts:
+                # From the difference itself: |h|^2 - 2 h.p + |p|^2 cancels.
+                known[:, 0] = torch.linalg.vector_norm(surprise[0].sub_(surprise[1]), dim=1)
+            units.add_(senders).addmm_(known, columns).relu_()
+            found.addmv_(units, w_out[model])
+    return scores
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """left (M, R, in) by right (M, in, out)."""
+    if len(left) == 1:  # libraries are at their best there
+        return torch.mm(left[0], right[0])[None]
+    return torch.bmm(left, right)
+
+
+def _stacked_products(pairs, weight: Tensor) -> Tensor:
+    """Of each pair (M, R, width), (M, R, D) the product over R, all one below the other, as in `weight`."""
+    if len(weight) > 1:
+        return torch.cat([torch.bmm(gradient.mT, source) for gradient, source in pairs], dim=1)
+    products, start = torch.empty_like(weight), 0
+    for gradient, source in pairs:
+        stop = start + gradient.shape[-1]
+        torch.mm(gradient[0].mT, source[0], out=products[0, start:stop])
+        start = stop
+    return products
+
+
+def _gates(score: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Gates (M, edges, D) of the kept edges' score (M, edges, 1)."""
+    return torch.baddbmm(bias[:, None], score, weight[:, None]).sigmoid_()

@@ -1,0 +1,1 @@
+"""AFMP: one file per semantics, and the modules that they share."""

@@ -1,0 +1,96 @@
+"""A module that carries its graph in its weights, under the names the notebook gave it."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from afmp.errors import AfmpError
+from afmp.message_passing.neighbours import Neighbours, build_neighbours, slot_lengths
+from afmp.model.scaffold import edge_lengths
+
+
+class GraphModule(nn.Module):
+    """Base of a model over one scaffold, saved with its weights and taken over from weights it loads.
+
+    Saved: static_positions (N, 2) in pixels, edge_index (2, stored edges), and their lengths edge_attr.
+    Derived from these: directed_edge_index (2, E), receiver first, and the neighbour tables.
+    """
+
+    def __init__(self, positions: Tensor, edge_index: Tensor, directed_edges: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self._directed_edges = directed_edges
+        self.register_buffer("static_positions", positions)
+        self.register_buffer("edge_index", edge_index.to(positions.device))
+        self.register_buffer("edge_attr", edge_lengths(positions, self.edge_index))
+        self._lay_out_graph()
+
+    @property
+    def num_patches(self) -> int:
+        """N, nodes of an image."""
+        return len(self.static_positions)
+
+    @property
+    def num_directed_edges(self) -> int:
+        """E, edges receiver <- sender of an image, in the order of `directed_edge_index`."""
+        return self.directed_edge_index.shape[1]
+
+    @property
+    def tables(self) -> Neighbours:
+        """The scaffold as neighbour tables; `edge_slots` (E,) is the slot of every directed edge in them."""
+        return Neighbours(self.nbr, self.valid, self.rev, self.dist)
+
+    def _lay_out_graph(self) -> None:
+        directed = self._directed_edges(self.edge_index)
+        tables, edge_slots = build_neighbours(directed, self.static_positions)
+        derived = {"directed_edge_index": directed, "edge_slots": edge_slots, **tables._asdict()}
+        for name, tensor in derived.items():
+            self.register_buffer(name, tensor, persistent=False)
+
+    def _load_from_state_dict(self, state_dict, prefix, *arguments) -> None:
+        names = ("static_positions", "edge_index", "edge_attr")
+        loaded = [state_dict[prefix + name] for name in names if prefix + name in state_dict]
+        if len(loaded) < len(names):  # torch reports what is missing
+            super()._load_from_state_dict(state_dict, prefix, *arguments)
+            return
+        check_graph(*loaded, num_patches=self.num_patches)
+        # The graph in the weights may have another number of edges than the one built here.
+        self.edge_index = self.edge_index.new_empty(loaded[1].shape)
+        self.edge_attr = self.edge_attr.new_empty(loaded[2].shape)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        self._lay_out_graph()
+
+    def _apply(self, fn, recurse: bool = True) -> "GraphModule":
+        before = self.static_positions.dtype
+        super()._apply(fn, recurse)
+        if self.static_positions.dtype != before:
+            # Measured again, not converted: a float32 length is wrong in float64 from the eighth digit on.
+            self.edge_attr = edge_lengths(self.static_positions, self.edge_index)
+            self.dist = slot_lengths(self.static_positions, self.nbr)
+        return self
+
+
+def check_graph(positions: Tensor, edge_index: Tensor, edge_attr: Tensor, *, num_patches: int) -> None:
+    """AfmpError unless a graph read with weights fits a model of `num_patches` patches."""
+    if tuple(positions.shape) != (num_patches, 2):
+        raise AfmpError(
+            f"the weights hold static_positions of shape {tuple(positions.shape)}, and this model has "
+            f"{num_patches} patches: build it with the img_size and patch_size the weights were trained with"
+        )
+    if edge_index.dtype != torch.int64 or edge_index.dim() != 2 or len(edge_index) != 2:
+        raise AfmpError(
+            f"the weights hold an edge_index of type {edge_index.dtype} and shape {tuple(edge_index.shape)}: "
+            "allowed is torch.int64 of shape (2, edges)"
+        )
+    pairs = edge_index.cpu().numpy()
+    if pairs.size and (pairs.min() < 0 or pairs.max() >= num_patches):
+        raise AfmpError(
+            f"the weights hold an edge_index with entries {pairs.min()} to {pairs.max()}: allowed are the "
+            f"numbers of this model's patches, 0 to {num_patches - 1}"
+        )
+    if (pairs[0] == pairs[1]).any() or len(np.unique(pairs[0] * num_patches + pairs[1])) < pairs.shape[1]:
+        raise AfmpError("the weights hold an edge_index with an edge from a patch to itself, or the same edge twice")
+    lengths = edge_lengths(positions.cpu(), edge_index.cpu()).double()
+    if edge_attr.shape != lengths.shape or not torch.allclose(edge_attr.cpu().double(), lengths, rtol=1e-2):
+        raise AfmpError("the weights hold an edge_attr other than the distances of static_positions along edge_index")

@@ -1,0 +1,34 @@
+"""AFMP in the sizes that the paper names, and the model of a run."""
+
+from afmp.model.afmp import AFMP
+from afmp.study.study import RunConfig
+
+
+def afmp_tiny(**overrides) -> AFMP:
+    """AFMP at CIFAR size: 4 layers, 128 channels, patches of 8 on 32 px; 435,688 parameters, 100 classes."""
+    return AFMP(**{"num_layers": 4, "d_model": 128, "img_size": 32, "patch_size": 8, **overrides})
+
+
+def afmp_small(**overrides) -> AFMP:
+    """AFMP-Small: 5 layers, 512 channels, patches of 16 on 224 px; 6,119,913 parameters, 100 classes."""
+    return AFMP(**{"num_layers": 5, "d_model": 512, "img_size": 224, "patch_size": 16, **overrides})
+
+
+def build_model(config: RunConfig, *, semantics: str, num_classes: int) -> AFMP:
+    """The model of one run, with weights from torch's global random state."""
+    model = config.model
+    return AFMP(
+        num_layers=model.num_layers,
+        d_model=model.d_model,
+        num_classes=num_classes,
+        img_size=config.dataset.image_size,
+        patch_size=model.patch_size,
+        sparsity=model.sparsity,
+        is_sparse=model.is_sparse,
+        use_top_down=model.use_top_down,
+        lambda_sparse=model.lambda_sparse,
+        semantics=semantics,
+        scaffold=model.scaffold,
+        window_size=model.window_size,
+        batch_size=config.training.batch_size,
+    )

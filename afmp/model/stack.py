@@ -1,0 +1,44 @@
+"""Models of one shape on a leading model axis, so that the seeds of a run train in the same kernels."""
+
+import copy
+
+import torch
+
+from afmp.errors import AfmpError
+from afmp.model.afmp import AFMP
+
+
+def stack_models(models: list[AFMP]) -> AFMP:
+    """One AFMP whose every parameter carries a leading model axis M = len(models), and the graph that all share.
+
+    The models stay usable one by one, in the memory of the stack: their parameters become views of it, so a step of
+    either changes both. Raises AfmpError if the models do not have the same graph.
+    """
+    first = models[0]
+    if not all(torch.equal(model.edge_index, first.edge_index) for model in models):
+        raise AfmpError(
+            "edge_index: the seeds to be trained together have different graphs; allowed is one. "
+            "Delete the checkpoints of this run that another version of SciPy wrote."
+        )
+    stack = copy.deepcopy(first)
+    parameters = [dict(model.named_parameters()) for model in models]
+    for name in parameters[0]:
+        stacked = torch.nn.Parameter(torch.stack([own[name].detach() for own in parameters]))
+        module, _, leaf = name.rpartition(".")
+        stack.get_submodule(module).register_parameter(leaf, stacked)
+        for own, view in zip(parameters, stacked.detach().unbind(), strict=True):
+            own[name].data = view
+    return stack
+
+
+def stack_size(stack: AFMP) -> int:
+    """M, models in a stack."""
+    return len(stack.embed.weight)
+
+
+def hand_out_gradients(stack: AFMP, models: list[AFMP]) -> None:
+    """Give every model its part of the stack's gradients, as views; none where the stack has none."""
+    for stacked, *own in zip(stack.parameters(), *(model.parameters() for model in models), strict=True):
+        gradients = [None] * len(own) if stacked.grad is None else stacked.grad.unbind()
+        for parameter, gradient in zip(own, gradients, strict=True):
+            parameter.grad = gradient

@@ -1,0 +1,1 @@
+"""The study: config.yaml, its schema, the runs and the result paths that follow from it."""

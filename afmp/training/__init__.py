@@ -1,0 +1,1 @@
+"""Training: jobs, runs, steps, checkpoints, and the files of a finished seed."""

@@ -1,0 +1,83 @@
+"""What a finished seed leaves behind: its weights, its diagnostics and its result."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from afmp.data.dataset import PreparedDataset
+from afmp.data.split import Split
+from afmp.model.scaffold import scaffold_hash
+from afmp.records import write_diagnostics, write_result
+from afmp.study.study import RunConfig
+from afmp.training.checkpoint import save_weights
+from afmp.training.seed_state import SeedTraining
+
+
+def write_seed(
+    config: RunConfig,
+    finished: SeedTraining,
+    *,
+    run: str,
+    semantics: str,
+    data: PreparedDataset,
+    split: Split,
+    folder: Path,
+) -> None:
+    """Write the four files of a finished seed; the result last, so that it never stands without the others."""
+    model, progress, seed = finished.model, finished.progress, finished.seed
+    for name, weights, epoch in (
+        ("best", finished.best_weights, progress.best_epoch),
+        ("final", model.state_dict(), progress.epoch),
+    ):
+        about = {"run": run, "semantics": semantics, "seed": seed, "epoch": epoch}
+        # One entry: safetensors writes several in no fixed order, and equal weights must give equal files.
+        save_weights(folder / f"{name}.safetensors", weights, metadata={"about": json.dumps(about)})
+    write_diagnostics(
+        folder / "diagnostics.json",
+        {
+            "format_version": 1,
+            "run": run,
+            "semantics": semantics,
+            "seed": seed,
+            "image_index": 0,
+            "patch_size": config.model.patch_size,
+            "positions": model.static_positions.tolist(),
+            "edge_index": model.directed_edge_index.tolist(),
+            "epochs": progress.diagnostics,
+        },
+    )
+    write_result(
+        folder / f"results_{run}.json",
+        {
+            "format_version": 1,
+            "model_type": run,
+            "best_val_accuracy": progress.best_accuracy,
+            "peak_memory_mb": progress.peak_memory_mb,
+            "training_history": progress.history,
+            "test_accuracy": progress.test_accuracy,
+            "best_epoch": progress.best_epoch,
+            "validation_set": split.validation_set,
+            "run": run,
+            "semantics": semantics,
+            "seed": seed,
+            "config": config.to_dict(),
+            "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "scaffold_hash": scaffold_hash(model.static_positions, model.edge_index),
+            "dataset": {
+                "name": data.name,
+                "hash": data.hash,
+                "num_classes": data.num_classes,
+                "num_train": len(split.train_index),
+                "num_val": len(split.val_labels),
+                "num_test": len(data.test_labels),
+            },
+            "device": progress.trained_by[-1]["device"],
+            "versions": progress.trained_by[-1]["versions"],
+            "trained_by": progress.trained_by,
+            "trained_together": progress.trained_together,
+            "trained_beside": progress.trained_beside,
+            "message_passing": progress.message_passing,
+            "wall_time_s": progress.wall_time_s,
+            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )

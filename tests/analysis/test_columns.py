@@ -1,0 +1,38 @@
+"""Every column of every table is explained where the tables are."""
+
+import re
+from pathlib import Path
+
+import pytest
+from synthetic_results import STUDIES, synthetic_point, synthetic_results, synthetic_scalability
+
+from afmp.analysis import statistics
+from afmp.analysis import sweep_tables as scalability_tables
+from afmp.analysis.tables import parameters_table
+
+RESULTS = synthetic_results(seeds=range(2))
+SWEEP = synthetic_scalability([synthetic_point("afmp_small", size) for size in (64, 96, 128)])
+MODEL = {"model": "afmp_small", "description": "AFMP-Small", "resolution": 224, "num_parameters": 1}
+TABLES = {
+    "epochs": lambda: statistics.epochs_table(RESULTS),
+    "summary": lambda: statistics.summary_table(RESULTS, STUDIES),
+    "differences": lambda: statistics.differences_table(RESULTS, STUDIES),
+    "scalability": lambda: scalability_tables.scalability_table(SWEEP),
+    "scalability_ratios": lambda: scalability_tables.ratios_table(SWEEP),
+    "scalability_fits": lambda: scalability_tables.fits_table(SWEEP),
+    "parameters": lambda: parameters_table({"models": [MODEL], "num_classes": 100}),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_column_is_explained(name):
+    text = (Path(__file__).parents[2] / "results" / "README.md").read_text(encoding="utf-8")
+    columns = text.partition("## Columns of the tables")[2]
+    common, *sections = re.split(r"^\*\*(?=\w+\.csv\*\*)", columns, flags=re.MULTILINE)
+    own = {section.partition(".csv")[0]: section for section in sections}
+    # The other two tables of the sweep have its settings.
+    said = common + own[name] + (own["scalability"] if name.startswith("scalability") else "")
+    explained = set(re.findall(r"`([\w<>*]+)`", said))
+    for column in TABLES[name]().columns:
+        whole = re.sub(r"_(mean|std|ci95_low|ci95_high)$", "", column)
+        assert column in explained or whole in explained or f"{whole}_*" in explained, f"{name}.csv: {column}"

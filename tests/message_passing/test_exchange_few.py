@@ -1,0 +1,149 @@
+"""The layer that a CPU runs where few edges are kept: against the reference in float64, and in half precision."""
+
+import pytest
+import torch
+from exchange_layers import (
+    CASES,
+    convert,
+    layer_inputs,
+    leaves_of,
+    normal,
+    packed,
+    reference_layer,
+    relative_error,
+    results,
+    tables_of,
+)
+
+from afmp import AFMP
+from afmp.message_passing.kept_edges import pytorch as exchange_few
+from afmp.message_passing.layer import exchange
+from afmp.message_passing.selection import top_k_edges
+from afmp.message_passing.weights import LinearMap, pack_layer
+from afmp.model.stack import stack_models
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the helpers put layers on the GPU")
+
+
+def layer(state, weights, tables, edge_slots, k):
+    return exchange(state, packed(weights), tables, edge_slots, k=k)
+
+
+@pytest.mark.parametrize(("graph", "sizes"), CASES)
+@pytest.mark.parametrize("predicts", [True, False])
+@pytest.mark.parametrize("edges_a_block", [7, 1024])
+def test_equals_the_reference_with_all_gradients(graph, sizes, predicts, edges_a_block, monkeypatch):
+    monkeypatch.setattr(exchange_few, "EDGES_A_BLOCK", edges_a_block)
+    tables, edge_slots = tables_of(graph, torch.float64)
+    inputs = convert(*layer_inputs(len(tables.nbr), *sizes, predicts=predicts), torch.float64)
+    for k in {1, 2, len(edge_slots)}:
+        found, exact = layer(*inputs, tables, edge_slots, k), reference_layer(*inputs, tables, k=k)
+        assert (found.keep.flatten(2).sum(-1) == k).all()
+        assert torch.equal(found.keep, exact.keep)
+        torch.testing.assert_close(found.scores, exact.scores, rtol=1e-10, atol=1e-12)
+        for ours, theirs in zip(results(found, leaves_of(*inputs)), results(exact, leaves_of(*inputs)), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("images", [3, 5])
+def test_images_need_not_divide_into_blocks(images, monkeypatch):
+    tables, edge_slots = tables_of("grid", torch.float64)
+    monkeypatch.setattr(exchange_few, "EDGES_A_BLOCK", 2 * len(edge_slots))
+    inputs = convert(*layer_inputs(len(tables.nbr), 2, images, 24), torch.float64)
+    found, exact = layer(*inputs, tables, edge_slots, 3), reference_layer(*inputs, tables, k=3)
+    for ours, theirs in zip(results(found, leaves_of(*inputs)), results(exact, leaves_of(*inputs)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_at_most_twice_as_far_off_as_plain_pytorch(dtype):
+    tables, edge_slots = tables_of("grid")
+    state, weights = layer_inputs(len(tables.nbr), 2, 8, 24)
+    inputs = [convert(state, weights, kind) for kind in (dtype, dtype, torch.float64)]
+    ours = layer(*inputs[0], tables, edge_slots, 3)
+    assert torch.equal(ours.keep, top_k_edges(ours.scores, tables.valid, 3))
+    plain, exact = (
+        reference_layer(*inputs[i], tables_of("grid", kind)[0], keep=ours.keep)
+        for i, kind in ((1, torch.float32), (2, torch.float64))
+    )
+    layers = zip((ours, plain, exact), inputs, strict=True)
+    for found, theirs, truth in zip(*(results(passed, leaves_of(*given)) for passed, given in layers), strict=True):
+        assert relative_error(found, truth) <= 2 * max(relative_error(theirs, truth), torch.finfo(dtype).eps)
+
+
+def test_the_same_inputs_give_the_same_bits():
+    tables, edge_slots = tables_of("grid")
+    inputs = convert(*layer_inputs(len(tables.nbr), 2, 4, 20), torch.float32)
+    first, second = (results(layer(*inputs, tables, edge_slots, 4), leaves_of(*inputs)) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_perfect_prediction_has_a_finite_gradient():
+    tables, edge_slots = tables_of("grid")
+    state, weights = layer_inputs(len(tables.nbr), 1, 2, 16)
+    weights = weights._replace(prediction=LinearMap(torch.zeros(1, 16, 16), torch.ones(1, 16)))
+    inputs = convert(torch.ones_like(state), weights, torch.float32)
+    assert all(part.isfinite().all() for part in results(layer(*inputs, tables, edge_slots, 5), leaves_of(*inputs)))
+
+
+def test_only_what_the_loss_reads_need_have_a_gradient():
+    tables, edge_slots = tables_of("grid")
+    state, weights = convert(*layer_inputs(len(tables.nbr), 1, 2, 16), torch.float64)
+    for part in ("state", "mean", "gate_sum"):
+        gradients = [
+            torch.autograd.grad(getattr(passed, part).square().sum(), state)[0]
+            for passed in (layer(state, weights, tables, edge_slots, 4), reference_layer(state, weights, tables, k=4))
+        ]
+        torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("models", [1, 3])
+def test_a_packed_layer_is_the_layers_own_weights(models):
+    torch.manual_seed(0)
+    stack = stack_models([AFMP(2, 20, img_size=16, patch_size=4, num_classes=5) for _ in range(models)])
+    for number, own in enumerate(stack.layers):
+        found = pack_layer(own.exchange_parameters(predicts=number > 0), torch.float32)
+        expected = packed(own.exchange_weights(predicts=number > 0))
+        assert found.predicts == expected.predicts
+        for ours, theirs in zip(found[:-1], expected[:-1], strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("models", [None, 1, 3])
+def test_what_packs_a_layer_has_the_gradient_of_its_maps(models):
+    torch.manual_seed(0)
+    own = [AFMP(2, 20, img_size=16, patch_size=4, num_classes=5).double() for _ in range(models or 1)]
+    stack = own[0] if models is None else stack_models(own)
+    for number, layer_of in enumerate(stack.layers):
+        leaves, gradients = list(layer_of.parameters()), []
+        for found in (
+            pack_layer(layer_of.exchange_parameters(predicts=number > 0), torch.float64),
+            packed(layer_of.exchange_weights(predicts=number > 0)),
+        ):
+            generator = torch.Generator().manual_seed(1)
+            value = sum((part * normal(*part.shape, generator=generator)).sum() for part in found[:-1])
+            gradients.append(torch.autograd.grad(value, leaves, allow_unused=True))
+        for ours, theirs in zip(*gradients, strict=True):
+            assert (ours is None) == (theirs is None)
+            torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("models", [1, 2])
+def test_compiled_it_is_one_graph_and_gives_the_same(models):
+    tables, edge_slots = tables_of("grid")
+    inputs = convert(*layer_inputs(len(tables.nbr), models, 2, 16), torch.float32)
+    plain = results(layer(*inputs, tables, edge_slots, 4), leaves_of(*inputs))
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    compiled = results(compiled(*inputs, tables, edge_slots, 4), leaves_of(*inputs))
+    for ours, theirs in zip(compiled, plain, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_no_images_and_states_that_do_not_lie_together():
+    tables, edge_slots = tables_of("grid", torch.float64)
+    state, weights = convert(*layer_inputs(len(tables.nbr), 2, 2, 16), torch.float64)
+    assert layer(state[:, :0], weights, tables, edge_slots, 4).state.shape == (2, 0, len(tables.nbr), 16)
+    shared = state[:1].expand(2, -1, -1, -1)
+    torch.testing.assert_close(
+        layer(shared, weights, tables, edge_slots, 4).state, reference_layer(shared, weights, tables, k=4).state
+    )

@@ -1,0 +1,115 @@
+"""Mistakes in the configuration through Snakemake itself: one sentence, no job, no traceback, nothing written."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import PROJECT
+from test_workflow import append, copy_project, snakemake
+
+from afmp.study.study import resolve_study
+
+SHIPPED = (PROJECT / "config.yaml").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    return copy_project(tmp_path_factory.mktemp("project"))
+
+
+def changed(old: str, new: str) -> str:
+    assert old in SHIPPED
+    return SHIPPED.replace(old, new, 1)
+
+
+MISTAKES = {
+    "tab": (
+        changed("  d_model", "\td_model"),
+        [],
+        r"config\.yaml: not a YAML file: line \d+, column 1: found character '\\t'",
+    ),
+    "cut off": (
+        SHIPPED[: SHIPPED.index("window_size: 8") + 5],
+        [],
+        r"config\.yaml: not a YAML file: line \d+, column \d+: ",
+    ),
+    "no such day": (
+        changed('section: "7.1"', "section: 2026-02-30"),
+        [],
+        r"config\.yaml: line \d+: studies/sparsity_level/section: found '2026-02-30', which YAML cannot read",
+    ),
+    "leading zero": (
+        changed("[0, 1, 2, 3, 4]", "[010]"),
+        [],
+        r"config\.yaml: line \d+: seeds/0: found 010, .* plain digits",
+    ),
+    "endless": (
+        changed("model:\n", "model: &model\n  more: *model\n"),
+        [],
+        r"config\.yaml: model/more.*one that holds itself",
+    ),
+    "not a mapping": ("- paper\n", [], r"config\.yaml: found \['paper'\]; allowed: a mapping"),
+    "studies a number": (SHIPPED[: SHIPPED.index("studies:")] + "studies: 5\n", [], "config: scalability: missing"),
+    "name without end": (
+        changed("{run: dense, label: Dense", "{run: " + 40 * "x"),
+        [],
+        "config: studies/sparsity_level/runs/0/run: found 'x+'; allowed: .* 20 times",
+    ),
+    "archive a list": (SHIPPED, ["--config", "archive=[a, b]"], r"config: archive: found \['a', 'b'\]; allowed: text"),
+    "--config": (
+        SHIPPED,
+        ["--config", "training={epochs: 0}"],
+        "config: training/epochs: found 0; allowed: a whole number",
+    ),
+    "--configfile": (
+        SHIPPED,
+        ["--configfile", "overlay.yaml"],
+        r"overlay\.yaml: model/d_model stands twice, in lines 1 and 2",
+    ),
+    "--configfile, no YAML": (SHIPPED, ["--configfile", "broken.yaml"], "Config file is not valid JSON or YAML"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_ends_in_one_sentence_before_any_job(project, mistake):
+    text, arguments, message = MISTAKES[mistake]
+    (project / "config.yaml").write_text(text, encoding="utf-8")
+    (project / "overlay.yaml").write_text("model: {d_model: 1,\n  d_model: 2}\n")
+    (project / "broken.yaml").write_text("model: [\n")
+    said = snakemake(project, "all", *arguments, check=False)
+    assert len(re.findall(message, said)) == 1, said
+    assert "Traceback" not in said and "rule " not in said and "Building DAG" not in said
+    assert not list((project / "results").iterdir())
+
+
+def test_numbers_and_flags_on_the_command_line_mean_what_they_say(project):
+    """Snakemake hands every value inside `--config key={...}` on as text."""
+    (project / "config.yaml").write_text(SHIPPED, encoding="utf-8")
+    values = ["training={epochs: 3, learning_rate: 1e-2, horizontal_flip: false}", "seeds=[7]"]
+    snakemake(project, "count_parameters", "--config", *values, "--dry-run")
+    config = yaml.safe_load(SHIPPED)
+    config["training"] |= {"epochs": "3", "learning_rate": "1e-2", "horizontal_flip": "false"}
+    training = resolve_study(config | {"seeds": ["7"]}).runs["dense"].training
+    assert (training.epochs, training.learning_rate, training.horizontal_flip) == (3, 0.01, False)
+
+
+def test_an_overlay_in_json_can_be_handed_on_as_yaml(project):
+    """The report and the archive write the configuration down again, in the order in which it names runs."""
+    (project / "config.yaml").write_text(SHIPPED, encoding="utf-8")
+    runs = [{"run": "b", "sparsity": 0.9}, {"run": "a", "sparsity": 0.8}]
+    table = {"section": "A", "title": "T", "reference": "b", "runs": runs}
+    studies = {name: table | {"figure": name.lower()} for name in ("Zeta", "Alpha")}
+    (project / "overlay.json").write_text(json.dumps({"studies": studies}))
+    snakefile = (project / "Snakefile").read_text()
+    append(
+        project / "Snakefile",
+        "\nimport yaml\nPath('written.yaml').write_text(yaml.safe_dump(config, sort_keys=False))\n",
+    )
+    try:
+        snakemake(project, "count_parameters", "--configfile", "overlay.json", "--dry-run")
+    finally:
+        (project / "Snakefile").write_text(snakefile)
+    written = yaml.safe_load((project / "written.yaml").read_text())
+    assert list(written["studies"])[-2:] == ["Zeta", "Alpha"] and written["studies"]["Zeta"]["runs"] == runs

@@ -1,0 +1,457 @@
+"""The workflow, on a copy of the project: end to end on the digits, what reruns after which edit, its mistakes."""
+
+import html
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import PROJECT
+from PIL import Image
+
+from afmp.analysis.statistics import mean_and_interval
+from afmp.records import read_diagnostics, read_parameters, read_result, read_scalability
+
+FOLDERS = ("rules", "workflow_scripts", "afmp", "report", "profiles", "envs")
+PARTS = ("Snakefile", "config.yaml", "README.md", *FOLDERS)
+
+STUDY = {
+    "dataset": {"source": "digits", "path": None, "image_size": 32},
+    "semantics": ["paper", "notebook"],
+    "seeds": [0, 1],
+    "model": {"num_layers": 2, "d_model": 8},
+    "training": {"epochs": 2, "batch_size": 256, "device": "cpu", "visualize_every": 2, "horizontal_flip": False},
+    "studies": {
+        "sparsity_level": {
+            "section": "7.1",
+            "title": "Sparsity level",
+            "figure": "comparison_results_full",
+            "reference": "dense",
+            "runs": [{"run": "dense", "is_sparse": False}, {"run": "sparse_0.3"}],
+        },
+        "widths": {  # a study of one's own, which names a run of the first again
+            "section": "A.1",
+            "title": "Widths",
+            "figure": "widths",
+            "reference": "sparse_0.3",
+            "runs": [{"run": "sparse_0.3", "label": "8 channels"}, {"run": "wide", "d_model": 12}],
+        },
+    },
+    "scalability": {
+        "resolutions": [16, 32],
+        "batch_size": 1,
+        "precision": ["fp32"],
+        "mode": ["train"],
+        "execution": ["eager", "graph"],
+        "attention": ["fused"],
+        "device": "cpu",
+        "warmup": 1,
+        "repeats": 2,
+    },
+}
+
+
+def write_study(folder: Path, study: dict) -> None:
+    config = yaml.safe_load((PROJECT / "config.yaml").read_text())
+    for section, values in study.items():
+        merges = isinstance(values, dict) and section != "studies"
+        config[section] = config[section] | values if merges else values
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def copy_project(folder: Path) -> Path:
+    for part in PARTS:
+        source = PROJECT / part
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            shutil.copy(source, folder / part)
+    (folder / "results").mkdir()
+    (folder / "tests").mkdir()
+    return folder
+
+
+def snakemake(folder: Path, *arguments, check=True) -> str:
+    """What Snakemake said, on either stream."""
+    process = start_snakemake(folder, *arguments)
+    said, _ = process.communicate()
+    assert process.returncode == 0 or not check, said
+    return said
+
+
+def start_snakemake(folder: Path, *arguments, environment: dict | None = None, **options) -> subprocess.Popen:
+    """Snakemake started, both its streams in one."""
+    usual = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
+        cwd=folder,
+        env=usual | (environment or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
+def planned(folder: Path, target: str = "all") -> dict[str, int]:
+    """Jobs that `snakemake <target> -n` plans, by rule, without `all` itself."""
+    said = snakemake(folder, target, "--dry-run")
+    stats = said.rsplit("Job stats:", 1)[1] if "Job stats:" in said else ""
+    jobs = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", stats, re.MULTILINE)}
+    assert jobs or "Nothing to be done" in said, said
+    return {rule: count for rule, count in jobs.items() if rule not in ("all", "total")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """The project after one full run, the report included."""
+    folder = copy_project(tmp_path_factory.mktemp("project"))
+    write_study(folder, STUDY)
+    snakemake(folder, "report")
+    return folder
+
+
+@pytest.fixture
+def project(finished) -> Path:
+    """The finished project; whatever a test edits is put back."""
+    before = {path: path.read_bytes() for part in PARTS for path in _files(finished / part)}
+    yield finished
+    for path, content in before.items():
+        if path.read_bytes() != content:
+            path.write_bytes(content)
+
+
+def _files(path: Path) -> list[Path]:
+    return (
+        [p for p in path.rglob("*") if p.suffix in (".py", ".smk", ".yaml", ".md", ".rst")] if path.is_dir() else [path]
+    )
+
+
+def test_end_to_end(finished):
+    results = finished / "results"
+    for semantics in ("paper", "notebook"):
+        for run in ("dense", "sparse_0.3", "wide"):
+            for seed in (0, 1):
+                result = read_result(results / f"train/{semantics}/{run}/seed_{seed}/results_{run}.json")
+                assert (result["semantics"], result["run"], result["seed"]) == (semantics, run, seed)
+        for figure in ("comparison_results_full", "widths", "scalability_results", "scalability_fits"):
+            for ending in ("png", "pdf"):
+                assert (results / f"figures/{semantics}/{figure}.{ending}").stat().st_size > 5000
+        points = read_scalability(results / f"benchmark_scalability/{semantics}/scalability.json")["points"]
+        assert {(p["model"], p["resolution"]) for p in points} == {
+            (model, size) for model in ("afmp_small", "deit_tiny") for size in (16, 32)
+        }
+        assert (results / f"plot_diagnostics/{semantics}/wide/epoch_0002.png").exists()
+    assert (results / "figures/notebook_vs_paper.png").exists()
+    models = read_parameters(results / "count_parameters/parameters.json")["models"]
+    parameters = {model["model"]: model["num_parameters"] for model in models}
+    assert parameters["afmp_small"] == 6_119_913 and parameters["deit_tiny"] == 5_543_716
+    # sparse_0.3 stands in both studies and was trained once.
+    assert sorted(p.name for p in (results / "train/paper").iterdir()) == ["dense", "sparse_0.3", "wide"]
+    epochs = (results / "aggregate/epochs.csv").read_text().splitlines()
+    assert len(epochs) == 1 + 2 * 3 * 2 * 2  # header, then semantics x runs x seeds x epochs
+    log = (results / "logs/train/paper/wide.log").read_text()
+    assert "seed 1: epoch 2/2" in log and "left" in log
+
+
+def test_what_the_workflow_made_passes_its_own_checks(finished):
+    try:
+        said = snakemake(finished, "verify", "--cores", "1")
+    finally:
+        shutil.rmtree(finished / "results/logs/verify", ignore_errors=True)  # no job of the full run
+    count = len(re.findall(r"^PASS  ", said, re.MULTILINE))
+    assert f"\n{count} checks: {count} passed, 0 failed\n" in said and count > 40
+
+
+def test_report_shows_every_figure_and_table(finished):
+    page = (finished / "results/report/report.html").read_text()
+    figures = ("comparison_results_full", "widths", "scalability_results", "scalability_fits", "notebook_vs_paper")
+    for name in figures:
+        assert name in page
+    for category in ("7.1 Sparsity level", "A.1 Widths", "Scalability", "Tables", "Diagnostics"):
+        assert category in page
+
+
+def test_every_caption_of_the_report_holds_its_numbers(finished):
+    page = (finished / "results/report/report.html").read_text()
+    found = re.findall(r'"caption": ("(?:[^"\\]|\\.)*")', page)
+    captions = [html.unescape(re.sub(r"<[^>]+>|\s+", " ", json.loads(caption))) for caption in found]
+    assert len(captions) == 2 * 4 + 1 + 7 + 2 * 3  # figures, notebook_vs_paper, tables, diagnostics
+    assert all(re.search(r"\d", caption) and "{{" not in caption for caption in captions)
+
+    def one_says(*parts):
+        assert [c for c in captions if all(part in c for part in parts)], (parts, captions)
+
+    one_says("6,119,913", "5,543,716", f"{6_119_913 / 5_543_716:.3f}")
+    one_says("24 rows", "3 runs", "2 epochs each")
+    for semantics in ("paper", "notebook"):
+        runs = {}
+        for path in (finished / f"results/train/{semantics}").glob("*/*/results_*.json"):
+            result = read_result(path)
+            runs.setdefault(result["run"], []).append(result["test_accuracy"])
+        best = mean_and_interval(max(runs.values(), key=np.mean))
+        spread = " %, every seed alike" if best.half == 0 else f" ± {best.half:.2f} %"
+        one_says("3 runs with 2 seeds", f"under {semantics} semantics: {best.mean:.2f}{spread}")
+        difference = np.subtract(runs["wide"], runs["sparse_0.3"]).mean()
+        one_says("reference", "wide", f"{difference:+.2f} points")
+        points = read_scalability(finished / f"results/benchmark_scalability/{semantics}/scalability.json")["points"]
+        times = {p["model"]: p["time_ms"]["median"] for p in points if p["resolution"] == 32}
+        ratio = f"= {times['deit_tiny'] / times['afmp_small']:.2f} in time"
+        one_says(f"{semantics.capitalize()} semantics on", "4 points, 0 out of memory", ratio)
+        record = read_diagnostics(finished / f"results/train/{semantics}/wide/seed_0/diagnostics.json")
+        gates = np.array(record["epochs"]["2"]["mean_gate"][1])
+        one_says("run wide, seed 0, at epoch 2", f"{semantics} semantics", f"mean gate of {gates.mean():.3f}")
+
+
+def test_every_job_left_a_log_and_a_benchmark(finished):
+    rules = {p.name for p in (finished / "results/logs").iterdir()}
+    assert rules == {p.name for p in (finished / "results/benchmarks").iterdir()}
+    assert {"prepare_data", "train", "aggregate", "benchmark_resolution", "plot_widths", "report"} <= rules
+
+
+def test_nothing_to_do_after_a_full_run(project):
+    assert planned(project) == {}
+
+
+def test_readme_and_tests_rerun_nothing(project):
+    (project / "README.md").write_text("changed")
+    (project / "tests/test_new.py").write_text("changed")
+    assert planned(project) == {}
+
+
+def test_editing_a_figure_redraws_that_figure_only(project):
+    append(project / "afmp/figures/comparison_results_full.py", "\n# edited\n")
+    assert planned(project) == {"plot_comparison_results_full": 2}
+
+
+def test_editing_the_drawing_of_the_sweep_does_not_measure_again(project):
+    append(project / "afmp/figures/scalability_results.py", "\n# edited\n")
+    assert planned(project) == {"plot_scalability_results": 2}
+
+
+def test_editing_the_model_retrains(project):
+    append(project / "afmp/model.py", "\n# edited\n")
+    jobs = planned(project)
+    assert jobs["train"] == 6 and jobs["aggregate"] == 1 and "prepare_data" not in jobs
+    assert jobs["plot_widths"] == 2 and jobs["benchmark_resolution"] == 2
+
+
+def test_editing_what_the_model_imports_retrains_too(project):
+    append(project / "afmp/message_passing/operation.py", "\n# edited\n")
+    assert planned(project)["train"] == 6
+
+
+def test_editing_how_tables_are_written_writes_the_tables_again(project):
+    append(project / "afmp/tables.py", "\n# edited\n")
+    assert planned(project) == {"aggregate": 1, "tabulate_scalability": 1}
+
+
+def test_editing_the_log_reruns_nothing(project):
+    append(project / "afmp/log.py", "\n# edited\n")
+    assert planned(project) == {}
+
+
+def test_editing_a_template_of_the_report_writes_only_the_report_again(project):
+    assert planned(project, "report") == {}
+    append(project / "report/summary.rst", "\nMore.\n")
+    assert planned(project) == {}
+    assert planned(project, "report") == {"report": 1}
+
+
+def test_changing_one_override_retrains_that_run_only(project):
+    study = yaml.safe_load((project / "config.yaml").read_text())
+    study["studies"]["widths"]["runs"][1]["d_model"] = 16
+    (project / "config.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    jobs = planned(project)
+    assert jobs["train"] == 2  # one run, both semantics
+    assert jobs["plot_widths"] == 2 and "plot_comparison_results_full" not in jobs
+    assert "benchmark_resolution" not in jobs
+
+
+def test_adding_a_line_adds_only_its_run(project):
+    study = yaml.safe_load((project / "config.yaml").read_text())
+    study["studies"]["widths"]["runs"].append({"run": "wider", "d_model": 16})
+    (project / "config.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    said = snakemake(project, "all", "--dry-run")
+    assert planned(project)["train"] == 2
+    assert "results/train/paper/wider/seed_0/results_wider.json" in said
+    assert "plot_comparison_results_full" not in planned(project)
+
+
+def test_adding_a_size_measures_that_size_only(project):
+    study = yaml.safe_load((project / "config.yaml").read_text())
+    study["scalability"]["resolutions"].append(48)
+    (project / "config.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    said = snakemake(project, "scalability_results", "--dry-run")
+    jobs = planned(project, "scalability_results")
+    assert jobs == {
+        "benchmark_resolution": 1,
+        "benchmark_scalability": 1,
+        "plot_scalability_results": 2,
+        "scalability_results": 1,
+    }
+    assert "results/benchmark_resolution/paper/48.json" in said
+
+
+def test_sizes_are_timed_at_once_where_there_are_gpus_for_them(project):
+    study = yaml.safe_load((project / "config.yaml").read_text())
+    study["scalability"] |= {"resolutions": [48, 64], "device": "auto"}
+    (project / "config.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    for gpus, cores_each in ((1, 8), (2, 4)):
+        at_once = ("--cores", "8", "--resources", f"gpu={gpus}")
+        said = snakemake(project, "scalability_results", "--dry-run", *at_once)
+        assert re.findall(r"threads: (\d+)", said) == [str(cores_each)] * 2
+
+
+def test_a_study_in_an_overlay_shares_a_finished_run(project, tmp_path):
+    # `same` is the computation of sparse_0.3, which is trained already: nothing is trained, and it keeps its name.
+    table = {"section": "A.2", "title": "Shared", "figure": "shared", "reference": "same"}
+    runs = [{"run": "same", "sparsity": 0.3}]
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(yaml.safe_dump({"studies": {"shared": table | {"runs": runs}}}))
+    said = snakemake(project, "shared", "--dry-run", "--configfile", str(overlay))
+    assert "plot_shared" in said and "rule train" not in said
+
+
+def test_a_single_figure_is_a_target_by_name_and_by_file(project):
+    figure = project / "results/figures/paper/widths.png"
+    content = figure.read_bytes()
+    figure.unlink()
+    said = snakemake(project, "results/figures/paper/widths.png")
+    assert figure.read_bytes() == content and "plot_comparison" not in said
+    assert "Nothing to be done" in snakemake(project, "widths")
+    assert "Nothing to be done" in snakemake(project, "download", "tables")
+
+
+def append(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"model": {"patch_size": 7}}, ["model/patch_size", "7", "1, 2, 4, 8, 16, 32"]),
+        ({"model": {"patchsize": 8}}, ["model/patchsize", "unknown key", "patch_size"]),
+        ({"seeds": "three"}, ["seeds", "'three'", "a list"]),
+    ],
+)
+def test_mistake_in_the_study_ends_before_any_job(tmp_path, change, parts):
+    folder = copy_project(tmp_path)
+    write_study(folder, STUDY | change)
+    said = snakemake(folder, "all", check=False)
+    for part in parts:
+        assert part in said
+    assert "Traceback" not in said and "rule " not in said
+    assert not list((folder / "results").iterdir())
+
+
+def test_run_named_twice_in_yaml_ends_before_any_job(tmp_path):
+    folder = copy_project(tmp_path)
+    write_study(folder, STUDY)
+    append(folder / "config.yaml", "\nseeds: [5]\n")
+    said = snakemake(folder, "all", check=False)
+    assert "seeds stands twice" in said and "Traceback" not in said
+
+
+def test_one_semantics_is_enough(tmp_path):
+    folder = copy_project(tmp_path)
+    write_study(folder, STUDY | {"semantics": ["paper"]})
+    jobs = planned(folder)
+    assert jobs["train"] == 3 and jobs["plot_widths"] == 1 and "plot_notebook_vs_paper" not in jobs
+    said = snakemake(folder, "notebook_vs_paper", "--dry-run", check=False)
+    assert said.endswith(
+        "\nError: config: semantics: found ['paper'], but notebook_vs_paper draws the same runs under both; "
+        "allowed with it: [paper, notebook].\n"
+    )
+
+
+@pytest.mark.long
+def test_changed_new_and_removed_images_are_read_again(tmp_path):
+    images = tmp_path / "images"
+    for place in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        (images / place).mkdir(parents=True)
+        for index in range(4):
+            save_image(images / place / f"{index}.png", brightness=40 * index)
+    (tmp_path / "project").mkdir()
+    folder = copy_project(tmp_path / "project")
+    write_study(folder, STUDY | {"dataset": {"source": "folder", "path": str(images), "image_size": 32}})
+    snakemake(folder, "download")
+    assert planned(folder, "download") == {}
+    read_again = {"prepare_data": 1, "download": 1}
+
+    changed = images / "train/cat/1.png"
+    before, times = changed.read_bytes(), changed.stat()
+    save_image(changed, brightness=200)
+    assert planned(folder, "download") == read_again
+    changed.write_bytes(before)
+    os.utime(changed, ns=(times.st_atime_ns, times.st_mtime_ns))
+    (images / "train/cat/.hidden").touch()
+    assert planned(folder, "download") == {}
+
+    save_image(images / "test/dog/new.png", brightness=100)
+    assert planned(folder, "download") == read_again
+    (images / "test/dog/new.png").unlink()
+    (images / "test/dog/0.png").unlink()
+    assert planned(folder, "download") == read_again
+
+
+def save_image(path: Path, *, brightness: int) -> None:
+    Image.new("RGB", (32, 32), (brightness, brightness, brightness)).save(path)
+
+
+@pytest.mark.long
+def test_a_killed_workflow_continues_where_it_was(tmp_path):
+    epochs = 20
+    study = STUDY | {
+        "semantics": ["paper"],
+        "seeds": [0],
+        "training": STUDY["training"] | {"epochs": epochs, "visualize_every": epochs},
+        "studies": {"one": STUDY["studies"]["sparsity_level"] | {"runs": [{"run": "dense", "is_sparse": False}]}},
+    }
+    result = "results/train/paper/dense/seed_0/results_dense.json"
+    for name in ("killed", "whole"):
+        (tmp_path / name).mkdir()
+        write_study(copy_project(tmp_path / name), study)
+    # In process groups of their own, so that a kill takes Snakemake and its jobs, and not this test.
+    killed, whole = (start_snakemake(tmp_path / name, result, start_new_session=True) for name in ("killed", "whole"))
+    try:
+        wait_for(lambda: list((tmp_path / "killed/results/checkpoints").rglob("*.safetensors")), killed)
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.communicate()
+        assert not (tmp_path / "killed" / result).exists()
+        snakemake(tmp_path / "killed", "--unlock")
+        snakemake(tmp_path / "killed", result)
+        log = (tmp_path / "killed/results/logs/train/paper/dense.log").read_text()
+        after = int(re.search(rf"continues after epoch (\d+) of {epochs}", log)[1])
+        assert 1 <= after < epochs and f"epoch {after}/" not in log
+        said, _ = whole.communicate()
+        assert whole.returncode == 0, said
+        assert "\nJob 0: rule train: dense [paper], log: results/logs/train/paper/dense.log\nReason: Missing" in said
+        assert "afmp/model.py" not in said and "Finished jobid: 0 (Rule: train)" in said
+    finally:
+        for process in (killed, whole):
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+    one, other = (read_result(tmp_path / name / result) for name in ("killed", "whole"))
+    for key in ("train_loss", "train_acc", "val_acc", "sparsity_loss"):
+        assert one["training_history"][key] == other["training_history"][key]
+    assert one["test_accuracy"] == other["test_accuracy"]
+
+
+def wait_for(condition, process: subprocess.Popen, *, seconds: float = 120) -> None:
+    """Until `condition` holds, as long as the process lives."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end, f"still nothing after {seconds} s"
+        time.sleep(0.1)
