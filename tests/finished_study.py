@@ -16,7 +16,7 @@ from afmp.data.dataset import load_dataset
 from afmp.figures.catalogue import figures
 from afmp.model.scaffold import scaffold_hash
 from afmp.model.sizes import build_model
-from afmp.study.paths import result_path, scalability_path
+from afmp.study.paths import result_file, scalability_file
 from afmp.study.study import Study
 from afmp.training.checkpoint import save_weights
 
@@ -42,7 +42,7 @@ def finish_study(folder: Path, study: Study, digits_file: Path) -> None:
         for run, config in study.runs.items():
             model = build_model(config, semantics=semantics, num_classes=10)
             for seed in study.seeds:
-                path = folder / result_path(semantics, run, seed, f"results_{run}.json")
+                path = folder / result_file(semantics, run, seed)
                 result = records.read_result(path)
                 result["dataset"]["hash"] = load_dataset(dataset).hash
                 result["num_parameters"] = sum(parameter.numel() for parameter in model.parameters())
@@ -53,7 +53,7 @@ def finish_study(folder: Path, study: Study, digits_file: Path) -> None:
                     about = {"run": run, "semantics": semantics, "seed": seed, "epoch": epoch}
                     metadata = {"about": json.dumps(about)}
                     save_weights(path.parent / f"{name}.safetensors", model.state_dict(), metadata=metadata)
-    sweeps = [records.read_scalability(folder / scalability_path(semantics)) for semantics in study.semantics]
+    sweeps = [records.read_scalability(folder / scalability_file(semantics)) for semantics in study.semantics]
     tables = {
         "epochs": epochs_table(results),
         "summary": summary_table(results, study.studies),

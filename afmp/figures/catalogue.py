@@ -13,7 +13,7 @@ from PIL import Image
 from afmp.figures import diagnostics, figure_module, notebook_vs_paper, scalability_fits, scalability_results
 from afmp.figures.parts.style import save_figure
 from afmp.records import read_diagnostics, read_result, read_scalability, write_text
-from afmp.study.paths import image_path, result_path, result_paths, scalability_path
+from afmp.study.paths import diagnostics_file, image_file, result_files, scalability_file
 
 # Figures of the sweeps; each file of afmp/figures/ goes by its name.
 SWEEP_FIGURES = (scalability_results, scalability_fits)
@@ -53,17 +53,17 @@ def figures(study: dict) -> list[Drawing]:
         place = f"figures/{semantics}"
         for one in study["studies"]:
             runs, module = [member["run"] for member in one["members"]], import_module(figure_module(one["figure"]))
-            sources = result_paths(semantics, runs, study["seeds"])
+            sources = result_files(semantics, runs, study["seeds"])
             read = partial(_read_study, one, sources)
             found.append(Drawing(f"{place}/{one['figure']}", sources, read, module.draw, module.caption))
         for module in SWEEP_FIGURES:
             name = module.__name__.rpartition(".")[2]
             others = [other for other in study["semantics"] if other != semantics]
-            sources = [scalability_path(which) for which in (semantics, *others)]
+            sources = [scalability_file(which) for which in (semantics, *others)]
             read = partial(_read_sweeps, sources)
             found.append(Drawing(f"{place}/{name}", sources, read, module.draw, module.caption))
     if set(study["semantics"]) == {"paper", "notebook"}:
-        paper, notebook = (result_paths(which, study["runs"], study["seeds"]) for which in ("paper", "notebook"))
+        paper, notebook = (result_files(which, study["runs"], study["seeds"]) for which in ("paper", "notebook"))
         read, module = partial(_read_both, study["studies"], paper, notebook), notebook_vs_paper
         found.append(Drawing("figures/notebook_vs_paper", paper + notebook, read, module.draw, module.caption))
     return found
@@ -78,7 +78,7 @@ def last_diagnostics(study: dict) -> list[Drawing]:
     for semantics in study["semantics"]:
         for run, config in study["runs"].items():
             epoch = config["training"]["epochs"]
-            file = result_path(semantics, run, study["seeds"][0], "diagnostics.json")
+            file = diagnostics_file(semantics, run, study["seeds"][0])
             path = f"plot_diagnostics/{semantics}/{run}/epoch_{epoch:04d}"
             read = partial(_read_diagnostics, file, epoch)
             found.append(Drawing(path, [file], read, diagnostics.draw, _diagnostics_caption, ("png", "rst")))
@@ -103,7 +103,7 @@ def _read_both(studies: list[dict], paper: list[str], notebook: list[str], folde
 
 def _read_diagnostics(file: str, epoch: int, folder: Path) -> tuple:
     record = read_diagnostics(folder / file)
-    with Image.open(folder / image_path(record["image_index"])) as image:
+    with Image.open(folder / image_file(record["image_index"])) as image:
         pixels = np.asarray(image.convert("RGB")).transpose(2, 0, 1)  # uint8 (3, H, W)
     return record, epoch, pixels
 

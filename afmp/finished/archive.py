@@ -31,7 +31,7 @@ from afmp.records import (
     with_checksum,
     write_manifest,
 )
-from afmp.study.paths import TABLES, image_path, result_path, scalability_path
+from afmp.study.paths import TABLES, diagnostics_file, image_file, result_file, scalability_file
 from afmp.study.study import Study, resolve_study
 
 # A repository keeps every version of every file for good.
@@ -79,9 +79,9 @@ def write_archive(config: dict, *, results: Path | str, archive: Path | str) -> 
         with atomic_path(archive / path) as temporary:
             shutil.copyfile(results / path, temporary)
     for index in images:
-        _write_image(results / dataset, index, archive / image_path(index))
+        _write_image(results / dataset, index, archive / image_file(index))
     # Last, so that a folder with a manifest is a whole archive.
-    entries = {path: _entry(archive / path) for path in sorted([*contents, *small, *map(image_path, images)])}
+    entries = {path: _entry(archive / path) for path in sorted([*contents, *small, *map(image_file, images)])}
     write_manifest(archive / MANIFEST, {"format_version": 1, "files": entries})
     log.info("%s: %d files, %.1f MB", archive, len(entries), sum(e["bytes"] for e in entries.values()) / 1e6)
 
@@ -90,11 +90,11 @@ def study_records(study: Study) -> dict:
     """Every record of a study: its path below results/ and the function that reads it, checked."""
     found = {"count_parameters/parameters.json": read_parameters}
     for semantics in study.semantics:
-        found[scalability_path(semantics)] = read_scalability
+        found[scalability_file(semantics)] = read_scalability
         for run in study.runs:
             for seed in study.seeds:
-                found[result_path(semantics, run, seed, f"results_{run}.json")] = read_result
-                found[result_path(semantics, run, seed, "diagnostics.json")] = read_diagnostics
+                found[result_file(semantics, run, seed)] = read_result
+                found[diagnostics_file(semantics, run, seed)] = read_diagnostics
     return found
 
 

@@ -14,7 +14,7 @@ from afmp.analysis.ratios import ratios
 from afmp.errors import AfmpError
 from afmp.finished.archive import open_archive
 from afmp.records import read_json, read_result, read_scalability, validate, write_text
-from afmp.study.paths import result_paths, scalability_path
+from afmp.study.paths import result_files, scalability_file
 from afmp.study.study import Study
 
 EXPECTED = "expected.yaml"
@@ -42,9 +42,9 @@ def write_expected(archive: Path | str) -> None:
         results = [
             read_result(folder / path)
             for semantics in study["semantics"]
-            for path in result_paths(semantics, study["runs"], study["seeds"])
+            for path in result_files(semantics, study["runs"], study["seeds"])
         ]
-        sweeps = [read_scalability(folder / scalability_path(semantics)) for semantics in study["semantics"]]
+        sweeps = [read_scalability(folder / scalability_file(semantics)) for semantics in study["semantics"]]
     if len(study["seeds"]) < MIN_SEEDS:
         raise AfmpError(
             f"{archive}: a study of {len(study['seeds'])} seeds does not say how far a rerun may lie; "

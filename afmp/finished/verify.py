@@ -23,7 +23,7 @@ from afmp.finished import contradictions
 from afmp.finished.archive import study_records
 from afmp.finished.expected import EXPECTED, applies_to, broken_ranges, read_expected
 from afmp.model.sizes import build_model
-from afmp.study.paths import TABLES, result_path, result_paths, scalability_path
+from afmp.study.paths import TABLES, diagnostics_file, result_file, result_files, scalability_file, weights_file
 from afmp.study.study import Study, resolve_study
 
 SHOWN_FAULTS = 3  # of one check
@@ -82,12 +82,12 @@ def checks(study: Study, results: Path, *, dataset: Path, archives: list[Path]) 
 
     for semantics, run in product(study.semantics, study.runs):
         where = f"{run} [{semantics}], {len(study.seeds)} seeds"
-        gates = [result_path(semantics, run, seed, "diagnostics.json") for seed in study.seeds]
-        yield Check(f"results of {where}", of(result_paths(semantics, [run], study.seeds)))
+        gates = [diagnostics_file(semantics, run, seed) for seed in study.seeds]
+        yield Check(f"results of {where}", of(result_files(semantics, [run], study.seeds)))
         yield Check(f"diagnostics of {where}", of(gates))
         yield Check(f"weights of {where}", list(_weights_faults(study, results, contents, semantics, run)))
     for semantics in study.semantics:
-        yield Check(f"sweep [{semantics}]", of([scalability_path(semantics)]))
+        yield Check(f"sweep [{semantics}]", of([scalability_file(semantics)]))
     yield Check("parameter counts", of([PARAMETERS]))
     yield from _hash_checks(study, results, contents, dataset)
     yield from _figure_checks(study, results)
@@ -110,14 +110,14 @@ def _read_records(study: Study, results: Path) -> tuple[dict[str, dict], dict[st
 def _weights_faults(study: Study, results: Path, contents: dict, semantics: str, run: str) -> Iterator[str]:
     model = None
     for seed in study.seeds:
-        result = contents.get(result_path(semantics, run, seed, f"results_{run}.json"))
+        result = contents.get(result_file(semantics, run, seed))
         if result is None:
             yield f"seed {seed}: not checked, for want of a valid result"
             continue
         num_classes = result["dataset"]["num_classes"]
         model = model or build_model(study.runs[run], semantics=semantics, num_classes=num_classes)
         for name, epoch in (("best", result["best_epoch"]), ("final", study.runs[run].training.epochs)):
-            path = results / result_path(semantics, run, seed, f"{name}.safetensors")
+            path = results / weights_file(semantics, run, seed, name)
             about = {"run": run, "semantics": semantics, "seed": seed, "epoch": epoch}
             yield from (f"{path}: {one}" for one in contradictions.of_weights(path, model, about, result))
 
@@ -162,7 +162,7 @@ def _figure_checks(study: Study, results: Path) -> Iterator[Check]:
         folder = f"plot_diagnostics/{semantics}/{run}"
         epochs = config.training.visualized_epochs
         files = [f"{folder}/epoch_{epoch:04d}.{ending}" for epoch in epochs for ending in ("png", "rst")]
-        drawn[folder] = (files, [result_path(semantics, run, study.seeds[0], "diagnostics.json")])
+        drawn[folder] = (files, [diagnostics_file(semantics, run, study.seeds[0])])
     for what, (files, sources) in drawn.items():
         yield Check(f"{what}, newer than its data", _older(files, sources, results))
 
@@ -184,7 +184,7 @@ def _table_checks(study: Study, results: Path, contents: dict, faults: dict) -> 
     with tempfile.TemporaryDirectory() as scratch:
         for table in TABLES:
             written, again = results / f"aggregate/{table}.csv", Path(scratch) / f"{table}.csv"
-            measured = [PARAMETERS, *map(scalability_path, study.semantics)]
+            measured = [PARAMETERS, *map(scalability_file, study.semantics)]
             sources = _trained(faults) if table in ("epochs", "summary", "differences") else measured
             broken = [path for path in sources if faults[path]]
             if broken:
@@ -231,7 +231,7 @@ def _different_cells(written: Path, again: Path) -> list[str]:
 def _expected_checks(study: Study, contents: dict, faults: dict, archives: list[Path]) -> Iterator[Check]:
     sound = {path: content for path, content in contents.items() if not faults[path]}
     results = [content for path, content in sound.items() if path in _trained(faults)]
-    sweeps = [sound[path] for path in map(scalability_path, study.semantics) if path in sound]
+    sweeps = [sound[path] for path in map(scalability_file, study.semantics) if path in sound]
     for path in sorted(path for folder in archives for path in folder.glob(f"*/{EXPECTED}")):
         try:
             expected = read_expected(path)

@@ -1,25 +1,180 @@
-"""Result paths and table names: the grammar that the top of the Snakefile shows."""
+"""Result paths and table names: the only place that spells them. The top of the Snakefile lists them for readers.
+
+Every path is relative to the results folder, so that it is also valid in an archive. The workflow puts `in_results`
+around it. Every argument may be a value or a Snakemake wildcard: `result_file("{semantics}", "{run}", 0)`.
+"""
+
+from collections.abc import Iterable
+
+RESULTS = "results"  # the results folder of the workflow
+
+
+def in_results(paths):
+    """Return one path, or a list of paths, below the workflow's results folder."""
+    return f"{RESULTS}/{paths}" if isinstance(paths, str) else [f"{RESULTS}/{path}" for path in paths]
+
+
+# Data
+
+DOWNLOAD_FOLDER = "download"  # archives as they were fetched
+
+
+def dataset_file(source: str) -> str:
+    """Path of the prepared dataset."""
+    return f"prepare_data/{source}.safetensors"
+
+
+# Training
+
+WEIGHTS = ("best", "final")
+DIAGNOSTICS_NAME = "diagnostics.json"
+
+
+def weights_name(which: str) -> str:
+    """Name of a weights file in its seed folder; `which` is one of WEIGHTS."""
+    return f"{which}.safetensors"
+
+
+def result_name(run: str) -> str:
+    """Name of a result file in its seed folder."""
+    return f"results_{run}.json"
+
+
+def seed_file_names(run: str) -> list[str]:
+    """Names of all files in a seed folder, in the order of writing: where the result exists, so do the others."""
+    return [*map(weights_name, WEIGHTS), DIAGNOSTICS_NAME, result_name(run)]
+
+
+def seed_name(seed: int | str) -> str:
+    """Name of a seed folder."""
+    return f"seed_{seed}"
+
+
+def seed_folder(semantics: str, run: str, seed: int | str) -> str:
+    """Path of the folder with the files of one trained seed."""
+    return f"train/{semantics}/{run}/{seed_name(seed)}"
+
+
+def weights_file(semantics: str, run: str, seed: int | str, which: str) -> str:
+    """Path of the weights of one trained seed; `which` is one of WEIGHTS."""
+    return f"{seed_folder(semantics, run, seed)}/{weights_name(which)}"
+
+
+def diagnostics_file(semantics: str, run: str, seed: int | str) -> str:
+    """Path of the diagnostics of one trained seed."""
+    return f"{seed_folder(semantics, run, seed)}/{DIAGNOSTICS_NAME}"
+
+
+def result_file(semantics: str, run: str, seed: int | str) -> str:
+    """Path of the result of one trained seed."""
+    return f"{seed_folder(semantics, run, seed)}/{result_name(run)}"
+
+
+def result_files(semantics: str, runs: Iterable[str], seeds: Iterable[int | str]) -> list[str]:
+    """Paths of the results of these runs, run by run, every seed."""
+    seeds = list(seeds)
+    return [result_file(semantics, run, seed) for run in runs for seed in seeds]
+
+
+# Checkpoints: no output of any rule, because Snakemake deletes the outputs of a job that fails.
+
+CHECKPOINTS = "checkpoints"
+
+
+def checkpoint_folder(semantics: str, run: str) -> str:
+    """Path of the folder with the checkpoints of one run."""
+    return f"{CHECKPOINTS}/{semantics}/{run}"
+
+
+def seed_checkpoint_name(seed: int | str, key: str) -> str:
+    """Name, without an ending, of a seed's checkpoint; `key` identifies what decides the seed's numbers.
+
+    A folder of this name contains the files of a seed that the job of another run finished.
+    """
+    return f"{seed_name(seed)}_{key}"
+
+
+def benchmark_checkpoint(resolution: int | str) -> str:
+    """Path of the file with the points of one image size that an interrupted job has measured."""
+    return f"{CHECKPOINTS}/benchmark_resolution/{resolution}.jsonl"
+
+
+# Scalability
+
+PARAMETERS_FILE = "count_parameters/parameters.json"
+
+
+def resolution_file(semantics: str, resolution: int | str) -> str:
+    """Path of the part of a sweep at one image size."""
+    return f"benchmark_resolution/{semantics}/{resolution}.json"
+
+
+def scalability_file(semantics: str) -> str:
+    """Path of a whole sweep."""
+    return f"benchmark_scalability/{semantics}/scalability.json"
+
+
+# Tables
 
 TABLES = (
     "epochs", "summary", "differences", "scalability", "scalability_ratios", "scalability_fits", "parameters",
 )  # fmt: skip
+TABLE_ENDINGS = ("csv", "rst")  # the table and its caption
+TABLE_PAGE_ENDING = "html"  # the table as a page of the report; `epochs` is too long for one
 
 
-def result_path(semantics: str, run: str, seed: int, name: str) -> str:
-    """Path below results/ of one file that training left."""
-    return f"train/{semantics}/{run}/seed_{seed}/{name}"
+def table_file(table: str, ending: str = "csv") -> str:
+    """Path of a table."""
+    return f"aggregate/{table}.{ending}"
 
 
-def result_paths(semantics: str, runs, seeds) -> list[str]:
-    """Paths below results/ of the result files of these runs, every seed."""
-    return [result_path(semantics, run, seed, f"results_{run}.json") for run in runs for seed in seeds]
+# Figures
+
+FIGURE_ENDINGS = ("png", "pdf", "rst")  # the figure twice and its caption
+DIAGNOSTICS_ENDINGS = ("png", "rst")
+NOTEBOOK_VS_PAPER = "figures/notebook_vs_paper"  # without an ending, as `figure_path`
 
 
-def scalability_path(semantics: str) -> str:
-    """Path below results/ of one sweep."""
-    return f"benchmark_scalability/{semantics}/scalability.json"
+def figure_path(semantics: str, figure: str) -> str:
+    """Path, without an ending, of a figure of one semantics."""
+    return f"figures/{semantics}/{figure}"
 
 
-def image_path(index: int) -> str:
-    """Path in an archive of the test image that diagnostics were read on."""
+def figure_files(path: str, endings: Iterable[str] = FIGURE_ENDINGS) -> list[str]:
+    """Paths of all files of the figure that has this path without an ending."""
+    return [f"{path}.{ending}" for ending in endings]
+
+
+def plot_diagnostics_folder(semantics: str, run: str) -> str:
+    """Path of the folder with the figures of one run's diagnostics."""
+    return f"plot_diagnostics/{semantics}/{run}"
+
+
+def epoch_name(epoch: int | str) -> str:
+    """Name, without an ending, of the diagnostics figure of one epoch (1-based)."""
+    return f"epoch_{epoch:0>4}"
+
+
+# Report, archive, verification
+
+REPORT_FILE = "report/report.html"
+FIGURES_FROM_ARCHIVE = "figures_from_archive"
+CHECKS_FILE = "logs/verify/checks.txt"  # the lines that `snakemake verify` prints
+
+
+def image_file(index: int) -> str:
+    """Path, in an archive, of the test image on which the gates were recorded."""
     return f"test_images/{index}.png"
+
+
+# Logs and benchmarks of every rule
+
+
+def log_file(rule: str, job: str = "") -> str:
+    """Path of a job's log; `job` is what tells the jobs of one rule apart, as in "{semantics}/{run}"."""
+    return f"logs/{rule}/{job or rule}.log"
+
+
+def benchmark_file(rule: str, job: str = "") -> str:
+    """Path of the time and memory that Snakemake measures of a job; `job` as for `log_file`."""
+    return f"benchmarks/{rule}/{job or rule}.tsv"

@@ -24,7 +24,7 @@ from afmp.errors import AfmpError
 from afmp.figures.catalogue import figures, last_diagnostics
 from afmp.finished import archive
 from afmp.finished.archive import draw_archive, write_archive
-from afmp.study.paths import result_path, scalability_path
+from afmp.study.paths import diagnostics_file, result_file, scalability_file, weights_file
 from afmp.study.study import resolve_study
 
 # The two runs of the smallest study that has every kind of figure.
@@ -50,13 +50,13 @@ def fill_results(folder: Path, study) -> None:
         for run, config in study.runs.items():
             for seed in study.seeds:
                 result = synthetic_result(run, semantics=semantics, seed=seed) | {"config": config.to_dict()}
-                records.write_result(folder / result_path(semantics, run, seed, f"results_{run}.json"), result)
+                records.write_result(folder / result_file(semantics, run, seed), result)
                 gates = synthetic_diagnostics(semantics=semantics, epochs=(2, 3)) | {"run": run, "seed": seed}
-                records.write_diagnostics(folder / result_path(semantics, run, seed, "diagnostics.json"), gates)
-                (folder / result_path(semantics, run, seed, "best.safetensors")).write_bytes(b"weights")
+                records.write_diagnostics(folder / diagnostics_file(semantics, run, seed), gates)
+                (folder / weights_file(semantics, run, seed, "best")).write_bytes(b"weights")
         points = [synthetic_point(model, size) for model in ("afmp_small", "deit_tiny") for size in (64, 128, 224)]
         sweep = synthetic_scalability(points, semantics=semantics)
-        records.write_scalability(folder / scalability_path(semantics), sweep)
+        records.write_scalability(folder / scalability_file(semantics), sweep)
     counts = [
         {"model": name, "description": name, "resolution": 224, "num_parameters": 6_000_000}
         for name in ("afmp_small", "deit_tiny")
@@ -165,7 +165,7 @@ def test_large_figures_are_left_out_and_large_numbers_packed(results, config, tm
     assert "figures/notebook_vs_paper.png" in files(tmp_path / "one")
     assert "figures/notebook_vs_paper.pdf" not in files(tmp_path / "one")
 
-    gates = result_path("paper", "top_down", 0, "diagnostics.json")
+    gates = diagnostics_file("paper", "top_down", 0)
     monkeypatch.setattr(archive, "MAX_FILE_BYTES", 3500)
     write_archive(config, results=results, archive=tmp_path / "two")
     assert f"{gates}.gz" in files(tmp_path / "two") and gates not in files(tmp_path / "two")
