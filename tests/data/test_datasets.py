@@ -1,12 +1,9 @@
 """Data: every source gives the right pixels and labels in one checked file; nothing bad gets in unnoticed."""
 
-import hashlib
 import http.server
-import io
 import pickle
 import subprocess
 import sys
-import tarfile
 import threading
 from pathlib import Path
 
@@ -17,12 +14,13 @@ import torchvision.transforms.functional as vision
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
+from tiny_archives import archive_of, tar_of, tiny_cifar
 
 from afmp.data import dataset as datasets
 from afmp.data.augmentation import crop_places, cut_and_normalise, epoch_plan, normalise, pad_images
 from afmp.data.cifar import read_cifar
 from afmp.data.dataset import load_dataset, prepare_dataset, stratified_holdout
-from afmp.data.download import ARCHIVES, Archive, fetch
+from afmp.data.download import ARCHIVES, fetch
 from afmp.data.image_folder import fit_square, read_image, read_image_folder, to_rgb
 from afmp.errors import AfmpError
 
@@ -59,10 +57,6 @@ def server():
 
 
 CONTENT = bytes(range(256)) * 9000
-
-
-def archive_of(content: bytes, *addresses: str, name: str = "data.tar.gz") -> Archive:
-    return Archive(name, len(content), hashlib.sha256(content).hexdigest(), addresses, "none")
 
 
 def good(content: bytes = CONTENT):
@@ -138,55 +132,6 @@ def test_the_table_of_archives_asks_the_failing_original_host_last():
 
 
 # ---------------------------------------------------------------------------- CIFAR archives
-
-
-class Python2Pickler(pickle._Pickler):
-    """Writes what Python 2 wrote: str and bytes are both its 8-bit strings, and NumPy is the old one."""
-
-    dispatch = dict(pickle._Pickler.dispatch)  # noqa: RUF012
-
-    def save_string(self, value):
-        raw = value if isinstance(value, bytes) else value.encode("latin1")
-        self.write(pickle.BINSTRING + len(raw).to_bytes(4, "little") + raw)
-        self.memoize(value)
-
-    dispatch[bytes] = dispatch[str] = save_string
-
-
-def python2_pickle(content) -> bytes:
-    buffer = io.BytesIO()
-    Python2Pickler(buffer, protocol=2).dump(content)
-    return buffer.getvalue().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
-
-
-def tar_of(members: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-def tiny_cifar(source: str) -> tuple[bytes, np.ndarray, list[int]]:
-    """An archive in the published layout, with its train pixels (N, 3, 32, 32) and labels."""
-    generator = np.random.default_rng(5)
-    batches = 5 if source == "cifar10" else 1
-    data = generator.integers(0, 256, (batches * 4, 3072), np.uint8)
-    labels = [int(label) for label in generator.integers(0, 3, len(data))]
-    key, names = ("labels", "label_names") if source == "cifar10" else ("fine_labels", "fine_label_names")
-    folder = "cifar-10-batches-py" if source == "cifar10" else "cifar-100-python"
-    train = [f"data_batch_{number + 1}" for number in range(5)] if source == "cifar10" else ["train"]
-    test, meta = ("test_batch", "batches.meta") if source == "cifar10" else ("test", "meta")
-    members = {
-        f"{folder}/{name}": python2_pickle({"data": data[4 * i : 4 * i + 4], key: labels[4 * i : 4 * i + 4]})
-        for i, name in enumerate(train)
-    }
-    members[f"{folder}/{test}"] = python2_pickle({"data": data[::-1][:3].copy(), key: [2, 1, 0]})
-    members[f"{folder}/{meta}"] = python2_pickle({names: ["ape", "bee", "cod"], "other": ["x"]})
-    members["../../escape"] = b"never written"
-    return tar_of(members), data.reshape(-1, 3, 32, 32), labels
 
 
 @pytest.mark.parametrize("source", ["cifar10", "cifar100"])

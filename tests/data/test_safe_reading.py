@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 from conftest import PROJECT
-from test_datasets import archive_of, tar_of, tiny_cifar
+from tiny_archives import archive_of, tar_of, tiny_cifar
 
 from afmp.data.cifar import read_cifar
 from afmp.errors import AfmpError

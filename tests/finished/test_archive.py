@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 import yaml
 from conftest import PROJECT
+from finished_study import CHANGES, fill_results
 from PIL import Image
-from safetensors.numpy import save_file
-from synthetic_results import synthetic_diagnostics, synthetic_point, synthetic_result, synthetic_scalability
-from test_workflow import append, copy_project, snakemake, write_study
+from workflow_runs import append, copy_project, snakemake, write_study
 
 from afmp import records
 from afmp.cli import main
@@ -24,52 +23,8 @@ from afmp.errors import AfmpError
 from afmp.figures.catalogue import figures, last_diagnostics
 from afmp.finished import archive
 from afmp.finished.archive import draw_archive, write_archive
-from afmp.study.paths import diagnostics_file, result_file, scalability_file, weights_file
+from afmp.study.paths import diagnostics_file
 from afmp.study.study import resolve_study
-
-# The two runs of the smallest study that has every kind of figure.
-CHANGES = {
-    "dataset": {"source": "digits", "path": None, "image_size": 32},
-    "seeds": [0, 1],
-    "training": {"epochs": 3, "visualize_every": 2},
-    "studies": {
-        "top_down_refinement": {
-            "section": "7.3",
-            "title": "Top-down refinement",
-            "figure": "comparison_topdown_vs_no",
-            "reference": "sparse_0.3",
-            "runs": [{"run": "top_down", "use_top_down": True}, {"run": "sparse_0.3", "label": "Without"}],
-        }
-    },
-}
-
-
-def fill_results(folder: Path, study) -> None:
-    """A results folder as a finished study leaves it, of made-up numbers and empty figures."""
-    for semantics in study.semantics:
-        for run, config in study.runs.items():
-            for seed in study.seeds:
-                result = synthetic_result(run, semantics=semantics, seed=seed) | {"config": config.to_dict()}
-                records.write_result(folder / result_file(semantics, run, seed), result)
-                gates = synthetic_diagnostics(semantics=semantics, epochs=(2, 3)) | {"run": run, "seed": seed}
-                records.write_diagnostics(folder / diagnostics_file(semantics, run, seed), gates)
-                (folder / weights_file(semantics, run, seed, "best")).write_bytes(b"weights")
-        points = [synthetic_point(model, size) for model in ("afmp_small", "deit_tiny") for size in (64, 128, 224)]
-        sweep = synthetic_scalability(points, semantics=semantics)
-        records.write_scalability(folder / scalability_file(semantics), sweep)
-    counts = [
-        {"model": name, "description": name, "resolution": 224, "num_parameters": 6_000_000}
-        for name in ("afmp_small", "deit_tiny")
-    ]
-    parameters = {"format_version": 1, "num_classes": 100, "models": counts}
-    records.write_parameters(folder / "count_parameters/parameters.json", parameters)
-    for file in (file for drawing in figures(asdict(study)) for file in drawing.files):
-        records.write_text(folder / file, "drawn")
-    for table in archive.TABLES:
-        records.write_text(folder / f"aggregate/{table}.csv", "a,b\n1,2\n")
-    images = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32), dtype=np.uint8)
-    (folder / "prepare_data").mkdir()
-    save_file({"test_images": images}, folder / "prepare_data/digits.safetensors")
 
 
 @pytest.fixture(scope="module")

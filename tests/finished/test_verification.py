@@ -13,7 +13,7 @@ import yaml
 from finished_study import STUDY, finish_study
 from safetensors import safe_open
 from safetensors.torch import load_file
-from test_workflow import copy_project, start_snakemake, write_study
+from workflow_runs import copy_project, start_snakemake, write_study
 
 from afmp.cli import main
 from afmp.errors import AfmpError

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PROJECT
-from test_datasets import archive_of, tiny_cifar
+from tiny_archives import archive_of, tiny_cifar
 
 from afmp.data.dataset import load_dataset
 from afmp.machine import locks

@@ -12,12 +12,12 @@ import yaml
 from conftest import PROJECT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from shipped_study import SHIPPED, complains
 
 from afmp.errors import AfmpError
 from afmp.model.sizes import build_model
 from afmp.study.study import RunConfig, Study, TrainingConfig, read_study, resolve_study
 
-SHIPPED = yaml.safe_load((PROJECT / "config.yaml").read_text(encoding="utf-8"))
 EXAMPLES = 600  # of each of the two tests below
 
 # What a hand or a program may put in the place of any value.
@@ -116,12 +116,6 @@ def mutated(draw):
         if not config:
             break
     return config
-
-
-def complains(error: AfmpError, *, of: str) -> bool:
-    """One printable line about `of`, short enough to read."""
-    said = str(error)
-    return said.startswith(of) and said.isprintable() and len(said) < 700
 
 
 def assert_means_what_it_says(study: Study, config: dict) -> None:

@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from test_config_fuzz import SHIPPED, complains
+from shipped_study import SHIPPED, complains
 
 from afmp.errors import AfmpError
 from afmp.study.study import read_study, resolve_study

@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from conftest import PROJECT
+from damaged_files import flipped
 from safetensors.torch import load_file
 from synthetic_results import synthetic_results
 from test_training import without_times
@@ -409,12 +410,6 @@ def test_a_download_onto_a_full_disk_asks_no_further_source(tmp_path, full_disk)
 
 
 # ---------------------------------------------------------------------------- bits lost on the disk
-
-
-def flipped(content: bytes, position: int) -> bytes:
-    changed = bytearray(content)
-    changed[position] ^= 1 << position % 8
-    return bytes(changed)
 
 
 def damages(content: bytes) -> list[bytes]:

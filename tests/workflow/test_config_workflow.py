@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import PROJECT
-from test_workflow import append, copy_project, snakemake
+from workflow_runs import append, copy_project, snakemake
 
 from afmp.study.study import resolve_study
 

@@ -6,108 +6,16 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from conftest import PROJECT
 from PIL import Image
+from workflow_runs import PARTS, STUDY, append, copy_project, planned, snakemake, start_snakemake, wait_for, write_study
 
 from afmp.analysis.statistics import mean_and_interval
 from afmp.records import read_diagnostics, read_parameters, read_result, read_scalability
-
-FOLDERS = ("rules", "workflow_scripts", "afmp", "report", "profiles", "envs")
-PARTS = ("Snakefile", "config.yaml", "README.md", *FOLDERS)
-
-STUDY = {
-    "dataset": {"source": "digits", "path": None, "image_size": 32},
-    "semantics": ["paper", "notebook"],
-    "seeds": [0, 1],
-    "model": {"num_layers": 2, "d_model": 8},
-    "training": {"epochs": 2, "batch_size": 256, "device": "cpu", "visualize_every": 2, "horizontal_flip": False},
-    "studies": {
-        "sparsity_level": {
-            "section": "7.1",
-            "title": "Sparsity level",
-            "figure": "comparison_results_full",
-            "reference": "dense",
-            "runs": [{"run": "dense", "is_sparse": False}, {"run": "sparse_0.3"}],
-        },
-        "widths": {  # a study of one's own, which names a run of the first again
-            "section": "A.1",
-            "title": "Widths",
-            "figure": "widths",
-            "reference": "sparse_0.3",
-            "runs": [{"run": "sparse_0.3", "label": "8 channels"}, {"run": "wide", "d_model": 12}],
-        },
-    },
-    "scalability": {
-        "resolutions": [16, 32],
-        "batch_size": 1,
-        "precision": ["fp32"],
-        "mode": ["train"],
-        "execution": ["eager", "graph"],
-        "attention": ["fused"],
-        "device": "cpu",
-        "warmup": 1,
-        "repeats": 2,
-    },
-}
-
-
-def write_study(folder: Path, study: dict) -> None:
-    config = yaml.safe_load((PROJECT / "config.yaml").read_text())
-    for section, values in study.items():
-        merges = isinstance(values, dict) and section != "studies"
-        config[section] = config[section] | values if merges else values
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-
-
-def copy_project(folder: Path) -> Path:
-    for part in PARTS:
-        source = PROJECT / part
-        if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-        elif source.exists():
-            shutil.copy(source, folder / part)
-    (folder / "results").mkdir()
-    (folder / "tests").mkdir()
-    return folder
-
-
-def snakemake(folder: Path, *arguments, check=True) -> str:
-    """What Snakemake said, on either stream."""
-    process = start_snakemake(folder, *arguments)
-    said, _ = process.communicate()
-    assert process.returncode == 0 or not check, said
-    return said
-
-
-def start_snakemake(folder: Path, *arguments, environment: dict | None = None, **options) -> subprocess.Popen:
-    """Snakemake started, both its streams in one."""
-    usual = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
-        cwd=folder,
-        env=usual | (environment or {}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        **options,
-    )
-
-
-def planned(folder: Path, target: str = "all") -> dict[str, int]:
-    """Jobs that `snakemake <target> -n` plans, by rule, without `all` itself."""
-    said = snakemake(folder, target, "--dry-run")
-    stats = said.rsplit("Job stats:", 1)[1] if "Job stats:" in said else ""
-    jobs = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", stats, re.MULTILINE)}
-    assert jobs or "Nothing to be done" in said, said
-    return {rule: count for rule, count in jobs.items() if rule not in ("all", "total")}
 
 
 @pytest.fixture(scope="module")
@@ -238,19 +146,19 @@ def test_editing_the_drawing_of_the_sweep_does_not_measure_again(project):
 
 
 def test_editing_the_model_retrains(project):
-    append(project / "afmp/model.py", "\n# edited\n")
+    append(project / "afmp/model/afmp.py", "\n# edited\n")
     jobs = planned(project)
     assert jobs["train"] == 6 and jobs["aggregate"] == 1 and "prepare_data" not in jobs
     assert jobs["plot_widths"] == 2 and jobs["benchmark_resolution"] == 2
 
 
 def test_editing_what_the_model_imports_retrains_too(project):
-    append(project / "afmp/message_passing/operation.py", "\n# edited\n")
+    append(project / "afmp/message_passing/weights.py", "\n# edited\n")
     assert planned(project)["train"] == 6
 
 
 def test_editing_how_tables_are_written_writes_the_tables_again(project):
-    append(project / "afmp/tables.py", "\n# edited\n")
+    append(project / "afmp/analysis/tables.py", "\n# edited\n")
     assert planned(project) == {"aggregate": 1, "tabulate_scalability": 1}
 
 
@@ -329,11 +237,6 @@ def test_a_single_figure_is_a_target_by_name_and_by_file(project):
     assert figure.read_bytes() == content and "plot_comparison" not in said
     assert "Nothing to be done" in snakemake(project, "widths")
     assert "Nothing to be done" in snakemake(project, "download", "tables")
-
-
-def append(path: Path, text: str) -> None:
-    with path.open("a") as file:
-        file.write(text)
 
 
 @pytest.mark.parametrize(
@@ -436,7 +339,7 @@ def test_a_killed_workflow_continues_where_it_was(tmp_path):
         said, _ = whole.communicate()
         assert whole.returncode == 0, said
         assert "\nJob 0: rule train: dense [paper], log: results/logs/train/paper/dense.log\nReason: Missing" in said
-        assert "afmp/model.py" not in said and "Finished jobid: 0 (Rule: train)" in said
+        assert "afmp/model/afmp.py" not in said and "Finished jobid: 0 (Rule: train)" in said
     finally:
         for process in (killed, whole):
             if process.poll() is None:
@@ -446,12 +349,3 @@ def test_a_killed_workflow_continues_where_it_was(tmp_path):
     for key in ("train_loss", "train_acc", "val_acc", "sparsity_loss"):
         assert one["training_history"][key] == other["training_history"][key]
     assert one["test_accuracy"] == other["test_accuracy"]
-
-
-def wait_for(condition, process: subprocess.Popen, *, seconds: float = 120) -> None:
-    """Until `condition` holds, as long as the process lives."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < end, f"still nothing after {seconds} s"
-        time.sleep(0.1)

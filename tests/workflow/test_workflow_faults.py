@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_faults import flipped
-from test_workflow import STUDY, copy_project, snakemake, start_snakemake, wait_for, write_study
+from damaged_files import flipped
+from workflow_runs import STUDY, copy_project, snakemake, start_snakemake, wait_for, write_study
 
 from afmp.records import read_result
 

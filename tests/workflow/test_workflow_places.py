@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from test_datasets import python2_pickle, tar_of
-from test_workflow import STUDY, append, copy_project, snakemake, start_snakemake, wait_for, write_study
+from tiny_archives import python2_pickle, tar_of
+from workflow_runs import STUDY, append, copy_project, snakemake, start_snakemake, wait_for, write_study
 
 from afmp.machine.locks import alone, lock_checkpoints
 from afmp.records import read_result
@@ -141,7 +141,7 @@ def disturbed(tmp_path_factory) -> Path:
 
     with served(outside) as address:
         described = ("cifar.tar.gz", len(content), hashlib.sha256(content).hexdigest(), (f"{address}/cifar.tar.gz",))
-        append(folder / "afmp/download.py", f'\n\nARCHIVES["cifar100"] = Archive(*{described}, "none")\n')
+        append(folder / "afmp/data/download.py", f'\n\nARCHIVES["cifar100"] = Archive(*{described}, "none")\n')
         with started(folder, "download", *options, environment=offline("asked_first")) as run:
             said, _ = run.communicate()
         assert "there is no network" in said and "place it at results/download/cifar.tar.gz" in said

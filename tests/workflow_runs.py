@@ -1,0 +1,119 @@
+"""The workflow, run on a copy of the project with a small study."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+from conftest import PROJECT
+
+FOLDERS = ("rules", "workflow_scripts", "afmp", "report", "profiles", "envs")
+PARTS = ("Snakefile", "config.yaml", "README.md", *FOLDERS)
+
+STUDY = {
+    "dataset": {"source": "digits", "path": None, "image_size": 32},
+    "semantics": ["paper", "notebook"],
+    "seeds": [0, 1],
+    "model": {"num_layers": 2, "d_model": 8},
+    "training": {"epochs": 2, "batch_size": 256, "device": "cpu", "visualize_every": 2, "horizontal_flip": False},
+    "studies": {
+        "sparsity_level": {
+            "section": "7.1",
+            "title": "Sparsity level",
+            "figure": "comparison_results_full",
+            "reference": "dense",
+            "runs": [{"run": "dense", "is_sparse": False}, {"run": "sparse_0.3"}],
+        },
+        "widths": {  # not a study of the paper; it shares a run with the first
+            "section": "A.1",
+            "title": "Widths",
+            "figure": "widths",
+            "reference": "sparse_0.3",
+            "runs": [{"run": "sparse_0.3", "label": "8 channels"}, {"run": "wide", "d_model": 12}],
+        },
+    },
+    "scalability": {
+        "resolutions": [16, 32],
+        "batch_size": 1,
+        "precision": ["fp32"],
+        "mode": ["train"],
+        "execution": ["eager", "graph"],
+        "attention": ["fused"],
+        "device": "cpu",
+        "warmup": 1,
+        "repeats": 2,
+    },
+}
+
+
+def write_study(folder: Path, study: dict) -> None:
+    """Write the shipped configuration, changed by `study`, into `folder`."""
+    config = yaml.safe_load((PROJECT / "config.yaml").read_text())
+    for section, values in study.items():
+        merges = isinstance(values, dict) and section != "studies"
+        config[section] = config[section] | values if merges else values
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def copy_project(folder: Path) -> Path:
+    """Copy what the workflow needs of the project into `folder`, and return it."""
+    for part in PARTS:
+        source = PROJECT / part
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            shutil.copy(source, folder / part)
+    (folder / "results").mkdir()
+    (folder / "tests").mkdir()
+    return folder
+
+
+def snakemake(folder: Path, *arguments, check=True) -> str:
+    """Run Snakemake in `folder` and return its output, both streams in one."""
+    process = start_snakemake(folder, *arguments)
+    said, _ = process.communicate()
+    assert process.returncode == 0 or not check, said
+    return said
+
+
+def start_snakemake(folder: Path, *arguments, environment: dict | None = None, **options) -> subprocess.Popen:
+    """Start Snakemake in `folder`, both output streams in one."""
+    usual = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
+        cwd=folder,
+        env=usual | (environment or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
+def planned(folder: Path, target: str = "all") -> dict[str, int]:
+    """Return how many jobs of each rule `snakemake <target> -n` plans, `all` itself left out."""
+    said = snakemake(folder, target, "--dry-run")
+    stats = said.rsplit("Job stats:", 1)[1] if "Job stats:" in said else ""
+    jobs = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", stats, re.MULTILINE)}
+    assert jobs or "Nothing to be done" in said, said
+    return {rule: count for rule, count in jobs.items() if rule not in ("all", "total")}
+
+
+def append(path: Path, text: str) -> None:
+    """Append `text` to a file of the copy, which must exist."""
+    with path.open("r+") as file:
+        file.seek(0, os.SEEK_END)
+        file.write(text)
+
+
+def wait_for(condition, process: subprocess.Popen, *, seconds: float = 120) -> None:
+    """Wait until `condition` holds; fail if the process exits before."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end, f"still nothing after {seconds} s"
+        time.sleep(0.1)
