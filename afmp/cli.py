@@ -247,6 +247,32 @@ def _train(arguments: argparse.Namespace) -> None:
         print(f"seed {seed}: test accuracy {result['test_accuracy']:.2f} %, files in {folder}")
 
 
+def _add_draw_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("results", type=Path, metavar="RESULTS", help="the results folder of a study")
+    add("figures", nargs="*", metavar="FIGURE", help="names of figures, or `diagnostics`; all figures if none is named")
+    add("--config", type=Path, default="config.yaml", help="the complete study that was run (no overlay)")
+    add("--output", type=Path, required=True, metavar="FOLDER", help="where to write, laid out as RESULTS")
+
+
+def _draw(arguments: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from afmp.figures.catalogue import figures, last_diagnostics
+    from afmp.study.study import read_study
+
+    study = asdict(read_study(arguments.config))
+    drawings = [*figures(study), *last_diagnostics(study)]
+    names = list(dict.fromkeys(drawing.name for drawing in drawings))
+    for name in arguments.figures:
+        if name not in names:
+            raise AfmpError(f"FIGURE: {name!r} is no figure of {arguments.config}; allowed: {', '.join(names)}.")
+    for drawing in drawings:
+        if drawing.name in (arguments.figures or names):
+            drawing.write(source=arguments.results, folder=arguments.output)
+            print(arguments.output / drawing.files[0])
+
+
 def _add_archive_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("results", type=Path, metavar="RESULTS", help="the results folder of a finished study")
@@ -312,6 +338,11 @@ COMMANDS = {
     ),
     "parameters": Command(
         "Trainable parameters of the models that the study compares.", _add_parameters_arguments, _parameters
+    ),
+    "draw": Command(
+        "Draw figures from the records of a study: all of them, diagnostics at the last epoch.",
+        _add_draw_arguments,
+        _draw,
     ),
     "archive": Command(
         "Put the numbers, tables and figures of a finished study away.", _add_archive_arguments, _archive

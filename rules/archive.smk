@@ -22,7 +22,7 @@ rule archive:
         ALL_FIGURES,
         ALL_TABLES,
         ALL_DIAGNOSTICS,
-        code=code("archive.py", *map(figure_module, STUDY_FIGURES)),
+        code=code("archive.py"),
     log:
         "results/logs/archive/archive.log",
     localrule: True
@@ -37,7 +37,7 @@ rule archive:
 # Draw an archived study again, with its own configuration: no dataset, no GPU, no training.
 rule figures_from_archive:
     input:
-        code=code("figures_from_archive.py", *map(figure_module, STUDY_FIGURES)),
+        code=code("figures_from_archive.py", *figure_modules(asdict(STUDY))),
         # Nothing where there is no archive: the hook in train.smk says so in a sentence.
         manifest=list(map(str, Path(OLD_ARCHIVE).glob("MANIFEST.json"))),
     output:

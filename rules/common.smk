@@ -8,7 +8,7 @@ from glob import iglob
 from pathlib import Path
 
 from afmp.finished.archive import manifest_of
-from afmp.figures.catalogue import figure_module
+from afmp.figures.catalogue import figure_modules
 from afmp.sources import import_closure
 from afmp.records import write_text
 from afmp.study.study import resolve_study
@@ -91,15 +91,6 @@ def needs_both_semantics(wildcards):
         f"Error: config: semantics: found {STUDY.semantics}, but notebook_vs_paper draws the same runs under both; "
         "allowed with it: [paper, notebook]."
     )
-
-
-# The sweeps of the study's other semantics.
-def other_sweeps(wildcards):
-    return [
-        f"results/benchmark_scalability/{semantics}/scalability.json"
-        for semantics in STUDY.semantics
-        if semantics != wildcards.semantics
-    ]
 
 
 # Digest of the names, sizes and times of the files that source `folder` reads; the other sources have none. Snakemake

@@ -1,133 +1,70 @@
-# Figures: one rule per figure, each with a short name as its target; a study of config.yaml is a figure.
+# Figures: one rule per figure, each with a short name as its target. afmp/figures/catalogue.py lists them all.
 
-for study in STUDY.studies:
+from dataclasses import asdict
 
-    # The study's figure under one semantics.
+from afmp.figures import catalogue
+from afmp.study import paths
+
+# Every figure by its path, in plain values: Snakemake compares them, and draws again what has changed.
+DRAWINGS = {drawing.path: drawing for drawing in catalogue.figures(asdict(STUDY))}
+
+# The figures of each semantics, and their categories in the report.
+CATEGORIES = {study["figure"]: f"{study['section']} {study['title']}" for study in STUDY.studies}
+CATEGORIES |= dict.fromkeys(catalogue.SWEEP_FIGURES, "Scalability")
+
+for figure, category in CATEGORIES.items():
+
+    # One figure under one semantics.
     rule:
         name:
-            f"plot_{study['figure']}"
+            f"plot_{figure}"
         input:
-            code=code("plot_study.py", figure_module(study["figure"])),
-            results=result_files([member["run"] for member in study["members"]]),
+            code=code("plot_figure.py", catalogue.figure_module(figure)),
+            records=lambda wildcards, figure=figure: paths.in_results(
+                DRAWINGS[paths.figure_path(wildcards.semantics, figure)].sources
+            ),
         output:
             png=report(
-                f"results/figures/{{semantics}}/{study['figure']}.png",
+                f"results/figures/{{semantics}}/{figure}.png",
                 caption="../report/figure.rst",
-                category=f"{study['section']} {study['title']}",
-                labels={"figure": study["figure"], "semantics": "{semantics}"},
+                category=category,
+                labels={"figure": figure, "semantics": "{semantics}"},
             ),
-            pdf=f"results/figures/{{semantics}}/{study['figure']}.pdf",
-            caption=f"results/figures/{{semantics}}/{study['figure']}.rst",
+            pdf=f"results/figures/{{semantics}}/{figure}.pdf",
+            caption=f"results/figures/{{semantics}}/{figure}.rst",
         log:
-            f"results/logs/plot_{study['figure']}/{{semantics}}.log",
+            f"results/logs/plot_{figure}/{{semantics}}.log",
         benchmark:
-            f"results/benchmarks/plot_{study['figure']}/{{semantics}}.tsv"
+            f"results/benchmarks/plot_{figure}/{{semantics}}.tsv"
         localrule: True
         conda:
             "../envs/afmp.yaml"
         params:
-            study=study,
+            drawing=lambda wildcards, figure=figure: asdict(
+                DRAWINGS[paths.figure_path(wildcards.semantics, figure)]
+            ),
             captions=captions,
         script:
-            "../workflow_scripts/plot_study.py"
+            "../workflow_scripts/plot_figure.py"
 
     # Its short name.
     rule:
         name:
-            study["figure"]
+            figure
         input:
-            expand(
-                "results/figures/{semantics}/{figure}.{ending}",
-                semantics=STUDY.semantics,
-                figure=study["figure"],
-                ending=FIGURE_FILES,
-            ),
-
-
-# Time and memory over image sizes; the other semantics' AFMP-Small is one more line.
-rule plot_scalability_results:
-    input:
-        code=code("plot_scalability_results.py"),
-        scalability="results/benchmark_scalability/{semantics}/scalability.json",
-        others=other_sweeps,
-    output:
-        png=report(
-            "results/figures/{semantics}/scalability_results.png",
-            caption="../report/figure.rst",
-            category="Scalability",
-            labels={"figure": "scalability_results", "semantics": "{semantics}"},
-        ),
-        pdf="results/figures/{semantics}/scalability_results.pdf",
-        caption="results/figures/{semantics}/scalability_results.rst",
-    log:
-        "results/logs/plot_scalability_results/{semantics}.log",
-    benchmark:
-        "results/benchmarks/plot_scalability_results/{semantics}.tsv"
-    localrule: True
-    conda:
-        "../envs/afmp.yaml"
-    params:
-        captions=captions,
-    script:
-        "../workflow_scripts/plot_scalability_results.py"
-
-
-# Its short name.
-rule scalability_results:
-    input:
-        expand(
-            "results/figures/{semantics}/scalability_results.{ending}",
-            semantics=STUDY.semantics,
-            ending=FIGURE_FILES,
-        ),
-
-
-# How time and memory grow with the number of patches; the other semantics' AFMP-Small is one more line.
-rule plot_scalability_fits:
-    input:
-        code=code("plot_scalability_fits.py"),
-        scalability="results/benchmark_scalability/{semantics}/scalability.json",
-        others=other_sweeps,
-    output:
-        png=report(
-            "results/figures/{semantics}/scalability_fits.png",
-            caption="../report/figure.rst",
-            category="Scalability",
-            labels={"figure": "scalability_fits", "semantics": "{semantics}"},
-        ),
-        pdf="results/figures/{semantics}/scalability_fits.pdf",
-        caption="results/figures/{semantics}/scalability_fits.rst",
-    log:
-        "results/logs/plot_scalability_fits/{semantics}.log",
-    benchmark:
-        "results/benchmarks/plot_scalability_fits/{semantics}.tsv"
-    localrule: True
-    conda:
-        "../envs/afmp.yaml"
-    params:
-        captions=captions,
-    script:
-        "../workflow_scripts/plot_scalability_fits.py"
-
-
-# Its short name.
-rule scalability_fits:
-    input:
-        expand(
-            "results/figures/{semantics}/scalability_fits.{ending}",
-            semantics=STUDY.semantics,
-            ending=FIGURE_FILES,
-        ),
+            [
+                paths.in_results(DRAWINGS[paths.figure_path(semantics, figure)].files)
+                for semantics in STUDY.semantics
+            ],
 
 
 if COMPARE_SEMANTICS:
 
-    # The same runs under both meanings.
+    # The same runs under both semantics.
     rule plot_notebook_vs_paper:
         input:
-            code=code("plot_notebook_vs_paper.py"),
-            paper=result_files(STUDY.runs, "paper"),
-            notebook=result_files(STUDY.runs, "notebook"),
+            code=code("plot_figure.py", "afmp.figures.notebook_vs_paper"),
+            records=paths.in_results(DRAWINGS[paths.NOTEBOOK_VS_PAPER].sources),
         output:
             png=report(
                 "results/figures/notebook_vs_paper.png",
@@ -145,29 +82,29 @@ if COMPARE_SEMANTICS:
         conda:
             "../envs/afmp.yaml"
         params:
-            studies=STUDY.studies,
+            drawing=asdict(DRAWINGS[paths.NOTEBOOK_VS_PAPER]),
             captions=captions,
         script:
-            "../workflow_scripts/plot_notebook_vs_paper.py"
+            "../workflow_scripts/plot_figure.py"
 
     # Its short name.
     rule notebook_vs_paper:
         input:
-            expand("results/figures/notebook_vs_paper.{ending}", ending=FIGURE_FILES),
+            paths.in_results(DRAWINGS[paths.NOTEBOOK_VS_PAPER].files),
 
 else:
 
-    # Asked for all the same, it ends in a sentence.
+    # Its short name ends in a sentence that says what it needs.
     rule notebook_vs_paper:
         input:
             needs_both_semantics,
 
 
-# What the gates of a run did over training, for its first seed.
+# The gates of a run over training, for its first random seed.
 rule plot_diagnostics:
     input:
-        code=code("plot_diagnostics.py"),
-        diagnostics=f"results/train/{{semantics}}/{{run}}/seed_{STUDY.seeds[0]}/diagnostics.json",
+        code=code("plot_diagnostics.py", "afmp.figures.diagnostics"),
+        diagnostics=paths.in_results(paths.diagnostics_file("{semantics}", "{run}", STUDY.seeds[0])),
         dataset=DATASET_FILE,
     output:
         folder=report(
@@ -186,6 +123,15 @@ rule plot_diagnostics:
     conda:
         "../envs/afmp.yaml"
     params:
+        drawings=lambda wildcards: [
+            asdict(drawing)
+            for drawing in catalogue.diagnostics_figures(
+                asdict(STUDY),
+                semantics=wildcards.semantics,
+                run=wildcards.run,
+                epochs=STUDY.runs[wildcards.run].training.visualized_epochs,
+            )
+        ],
         captions=captions,
     script:
         "../workflow_scripts/plot_diagnostics.py"

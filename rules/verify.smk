@@ -4,7 +4,7 @@
 # Check what is there, whenever asked. No file of the study is an input, or what is missing would be made and not told.
 rule verify:
     input:
-        code=code("verify.py", *map(figure_module, STUDY_FIGURES)),
+        code=code("verify.py"),
     log:
         "results/logs/verify/verify.log",
     localrule: True

@@ -1,112 +1,171 @@
-"""Every figure of a study as one list: where it goes, what draws it, what it reads of a folder laid out as results/."""
+"""The catalogue of figures: for each one the records it reads, the module that draws it, and the files it becomes.
 
-from collections.abc import Callable
+Modules are named here and imported only when they draw. A rule therefore watches the module of its own figure and no
+other: `import_closure` cannot see an import by name.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
+from safetensors import SafetensorError, safe_open
 
-from afmp.figures import diagnostics, figure_module, notebook_vs_paper, scalability_fits, scalability_results
+from afmp.errors import AfmpError
 from afmp.figures.parts.style import save_figure
 from afmp.records import read_diagnostics, read_result, read_scalability, write_text
-from afmp.study.paths import diagnostics_file, image_file, result_files, scalability_file
+from afmp.study.paths import (
+    DIAGNOSTICS_ENDINGS,
+    FIGURE_ENDINGS,
+    NOTEBOOK_VS_PAPER,
+    dataset_file,
+    diagnostics_file,
+    epoch_name,
+    figure_files,
+    figure_path,
+    image_file,
+    plot_diagnostics_folder,
+    result_files,
+    scalability_file,
+)
+from afmp.study.semantics import SEMANTICS
 
-# Figures of the sweeps; each file of afmp/figures/ goes by its name.
-SWEEP_FIGURES = (scalability_results, scalability_fits)
+SWEEP_FIGURES = ("scalability_results", "scalability_fits")
+# How the argument of this name is read from a file.
+READERS = {
+    "results": read_result,
+    "paper": read_result,
+    "notebook": read_result,
+    "sweep": read_scalability,
+    "other_sweeps": read_scalability,
+    "diagnostics": read_diagnostics,
+}
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure: its path below results/ without an ending, and what draws and describes what `read` finds.
+    """One figure of a study, in plain values. All paths are relative to a results folder.
 
-    `sources` are the paths below results/ of the records that `read` reads.
+    - path: of the figure, without an ending
+    - module: has `draw`, which returns a matplotlib Figure, and `caption`, which returns reStructuredText
+    - settings: arguments of both functions that come from the study
+    - records: arguments of both functions that are read: the path of one record, or a list of paths
+    - dataset: of a figure over a test image, the prepared dataset that contains the image
     """
 
     path: str
-    sources: list[str]
-    read: Callable[[Path], tuple]
-    figure: Callable[..., Figure]
-    caption: Callable[..., str]
-    endings: tuple[str, ...] = ("png", "pdf", "rst")
+    module: str
+    settings: dict
+    records: dict[str, str | list[str]]
+    dataset: str | None = None
+    endings: tuple[str, ...] = FIGURE_ENDINGS
+
+    @property
+    def name(self) -> str:
+        """Name of the figure: `scalability_fits`, or `diagnostics`."""
+        return "diagnostics" if "diagnostics" in self.records else Path(self.path).name
 
     @property
     def files(self) -> list[str]:
-        """Paths below results/ of what is written: the figure, and its caption as .rst."""
-        return [f"{self.path}.{ending}" for ending in self.endings]
+        """Paths of the files of the figure: its caption has the ending .rst."""
+        return figure_files(self.path, self.endings)
 
-    def write(self, *, source: Path, folder: Path) -> None:
-        """Read below `source`, write `files` below `folder`. Raises AfmpError for what is no such record."""
-        content = self.read(source)
-        files = {ending: folder / file for ending, file in zip(self.endings, self.files, strict=True)}
-        save_figure(self.figure(*content), png=files["png"], pdf=files.get("pdf"))
-        write_text(files["rst"], self.caption(*content))
+    @property
+    def sources(self) -> list[str]:
+        """Paths of the records that the figure is drawn from."""
+        return [path for paths in self.records.values() for path in ([paths] if isinstance(paths, str) else paths)]
+
+    def write(self, *, source: Path | str, folder: Path | str) -> None:
+        """Read the records below `source`, draw, and write the files below `folder`.
+
+        Raises AfmpError for a file that is missing or not valid.
+        """
+        module = import_module(self.module)
+        arguments = self.settings | {
+            name: READERS[name](Path(source, paths))
+            if isinstance(paths, str)
+            else [READERS[name](Path(source, path)) for path in paths]
+            for name, paths in self.records.items()
+        }
+        image = {}
+        if self.dataset is not None:
+            image = {"image": read_test_image(Path(source), self.dataset, arguments["diagnostics"]["image_index"])}
+        files = {ending: Path(folder, file) for ending, file in zip(self.endings, self.files, strict=True)}
+        save_figure(module.draw(**arguments, **image), png=files["png"], pdf=files.get("pdf"))
+        write_text(files["rst"], module.caption(**arguments))
+
+
+def figure_module(figure: str) -> str:
+    """Return the module that draws a study's figure: the one of this name, else the general four panels."""
+    own = f"afmp.figures.{figure}"
+    return own if find_spec(own) else "afmp.figures.parts.study_panels"
 
 
 def figures(study: dict) -> list[Drawing]:
-    """What `snakemake all` draws below results/figures/ for a study given as `dataclasses.asdict(Study)`."""
-    found = []
+    """Return all figures below figures/ of a study, which is given as `dataclasses.asdict(Study)`."""
+    drawings = []
     for semantics in study["semantics"]:
-        place = f"figures/{semantics}"
-        for one in study["studies"]:
-            runs, module = [member["run"] for member in one["members"]], import_module(figure_module(one["figure"]))
-            sources = result_files(semantics, runs, study["seeds"])
-            read = partial(_read_study, one, sources)
-            found.append(Drawing(f"{place}/{one['figure']}", sources, read, module.draw, module.caption))
-        for module in SWEEP_FIGURES:
-            name = module.__name__.rpartition(".")[2]
-            others = [other for other in study["semantics"] if other != semantics]
-            sources = [scalability_file(which) for which in (semantics, *others)]
-            read = partial(_read_sweeps, sources)
-            found.append(Drawing(f"{place}/{name}", sources, read, module.draw, module.caption))
-    if set(study["semantics"]) == {"paper", "notebook"}:
-        paper, notebook = (result_files(which, study["runs"], study["seeds"]) for which in ("paper", "notebook"))
-        read, module = partial(_read_both, study["studies"], paper, notebook), notebook_vs_paper
-        found.append(Drawing("figures/notebook_vs_paper", paper + notebook, read, module.draw, module.caption))
-    return found
+        for table in study["studies"]:
+            runs = [member["run"] for member in table["members"]]
+            records = {"results": result_files(semantics, runs, study["seeds"])}
+            path, module = figure_path(semantics, table["figure"]), figure_module(table["figure"])
+            drawings.append(Drawing(path, module, {"study": table}, records))
+        for figure in SWEEP_FIGURES:
+            others = [scalability_file(other) for other in study["semantics"] if other != semantics]
+            records = {"sweep": scalability_file(semantics), "other_sweeps": others}
+            drawings.append(Drawing(figure_path(semantics, figure), f"afmp.figures.{figure}", {}, records))
+    if set(study["semantics"]) == set(SEMANTICS):
+        records = {semantics: result_files(semantics, study["runs"], study["seeds"]) for semantics in SEMANTICS}
+        settings = {"studies": study["studies"]}
+        drawings.append(Drawing(NOTEBOOK_VS_PAPER, "afmp.figures.notebook_vs_paper", settings, records))
+    return drawings
+
+
+def diagnostics_figures(study: dict, *, semantics: str, run: str, epochs: Iterable[int]) -> list[Drawing]:
+    """Return the figures of one run's diagnostics, one per epoch, for the first random seed of a study as `figures`."""
+    folder = plot_diagnostics_folder(semantics, run)
+    return [
+        Drawing(
+            f"{folder}/{epoch_name(epoch)}",
+            "afmp.figures.diagnostics",
+            {"epoch": epoch},
+            {"diagnostics": diagnostics_file(semantics, run, study["seeds"][0])},
+            dataset_file(study["dataset"]["source"]),
+            DIAGNOSTICS_ENDINGS,
+        )
+        for epoch in epochs
+    ]
 
 
 def last_diagnostics(study: dict) -> list[Drawing]:
-    """Each run's gates at its last epoch, as below results/plot_diagnostics/, over a test image that an archive holds.
-
-    `snakemake all` draws the epochs before it too; ten epochs of every run are minutes of drawing.
-    """
-    found = []
-    for semantics in study["semantics"]:
-        for run, config in study["runs"].items():
-            epoch = config["training"]["epochs"]
-            file = diagnostics_file(semantics, run, study["seeds"][0])
-            path = f"plot_diagnostics/{semantics}/{run}/epoch_{epoch:04d}"
-            read = partial(_read_diagnostics, file, epoch)
-            found.append(Drawing(path, [file], read, diagnostics.draw, _diagnostics_caption, ("png", "rst")))
-    return found
+    """Return each run's diagnostics figure at its last epoch: drawing all epochs of all runs takes minutes."""
+    return [
+        drawing
+        for semantics in study["semantics"]
+        for run, config in study["runs"].items()
+        for drawing in diagnostics_figures(study, semantics=semantics, run=run, epochs=[config["training"]["epochs"]])
+    ]
 
 
-def _read_results(paths: list[str], folder: Path) -> list[dict]:
-    return [read_result(folder / path) for path in paths]
+def figure_modules(study: dict) -> list[str]:
+    """Return the modules of all figures of a study, for a job that draws them all."""
+    return sorted({drawing.module for drawing in [*figures(study), *last_diagnostics(study)]})
 
 
-def _read_study(one: dict, paths: list[str], folder: Path) -> tuple:
-    return one, _read_results(paths, folder)
-
-
-def _read_sweeps(paths: list[str], folder: Path) -> tuple:
-    return tuple(read_scalability(folder / path) for path in paths)
-
-
-def _read_both(studies: list[dict], paper: list[str], notebook: list[str], folder: Path) -> tuple:
-    return studies, _read_results(paper, folder), _read_results(notebook, folder)
-
-
-def _read_diagnostics(file: str, epoch: int, folder: Path) -> tuple:
-    record = read_diagnostics(folder / file)
-    with Image.open(folder / image_file(record["image_index"])) as image:
-        pixels = np.asarray(image.convert("RGB")).transpose(2, 0, 1)  # uint8 (3, H, W)
-    return record, epoch, pixels
-
-
-def _diagnostics_caption(record: dict, epoch: int, _image: np.ndarray) -> str:
-    return diagnostics.caption(record, epoch)
+def read_test_image(source: Path, dataset: str, index: int) -> np.ndarray:
+    """Return a test image, uint8 (3, H, W): from the PNG of an archive, else from the prepared dataset."""
+    archived = source / image_file(index)
+    if archived.is_file():
+        with Image.open(archived) as image:
+            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    try:
+        with safe_open(source / dataset, framework="numpy") as file:
+            return file.get_slice("test_images")[index]
+    except (OSError, SafetensorError) as error:
+        raise AfmpError(
+            f"{source / dataset}: test image {index} cannot be read ({error}); delete the file if it exists, and "
+            "prepare the dataset."
+        ) from None

@@ -19,7 +19,7 @@ PRUNED_AXIS = {
 
 
 @style.house
-def draw(diagnostics: dict, epoch: int, image) -> Figure:
+def draw(diagnostics: dict, *, epoch: int, image: np.ndarray) -> Figure:
     """Three panels at `epoch` over `image`, uint8 (3, H, W): the test image that the gates were read on."""
     gates, layer, pruned = _at(diagnostics, epoch)
     semantics = diagnostics["semantics"]
@@ -131,7 +131,7 @@ def _draw_histogram(axis, gates: np.ndarray) -> None:
     axis.set(xlabel="Gate, mean over channels", ylabel=f"Edges (of {gates.size:,}), log scale")
 
 
-def caption(diagnostics: dict, epoch: int) -> str:
+def caption(diagnostics: dict, *, epoch: int) -> str:
     """What the figure shows, in reStructuredText, from the diagnostics themselves."""
     gates, layer, pruned = _at(diagnostics, epoch)
     semantics = diagnostics["semantics"]

@@ -14,9 +14,9 @@ COLUMNS = 2
 
 
 @style.house
-def draw(studies, results_paper, results_notebook) -> Figure:
+def draw(studies: list[dict], *, paper: list[dict], notebook: list[dict]) -> Figure:
     """A panel per study with both test accuracies of each run, and one of the reference runs' curves."""
-    both = _both(studies, results_paper, results_notebook)
+    both = _both(studies, paper, notebook)
     rows = -(-(len(studies) + 1) // COLUMNS)
     longest = max(len(study["members"]) for study in studies)
     height = max(3.2, 0.9 + 0.42 * longest)
@@ -43,11 +43,11 @@ def draw(studies, results_paper, results_notebook) -> Figure:
     return figure
 
 
-def _both(studies, results_paper, results_notebook) -> list[dict]:
+def _both(studies, paper, notebook) -> list[dict]:
     """For each study {semantics: its runs with their results}; both meanings have every run."""
     if not studies:
         raise AfmpError("notebook_vs_paper: no study to compare; config.yaml needs at least one under studies.")
-    given = {"paper": results_paper, "notebook": results_notebook}
+    given = {"paper": paper, "notebook": notebook}
     for semantics, results in given.items():
         wrong = {result["semantics"] for result in results} - {semantics}
         if wrong:
@@ -150,9 +150,9 @@ def _selection(results) -> str:
     )
 
 
-def caption(studies, results_paper, results_notebook) -> str:
+def caption(studies: list[dict], *, paper: list[dict], notebook: list[dict]) -> str:
     """What differs between the meanings, in reStructuredText, from the results themselves."""
-    both = _both(studies, results_paper, results_notebook)
+    both = _both(studies, paper, notebook)
     pairs = {
         run.name: (run, other) for study in both for run, other in zip(study["paper"], study["notebook"], strict=True)
     }

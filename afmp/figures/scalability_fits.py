@@ -1,5 +1,7 @@
 """Figure scalability_fits: time and activations as c0 + B (c1 N + c2 N^2), and where the models' lines cross."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
@@ -19,14 +21,14 @@ QUANTITIES = {
 
 
 @style.house
-def draw(scalability: dict, *others: dict) -> Figure:
+def draw(sweep: dict, other_sweeps: Sequence[dict] = ()) -> Figure:
     """A row of panels a mode, time and activations: points measured, fits, 95 % bands, and the coefficients in words.
 
     The lines are those that scalability_results draws strong.
     """
-    modes = modes_of(scalability)
+    modes = modes_of(sweep)
     figure = style.new_figure(13, 1.8 + 6.6 * len(modes))
-    semantics = scalability["semantics"]
+    semantics = sweep["semantics"]
     style.head(
         figure,
         "Scalability: fits of time and activations against the number of patches N",
@@ -34,7 +36,7 @@ def draw(scalability: dict, *others: dict) -> Figure:
     )
     grid = figure.add_gridspec(2 * len(modes), 2, height_ratios=[4.4, 2.1] * len(modes))
     for row, mode in enumerate(modes):
-        lines = main_lines(scalability, others, mode)
+        lines = main_lines(sweep, other_sweeps, mode)
         for column, (title, (fit_of, value, unit)) in enumerate(QUANTITIES.items()):
             axis, words = (figure.add_subplot(grid[2 * row + below, column]) for below in (0, 1))
             fits = {line.label: fit_of(line.series) for line in lines}
@@ -44,7 +46,7 @@ def draw(scalability: dict, *others: dict) -> Figure:
             text = "\n".join(_sentences(lines, fits, unit))
             # Out of the layout, or the widest line would take the panels' width.
             words.text(0, 1, text, va="top", fontsize=8.5, transform=words.transAxes).set_in_layout(False)
-    style.foot(figure, _footer(scalability, others))
+    style.foot(figure, _footer(sweep, other_sweeps))
     return figure
 
 
@@ -127,13 +129,13 @@ def _patches(estimate: Estimate) -> str:
     return f"{estimate.value:,.0f}{interval}"
 
 
-def _footer(scalability: dict, others: tuple[dict, ...]) -> list[str]:
-    lines = [line for mode in modes_of(scalability) for line in main_lines(scalability, others, mode)]
+def _footer(sweep: dict, other_sweeps: Sequence[dict]) -> list[str]:
+    lines = [line for mode in modes_of(sweep) for line in main_lines(sweep, other_sweeps, mode)]
     points = [point for line in lines for point in line.series.measured]
     passes = [point["time_ms"]["n"] for point in points]
     return [
         f"Patches of 16 px, batch B {wording.span([point['batch_size'] for point in points] or [0])}; "
-        f"{machine(scalability)}; {wording.counted(passes or [0], 'pass', 'passes')} a point. "
+        f"{machine(sweep)}; {wording.counted(passes or [0], 'pass', 'passes')} a point. "
         "Fits to a pass: c0 + B (c1 N + c2 N²), so c0 a pass, c1 a patch, c2 a patch²; no coefficient negative, "
         "relative errors weighted alike; drawn per image, kinks are where the batch changes. In brackets, and as bands "
         "(often narrower than a line), 95 % bootstrap intervals over blocks of the repeated passes of this run, which "
@@ -142,15 +144,15 @@ def _footer(scalability: dict, others: tuple[dict, ...]) -> list[str]:
     ]
 
 
-def caption(scalability: dict, *others: dict) -> str:
+def caption(sweep: dict, other_sweeps: Sequence[dict] = ()) -> str:
     """What the fits say, in reStructuredText, from the sweep's own numbers."""
     sentences = [
         "Time and activations of a pass of B images fitted as c0 + B (c1 N + c2 N²) over the number of patches N, "
-        f"{scalability['semantics']} semantics ({wording.MEANING[scalability['semantics']]}), "
-        f"on {scalability['device']['name']}."
+        f"{sweep['semantics']} semantics ({wording.MEANING[sweep['semantics']]}), "
+        f"on {sweep['device']['name']}."
     ]
-    mode = modes_of(scalability)[0]
-    lines = main_lines(scalability, others, mode)
+    mode = modes_of(sweep)[0]
+    lines = main_lines(sweep, other_sweeps, mode)
     fits = {line.label: fit_time(line.series) for line in lines}
     slopes = [
         f"{line.series.name} ({line.series.setting}) {_words(fit.slope, '.2f')}"

@@ -1,5 +1,7 @@
 """Figure scalability_results: time and memory an image of AFMP-Small and DeiT-Tiny by number of patches."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
@@ -25,15 +27,15 @@ FAINT = {"alpha": 0.28, "linewidth": 0.9, "marker": None, "zorder": 1}
 
 
 @style.house
-def draw(scalability: dict, *others: dict) -> Figure:
+def draw(sweep: dict, other_sweeps: Sequence[dict] = ()) -> Figure:
     """A row of panels a mode, time (ms) and peak memory (MB) an image by number of patches; failures are crosses.
 
-    The best configuration of each model is a main line, its other ones are faint; `others` are sweeps of other
+    The best configuration of each model is a main line, its other ones are faint; `other_sweeps` are sweeps of other
     semantics, of which AFMP-Small is one more main line.
     """
-    modes = modes_of(scalability)
+    modes = modes_of(sweep)
     figure = style.new_figure(13, 1.8 + 5.0 * len(modes))
-    semantics = scalability["semantics"]
+    semantics = sweep["semantics"]
     style.head(
         figure,
         "Scalability: AFMP-Small and DeiT-Tiny against the number of patches",
@@ -41,24 +43,24 @@ def draw(scalability: dict, *others: dict) -> Figure:
     )
     grid = figure.add_gridspec(2 * len(modes), 2, height_ratios=[0.75, 4.4] * len(modes))
     for row, mode in enumerate(modes):
-        lines = main_lines(scalability, others, mode)
-        faint = _faint(scalability, lines, mode)
+        lines = main_lines(sweep, other_sweeps, mode)
+        faint = _faint(sweep, lines, mode)
         legend = figure.add_subplot(grid[2 * row, :])
         panels = [figure.add_subplot(grid[2 * row + 1, column]) for column in (0, 1)]
         for axis, title in zip(panels, ("Time per image", "Peak memory per image"), strict=True):
             _draw_panel(axis, lines, faint, time_per_image if title == "Time per image" else _memory)
             axis.set_title(f"{title}, {PASSES[mode]}")
         panels[0].set_ylabel(f"Time ({PASSES[mode]}), ms an image")
-        panels[1].set_ylabel(_memory_label(scalability))
+        panels[1].set_ylabel(_memory_label(sweep))
         _draw_legend(legend, panels[0], lines, faint)
-    style.foot(figure, _footer(scalability, others))
+    style.foot(figure, _footer(sweep, other_sweeps))
     return figure
 
 
-def _faint(scalability: dict, lines: list[Line], mode: str) -> list[Series]:
+def _faint(sweep: dict, lines: list[Line], mode: str) -> list[Series]:
     """The configurations measured in a mode that are not main lines."""
     main = [line.series[:-1] for line in lines]
-    return [one for one in series_of(scalability) if one.mode == mode and one.measured and one[:-1] not in main]
+    return [one for one in series_of(sweep) if one.mode == mode and one.measured and one[:-1] not in main]
 
 
 def _memory(point: dict) -> tuple[float, float, float]:
@@ -138,38 +140,38 @@ def _draw_legend(place, axis, lines, faint) -> None:
     place.legend(handles, labels, loc="center", ncols=2, handlelength=3.2, columnspacing=2.5)
 
 
-def _memory_label(scalability: dict) -> str:
-    kinds = [point["memory"]["kind"] for point in scalability["points"] if point["memory"]]
+def _memory_label(sweep: dict) -> str:
+    kinds = [point["memory"]["kind"] for point in sweep["points"] if point["memory"]]
     return distinct(MEMORY_AXIS[kind] for kind in kinds) or "Peak memory, MB an image"
 
 
-def _footer(scalability: dict, others: tuple[dict, ...]) -> list[str]:
-    warmup = scalability["protocol"]["warmup"]
-    passes = [point["time_ms"]["n"] for one in (scalability, *others) for point in one["points"] if point["time_ms"]]
-    graphs = any("graph" in point["execution"] for point in scalability["points"])
-    faint = any(_faint(scalability, main_lines(scalability, others, mode), mode) for mode in modes_of(scalability))
+def _footer(sweep: dict, other_sweeps: Sequence[dict]) -> list[str]:
+    warmup = sweep["protocol"]["warmup"]
+    passes = [point["time_ms"]["n"] for one in (sweep, *other_sweeps) for point in one["points"] if point["time_ms"]]
+    graphs = any("graph" in point["execution"] for point in sweep["points"])
+    faint = any(_faint(sweep, main_lines(sweep, other_sweeps, mode), mode) for mode in modes_of(sweep))
     time = f"Time: median of {wording.counted(passes or [0], 'pass', 'passes')} after at most {warmup} to warm up"
     strong = "each model's configuration with the most sizes and, of those, the lowest times"
     return [
-        f"Patches of 16 px, {settings(scalability)}; {machine(scalability)}.",
+        f"Patches of 16 px, {settings(sweep)}; {machine(sweep)}.",
         f"{time}, bars from first to third quartile, side by side; the models' passes were timed in turn."
         + " Memory is never read under a CUDA graph." * graphs
         + f" Strong lines: {strong}; faint: others." * faint,
     ]
 
 
-def caption(scalability: dict, *others: dict) -> str:
+def caption(sweep: dict, other_sweeps: Sequence[dict] = ()) -> str:
     """What the figure shows, in reStructuredText, from the sweep's own numbers."""
-    points = scalability["points"]
-    passes = " and ".join(PASSES[mode] for mode in modes_of(scalability))
+    points = sweep["points"]
+    passes = " and ".join(PASSES[mode] for mode in modes_of(sweep))
     sentences = [
-        f"Time and peak memory an image ({passes}), {scalability['semantics']} semantics "
-        f"({wording.MEANING[scalability['semantics']]}), "
+        f"Time and peak memory an image ({passes}), {sweep['semantics']} semantics "
+        f"({wording.MEANING[sweep['semantics']]}), "
         f"at {wording.span([p['num_patches'] for p in points])} patches, "
-        f"{settings(scalability)}, on {scalability['device']['name']}."
+        f"{settings(sweep)}, on {sweep['device']['name']}."
     ]
-    sentences.append(largest_ratio(scalability))
-    failed = _failures(series_of(scalability))
+    sentences.append(largest_ratio(sweep))
+    failed = _failures(series_of(sweep))
     sentences.append(f"Not measured: {'; '.join(failed)}." if failed else f"All {len(points)} points were measured.")
     if any(point["memory"] and point["memory"]["kind"] == "resident_set_growth" for point in points):
         sentences.append("Memory is the growth of the process's resident set on a CPU, not an allocator's count.")

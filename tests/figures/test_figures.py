@@ -225,7 +225,9 @@ def test_two_seeds_are_drawn_each_as_a_thin_line_and_have_their_interval_in_word
     assert "Thin lines: each seed where n = 2" in text and "Student" not in text and "Intervals are cut" not in text
     best = mean_and_interval([r["best_val_accuracy"] for r in results if r["run"] == "top_down"])
     assert f"± {best.half:.2f} %" in text
-    both = notebook_vs_paper.draw(STUDIES, results, synthetic_results(semantics="notebook", seeds=range(3)))
+    both = notebook_vs_paper.draw(
+        STUDIES, paper=results, notebook=synthetic_results(semantics="notebook", seeds=range(3))
+    )
     axis = panel(both, "7.3 Top-down refinement")
     accuracies = [result["test_accuracy"] for result in results if result["run"] == "top_down"]
     assert list(by_gid(axis, "seeds: paper").get_xdata()) == accuracies
@@ -242,7 +244,7 @@ def test_axes_hold_no_accuracy_beyond_0_and_100_and_no_loss_below_0():
     assert panel(figure, "Validation accuracy").get_ylim() == (0, 100)
     assert panel(figure, "Training loss").get_ylim()[0] == 0
     notebook = [result | {"semantics": "notebook"} for result in results]
-    figure = notebook_vs_paper.draw(STUDIES, results, notebook)
+    figure = notebook_vs_paper.draw(STUDIES, paper=results, notebook=notebook)
     assert panel(figure, "7.3 Top-down refinement").get_xlim() == (0, 100)
     assert panel(figure, "Reference runs during training").get_ylim() == (0, 100)
 
@@ -272,10 +274,10 @@ def test_accuracies_alike_in_every_seed_are_not_written_as_a_certain_mean():
     for text in (drawn, study_panels.caption(STUDIES[2], results)):
         assert "40.00 %, every seed alike" in text and note in text and "± 0.00" not in text
     notebook = synthetic_results(semantics="notebook", seeds=range(3))
-    assert note in all_text(notebook_vs_paper.draw(STUDIES, results, notebook))
+    assert note in all_text(notebook_vs_paper.draw(STUDIES, paper=results, notebook=notebook))
     other = synthetic_results(seeds=range(3))
     assert note not in all_text(study_panels.draw(STUDIES[2], other)) + study_panels.caption(STUDIES[2], other)
-    assert note not in all_text(notebook_vs_paper.draw(STUDIES, other, notebook))
+    assert note not in all_text(notebook_vs_paper.draw(STUDIES, paper=other, notebook=notebook))
     same = paired_difference({0: 3.0, 1: 4.0}, {0: 2.0, 1: 3.0})
     assert wording.difference(same) == "+1.00 points (in each of 2 pairs, an interval of no width that excludes 0)"
 
@@ -299,7 +301,7 @@ def test_captions_that_count_intervals_say_that_none_is_corrected():
     paper, notebook = (synthetic_results(semantics=meaning, seeds=range(3)) for meaning in ("paper", "notebook"))
     for text in (
         study_panels.caption(STUDIES[0], paper),
-        notebook_vs_paper.caption(STUDIES, paper, notebook),
+        notebook_vs_paper.caption(STUDIES, paper=paper, notebook=notebook),
         tables.differences_caption(differences_table(paper, STUDIES)),
     ):
         assert ", without correction for the number of comparisons." in text
@@ -499,7 +501,7 @@ def test_each_mode_has_its_panels_and_the_other_semantics_is_a_third_line():
         (scalability_results, ("Time per image", "Peak memory per image")),
         (scalability_fits, ("Time per image", "Activations per image")),
     ):
-        figure = module.draw(content, notebook)
+        figure = module.draw(content, [notebook])
         for title in titles:
             for passes in ("forward + backward", "inference"):
                 axis = panel(figure, f"{title}, {passes}")
@@ -531,13 +533,13 @@ def test_a_model_keeps_its_look_from_figure_to_figure():
     found = {}
     for module in (scalability_results, scalability_fits):
         for sweeps in ((paper, notebook), (notebook, paper)):
-            axis = panel(module.draw(*sweeps), TIME)
+            axis = panel(module.draw(sweeps[0], sweeps[1:]), TIME)
             for line in axis.lines:
                 if line.get_label().startswith(("AFMP", "DeiT")):
                     found.setdefault(line.get_label(), set()).add((line.get_color(), line.get_linestyle()))
     assert len(found) == 3 and all(len(looks) == 1 for looks in found.values())
     assert len(set().union(*found.values())) == 3
-    both = notebook_vs_paper.draw(STUDIES, synthetic_results(), synthetic_results(semantics="notebook"))
+    both = notebook_vs_paper.draw(STUDIES, paper=synthetic_results(), notebook=synthetic_results(semantics="notebook"))
     axis = panel(both, "7.1 Sparsity level")
     for name in ("paper", "notebook"):
         ((colour, _),) = found[AFMP_LINE.replace("paper", name)]
@@ -546,7 +548,7 @@ def test_a_model_keeps_its_look_from_figure_to_figure():
 
 def test_quartile_bars_of_one_size_stand_side_by_side():
     paper = sweep()
-    figure = scalability_results.draw(paper, {**paper, "semantics": "notebook"})
+    figure = scalability_results.draw(paper, [{**paper, "semantics": "notebook"}])
     axis = panel(figure, TIME)
     places = [
         collection.get_transform().transform(collection.get_segments()[0])[0, 0]
@@ -583,7 +585,9 @@ def test_no_crossing_is_claimed_on_which_the_passes_do_not_agree():
 
 
 def test_the_legends_of_both_meanings_are_unambiguous_and_cover_no_curve():
-    figure = notebook_vs_paper.draw(STUDIES, synthetic_results(), synthetic_results(semantics="notebook"))
+    figure = notebook_vs_paper.draw(
+        STUDIES, paper=synthetic_results(), notebook=synthetic_results(semantics="notebook")
+    )
     meanings, runs = (axis.get_legend() for axis in figure.axes if axis.get_legend())
     if meanings.get_texts()[0].get_text() != "paper semantics":
         meanings, runs = runs, meanings
@@ -604,7 +608,7 @@ def test_both_meanings_stand_side_by_side():
         synthetic_results(seeds=range(3)),
         synthetic_results(semantics="notebook", seeds=range(3)),
     )
-    figure = notebook_vs_paper.draw(STUDIES, paper, notebook)
+    figure = notebook_vs_paper.draw(STUDIES, paper=paper, notebook=notebook)
     for study in STUDIES:
         axis = panel(figure, f"{study['section']} {study['title']}")
         for semantics, results in (("paper", paper), ("notebook", notebook)):
@@ -617,7 +621,7 @@ def test_both_meanings_stand_side_by_side():
     labels = [line.get_label() for line in references.lines]
     assert labels == ["Dense, paper", "Dense, notebook", "Sparse 0.3, paper", "Sparse 0.3, notebook"]
     assert "chooses its best epoch on the test set" in all_text(figure)
-    text = notebook_vs_paper.caption(STUDIES, paper, notebook)
+    text = notebook_vs_paper.caption(STUDIES, paper=paper, notebook=notebook)
     gaps = {}
     for run in {r["run"] for r in paper}:
         ours, theirs = (by_seed([r for r in of if r["run"] == run], "test_accuracy") for of in (paper, notebook))
@@ -625,23 +629,23 @@ def test_both_meanings_stand_side_by_side():
     assert f"{min(gaps.values()):+.2f} points" in text and f"{max(gaps.values()):+.2f} points" in text
     assert "The same 9 runs" in text and "3 seeds" in text
     notebook[0]["dataset"] = notebook[0]["dataset"] | {"num_train": 1440}
-    text = notebook_vs_paper.caption(STUDIES, paper, notebook)
+    text = notebook_vs_paper.caption(STUDIES, paper=paper, notebook=notebook)
     assert "trains on 1,300 to 1,440 images; paper chooses on images held out of train, and trains on 1,300." in text
     with pytest.raises(AfmpError, match="given as paper"):
-        notebook_vs_paper.draw(STUDIES, notebook, paper)
+        notebook_vs_paper.draw(STUDIES, paper=notebook, notebook=paper)
 
 
 def test_both_meanings_with_one_seed_and_one_study():
     paper, notebook = synthetic_results(seeds=[0]), synthetic_results(semantics="notebook", seeds=[0])
-    figure = notebook_vs_paper.draw(STUDIES[:1], paper, notebook)
+    figure = notebook_vs_paper.draw(STUDIES[:1], paper=paper, notebook=notebook)
     assert "n = 1, no interval" in all_text(figure)
-    assert "so no interval" in notebook_vs_paper.caption(STUDIES[:1], paper, notebook)
+    assert "so no interval" in notebook_vs_paper.caption(STUDIES[:1], paper=paper, notebook=notebook)
 
 
 def test_diagnostics_draw_open_edges_by_their_gates():
     content = synthetic_diagnostics()
     image = np.full((3, 32, 32), 200, dtype=np.uint8)
-    figure = diagnostics.draw(content, 100, image)
+    figure = diagnostics.draw(content, epoch=100, image=image)
     assert figure.get_suptitle() == "Run sparse_0.3, seed 0, epoch 100\npaper semantics: the system the text describes"
     gates = np.array(content["epochs"]["100"]["mean_gate"][2])
     axis = panel(figure, "Communication graph, layer 2")
@@ -677,18 +681,18 @@ def test_edges_narrow_from_sender_to_receiver_in_image_coordinates():
 
 def test_diagnostics_of_the_notebook_count_what_the_seed_counts():
     content = synthetic_diagnostics(semantics="notebook")
-    figure = diagnostics.draw(content, 10, np.zeros((3, 32, 32), dtype=np.uint8))
+    figure = diagnostics.draw(content, epoch=10, image=np.zeros((3, 32, 32), dtype=np.uint8))
     assert "mean gate below 0.5" in all_text(figure) and "notebook semantics" in figure.get_suptitle()
-    assert "mean gate below 0.5" in diagnostics.caption(content, 10)
+    assert "mean gate below 0.5" in diagnostics.caption(content, epoch=10)
     with pytest.raises(AfmpError, match="epoch 11; recorded are 10, 100"):
-        diagnostics.draw(content, 11, np.zeros((3, 32, 32), dtype=np.uint8))
+        diagnostics.draw(content, epoch=11, image=np.zeros((3, 32, 32), dtype=np.uint8))
 
 
 @pytest.mark.filterwarnings("error")
 def test_diagnostics_of_one_patch_have_no_edges(tmp_path):
     content = synthetic_diagnostics(side=1)
-    figure = diagnostics.draw(content, 10, np.zeros((3, 8, 8), dtype=np.uint8))
-    assert "no edges" in all_text(figure) and "no edges" in diagnostics.caption(content, 10)
+    figure = diagnostics.draw(content, epoch=10, image=np.zeros((3, 8, 8), dtype=np.uint8))
+    assert "no edges" in all_text(figure) and "no edges" in diagnostics.caption(content, epoch=10)
     style.save_figure(figure, png=tmp_path / "figure.png")
     assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
 
@@ -723,7 +727,7 @@ def test_the_figure_of_the_full_sweep_is_small_enough_for_an_archive(tmp_path):
         for resolution, precision, mode, execution, attention in settings
     ]
     sweeps = [synthetic_scalability(points, semantics=semantics) for semantics in ("paper", "notebook")]
-    style.save_figure(scalability_results.draw(*sweeps), png=tmp_path / "sweep.png")
+    style.save_figure(scalability_results.draw(sweeps[0], sweeps[1:]), png=tmp_path / "sweep.png")
     assert (tmp_path / "sweep.png").stat().st_size < 0.85 * MAX_FILE_BYTES
 
 
@@ -740,10 +744,10 @@ def test_captions_are_restructured_text_without_a_fault():
     }
     for text in (
         study_panels.caption(study, paper),
-        notebook_vs_paper.caption(STUDIES, paper, notebook),
+        notebook_vs_paper.caption(STUDIES, paper=paper, notebook=notebook),
         scalability_results.caption(sweep(deit_tiny={224: "error"})),
         scalability_fits.caption(sweep()),
-        diagnostics.caption(synthetic_diagnostics(), 10),
+        diagnostics.caption(synthetic_diagnostics(), epoch=10),
     ):
         html = core.publish_parts(text, writer="html", settings_overrides=quiet)
         assert "problematic" not in html["body"] and "</a>" not in html["body"]

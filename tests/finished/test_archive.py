@@ -20,7 +20,7 @@ from workflow_runs import append, copy_project, snakemake, write_study
 from afmp import records
 from afmp.cli import main
 from afmp.errors import AfmpError
-from afmp.figures.catalogue import figures, last_diagnostics
+from afmp.figures.catalogue import figures, last_diagnostics, read_test_image
 from afmp.finished import archive
 from afmp.finished.archive import draw_archive, write_archive
 from afmp.study.paths import diagnostics_file
@@ -151,9 +151,9 @@ def test_diagnostics_are_drawn_over_the_very_image(project):
     study = json.loads((project / "archive/2026-01-02-h100/study.json").read_text())
     drawing = last_diagnostics(study)[0]
     assert drawing.path == "plot_diagnostics/paper/top_down/epoch_0003"
-    _, epoch, image = drawing.read(project / "archive/2026-01-02-h100")
+    image = read_test_image(project / "archive/2026-01-02-h100", drawing.dataset, 0)
     original = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32), dtype=np.uint8)[0]
-    assert epoch == 3 and (image == original).all()
+    assert drawing.settings == {"epoch": 3} and (image == original).all()
 
 
 def test_the_workflow_draws_the_newest_archive_without_dataset_or_training(project):

@@ -15,13 +15,13 @@ from afmp.figures.parts import style
 from afmp.figures.parts.study_runs import Run, alike_note, equal_runs, facts_of, leaders, listed, study_runs, tied
 
 
-def draw(study: dict, results) -> Figure:
+def draw(study: dict, results: list[dict]) -> Figure:
     """The four panels of one study under one semantics."""
     return draw_study(study, results, title=study["title"])
 
 
 @style.house
-def draw_study(study: dict, results, *, title: str, sparsity_scale: str = "linear") -> Figure:
+def draw_study(study: dict, results: list[dict], *, title: str, sparsity_scale: str = "linear") -> Figure:
     """The four panels under `title`; `sparsity_scale`, linear or log, is that of the sparsity loss."""
     runs, semantics = study_runs(study, results)
     entries, read = _legend_texts(runs, semantics)
@@ -214,7 +214,7 @@ def _footer(runs, semantics: str, *, cut: bool) -> list[str]:
     ]
 
 
-def caption(study: dict, results, *, question: str = "") -> str:
+def caption(study: dict, results: list[dict], *, question: str = "") -> str:
     """The figure in a few sentences of reStructuredText, from the results; `question` is the study's."""
     runs, semantics = study_runs(study, results)
     facts = facts_of(runs)

@@ -1,5 +1,6 @@
 """What the figures of the sweep share: their lines and how each looks, the axis of patches, words for the settings."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +32,7 @@ def look_of(series: Series) -> dict:
     return DEIT_LOOK if series.model == "deit_tiny" else style.SEMANTICS_STYLE[series.semantics]
 
 
-def main_lines(scalability: dict, others: tuple[dict, ...], mode: str) -> list[Line]:
+def main_lines(scalability: dict, others: Sequence[dict], mode: str) -> list[Line]:
     """The best configuration of each model of the sweep, and of AFMP-Small in the sweeps of other semantics."""
     found = [best_series(series_of(scalability), model, mode) for model in MODELS]
     found += [best_series(series_of(other), "afmp_small", mode) for other in others]
