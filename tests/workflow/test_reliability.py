@@ -6,7 +6,7 @@ import re
 from conftest import PROJECT
 
 PAGE = (PROJECT / "docs/reliability.md").read_text(encoding="utf-8")
-TEST = re.compile(r"`(tests/\w+\.py)::(\w+)`")
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
 def test_every_test_named_in_the_page_exists():
