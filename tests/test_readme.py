@@ -1,4 +1,4 @@
-"""README and docs: Python blocks run and print what is shown, links lead to files, the picture can be drawn."""
+"""README and docs: what they show can be run, and their links lead somewhere."""
 
 import contextlib
 import io
@@ -10,20 +10,26 @@ import pytest
 from conftest import PROJECT
 from PIL import Image
 
+from afmp.cli import main
+
 README = PROJECT / "README.md"
 PAGES = [README, *sorted((PROJECT / "docs").rglob("*.md"))]
-PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
+
+PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```\n\n```\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
-def without_numbers(text: str) -> list[str]:
-    """Lines with each number as '#': random weights give other numbers on other machines."""
-    return [re.sub(r"\d+(\.\d+)?", "#", line) for line in text.splitlines()]
+def commands(program: str) -> list[str]:
+    """Command lines of `program`, a pattern, in code blocks and in backquotes, without comments."""
+    text = "\n".join(TEXTS.values()).replace("\\\n", " ")
+    lines = re.findall(rf"^(?:time )?({program}\b[^#\n]*)", text, re.MULTILINE)
+    return sorted({" ".join(line.split()) for line in lines + re.findall(rf"`({program}\b[^`]*)`", text)})
 
 
 def test_python_blocks_of_readme_print_what_is_shown():
-    blocks = PYTHON_BLOCK.findall(README.read_text(encoding="utf-8"))
-    assert blocks
+    blocks = PYTHON_BLOCK.findall(TEXTS[README])
+    assert len(blocks) == TEXTS[README].count("```python")
     for code, shown in blocks:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
@@ -31,26 +37,51 @@ def test_python_blocks_of_readme_print_what_is_shown():
         assert without_numbers(printed.getvalue()) == without_numbers(shown)
 
 
+def without_numbers(text: str) -> list[str]:
+    """Lines with each number as '#': random weights give other numbers on other machines."""
+    return [re.sub(r"\d+(\.\d+)?", "#", line) for line in text.splitlines()]
+
+
 def test_readme_has_at_most_1100_words():
-    assert len(README.read_text(encoding="utf-8").split()) <= 1100
+    assert len(TEXTS[README].split()) <= 1100
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
 def test_relative_links_lead_to_files_and_headings(page):
-    for link in LINK.findall(page.read_text(encoding="utf-8")):
-        if link.startswith(("http://", "https://", "mailto:")):
+    for link in LINK.findall(TEXTS[page]):
+        if link.startswith(("http://", "https://")):
             continue
         file, _, heading = link.partition("#")
-        target = (page.parent / file).resolve() if file else page
-        assert target.exists(), f"{page.name} links to {link}"
-        if heading:
-            assert heading in headings(target.read_text(encoding="utf-8")), f"{page.name} links to {link}"
+        target = page.parent / file if file else page
+        assert target.exists(), link
+        assert not heading or heading in headings(target.read_text(encoding="utf-8")), link
 
 
 def headings(text: str) -> set[str]:
     """Anchors of a page's headings, as GitHub makes them."""
     titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("command", commands("afmp [a-z]+"))
+def test_every_afmp_command_and_its_flags_exist(command, capsys):
+    words = command.split()[1:]
+    flags = [word for word in words if word.startswith("--")]
+    with pytest.raises(SystemExit) as ended:
+        main([*words[: 2 if words[0] == "benchmark" else 1], "--help"])
+    shown = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert [flag for flag in flags if not re.search(rf"{flag}\b", shown)] == []
+
+
+def test_every_snakemake_target_exists():
+    listed = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--list-rules"], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    rules = listed.stdout.split()
+    for command in commands("snakemake [a-z-]+"):
+        target = command.split()[1]
+        assert target in rules or target.startswith(("results/", "-")), command
 
 
 def test_the_picture_of_readme_is_drawn_from_the_archive(tmp_path):
