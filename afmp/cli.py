@@ -224,26 +224,26 @@ def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
 def _train(arguments: argparse.Namespace) -> None:
     from afmp.machine.device_lock import own_device
     from afmp.machine.locks import lock_checkpoints
+    from afmp.study import paths
     from afmp.study.study import read_study
-    from afmp.training.loop import train_run
+    from afmp.training.run import Run
+    from afmp.training.run_training import train_run
 
     runs = read_study(arguments.config).runs
     if arguments.run not in runs:
         raise AfmpError(f"--run: {arguments.run!r} is no run of {arguments.config}; allowed: {', '.join(runs)}.")
-    config, checkpoint_folder = runs[arguments.run], arguments.output / "checkpoints"
-    with lock_checkpoints(checkpoint_folder), own_device(config.training.device), stop_on_sigterm():
-        train_run(
-            config,
-            run=arguments.run,
-            semantics=arguments.semantics,
-            seeds=arguments.seeds,
-            dataset_path=arguments.dataset,
-            seed_folders={seed: arguments.output / f"seed_{seed}" for seed in arguments.seeds},
-            checkpoint_folder=checkpoint_folder,
-        )
+    run = Run(
+        name=arguments.run,
+        semantics=arguments.semantics,
+        config=runs[arguments.run],
+        seed_folders={seed: arguments.output / paths.seed_name(seed) for seed in arguments.seeds},
+        checkpoint_folder=arguments.output / paths.CHECKPOINTS,
+    )
+    with lock_checkpoints(run.checkpoint_folder), own_device(run.config.training.device), stop_on_sigterm():
+        train_run(run, dataset_path=arguments.dataset)
     for seed in arguments.seeds:
-        folder = arguments.output / f"seed_{seed}"
-        result = records.read_result(folder / f"results_{arguments.run}.json")
+        folder = run.seed_folders[seed]
+        result = records.read_result(folder / paths.result_name(run.name))
         print(f"seed {seed}: test accuracy {result['test_accuracy']:.2f} %, files in {folder}")
 
 
