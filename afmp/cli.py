@@ -185,7 +185,7 @@ def _add_parameters_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _parameters(arguments: argparse.Namespace) -> None:
-    from afmp.analysis.tables import parameters_table
+    from afmp.analysis.parameter_table import parameters_table
     from afmp.benchmark.sweep import count_parameters
 
     parameters = count_parameters(arguments.num_classes, arguments.resolution)

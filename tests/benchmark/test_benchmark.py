@@ -16,7 +16,7 @@ import torch
 
 from afmp import cli, records
 from afmp.analysis import sweep_tables as scalability_tables
-from afmp.analysis import tables
+from afmp.analysis.parameter_table import parameters_table
 from afmp.benchmark import sweep as benchmark
 from afmp.benchmark import text as benchmark_tables
 from afmp.benchmark.join import join_resolutions
@@ -469,7 +469,7 @@ def test_parameter_counts_are_those_of_the_paper():
         "afmp_tiny": 435_688,
         "afmp_tiny_no_top_down": 386_152,
     }
-    table = tables.parameters_table(parameters)
+    table = parameters_table(parameters)
     assert table["num_parameters"].tolist() == list(counts.values())
     assert table["resolution"].tolist() == [224, 224, 32, 32]
     assert set(table["num_classes"]) == {100}

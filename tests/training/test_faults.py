@@ -21,8 +21,8 @@ from synthetic_results import synthetic_results
 from training_runs import assert_same_tensors, run_in, without_times
 
 from afmp import cli
-from afmp.analysis.statistics import epochs_table
-from afmp.analysis.tables import write_csv
+from afmp.analysis.study_tables import epochs_table
+from afmp.analysis.table_files import write_csv
 from afmp.benchmark.progress import SweepProgress
 from afmp.data.dataset import load_dataset, prepare_dataset, repair_dataset
 from afmp.data.download import Archive, fetch
