@@ -4,9 +4,8 @@ import pandas
 
 from afmp.analysis import wording
 from afmp.analysis.fits import crossing, fit_activations, fit_time
-from afmp.analysis.ratios import ratios
-from afmp.analysis.series import SETTINGS, Series, modes_of, series_of
-from afmp.analysis.sweep_wording import largest_ratio
+from afmp.analysis.ratios import largest_ratio, modes_of, ratios
+from afmp.analysis.series import SETTINGS, Series, series_of
 
 TIMES = ("median", "q25", "q75", "min", "max", "n")
 MEMORY = ("peak_mb", "reserved_mb", "weights_mb", "gradients_mb", "inputs_mb", "activations_mb")
