@@ -11,9 +11,10 @@ from safetensors.numpy import save_file
 from synthetic_results import synthetic_diagnostics, synthetic_point, synthetic_result, synthetic_scalability
 
 from afmp import records
-from afmp.analysis.statistics import differences_table, epochs_table, summary_table
+from afmp.analysis.parameter_table import parameters_table
+from afmp.analysis.study_tables import differences_table, epochs_table, summary_table
 from afmp.analysis.sweep_tables import fits_table, ratios_table, scalability_table
-from afmp.analysis.tables import parameters_table, write_csv
+from afmp.analysis.table_files import write_csv
 from afmp.data.dataset import load_dataset
 from afmp.figures.catalogue import figures
 from afmp.model.scaffold import scaffold_hash

@@ -62,6 +62,8 @@ RUNS = {
     "lambda_1e-5": (30.5, 34.2, 1e-5, 10.1),
     "top_down": (31.4, 34.1, 1e-4, 12.6),
 }
+# Batch size of each resolution in a sweep that is fitted.
+FITTED_SIZES = {64: 64, 128: 64, 224: 64, 448: 16, 896: 4, 1792: 1, 3584: 1}
 
 
 def synthetic_result(run, *, semantics="paper", seed=0, epochs=3, device=CPU, dataset="digits") -> dict:
@@ -205,6 +207,18 @@ def synthetic_scalability(points, *, semantics="paper", device=GPU) -> dict:
         "protocol": protocol,
         "points": points,
     }
+
+
+def synthetic_sweep_of_times(time_of, *, fixed=0.0, noise=0.02, model="afmp_small") -> dict:
+    """A sweep of one model whose pass takes `fixed` ms, and time_of(N) ms more per image of N patches."""
+    points = []
+    for size, batch in FITTED_SIZES.items():
+        point = synthetic_point(model, size, batch_size=batch)
+        median = fixed + time_of(point["num_patches"]) * batch
+        every = median * (1 + noise * np.random.default_rng(size).standard_normal(31))
+        point["time_ms"] |= {"median": float(np.median(every)), "all": every.tolist(), "n": 31}
+        points.append(point)
+    return synthetic_scalability(points)
 
 
 def synthetic_diagnostics(*, semantics="paper", side=4, patch_size=8, num_layers=4, epochs=(10, 100)) -> dict:

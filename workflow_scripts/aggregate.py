@@ -1,7 +1,14 @@
 """Put every result of every study into tables."""
 
-from afmp.analysis.statistics import differences_table, epochs_table, summary_table
-from afmp.analysis.tables import differences_caption, epochs_caption, summary_caption, write_csv, write_html
+from afmp.analysis.study_tables import (
+    differences_caption,
+    differences_table,
+    epochs_caption,
+    epochs_table,
+    summary_caption,
+    summary_table,
+)
+from afmp.analysis.table_files import write_csv, write_html
 from afmp.log import log_to
 from afmp.records import read_result, write_text
 

@@ -2,6 +2,7 @@
 
 import pandas
 
+from afmp.analysis.parameter_table import parameters_caption, parameters_table
 from afmp.analysis.sweep_tables import (
     fits_caption,
     fits_table,
@@ -10,7 +11,7 @@ from afmp.analysis.sweep_tables import (
     scalability_caption,
     scalability_table,
 )
-from afmp.analysis.tables import parameters_caption, parameters_table, write_csv, write_html
+from afmp.analysis.table_files import write_csv, write_html
 from afmp.log import log_to
 from afmp.records import read_parameters, read_scalability, write_text
 

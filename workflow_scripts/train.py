@@ -1,4 +1,4 @@
-"""Train one run under one semantics, all its seeds."""
+"""Train one run under one semantics, with all its seeds."""
 
 from pathlib import Path
 
@@ -8,27 +8,26 @@ from afmp.machine.device_lock import own_device
 from afmp.machine.locks import lock_checkpoints
 from afmp.machine.stopping import stop_on_sigterm
 from afmp.study.study import RunConfig
-from afmp.training.identity import Run
 from afmp.training.job import train_job
+from afmp.training.run import Run
 
 folders = [Path(result).parent for result in snakemake.output.results]
-own = Run(
+run = Run(
     name=snakemake.wildcards.run,
+    semantics=snakemake.wildcards.semantics,
     config=RunConfig.from_dict(snakemake.params.config),
     seed_folders=dict(zip(snakemake.params.seeds, folders, strict=True)),
     checkpoint_folder=Path(snakemake.params.checkpoint_folder),
 )
 with (
     log_to(snakemake.log[0]),
-    lock_checkpoints(own.checkpoint_folder),
-    own_device(own.config.training.device),
-    stop_on_sigterm(),  # last: what waits for a lock has nothing to save
+    lock_checkpoints(run.checkpoint_folder),
+    own_device(run.config.training.device),
+    stop_on_sigterm(),  # last: a process that waits for a lock has nothing to save
 ):
     train_job(
-        own,
-        semantics=snakemake.wildcards.semantics,
+        run,
         dataset_path=Path(snakemake.input.dataset),
         study=snakemake.params.study,
-        checkpoint_root=Path("results/checkpoints"),
         download_folder=archive_folder(snakemake.params.download_folder),
     )

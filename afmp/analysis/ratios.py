@@ -3,10 +3,6 @@
 import math
 from typing import NamedTuple
 
-from afmp.analysis.models import MODELS
-from afmp.analysis.series import best_series, peak_per_image, series_of, time_per_image
-from afmp.analysis.wording import PASSES
-
 # What two points must share to be compared.
 SETTING = ("resolution", "num_patches", "batch_size", "precision", "mode", "execution")
 
@@ -41,30 +37,3 @@ def ratios(points: list[dict]) -> list[Ratio]:
 
 def _setting(point: dict) -> tuple:
     return tuple(point[key] for key in SETTING)
-
-
-def largest_ratio(scalability: dict) -> str:
-    """DeiT-Tiny / AFMP-Small, each at its best configuration, at the largest size that both have at one batch."""
-    mode = modes_of(scalability)[0]
-    best = [best_series(series_of(scalability), model, mode) for model in MODELS]
-    if None in best:
-        return "Only one of the models was measured."
-    measured = [{(p["num_patches"], p["batch_size"]): p for p in series.measured} for series in best]
-    shared = sorted(measured[0].keys() & measured[1].keys())
-    if not shared:
-        return "No size was measured for both models."
-    ours, theirs = (found[shared[-1]] for found in measured)
-    times, memory = ([value(point) for point in (ours, theirs)] for value in (time_per_image, peak_per_image))
-    # Resident-set growth can be 0 where the process already held enough memory.
-    saved = f"{memory[1] / memory[0]:.2f}" if memory[0] > 0 else "undefined"
-    return (
-        f"At {ours['num_patches']:,} patches ({ours['resolution']:,} px), the largest measured for both, "
-        f"{best[0].name} ({best[0].setting}) takes {times[0][0]:.4g} ms and {memory[0]:,.1f} MB an image, "
-        f"{best[1].name} ({best[1].setting}) {times[1][0]:.4g} ms and {memory[1]:,.1f} MB: "
-        f"DeiT-Tiny / AFMP-Small = {times[1][0] / times[0][0]:.2f} in time and {saved} in memory ({PASSES[mode]})."
-    )
-
-
-def modes_of(scalability: dict) -> list[str]:
-    """The modes of a sweep in the order measured; each is a row of panels."""
-    return list(dict.fromkeys(point["mode"] for point in scalability["points"]))

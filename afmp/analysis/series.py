@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from afmp.analysis.models import MODEL_NAMES
-
 # What tells series of one model and mode apart, and how each value reads.
 SETTINGS = {"precision": "{}", "attention": "{} attention", "execution": "{}"}
+MODEL_NAMES = {"afmp_small": "AFMP-Small", "deit_tiny": "DeiT-Tiny"}
+MODELS = tuple(MODEL_NAMES)
 
 
 class Series(NamedTuple):
@@ -54,6 +54,11 @@ def series_of(scalability: dict) -> list[Series]:
         Series(*key, scalability["semantics"], sorted(points, key=lambda point: point["num_patches"]))
         for key, points in groups.items()
     ]
+
+
+def modes_of(scalability: dict) -> list[str]:
+    """The modes of a sweep in the order measured; each is a row of panels."""
+    return list(dict.fromkeys(point["mode"] for point in scalability["points"]))
 
 
 def best_series(series: list[Series], model: str, mode: str) -> Series | None:

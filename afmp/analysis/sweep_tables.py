@@ -4,8 +4,9 @@ import pandas
 
 from afmp.analysis import wording
 from afmp.analysis.fits import crossing, fit_activations, fit_time
-from afmp.analysis.ratios import largest_ratio, modes_of, ratios
-from afmp.analysis.series import SETTINGS, Series, series_of
+from afmp.analysis.ratios import ratios
+from afmp.analysis.series import SETTINGS, Series, modes_of, series_of
+from afmp.analysis.sweep_wording import largest_ratio
 
 TIMES = ("median", "q25", "q75", "min", "max", "n")
 MEMORY = ("peak_mb", "reserved_mb", "weights_mb", "gradients_mb", "inputs_mb", "activations_mb")

@@ -24,7 +24,6 @@ SELECTION = {
     "notebook": "The best epoch is chosen on the test set, as in the seed: accuracies are optimistic.",
 }
 
-PASSES = {"train": "forward + backward", "inference": "inference"}
 UNCORRECTED = "without correction for the number of comparisons"
 
 
@@ -91,6 +90,11 @@ def over_seeds(counts, *, middle: str, spread: str, seeds: str) -> str:
     if min(counts) == 1:
         sentences.append("A run with n = 1 has no interval.")
     return " ".join(sentences)
+
+
+def distinct(values) -> str:
+    """The different values in order of first appearance, joined for a cell or a footer."""
+    return "; ".join(dict.fromkeys(values))
 
 
 def restructured(text: str) -> str:

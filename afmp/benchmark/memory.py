@@ -1,7 +1,8 @@
-"""Peak memory of one pass, and its parts: weights, gradients, inputs and activations.
+"""What one pass needs of memory: peak, and in it weights, gradients, inputs and activations.
 
-It is never read under a CUDA graph, which has a memory pool of its own. 1 MB is 1,048,576 bytes, as in the original
-notebook.
+Never read under a CUDA graph, whose memory lies in a pool of its own.
+
+MB here are 1,048,576 bytes, as in the seed.
 """
 
 import gc
@@ -17,10 +18,10 @@ MEGABYTE = 1024**2
 
 
 class MemoryBaseline:
-    """The memory allocated before a model is built; `read` returns what a pass of the model adds to it.
+    """What is allocated before a model is built; `read` gives what the model's pass adds to it.
 
-    On a GPU the allocator counts tensors exactly, so other models may be alive. On a CPU the peak resident set never
-    shrinks, so one process measures one model.
+    On a GPU the allocator counts tensors exactly, so other models may rest beside; a process's resident set never
+    shrinks, so on a CPU a process measures one model.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -28,7 +29,7 @@ class MemoryBaseline:
         gc.collect()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-            # Matrix products of each model then allocate their workspaces again, and these count for each model.
+            # Each model's own matrix products ask for their workspaces anew, and each has them counted.
             torch._C._cuda_clearCublasWorkspaces()
             torch.cuda.empty_cache()
             self.allocated, self.reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
@@ -36,9 +37,9 @@ class MemoryBaseline:
             self.allocated, self.reserved = _peak_resident_bytes(), 0
 
     def read(self, subject: Subject, *, compiled: bool, shared_inputs: bool) -> dict:
-        """Return the memory of a pass in MB, in the form of schemas/scalability.schema.yaml.
+        """Memory of a pass, as a point of schemas/scalability.schema.yaml has it, in MB.
 
-        shared_inputs: images and labels were allocated before this baseline, so their size is added.
+        `shared_inputs`: the images and labels were allocated before this baseline and are added.
         """
         device = self.device
         for _ in range(2):
@@ -49,7 +50,7 @@ class MemoryBaseline:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
         result = subject.forward(compiled=compiled)
-        if device.type == "mps":  # Metal's driver records no peak; memory is highest while all activations are alive
+        if device.type == "mps":  # Metal's driver keeps no peak; it is highest with all activations alive
             driver_peak = torch.mps.driver_allocated_memory()
         if subject.trains:
             result.backward()
@@ -74,15 +75,15 @@ class MemoryBaseline:
             "weights_mb": weights / MEGABYTE,
             "gradients_mb": gradients / MEGABYTE,
             "inputs_mb": inputs / MEGABYTE,
-            # A resident set need not grow for a small model, so the difference can be negative.
+            # Of a resident set, which need not grow for a small model, the rest can be less than nothing.
             "activations_mb": max(0, peak - weights - gradients - inputs) / MEGABYTE,
         }
 
 
-def warm_up_libraries(device: torch.device) -> None:
-    """Run small layers, so that loaded code and started threads do not count as memory of the first model.
+def touch_libraries(device: torch.device) -> None:
+    """Run small layers, so that code paged in and threads started do not count as memory of the first model.
 
-    On the CPU they would add about 35 MB.
+    That would be about 35 MB on the CPU.
     """
     layers = torch.nn.Sequential(
         torch.nn.Conv2d(3, 64, kernel_size=16, stride=16),
@@ -100,6 +101,6 @@ def _bytes(tensors) -> int:
 
 
 def _peak_resident_bytes() -> int:
-    """Return the peak resident set of this process. The kernel starts a new count for a forked process."""
+    """The largest resident set this process ever had. The kernel counts it anew for a forked process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB elsewhere

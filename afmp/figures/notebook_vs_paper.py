@@ -5,7 +5,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from afmp.analysis import wording
-from afmp.analysis.statistics import by_seed, distinct, paired_difference
+from afmp.analysis.metrics import by_seed
+from afmp.analysis.statistics import paired_difference
+from afmp.analysis.wording import distinct
 from afmp.errors import AfmpError
 from afmp.figures.parts import study_panels, style
 from afmp.figures.parts.study_runs import alike_note, study_runs

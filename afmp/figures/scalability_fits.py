@@ -8,11 +8,10 @@ from matplotlib.ticker import LogLocator
 
 from afmp.analysis import wording
 from afmp.analysis.fits import FEWEST_SIZES, Estimate, Fit, crossing, crossing_is_sure, fit_activations, fit_time
-from afmp.analysis.ratios import modes_of
-from afmp.analysis.series import activations_per_image, time_per_image
-from afmp.analysis.wording import PASSES
+from afmp.analysis.series import activations_per_image, modes_of, time_per_image
+from afmp.analysis.sweep_wording import PASSES, machine
 from afmp.figures.parts import style
-from afmp.figures.parts.sweep_lines import Line, draw_patch_axis, machine, main_lines
+from afmp.figures.parts.sweep_lines import Line, draw_patch_axis, main_lines
 
 QUANTITIES = {
     "Time per image": (fit_time, lambda point: time_per_image(point)[0], "ms"),

@@ -7,12 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
 from afmp.analysis import wording
-from afmp.analysis.ratios import largest_ratio, modes_of
-from afmp.analysis.series import Series, peak_per_image, series_of, time_per_image
-from afmp.analysis.statistics import distinct
-from afmp.analysis.wording import PASSES
+from afmp.analysis.series import Series, modes_of, peak_per_image, series_of, time_per_image
+from afmp.analysis.sweep_wording import PASSES, largest_ratio, machine, settings
 from afmp.figures.parts import style
-from afmp.figures.parts.sweep_lines import Line, draw_patch_axis, look_of, machine, main_lines, settings
+from afmp.figures.parts.sweep_lines import Line, draw_patch_axis, look_of, main_lines
 
 MEMORY_AXIS = {
     "cuda_allocator": "Peak memory allocated on the GPU, MB an image",
@@ -142,7 +140,7 @@ def _draw_legend(place, axis, lines, faint) -> None:
 
 def _memory_label(sweep: dict) -> str:
     kinds = [point["memory"]["kind"] for point in sweep["points"] if point["memory"]]
-    return distinct(MEMORY_AXIS[kind] for kind in kinds) or "Peak memory, MB an image"
+    return wording.distinct(MEMORY_AXIS[kind] for kind in kinds) or "Peak memory, MB an image"
 
 
 def _footer(sweep: dict, other_sweeps: Sequence[dict]) -> list[str]:

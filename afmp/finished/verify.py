@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pandas
 
-from afmp.analysis.statistics import differences_table, epochs_table, summary_table
+from afmp.analysis.parameter_table import parameters_table
+from afmp.analysis.study_tables import differences_table, epochs_table, summary_table
 from afmp.analysis.sweep_tables import fits_table, ratios_table, scalability_table
-from afmp.analysis.tables import parameters_table, write_csv
+from afmp.analysis.table_files import write_csv
 from afmp.data.dataset import load_dataset
 from afmp.errors import AfmpError
 from afmp.figures.catalogue import figures

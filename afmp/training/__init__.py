@@ -1,1 +1,1 @@
-"""Training: jobs, runs, steps, checkpoints, and the files of a finished seed."""
+"""Training: jobs, runs, the training loop, checkpoints, and the files of a finished seed."""

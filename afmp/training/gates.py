@@ -1,12 +1,12 @@
-"""What the gates do on one real test image, in numbers; afmp/figures/diagnostics.py draws them."""
+"""Gates and pruned edges on one test image, the diagnostics that training records."""
 
 import torch
 
 from afmp.data.augmentation import normalise
 from afmp.data.dataset import PreparedDataset
 
-# What "pruned" means. paper: outside the budget, so every channel's gate is exactly 0. notebook: nothing is pruned
-# there, and the seed calls an edge pruned when its mean gate is below 0.5 (docs/semantics.md, notebook, point 3).
+# Whether an edge counts as pruned. paper: it is outside the budget, so its gate is exactly 0 in every channel.
+# notebook: no edge is pruned; the original notebook counts a mean gate below 0.5 (docs/semantics.md, point 3).
 PRUNED = {
     "paper": lambda gates: (gates == 0).all(dim=-1),
     "notebook": lambda gates: gates.mean(dim=-1) < 0.5,
@@ -15,9 +15,9 @@ PRUNED = {
 
 @torch.no_grad()
 def describe_gates(model, data: PreparedDataset, *, image_index: int) -> dict:
-    """Mean gate of every directed edge and percentage of edges pruned, per layer, for one test image.
+    """Return the mean gate of every directed edge and the percentage of pruned edges, per layer, for one test image.
 
-    Returns {"mean_gate": L lists of E numbers in 0..1, "pruned_percent": L numbers}.
+    The result is {"mean_gate": L lists of E numbers in 0..1, "pruned_percent": L numbers}.
     """
     image = normalise(data.test_images[image_index : image_index + 1], mean=data.mean, std=data.std)
     per_layer = [gates[0].float() for gates in model.forward_internals(image).gates]  # each (E, D)

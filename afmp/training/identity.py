@@ -1,30 +1,32 @@
-"""A run to be trained, what decides its numbers, and a short name for that. Without PyTorch: asking costs nothing."""
+"""The identity of a seed's training: all that decides its numbers, and the name of its checkpoint.
+
+A checkpoint is used only by a training of the same identity. The code belongs to it: every file that
+`afmp.training.run_training` imports, directly or not, except NOT_NUMBERS. Does not import PyTorch.
+"""
 
 import hashlib
 import json
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from afmp.sources import PROJECT, import_closure, source_hash
-from afmp.study.study import RunConfig
+from afmp.study.paths import seed_checkpoint_name
+from afmp.training.run import Run
 
-# Files of the import closure that cannot change a number of a run: an edit there reruns the job, which then finds its
-# finished checkpoint and only writes its results again.
+# Imported files that cannot change a run's numbers, as paths below afmp/. After an edit in one of them Snakemake starts
+# the training job again. The job finds its finished checkpoint, and only writes the results again.
 NOT_NUMBERS = (
     "records",
     "errors",
-    "log",
     "provenance",
     "sources",
     "training/checkpoint",
     "training/identity",
-    "training/job",
+    "training/run",
     "training/seed_files",
     "training/side_by_side",
-    "machine/isolation",
     "machine/locks",
     "machine/stopping",
     "data/cifar",
@@ -32,54 +34,43 @@ NOT_NUMBERS = (
     "data/image_folder",
     "study/config_file",
     "study/config_schema",
+    "study/paths",
     "study/study",
 )
 
 
-@dataclass(frozen=True)
-class Run:
-    """One run to be trained: where each seed's files go, and its checkpoints."""
-
-    name: str
-    config: RunConfig
-    seed_folders: dict[int, Path]
-    checkpoint_folder: Path
-
-
 @cache
 def numbers_hash() -> str:
-    """Hash of the code that decides a run's numbers."""
-    without = {PROJECT / "afmp" / f"{name}.py" for name in NOT_NUMBERS}
-    return source_hash([path for path in import_closure("afmp.training.loop") if path not in without])
+    """Return the hash of the code that decides a run's numbers."""
+    excluded = {PROJECT / "afmp" / f"{name}.py" for name in NOT_NUMBERS}
+    return source_hash([path for path in import_closure("afmp.training.run_training") if path not in excluded])
 
 
-def seed_identity(
-    config: RunConfig, *, semantics: str, seed: int, dataset_hash: str, device_type: str, code: str
-) -> dict:
-    """All that decides the numbers of one seed; code: the `numbers_hash`."""
+def seed_identity(run: Run, seed: int, *, dataset_hash: str | None, device_type: str) -> dict:
+    """Return all that decides the numbers of one seed, as plain JSON values."""
     return {
-        "run": config.to_dict(),
-        "semantics": semantics,
+        "run": run.config.to_dict(),
+        "semantics": run.semantics,
         "seed": seed,
         "dataset": dataset_hash,
         "device": device_type,
-        "code": code,
+        "code": numbers_hash(),
     }
 
 
 def identity_key(identity: dict) -> str:
-    """Short content hash of an identity; part of the checkpoint's file name."""
+    """Return a short hash of an identity."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def checkpoint_path(folder: Path, identity: dict) -> Path:
-    """Where the checkpoint of a seed lies. The same path without its suffix is the folder of a seed that was finished
-    ahead of its job."""
-    return folder / f"seed_{identity['seed']}_{identity_key(identity)}.safetensors"
+def checkpoint_path(run: Run, identity: dict) -> Path:
+    """Return the path of a seed's checkpoint, e.g. <checkpoint folder>/seed_0_1f2e3d4c5b6a.safetensors."""
+    name = seed_checkpoint_name(identity["seed"], identity_key(identity))
+    return run.checkpoint_folder / f"{name}.safetensors"
 
 
 def prepared_dataset_hash(path: Path) -> str | None:
-    """The hash that a prepared dataset carries, unchecked; None if it is none."""
+    """Return the hash that a prepared dataset records, without checking it; None if the file is not such a dataset."""
     try:
         with safe_open(path, framework="numpy") as file:
             return json.loads(file.metadata()["dataset"])["hash"]

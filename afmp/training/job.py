@@ -1,8 +1,9 @@
-"""One training job of the workflow, and on a single GPU the other wanted runs that it takes along.
+"""One training job of the workflow, which on a single GPU also trains the other wanted runs.
 
-A small model leaves most of a GPU idle, and a process there takes longer to start than an epoch: so the first job
-trains all runs that are wanted, side by side, and finishes them ahead of their own jobs. Those find them finished,
-and only put the files into their place. Every run keeps its job, its files and its reasons to be trained again.
+A small model leaves most of a GPU idle, and a process takes longer to start there than to train one epoch. So the first
+job trains all wanted runs side by side. It leaves the files of the other runs in handover folders, next to their
+checkpoints. The job of such a run then only moves the files. Every run keeps its own job, its own files and its own
+reasons to be trained again.
 """
 
 import json
@@ -14,98 +15,85 @@ from dataclasses import replace
 from pathlib import Path
 
 from afmp.machine.locks import lock_if_free
+from afmp.study import paths
 from afmp.study.study import RunConfig
-from afmp.training.identity import Run, checkpoint_path, numbers_hash, prepared_dataset_hash, seed_identity
+from afmp.training.identity import checkpoint_path, prepared_dataset_hash, seed_identity
+from afmp.training.run import Run
 
 log = logging.getLogger("afmp")
 
-WANTED_RUNS = "AFMP_WANTED_RUNS"  # set by the workflow where one GPU is to be shared: JSON, [[semantics, run], ...]
-MOST_SIDE_BY_SIDE = 12  # runs of one job; the study's nine take less than 6 GB of a GPU
+WANTED_RUNS = "AFMP_WANTED_RUNS"  # set by the workflow if jobs share one GPU: JSON, [[semantics, run], ...]
+MOST_SIDE_BY_SIDE = 12  # runs in one job; the nine runs of the study need less than 6 GB of GPU memory
 
 
-def train_job(
-    own: Run,
-    *,
-    semantics: str,
-    dataset_path: Path,
-    study: dict[str, dict],
-    checkpoint_root: Path,
-    download_folder: Path,
-) -> None:
-    """Put a finished run into its place, or train it, on CUDA together with the other wanted runs of the study.
+def train_job(run: Run, *, dataset_path: Path, study: dict[str, dict], download_folder: Path) -> None:
+    """Train a run, or move its files into place if another run's job has trained it.
 
-    study: the configuration of each of its runs as plain values; checkpoint_root: the folder of all runs' checkpoints,
-    <root>/<semantics>/<run>. A damaged dataset is prepared again, from the archives in download_folder. Raises
-    AfmpError as `train_run` does, for the job's own run alone.
+    On CUDA the other wanted runs of the study train side by side with it. A damaged dataset is prepared again.
+
+    run: its checkpoint_folder is <checkpoints>/<semantics>/<run>, as that of every run of the study.
+    study: the configuration of each run of the study, as plain values.
+    download_folder: contains the archives from which the dataset was prepared.
+    Raises AfmpError as `train_run` does, for this run and not for the others.
     """
-    found = _ahead(own, semantics, dataset_path)
-    if all((folder / file).is_file() for folder in found.values() for file in _files(own)):
-        for seed, folder in found.items():
-            _move(_files(own), folder, own.seed_folders[seed])
-        log.info("%s [%s]: was trained beside another run, in its job", own.name, semantics)
+    handover = _handover_folders(run, dataset_path)
+    names = paths.seed_file_names(run.name)  # the result last: where it exists, so do the others
+    if all((folder / name).is_file() for folder in handover.values() for name in names):
+        for seed, folder in handover.items():
+            _move(names, folder, run.seed_folders[seed])
+        log.info("%s: was trained in the job of another run", run)
         return
 
     from afmp.data.dataset import repair_dataset
     from afmp.machine.device import resolve_device
-    from afmp.training.loop import train_run
+    from afmp.training.run_training import train_run
 
-    repair_dataset(dataset_path, vars(own.config.dataset), download_folder=download_folder)
-
-    beside = []
+    repair_dataset(dataset_path, vars(run.config.dataset), download_folder=download_folder)
     with ExitStack() as locks:
-        if resolve_device(own.config.training.device).type == "cuda":
-            for name in _wanted(semantics):
-                folder = checkpoint_root / semantics / name
-                run = Run(name, RunConfig.from_dict(study[name]), own.seed_folders, folder)
-                places = _ahead(run, semantics, dataset_path)
-                is_done = all(place.exists() for place in places.values())
-                if name == own.name or is_done or not _alike(run, own) or len(beside) == MOST_SIDE_BY_SIDE - 1:
-                    continue
-                if lock_if_free(folder, locks):
-                    beside.append(replace(run, seed_folders=places))
-        train_run(
-            own.config,
-            run=own.name,
-            semantics=semantics,
-            seeds=list(own.seed_folders),
-            dataset_path=dataset_path,
-            seed_folders=own.seed_folders,
-            checkpoint_folder=own.checkpoint_folder,
-            beside=beside,
-        )
+        others = []
+        if resolve_device(run.config.training.device).type == "cuda":
+            others = _lock_other_runs(run, study, dataset_path=dataset_path, locks=locks)
+        train_run(run, dataset_path=dataset_path, side_by_side=others)
 
 
-def _wanted(semantics: str) -> list[str]:
+def _lock_other_runs(run: Run, study: dict[str, dict], *, dataset_path: Path, locks: ExitStack) -> list[Run]:
+    """Return the other wanted runs that can train side by side with this one, locked until `locks` is closed."""
+    others: list[Run] = []
+    for name in _wanted_runs(run.semantics):
+        config, folder = RunConfig.from_dict(study[name]), run.checkpoint_folder.with_name(name)
+        other = replace(run, name=name, config=config, checkpoint_folder=folder)
+        handover = _handover_folders(other, dataset_path)
+        is_trained = all(folder.exists() for folder in handover.values())
+        if name == run.name or is_trained or not _fit_one_process(run, other):
+            continue
+        if len(others) < MOST_SIDE_BY_SIDE - 1 and lock_if_free(folder, locks):
+            others.append(replace(other, seed_folders=handover))
+    return others
+
+
+def _wanted_runs(semantics: str) -> list[str]:
     return [name for wanted, name in json.loads(os.environ.get(WANTED_RUNS, "[]")) if wanted == semantics]
 
 
-def _alike(one: Run, other: Run) -> bool:
-    """Whether one process can train both: it has one arithmetic for its products, and one device."""
+def _fit_one_process(one: Run, other: Run) -> bool:
+    """Whether one process can train both runs. Precision of matrix products and device are settings of the process."""
     keys = ("precision", "device")
     return all(getattr(one.config.training, key) == getattr(other.config.training, key) for key in keys)
 
 
-def _ahead(run: Run, semantics: str, dataset_path: Path) -> dict[int, Path]:
-    """Where the seeds of a run lie if another job finished them, which is done on CUDA only; empty folders once its own
-    job took them."""
-    about = {
-        "semantics": semantics,
-        "dataset_hash": prepared_dataset_hash(dataset_path),
-        "device_type": "cuda",
-        "code": numbers_hash(),
+def _handover_folders(run: Run, dataset_path: Path) -> dict[int, Path]:
+    """Return the folder in which another run's job leaves the files of each seed.
+
+    Such jobs exist on CUDA only. The folder stays, empty, after the run's own job has moved the files.
+    """
+    dataset_hash = prepared_dataset_hash(dataset_path)
+    identities = {
+        seed: seed_identity(run, seed, dataset_hash=dataset_hash, device_type="cuda") for seed in run.seed_folders
     }
-    return {
-        seed: checkpoint_path(run.checkpoint_folder, seed_identity(run.config, seed=seed, **about)).with_suffix("")
-        for seed in run.seed_folders
-    }
+    return {seed: checkpoint_path(run, identity).with_suffix("") for seed, identity in identities.items()}
 
 
-def _files(run: Run) -> list[str]:
-    """What a seed leaves, the result last, so that it never stands without the others."""
-    return ["best.safetensors", "final.safetensors", "diagnostics.json", f"results_{run.name}.json"]
-
-
-def _move(files: list[str], source: Path, destination: Path) -> None:
+def _move(names: list[str], source: Path, destination: Path) -> None:
     destination.mkdir(parents=True, exist_ok=True)
-    for file in files:
-        shutil.move(source / file, destination / file)
+    for name in names:
+        shutil.move(source / name, destination / name)

@@ -1,66 +1,54 @@
-"""What a finished seed leaves behind: its weights, its diagnostics and its result."""
+"""The files of a finished seed: weights, diagnostics and result."""
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 
 from afmp.data.dataset import PreparedDataset
 from afmp.data.split import Split
 from afmp.model.scaffold import scaffold_hash
 from afmp.records import write_diagnostics, write_result
-from afmp.study.study import RunConfig
+from afmp.study.paths import seed_file_names
 from afmp.training.checkpoint import save_weights
+from afmp.training.run import Run
 from afmp.training.seed_state import SeedTraining
 
 
-def write_seed(
-    config: RunConfig,
-    finished: SeedTraining,
-    *,
-    run: str,
-    semantics: str,
-    data: PreparedDataset,
-    split: Split,
-    folder: Path,
-) -> None:
-    """Write the four files of a finished seed; the result last, so that it never stands without the others."""
+def write_seed(run: Run, finished: SeedTraining, *, data: PreparedDataset, split: Split) -> None:
+    """Write the four files of a finished seed. The result is the last, so that it never exists without the others."""
     model, progress, seed = finished.model, finished.progress, finished.seed
-    for name, weights, epoch in (
-        ("best", finished.best_weights, progress.best_epoch),
-        ("final", model.state_dict(), progress.epoch),
+    best, final, diagnostics, result = (run.seed_folders[seed] / name for name in seed_file_names(run.name))
+    about = {"run": run.name, "semantics": run.semantics, "seed": seed}
+    for path, weights, epoch in (
+        (best, finished.best_weights, progress.best_epoch),
+        (final, model.state_dict(), progress.epoch),
     ):
-        about = {"run": run, "semantics": semantics, "seed": seed, "epoch": epoch}
         # One entry: safetensors writes several in no fixed order, and equal weights must give equal files.
-        save_weights(folder / f"{name}.safetensors", weights, metadata={"about": json.dumps(about)})
+        save_weights(path, weights, metadata={"about": json.dumps(about | {"epoch": epoch})})
     write_diagnostics(
-        folder / "diagnostics.json",
+        diagnostics,
         {
             "format_version": 1,
-            "run": run,
-            "semantics": semantics,
-            "seed": seed,
+            **about,
             "image_index": 0,
-            "patch_size": config.model.patch_size,
+            "patch_size": run.config.model.patch_size,
             "positions": model.static_positions.tolist(),
             "edge_index": model.directed_edge_index.tolist(),
             "epochs": progress.diagnostics,
         },
     )
     write_result(
-        folder / f"results_{run}.json",
+        result,
         {
             "format_version": 1,
-            "model_type": run,
+            "model_type": run.name,
             "best_val_accuracy": progress.best_accuracy,
             "peak_memory_mb": progress.peak_memory_mb,
             "training_history": progress.history,
             "test_accuracy": progress.test_accuracy,
             "best_epoch": progress.best_epoch,
             "validation_set": split.validation_set,
-            "run": run,
-            "semantics": semantics,
-            "seed": seed,
-            "config": config.to_dict(),
+            **about,
+            "config": run.config.to_dict(),
             "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
             "scaffold_hash": scaffold_hash(model.static_positions, model.edge_index),
             "dataset": {

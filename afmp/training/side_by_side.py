@@ -1,10 +1,11 @@
-"""Several runs in one process at once: a small model leaves most of a GPU idle, and others fill the gaps."""
+"""Several runs in one process at the same time, because a small model leaves most of a GPU idle."""
 
 import logging
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
+from typing import Protocol
 
 import torch
 
@@ -13,49 +14,52 @@ from afmp.machine.stopping import Stopped, ask_to_stop
 log = logging.getLogger("afmp")
 
 
-def train_side_by_side(trainings: dict[str, Iterator[None]], device: torch.device) -> None:
-    """Go through the trainings of several runs at once, by name, a thread and on CUDA a stream each.
+class Training(Protocol):
+    """A run that is set up."""
 
-    A training pauses when it is set up, which the runs do one after the other. Raises what the first run raises, once
-    all are through; what the others raise is logged.
+    def train(self) -> None: ...
+
+
+def train_side_by_side(set_ups: dict[str, Callable[[], Training]], device: torch.device) -> None:
+    """Set up several runs one after the other, then train them in parallel, each in its own thread and CUDA stream.
+
+    set_ups: for the name of each run, the function that sets it up.
+    Raises what the first run raises, after all have ended. What the other runs raise is logged.
     """
-    streams = {name: torch.cuda.Stream(device) if device.type == "cuda" else None for name in trainings}
+    first, *others = set_ups
+    streams = {name: torch.cuda.Stream(device) if device.type == "cuda" else None for name in set_ups}
     if device.type == "cuda":
         torch.cuda.synchronize(device)  # the data was loaded on another stream
-    own, *others = trainings
-    failed = set()
+    trainings: dict[str, Training] = {}
 
     def set_up(name: str) -> None:
         with _on(streams[name]):
-            next(trainings[name], None)
+            trainings[name] = set_ups[name]()
 
-    def finish(name: str) -> None:
+    def train(name: str) -> None:
         with _on(streams[name]):
-            for _ in trainings[name]:
-                pass
+            trainings.pop(name).train()  # popped, so that the memory of a run is free once it has ended
 
     def attempt(step: Callable[[str], None], name: str) -> None:
         try:
             step(name)
         except Stopped:
-            pass  # the first run says it
+            pass  # the first run raises it too
         except Exception as error:
-            failed.add(name)
-            log.warning("%s, trained beside %s, is left to its own job: %s", name, own, error)
+            log.warning("%s failed side by side with %s and is left to its own job: %s", name, first, error)
 
-    set_up(own)
+    set_up(first)
     for name in others:
         attempt(set_up, name)
-    with ThreadPoolExecutor(len(trainings)) as pool:
+    with ThreadPoolExecutor(len(set_ups)) as pool:
         try:
-            result = pool.submit(finish, own)
-            rest = [pool.submit(attempt, finish, name) for name in others if name not in failed]
-            wait([result, *rest])
-        except BaseException:  # Ctrl-C reaches this thread alone; the others end after their epoch
+            result = pool.submit(train, first)
+            wait([result, *(pool.submit(attempt, train, name) for name in others if name in trainings)])
+        except BaseException:  # Ctrl-C raises in this thread only; the others end after their epoch
             ask_to_stop()
-            before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one waits for nothing
+            previous = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends the process at once
             pool.shutdown()
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, previous)
             raise
     result.result()
 

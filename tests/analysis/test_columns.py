@@ -1,32 +1,31 @@
 """Every column of every table is explained where the tables are."""
 
 import re
-from pathlib import Path
 
 import pytest
+from conftest import PROJECT
 from synthetic_results import STUDIES, synthetic_point, synthetic_results, synthetic_scalability
 
-from afmp.analysis import statistics
-from afmp.analysis import sweep_tables as scalability_tables
-from afmp.analysis.tables import parameters_table
+from afmp.analysis import study_tables, sweep_tables
+from afmp.analysis.parameter_table import parameters_table
 
 RESULTS = synthetic_results(seeds=range(2))
 SWEEP = synthetic_scalability([synthetic_point("afmp_small", size) for size in (64, 96, 128)])
 MODEL = {"model": "afmp_small", "description": "AFMP-Small", "resolution": 224, "num_parameters": 1}
 TABLES = {
-    "epochs": lambda: statistics.epochs_table(RESULTS),
-    "summary": lambda: statistics.summary_table(RESULTS, STUDIES),
-    "differences": lambda: statistics.differences_table(RESULTS, STUDIES),
-    "scalability": lambda: scalability_tables.scalability_table(SWEEP),
-    "scalability_ratios": lambda: scalability_tables.ratios_table(SWEEP),
-    "scalability_fits": lambda: scalability_tables.fits_table(SWEEP),
+    "epochs": lambda: study_tables.epochs_table(RESULTS),
+    "summary": lambda: study_tables.summary_table(RESULTS, STUDIES),
+    "differences": lambda: study_tables.differences_table(RESULTS, STUDIES),
+    "scalability": lambda: sweep_tables.scalability_table(SWEEP),
+    "scalability_ratios": lambda: sweep_tables.ratios_table(SWEEP),
+    "scalability_fits": lambda: sweep_tables.fits_table(SWEEP),
     "parameters": lambda: parameters_table({"models": [MODEL], "num_classes": 100}),
 }
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_every_column_is_explained(name):
-    text = (Path(__file__).parents[2] / "results" / "README.md").read_text(encoding="utf-8")
+    text = (PROJECT / "results" / "README.md").read_text(encoding="utf-8")
     columns = text.partition("## Columns of the tables")[2]
     common, *sections = re.split(r"^\*\*(?=\w+\.csv\*\*)", columns, flags=re.MULTILINE)
     own = {section.partition(".csv")[0]: section for section in sections}

@@ -4,29 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from synthetic_results import synthetic_point, synthetic_scalability
+from synthetic_results import synthetic_point, synthetic_scalability, synthetic_sweep_of_times
 
-from afmp.analysis import sweep_tables as scalability_tables
 from afmp.analysis.fits import crossing, crossing_is_sure, fit_activations, fit_time
 from afmp.analysis.series import best_series, series_of
 
-SIZES = {64: 64, 128: 64, 224: 64, 448: 16, 896: 4, 1792: 1, 3584: 1}
-
-
-def sweep_of(time_of, *, fixed=0.0, noise=0.02, model="afmp_small"):
-    """A sweep in which a pass takes `fixed` ms and an image of N patches in it time_of(N) ms."""
-    points = []
-    for size, batch in SIZES.items():
-        point = synthetic_point(model, size, batch_size=batch)
-        median = fixed + time_of(point["num_patches"]) * batch
-        every = median * (1 + noise * np.random.default_rng(size).standard_normal(31))
-        point["time_ms"] |= {"median": float(np.median(every)), "all": every.tolist(), "n": 31}
-        points.append(point)
-    return synthetic_scalability(points)
-
 
 def fitted(time_of, **options):
-    return fit_time(series_of(sweep_of(time_of, **options))[0])
+    return fit_time(series_of(synthetic_sweep_of_times(time_of, **options))[0])
 
 
 @pytest.mark.parametrize("true", [(2.0, 2e-3, 0.0), (2.0, 1e-3, 3e-7), (0.0, 0.0, 1e-6)])
@@ -57,7 +42,7 @@ def test_what_a_pass_costs_is_not_taken_for_growth_with_n():
 
 def test_passes_that_are_alike_in_a_row_make_wide_intervals():
     """As when a clock changes: 40 passes that drift say less than 40 that do not depend on each other."""
-    content = sweep_of(lambda n: 1e-3 * n)
+    content = synthetic_sweep_of_times(lambda n: 1e-3 * n)
     for point in content["points"]:
         every = sorted(point["time_ms"]["all"])
         point["time_ms"] |= {"all": every, "median": float(np.median(every))}
@@ -85,7 +70,10 @@ def test_a_crossing_is_sure_where_every_bootstrap_sample_has_one_or_none():
     assert crossing_is_sure(ours, theirs) and crossing_is_sure(theirs, ours)
     alike = fitted(lambda n: 1.001e-3 * n, noise=0.05)
     assert not crossing_is_sure(ours, alike) and math.isnan(crossing(ours, alike).value)
-    once = [fit_activations(series_of(sweep_of(lambda n: n, model=model))[0]) for model in ("afmp_small", "deit_tiny")]
+    once = [
+        fit_activations(series_of(synthetic_sweep_of_times(lambda n: n, model=model))[0])
+        for model in ("afmp_small", "deit_tiny")
+    ]
     assert crossing_is_sure(*once)
 
 
@@ -100,7 +88,7 @@ def test_no_crossing_is_sure_where_the_points_say_otherwise():
 
 
 def test_activations_have_no_interval_and_two_sizes_no_fit():
-    content = sweep_of(lambda n: 1e-3 * n)
+    content = synthetic_sweep_of_times(lambda n: 1e-3 * n)
     fit = fit_activations(series_of(content)[0])
     assert fit.coefficients == pytest.approx([0, 9 / 64, 0], abs=1e-9)
     assert math.isnan(fit.slope.low) and fit.band(fit.sizes) is None
@@ -115,21 +103,3 @@ def test_the_best_series_has_the_most_sizes_then_the_lowest_times():
     points[-1] |= {"status": "oom", "time_ms": None, "memory": None}
     assert best_series(series, "deit_tiny", "train").precision == "fp32"
     assert best_series(series, "afmp_small", "train") is None
-
-
-def test_tables_of_ratios_and_fits():
-    content = sweep_of(lambda n: 4e-3 * n)
-    content["points"] += sweep_of(lambda n: 1e-3 * n + 1e-5 * n * n, model="deit_tiny")["points"]
-    ratios = scalability_tables.ratios_table(content)
-    assert ratios["num_patches"].tolist() == [16, 64, 196, 784, 3136, 12544, 50176]
-    assert ratios["time_ratio"].iloc[-1] == pytest.approx(125.7, rel=0.1)
-    fits = scalability_tables.fits_table(content)
-    assert fits[["model", "quantity"]].values.tolist() == [
-        ["afmp_small", "time_ms"],
-        ["deit_tiny", "time_ms"],
-        ["afmp_small", "activations_mb"],
-        ["deit_tiny", "activations_mb"],
-    ]
-    assert fits["crossing"].isna().tolist()[:2] == [True, False]
-    assert "local slope" in scalability_tables.fits_caption(fits)
-    assert "ahead in time at" in scalability_tables.ratios_caption([content])

@@ -22,16 +22,10 @@ from synthetic_results import (
     synthetic_scalability,
 )
 
-from afmp import records
-from afmp.analysis import tables, wording
-from afmp.analysis.statistics import (
-    by_seed,
-    differences_table,
-    epoch_time,
-    mean_and_interval,
-    paired_difference,
-    summary_table,
-)
+from afmp.analysis import wording
+from afmp.analysis.metrics import by_seed, epoch_time
+from afmp.analysis.statistics import mean_and_interval, paired_difference
+from afmp.analysis.study_tables import differences_caption, differences_table
 from afmp.errors import AfmpError
 from afmp.figures import diagnostics, notebook_vs_paper, scalability_fits, scalability_results
 from afmp.figures.parts import study_panels, style
@@ -302,21 +296,10 @@ def test_captions_that_count_intervals_say_that_none_is_corrected():
     for text in (
         study_panels.caption(STUDIES[0], paper),
         notebook_vs_paper.caption(STUDIES, paper=paper, notebook=notebook),
-        tables.differences_caption(differences_table(paper, STUDIES)),
+        differences_caption(differences_table(paper, STUDIES)),
     ):
         assert ", without correction for the number of comparisons." in text
     assert "correction" not in study_panels.caption(STUDIES[2], paper)  # one comparison
-
-
-def test_tables_name_every_run_of_a_tie():
-    results = synthetic_results(seeds=range(3))
-    for result in results:
-        result["test_accuracy"] = 30.0 + result["seed"] + 5 * (result["run"] in ("sparse_0.5", "sparse_0.6"))
-    assert "36.00 ± 2.48 %, runs sparse_0.5, sparse_0.6." in unescaped(
-        tables.summary_caption(summary_table(results, STUDIES))
-    )
-    text = unescaped(tables.differences_caption(differences_table(results, STUDIES)))
-    assert "The largest: sparse_0.5 minus dense" in text and "; as large: sparse_0.6 minus dense." in text
 
 
 def test_no_line_of_a_footer_begins_with_a_percent_sign():
@@ -770,9 +753,3 @@ def test_figures_leave_matplotlibs_settings_and_torch_alone():
     )
     here = Path(__file__).parent
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": f"{here}:{here.parent}"}).returncode == 0
-
-
-def test_synthetic_sweeps_and_diagnostics_are_valid():
-    records.validate(sweep(deit_tiny={224: "oom", 192: "error"}), "scalability", where="synthetic sweep")
-    for semantics in ("paper", "notebook"):
-        records.validate(synthetic_diagnostics(semantics=semantics), "diagnostics", where="synthetic diagnostics")

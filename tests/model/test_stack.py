@@ -8,14 +8,15 @@ import torch
 import yaml
 from conftest import PROJECT
 from safetensors.torch import load_file
-from test_training import read_state, train
+from training_runs import read_checkpoint, train
 
 from afmp import AFMP
 from afmp.errors import AfmpError
 from afmp.model.sizes import build_model
 from afmp.model.stack import hand_out_gradients, stack_models
 from afmp.study.study import RunConfig, resolve_study
-from afmp.training.seed_state import Progress, SeedTraining, next_group
+from afmp.training.run_training import next_group
+from afmp.training.seed_state import Progress, SeedTraining
 
 VARIANTS = {
     "sparse": ("paper", {}),
@@ -46,7 +47,7 @@ def float64():
 
 def state_of(folder: Path, seed: int) -> dict:
     (checkpoint,) = (folder / "checkpoints").glob(f"seed_{seed}_*.safetensors")
-    return read_state(checkpoint)[1]
+    return read_checkpoint(checkpoint)[1]
 
 
 def assert_same_seed(stacked: dict, alone: dict, folders: tuple[Path, Path]) -> None:
@@ -112,8 +113,8 @@ def test_logits_losses_and_gradients_of_a_stack_are_those_of_its_models(config, 
 def test_seeds_that_train_together_end_as_each_does_alone(config, digits_file, tmp_path, float64, variant):
     semantics, changes = VARIANTS[variant]
     config = replace(config, model=replace(config.model, **changes))
-    alone = train(config, tmp_path / "alone", digits_file, together=False, semantics=semantics, seeds=SEEDS)
-    stacked = train(config, tmp_path / "stacked", digits_file, together=True, semantics=semantics, seeds=SEEDS)
+    alone = train(config, tmp_path / "alone", digits_file, stack_seeds=False, semantics=semantics, seeds=SEEDS)
+    stacked = train(config, tmp_path / "stacked", digits_file, stack_seeds=True, semantics=semantics, seeds=SEEDS)
     for one, other in zip(stacked, alone, strict=True):
         assert one["trained_together"] == list(SEEDS) and other["trained_together"] == [other["seed"]]
         assert_same_seed(one, other, (tmp_path / "stacked", tmp_path / "alone"))
@@ -123,12 +124,12 @@ def test_seeds_that_train_together_end_as_each_does_alone(config, digits_file, t
 
 
 def test_on_a_cpu_seeds_train_one_after_the_other(config, digits_file, tmp_path):
-    results = train(config, tmp_path, digits_file, together=None, seeds=(0, 1))
+    results = train(config, tmp_path, digits_file, stack_seeds=None, seeds=(0, 1))
     assert [result["trained_together"] for result in results] == [[0], [1]]
 
 
 def test_seeds_killed_at_different_epochs_catch_up(config, digits_file, tmp_path, float64, monkeypatch):
-    undisturbed = train(config, tmp_path / "undisturbed", digits_file, together=True, seeds=(0, 1, 2))
+    undisturbed = train(config, tmp_path / "undisturbed", digits_file, stack_seeds=True, seeds=(0, 1, 2))
     save = SeedTraining.save
 
     def save_or_die(training):
@@ -139,10 +140,10 @@ def test_seeds_killed_at_different_epochs_catch_up(config, digits_file, tmp_path
     monkeypatch.setattr("afmp.training.loop.CHECKPOINT_SHARE", float("inf"))
     monkeypatch.setattr(SeedTraining, "save", save_or_die)
     with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path / "killed", digits_file, together=True, seeds=(0, 1))
+        train(config, tmp_path / "killed", digits_file, stack_seeds=True, seeds=(0, 1))
     monkeypatch.setattr(SeedTraining, "save", save)
     assert [state_of(tmp_path / "killed", seed)["epoch"] for seed in (0, 1)] == [2, 1]
-    resumed = train(config, tmp_path / "killed", digits_file, together=True, seeds=(0, 1, 2))
+    resumed = train(config, tmp_path / "killed", digits_file, stack_seeds=True, seeds=(0, 1, 2))
     for one, other in zip(resumed, undisturbed, strict=True):
         assert one["trained_together"] == [0, 1, 2]
         assert_same_seed(one, other, (tmp_path / "killed", tmp_path / "undisturbed"))
@@ -155,15 +156,15 @@ def test_the_seeds_furthest_behind_train_first():
             for seed, epoch in enumerate(epochs)
         ]
 
-    def following(*epochs, together=True):
-        group, until = next_group(seeds_at(*epochs), epochs=9, together=together)
+    def following(*epochs, stack_seeds=True):
+        group, until = next_group(seeds_at(*epochs), epochs=9, stack_seeds=stack_seeds)
         return [training.seed for training in group], until
 
     assert following(0, 0, 0) == ([0, 1, 2], 9)
     assert following(4, 2, 4, 2, 9) == ([1, 3], 4)
     assert following(9, 4) == ([1], 9)
-    assert following(9, 4, 2, together=False) == ([1], 9)
-    assert next_group(seeds_at(9, 9), epochs=9, together=True) is None
+    assert following(9, 4, 2, stack_seeds=False) == ([1], 9)
+    assert next_group(seeds_at(9, 9), epochs=9, stack_seeds=True) is None
 
 
 def test_a_seed_that_diverges_is_named_and_the_others_keep_what_they_have(config, digits_file, tmp_path, monkeypatch):
@@ -175,9 +176,9 @@ def test_a_seed_that_diverges_is_named_and_the_others_keep_what_they_have(config
             torch.nn.init.constant_(built[1].embed.bias, float("inf"))
         return built[-1]
 
-    monkeypatch.setattr("afmp.training.loop.build_model", build_second_one_broken)
+    monkeypatch.setattr("afmp.training.seed_state.build_model", build_second_one_broken)
     with pytest.raises(AfmpError, match=r"^tiny \[paper\] seed 1 diverged: .* in epoch 1, step 1 of \d+\. Lower"):
-        train(config, tmp_path, digits_file, together=True, seeds=(0, 1, 2))
+        train(config, tmp_path, digits_file, stack_seeds=True, seeds=(0, 1, 2))
     assert not list(tmp_path.rglob("*.json"))
     saved = sorted(path.name[:6] for path in (tmp_path / "checkpoints").iterdir())
     assert saved == ["seed_0", "seed_2"] and state_of(tmp_path, 0)["epoch"] == 1
@@ -193,7 +194,7 @@ def test_checkpoints_are_written_only_as_often_as_their_time_allows(config, digi
     for share, expected in ((0.0, [1, 5]), (float("inf"), [1, 2, 3, 4, 5])):
         monkeypatch.setattr("afmp.training.loop.CHECKPOINT_SHARE", share)
         saved.clear()
-        train(config, tmp_path / str(share), digits_file, together=False, seeds=(0,))
+        train(config, tmp_path / str(share), digits_file, stack_seeds=False, seeds=(0,))
         assert saved == expected
 
 
@@ -204,7 +205,7 @@ def test_graphs_on_a_gpu_repeat_their_bits_and_agree_with_training_alone(config,
     training = replace(config.training, device="cuda", epochs=2)
     config = replace(config, model=replace(config.model, **changes), training=training)
     first, again, alone = (
-        train(config, tmp_path / name, digits_file, together=name != "alone", semantics=semantics, seeds=SEEDS)
+        train(config, tmp_path / name, digits_file, stack_seeds=name != "alone", semantics=semantics, seeds=SEEDS)
         for name in ("first", "again", "alone")
     )
     for seed, (one, repeated, other) in enumerate(zip(first, again, alone, strict=True)):

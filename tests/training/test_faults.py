@@ -17,13 +17,12 @@ import torch
 import yaml
 from conftest import PROJECT
 from damaged_files import flipped
-from safetensors.torch import load_file
 from synthetic_results import synthetic_results
-from test_training import without_times
+from training_runs import assert_same_tensors, run_in, without_times
 
 from afmp import cli
-from afmp.analysis.statistics import epochs_table
-from afmp.analysis.tables import write_csv
+from afmp.analysis.study_tables import epochs_table
+from afmp.analysis.table_files import write_csv
 from afmp.benchmark.progress import SweepProgress
 from afmp.data.dataset import load_dataset, prepare_dataset, repair_dataset
 from afmp.data.download import Archive, fetch
@@ -33,9 +32,10 @@ from afmp.log import log, log_to
 from afmp.machine import stopping
 from afmp.records import atomic_path, read_diagnostics, read_result, write_result, write_text
 from afmp.study.study import RunConfig, read_study
-from afmp.training import loop as training
+from afmp.training import loop
 from afmp.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
-from afmp.training.loop import train_run
+from afmp.training.run_training import train_run
+from afmp.training.seed_state import SeedTraining
 from afmp.training.side_by_side import train_side_by_side
 from afmp.training.step import TrainingStep
 
@@ -45,7 +45,7 @@ from afmp.training.step import TrainingStep
 SEEDS = (0, 1)
 DATASET = {"source": "digits", "path": None, "image_size": 16}  # 4 patches: training is quick
 SAFE = multiprocessing.get_context("forkserver")  # torch's autograd does not outlive a plain fork
-SAFE.set_forkserver_preload(["afmp.cli", "afmp.training.loop"])
+SAFE.set_forkserver_preload(["afmp.cli", "afmp.training.run_training"])
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +103,7 @@ def assert_same_numbers(folder: Path, other: Path) -> None:
         )
         assert read_diagnostics(mine / "diagnostics.json") == read_diagnostics(theirs / "diagnostics.json")
         for name in ("best", "final"):
-            mine_loaded, their_loaded = (load_file(root / f"{name}.safetensors") for root in (mine, theirs))
-            assert mine_loaded.keys() == their_loaded.keys()
-            assert all(torch.equal(mine_loaded[key], their_loaded[key]) for key in mine_loaded)
+            assert_same_tensors(mine / f"{name}.safetensors", theirs / f"{name}.safetensors")
 
 
 @pytest.mark.parametrize("times", [3, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
@@ -141,27 +139,25 @@ def test_ended_at_random_moments_training_ends_with_the_same_files(
 def test_sigterm_ends_after_the_epoch_with_every_seed_saved(config, digits_file, tmp_path, monkeypatch, caplog):
     """Seeds that train together are saved seldom: the signal saves them all, whatever was last written."""
     caplog.set_level("INFO", logger="afmp")
-    saved, count, save = [], training._finish_epoch, training.SeedTraining.save
-    monkeypatch.setattr(training, "CHECKPOINT_SHARE", 0)  # after the first epoch nothing more is written by itself
-    monkeypatch.setattr(
-        training.SeedTraining, "save", lambda self: (save(self), saved.append((self.seed, self.progress.epoch)))
-    )
+    saved, count, save = [], loop._finish_epoch, SeedTraining.save
+    monkeypatch.setattr(loop, "CHECKPOINT_SHARE", 0)  # after the first epoch nothing more is written by itself
+    monkeypatch.setattr(SeedTraining, "save", lambda self: (save(self), saved.append((self.seed, self.progress.epoch))))
 
-    def signalled(member, *rest, **options):
-        count(member, *rest, **options)
-        if member.progress.epoch == 3 and member.seed == 0:
+    def signalled(group, seed, *rest, **options):
+        count(group, seed, *rest, **options)
+        if seed.progress.epoch == 3 and seed.seed == 0:
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(training, "_finish_epoch", signalled)
+    monkeypatch.setattr(loop, "_finish_epoch", signalled)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as ended, stopping.stop_on_sigterm():
-        train(config, digits_file, tmp_path, together=True)
+        train(config, digits_file, tmp_path, stack_seeds=True)
     assert ended.value.code == 143 and signal.getsignal(signal.SIGTERM) is before
     assert saved == [(0, 1), (1, 1), (0, 3), (1, 3)] and not list(tmp_path.rglob("*.json"))
-    assert "SIGTERM came, so it ends before epoch 4; started again, it goes on there" in caplog.messages[-1]
-    monkeypatch.setattr(training, "_finish_epoch", count)
-    train(config, digits_file, tmp_path, together=True)
-    train(config, digits_file, tmp_path / "whole", together=True)
+    assert "SIGTERM came, training ends before epoch 4; run again to resume it" in caplog.messages[-1]
+    monkeypatch.setattr(loop, "_finish_epoch", count)
+    train(config, digits_file, tmp_path, stack_seeds=True)
+    train(config, digits_file, tmp_path / "whole", stack_seeds=True)
     assert_same_numbers(tmp_path, tmp_path / "whole")
 
 
@@ -187,13 +183,13 @@ def test_a_second_ctrl_c_does_not_wait_for_the_epoch():
     """Runs that train beside each other end the first one after their epoch, here of a minute."""
     begun = multiprocessing.Semaphore(0)
 
-    def training():
-        yield
-        begun.release()
-        time.sleep(60)
+    class LongTraining:
+        def train(self) -> None:
+            begun.release()
+            time.sleep(60)
 
     def train_two() -> None:
-        train_side_by_side({"one": training(), "two": training()}, torch.device("cpu"))
+        train_side_by_side({"one": LongTraining, "two": LongTraining}, torch.device("cpu"))
 
     process = multiprocessing.get_context("fork").Process(target=train_two)
     process.start()
@@ -216,9 +212,7 @@ def config(study_file) -> RunConfig:
 
 
 def train(config, digits_file, folder, **options) -> None:
-    seed_folders = {seed: folder / f"seed_{seed}" for seed in SEEDS}
-    files = {"dataset_path": digits_file, "seed_folders": seed_folders, "checkpoint_folder": folder / "checkpoints"}
-    train_run(config, run="dense", semantics="paper", seeds=list(SEEDS), **files, **options)
+    train_run(run_in(folder, config, name="dense", seeds=SEEDS), dataset_path=digits_file, **options)
 
 
 def test_a_clock_that_jumps_changes_no_duration(config, digits_file, tmp_path, monkeypatch):
@@ -380,8 +374,8 @@ def _read_only(**_):
 def test_training_on_a_full_disk_ends_with_one_line_and_goes_on_when_there_is_room(
     undisturbed, study_file, digits_file, tmp_path, monkeypatch, full_disk, capsys
 ):
-    epochs, count = [], training._finish_epoch
-    monkeypatch.setattr(training, "_finish_epoch", lambda *a, **k: (count(*a, **k), epochs.append(1)))
+    epochs, count = [], loop._finish_epoch
+    monkeypatch.setattr(loop, "_finish_epoch", lambda *a, **k: (count(*a, **k), epochs.append(1)))
     assert cli.main(arguments(study_file, digits_file, tmp_path)) == 2
     said = capsys.readouterr().err.splitlines()
     assert "cannot be written (No space left on device)" in said[-1] and not [s for s in said if "Traceback" in s]
@@ -445,7 +439,7 @@ def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(
     undisturbed, config, digits_file, tmp_path, monkeypatch, caplog
 ):
     caplog.set_level("INFO", logger="afmp")
-    monkeypatch.setattr(training, "CHECKPOINT_SHARE", float("inf"))  # a checkpoint every epoch
+    monkeypatch.setattr(loop, "CHECKPOINT_SHARE", float("inf"))  # a checkpoint every epoch
     train(config, digits_file, tmp_path)
     for checkpoint in (tmp_path / "checkpoints").glob("*.safetensors"):
         content = checkpoint.read_bytes()

@@ -1,45 +1,22 @@
-"""One seed on one machine: the same bits, also in another process."""
+"""One seed on one machine gives the same bits, in another process too."""
 
-import json
-import os
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
-from conftest import PROJECT
+from training_runs import small_config, start_training
 
 from afmp.records import read_result
-from afmp.study.study import resolve_study
-
-TRAIN = """
-import json, sys
-from pathlib import Path
-from afmp.study.study import RunConfig
-from afmp.training.loop import train_run
-config, semantics, dataset, folder = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])
-train_run(RunConfig.from_dict(config), run="tiny", semantics=semantics, seeds=[3], dataset_path=dataset,
-          seed_folders={3: folder}, checkpoint_folder=folder / "checkpoints")
-"""
 
 
 def train(folder: Path, digits_file: Path, *, semantics: str, device: str = "cpu", threads: int = 1) -> Path:
-    """Train the seed 3 of a small run in a process of its own, with so many threads; the folder of its files."""
-    study = yaml.safe_load((PROJECT / "config.yaml").read_text())
-    study["dataset"]["source"] = "digits"
-    study["model"] |= {"num_layers": 2, "d_model": 16, "use_top_down": True}
-    study["training"] |= {"epochs": 2, "batch_size": 64, "learning_rate": 0.005, "visualize_every": 2, "device": device}
-    config = resolve_study(study).runs["sparse_0.3_top_down"]
-    command = [sys.executable, "-c", TRAIN, json.dumps(config.to_dict()), semantics, digits_file, folder]
-    # Passive: threads that wait for each other on a busy machine would otherwise spin.
-    environment = {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
-    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder
+    """Train seed 3 of a small run in its own process with so many threads. Return the folder of its files."""
+    config = small_config("sparse_0.3_top_down", epochs=2, use_top_down=True, device=device)
+    process = start_training(config, folder, digits_file, semantics=semantics, seed=3, threads=threads)
+    assert process.wait() == 0
+    return folder / "seed_3"
 
 
 def assert_the_same_bits(one: Path, other: Path) -> None:

@@ -13,33 +13,39 @@ import pytest
 import torch
 from conftest import PROJECT
 from safetensors.torch import load_file
-from test_training import config, without_times  # noqa: F401
+from training_runs import run_in, small_config, train, without_times
 
 from afmp.errors import AfmpError
 from afmp.machine.locks import lock_if_free
 from afmp.machine.stopping import stop_on_sigterm
 from afmp.records import read_result
-from afmp.training import loop as training
-from afmp.training.identity import Run
+from afmp.study.study import RunConfig
+from afmp.training import loop
 from afmp.training.job import WANTED_RUNS, train_job
-from afmp.training.loop import train_run
+from afmp.training.run import Run
+from afmp.training.run_training import train_run
 
 JOB = """
 import json, sys
 from pathlib import Path
-from afmp.training.identity import Run
 from afmp.study.study import RunConfig
 from afmp.training.job import train_job
+from afmp.training.run import Run
 folder, study = Path(sys.argv[1]), json.loads(sys.argv[3])
-own = Run("two", RunConfig.from_dict(study["two"]), {0: folder / "two/seed_0"}, folder / "checkpoints/paper/two")
-train_job(own, semantics="paper", dataset_path=Path(sys.argv[2]), study=study, checkpoint_root=folder / "checkpoints",
-          download_folder=folder)
+config, seed_folders = RunConfig.from_dict(study["two"]), {0: folder / "two/seed_0"}
+run = Run("two", "paper", config, seed_folders, folder / "checkpoints/paper/two")
+train_job(run, dataset_path=Path(sys.argv[2]), study=study, download_folder=folder)
 assert "torch" not in sys.modules
 """
 
 
+@pytest.fixture(scope="module")
+def config() -> RunConfig:
+    return small_config()
+
+
 @pytest.fixture
-def study(config, monkeypatch):  # noqa: F811
+def study(config, monkeypatch):
     """Three runs; a fourth is wanted of the other semantics. The machine pretends to have a GPU, as far as jobs ask."""
     config = replace(config, training=replace(config.training, epochs=2))
     monkeypatch.setenv(WANTED_RUNS, json.dumps([["paper", "one"], ["paper", "two"], ["notebook", "three"]]))
@@ -52,16 +58,9 @@ def study(config, monkeypatch):  # noqa: F811
 
 
 def start_job(name: str, study: dict, folder: Path, digits_file: Path) -> dict:
-    own = Run(name, study[name], {0: folder / name / "seed_0"}, folder / "checkpoints/paper" / name)
-    plain = {run: each.to_dict() for run, each in study.items()}
-    train_job(
-        own,
-        semantics="paper",
-        dataset_path=digits_file,
-        study=plain,
-        checkpoint_root=folder / "checkpoints",
-        download_folder=folder,
-    )
+    run = Run(name, "paper", study[name], {0: folder / name / "seed_0"}, folder / "checkpoints/paper" / name)
+    plain = {other: config.to_dict() for other, config in study.items()}
+    train_job(run, dataset_path=digits_file, study=plain, download_folder=folder)
     return read_result(folder / name / f"seed_0/results_{name}.json")
 
 
@@ -75,19 +74,10 @@ def test_runs_beside_each_other_end_as_each_does_alone(study, digits_file, tmp_p
     second = read_result(tmp_path / "two/seed_0/results_two.json")
     for name, result in {"one": first, "two": second}.items():
         folder = tmp_path / "alone" / name
-        train_run(
-            study[name],
-            run=name,
-            semantics="paper",
-            seeds=[0],
-            dataset_path=digits_file,
-            seed_folders={0: folder},
-            checkpoint_folder=folder / "checkpoints",
-        )
-        alone = read_result(folder / f"results_{name}.json")
+        (alone,) = train(study[name], folder, digits_file, name=name)
         assert without_times(result) | {"trained_beside": []} == without_times(alone)
         for file in ("best.safetensors", "final.safetensors"):
-            mine, theirs = load_file(tmp_path / name / "seed_0" / file), load_file(folder / file)
+            mine, theirs = load_file(tmp_path / name / "seed_0" / file), load_file(folder / "seed_0" / file)
             assert all(torch.equal(mine[key], theirs[key]) for key in mine) and mine.keys() == theirs.keys()
     # Nothing is kept twice, and a run that its job took is not taken along again.
     (ahead,) = [path for path in (tmp_path / "checkpoints/paper/two").iterdir() if path.is_dir()]
@@ -100,7 +90,11 @@ def test_runs_beside_each_other_end_as_each_does_alone(study, digits_file, tmp_p
 def test_a_run_that_fails_beside_another_is_left_to_its_own_job(study, digits_file, tmp_path, caplog):
     study["two"] = replace(study["two"], training=replace(study["two"].training, learning_rate=1e30))
     assert start_job("one", study, tmp_path, digits_file)["best_epoch"] >= 1
-    assert [line for line in caplog.messages if line.startswith("two, trained beside one, is left to its own job: two")]
+    assert [
+        line
+        for line in caplog.messages
+        if line.startswith("two failed side by side with one and is left to its own job: two [paper]")
+    ]
     with pytest.raises(AfmpError, match=r"^two \[paper\] seed 0 diverged"):
         start_job("two", study, tmp_path, digits_file)
     assert not list(tmp_path.rglob("results_two.json"))
@@ -130,16 +124,16 @@ def test_a_run_that_another_process_trains_is_not_taken_along(study, digits_file
 
 
 def test_sigterm_saves_all_runs_that_train_beside_each_other(study, digits_file, tmp_path, monkeypatch):
-    finish, done = training._finish_epoch, []
-    monkeypatch.setattr(training, "CHECKPOINT_SHARE", 0.0)
+    finish, done = loop._finish_epoch, []
+    monkeypatch.setattr(loop, "CHECKPOINT_SHARE", 0.0)
 
-    def finish_and_ask(member, *arguments, **options):
-        finish(member, *arguments, **options)
-        done.append(member.what)
+    def finish_and_ask(group, seed, *arguments, **options):
+        finish(group, seed, *arguments, **options)
+        done.append(seed.label)
         if len(done) == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(training, "_finish_epoch", finish_and_ask)
+    monkeypatch.setattr(loop, "_finish_epoch", finish_and_ask)
     study = {name: replace(each, training=replace(each.training, epochs=50)) for name, each in study.items()}
     with pytest.raises(SystemExit) as ended, stop_on_sigterm():
         start_job("one", study, tmp_path, digits_file)
@@ -151,7 +145,7 @@ def test_sigterm_saves_all_runs_that_train_beside_each_other(study, digits_file,
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("semantics", ["paper", "notebook"])
-def test_beside_others_on_a_gpu_a_run_keeps_its_bits(config, digits_file, tmp_path, semantics):  # noqa: F811
+def test_beside_others_on_a_gpu_a_run_keeps_its_bits(config, digits_file, tmp_path, semantics):
     config = replace(config, training=replace(config.training, device="cuda"))
     study = {
         "one": config,
@@ -160,22 +154,13 @@ def test_beside_others_on_a_gpu_a_run_keeps_its_bits(config, digits_file, tmp_pa
     }
 
     def run(name: str, folder: Path) -> Run:
-        return Run(name, study[name], {seed: folder / name / f"seed_{seed}" for seed in (0, 1)}, folder / name)
+        return run_in(folder / name, study[name], name=name, semantics=semantics, seeds=(0, 1))
 
-    for folder, beside in (("alone", []), ("beside", ["two", "three"])):
-        own = run("one", tmp_path / folder)
-        train_run(
-            own.config,
-            run=own.name,
-            semantics=semantics,
-            seeds=[0, 1],
-            dataset_path=digits_file,
-            seed_folders=own.seed_folders,
-            checkpoint_folder=own.checkpoint_folder,
-            beside=[run(name, tmp_path / folder) for name in beside],
-        )
+    for folder, others in (("alone", []), ("together", ["two", "three"])):
+        side_by_side = [run(name, tmp_path / folder) for name in others]
+        train_run(run("one", tmp_path / folder), dataset_path=digits_file, side_by_side=side_by_side)
     for seed in (0, 1):
-        mine, theirs = (load_file(tmp_path / f"{f}/one/seed_{seed}/final.safetensors") for f in ("alone", "beside"))
+        mine, theirs = (load_file(tmp_path / f"{f}/one/seed_{seed}/final.safetensors") for f in ("alone", "together"))
         assert all(torch.equal(mine[key], theirs[key]) for key in mine)
 
 

@@ -1,19 +1,14 @@
-"""Training one run: what it writes, that a killed one ends as if it had not been killed, what it refuses."""
+"""The training of one run: what it writes, that a killed run resumes with the same bits, and what it refuses."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from conftest import PROJECT
 from safetensors.torch import load_file
+from training_runs import assert_same_tensors, read_checkpoint, small_config, start_training, train, without_times
 
 from afmp.data.augmentation import epoch_plan
 from afmp.data.dataset import load_dataset
@@ -22,61 +17,28 @@ from afmp.errors import AfmpError
 from afmp.machine.device import resolve_device
 from afmp.model.sizes import build_model
 from afmp.model.stack import stack_models
-from afmp.records import read_diagnostics, read_result
-from afmp.study.study import RunConfig, resolve_study
+from afmp.records import read_diagnostics
+from afmp.study.study import RunConfig
 from afmp.training.checkpoint import load_checkpoint
+from afmp.training.evaluation import count_correct
 from afmp.training.identity import identity_key
-from afmp.training.loop import train_run
-from afmp.training.step import TrainingStep, build_optimizer, count_correct
+from afmp.training.optimizer import build_optimizer
+from afmp.training.step import TrainingStep
 
 
 @pytest.fixture(scope="module")
 def config() -> RunConfig:
-    """A small run on the digits: 2 layers, 16 channels, 3 epochs."""
-    study = yaml.safe_load((PROJECT / "config.yaml").read_text())
-    study["dataset"]["source"] = "digits"
-    study["model"] |= {"num_layers": 2, "d_model": 16}
-    study["training"] |= {"epochs": 3, "batch_size": 64, "learning_rate": 0.005, "visualize_every": 2, "device": "cpu"}
-    return resolve_study(study).runs["sparse_0.3"]
-
-
-def train(config, folder, digits_file, *, semantics="paper", seeds=(0,), together=None):
-    folders = {seed: folder / f"seed_{seed}" for seed in seeds}
-    train_run(
-        config,
-        run="tiny",
-        semantics=semantics,
-        seeds=list(seeds),
-        dataset_path=digits_file,
-        seed_folders=folders,
-        checkpoint_folder=folder / "checkpoints",
-        together=together,
-    )
-    return [read_result(folder / "results_tiny.json") for folder in folders.values()]
+    return small_config()
 
 
 @pytest.fixture(scope="module")
 def trained(config, digits_file, tmp_path_factory):
-    """Both semantics, trained once, undisturbed: {semantics: (folder, result)}."""
+    """Both semantics, trained once without interruption: {semantics: (folder, result)}."""
     folders = {semantics: tmp_path_factory.mktemp(semantics) for semantics in ("paper", "notebook")}
     return {
         semantics: (folder, *train(config, folder, digits_file, semantics=semantics))
         for semantics, folder in folders.items()
     }
-
-
-def without_times(result: dict) -> dict:
-    history = {key: value for key, value in result["training_history"].items() if key != "time"}
-    timed = ("wall_time_s", "finished_at", "training_history")
-    rest = {key: value for key, value in result.items() if key not in timed}
-    return rest | {"training_history": history}
-
-
-def assert_same_tensors(one: Path, other: Path) -> None:
-    mine, theirs = load_file(one), load_file(other)
-    assert mine.keys() == theirs.keys()
-    for name in mine:
-        assert torch.equal(mine[name], theirs[name]), name
 
 
 def test_result_says_what_was_run(trained, config, digits_file):
@@ -154,7 +116,7 @@ def test_plateau_schedule_is_torchs_on_the_validation_accuracy(config, digits_fi
     for accuracy in result["training_history"]["val_acc"]:
         schedule.step(accuracy)
     (checkpoint,) = (tmp_path / "checkpoints").glob("*.safetensors")
-    _, state = read_state(checkpoint)
+    _, state = read_checkpoint(checkpoint)
     assert state["schedule"]["num_bad_epochs"] == schedule.num_bad_epochs
     assert state["learning_rate"] == pytest.approx(optimizer.param_groups[0]["lr"])
 
@@ -197,56 +159,31 @@ def test_a_new_seed_does_not_train_finished_ones_again(config, digits_file, tmp_
     assert len([line for line in caplog.messages if "seed 1: epoch" in line]) == config.training.epochs
 
 
-def read_state(checkpoint: Path) -> tuple[dict, dict]:
-    from safetensors import safe_open
-
-    with safe_open(checkpoint, framework="pt") as file:
-        metadata = file.metadata()
-    return json.loads(metadata["identity"]), json.loads(metadata["state"])
-
-
-KILLED = """
-import json, sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-import afmp.training.loop
-from afmp.study.study import RunConfig
-from afmp.training.loop import train_run
-afmp.training.loop.CHECKPOINT_SHARE = float("inf")  # a checkpoint every epoch
-config, dataset, folder = json.loads(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
-train_run(RunConfig.from_dict(config), run="tiny", semantics=sys.argv[4], seeds=[0], dataset_path=dataset,
-          seed_folders={0: folder / "seed_0"}, checkpoint_folder=folder / "checkpoints")
-"""
-
-
 @pytest.mark.parametrize("semantics", ["paper", "notebook"])
 def test_killed_and_started_again_ends_with_the_same_numbers(config, digits_file, tmp_path, semantics):
     config = replace(config, training=replace(config.training, epochs=8))
     (undisturbed,) = train(config, tmp_path / "undisturbed", digits_file, semantics=semantics)
     folder = tmp_path / "killed"
-    command = [sys.executable, "-c", KILLED, json.dumps(config.to_dict()), digits_file, folder, semantics]
-    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
     epochs_seen = []
     for after in (1, 4):  # kill -9 some time after that many epochs were finished
-        process = subprocess.Popen(command, env=environment)
+        process = start_training(config, folder, digits_file, semantics=semantics, share=float("inf"))
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
             files = list((folder / "checkpoints").glob("seed_*.safetensors"))
-            if files and read_state(files[0])[1]["epoch"] >= after:
+            if files and read_checkpoint(files[0])[1]["epoch"] >= after:
                 break
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
         (checkpoint,) = (folder / "checkpoints").glob("seed_*.safetensors")
-        epochs_seen.append(read_state(checkpoint)[1]["epoch"])
+        epochs_seen.append(read_checkpoint(checkpoint)[1]["epoch"])
         assert not (folder / "seed_0" / "results_tiny.json").exists()
     assert 1 <= epochs_seen[0] <= epochs_seen[1] < 8
     (resumed,) = train(config, folder, digits_file, semantics=semantics)
     assert without_times(resumed) == without_times(undisturbed)
     for name in ("best", "final"):
         assert_same_tensors(*(root / f"seed_0/{name}.safetensors" for root in (folder, tmp_path / "undisturbed")))
-    # The optimiser too: everything a longer run would go on from.
+    # The optimizer too: everything from which a longer run would resume.
     checkpoints = "checkpoints/seed_*.safetensors"
     assert_same_tensors(*(next(root.glob(checkpoints)) for root in (folder, tmp_path / "undisturbed")))
 
@@ -254,7 +191,7 @@ def test_killed_and_started_again_ends_with_the_same_numbers(config, digits_file
 def test_checkpoint_of_another_run_is_refused(trained, config):
     folder, _ = trained["paper"]
     (checkpoint,) = (folder / "checkpoints").glob("*.safetensors")
-    identity, _ = read_state(checkpoint)
+    identity, _ = read_checkpoint(checkpoint)
     for change, part in (
         (lambda i: i["run"]["model"].update(d_model=32), "run/model/d_model is 16 there, 32 here"),
         (lambda i: i.update(dataset="0" * 64), "dataset is"),
@@ -265,12 +202,12 @@ def test_checkpoint_of_another_run_is_refused(trained, config):
         change(other)
         with pytest.raises(AfmpError, match=part):
             load_checkpoint(checkpoint, identity=other)
-        assert identity_key(other) != identity_key(identity)  # so a job does not even look at that file
+        assert identity_key(other) != identity_key(identity)  # so a job does not even open that file
 
 
 def test_damaged_checkpoint_is_named(trained, tmp_path):
     (checkpoint,) = (trained["paper"][0] / "checkpoints").glob("*.safetensors")
-    identity, _ = read_state(checkpoint)
+    identity, _ = read_checkpoint(checkpoint)
     damaged = tmp_path / checkpoint.name
     damaged.write_bytes(checkpoint.read_bytes()[:-1000])
     with pytest.raises(AfmpError, match=f"{damaged.name}: damaged checkpoint"):
@@ -302,7 +239,7 @@ def test_weights_spoilt_by_the_very_last_step_are_a_divergence(config, digits_fi
 def test_who_trained_is_kept_when_a_finished_seed_is_written_again(config, digits_file, tmp_path, monkeypatch):
     (first,) = train(config, tmp_path, digits_file)
     other = first["versions"] | {"torch": "99.0"}
-    monkeypatch.setattr("afmp.training.loop.versions", lambda: other)
+    monkeypatch.setattr("afmp.training.run_training.versions", lambda: other)
     (again,) = train(config, tmp_path, digits_file)
     assert again["versions"] == first["versions"] and again["trained_by"] == first["trained_by"]
     longer = replace(config, training=replace(config.training, epochs=1))
@@ -315,7 +252,7 @@ def test_a_checkpoint_of_another_configuration_is_named_and_not_used(config, dig
     caplog.set_level("INFO", logger="afmp")
     caplog.clear()
     train(replace(config, training=replace(config.training, weight_decay=0.5)), tmp_path, digits_file)
-    (line,) = [line for line in caplog.messages if "starts anew" in line]
+    (line,) = [line for line in caplog.messages if "not used" in line]
     assert "run/training/weight_decay is 0.0001 there, 0.5 here" in line
 
 

@@ -158,7 +158,7 @@ def test_editing_what_the_model_imports_retrains_too(project):
 
 
 def test_editing_how_tables_are_written_writes_the_tables_again(project):
-    append(project / "afmp/analysis/tables.py", "\n# edited\n")
+    append(project / "afmp/analysis/table_files.py", "\n# edited\n")
     assert planned(project) == {"aggregate": 1, "tabulate_scalability": 1}
 
 

@@ -85,7 +85,7 @@ def test_ended_and_damaged_the_workflow_goes_on_by_the_same_command(folder):
                 os.killpg(process.pid, signal.SIGKILL)
         assert process.returncode == 1 and "LockException" not in said and not (folder / RESULT).exists()
     assert "exit status 143" in said
-    ends_before = int(re.search(r"SIGTERM came, so it ends before epoch (\d+); started again", log_of(folder))[1])
+    ends_before = int(re.search(r"SIGTERM came, training ends before epoch (\d+)", log_of(folder))[1])
 
     damage(folder / DATASET, 100_000)
     (checkpoint,) = checkpoints.glob("*.safetensors")

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from afmp.analysis import wording
-from afmp.analysis.statistics import by_seed, mean_and_interval, paired_difference
+from afmp.analysis.metrics import by_seed
+from afmp.analysis.statistics import mean_and_interval, paired_difference
 from afmp.figures.parts import style
 from afmp.figures.parts.study_runs import Run, alike_note, equal_runs, facts_of, leaders, listed, study_runs, tied
 

@@ -5,7 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from afmp.analysis import wording
-from afmp.analysis.statistics import Interval, by_seed, distinct, metric_interval, metric_values, select
+from afmp.analysis.metrics import by_seed, metric_interval, metric_values, select
+from afmp.analysis.statistics import Interval
+from afmp.analysis.wording import distinct
 from afmp.errors import AfmpError
 
 # What an accuracy is a count of: the images that a result was computed on.

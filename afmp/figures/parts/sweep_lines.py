@@ -7,9 +7,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from afmp.analysis import wording
-from afmp.analysis.models import MODELS
-from afmp.analysis.series import Series, best_series, series_of
-from afmp.analysis.statistics import distinct
+from afmp.analysis.series import MODELS, Series, best_series, series_of
 from afmp.figures.parts import style
 
 DEIT_LOOK = {"color": style.GREEN, "marker": "^", "linestyle": "-."}
@@ -61,23 +59,3 @@ def draw_patch_axis(axis, points, sizes, *, logarithmic: bool) -> None:
     axis.set_xlabel(f"Number of patches N (below: image side{', batch B' if any(batch.values()) else ''})")
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-
-
-def settings(scalability: dict) -> str:
-    """The configurations of a sweep in words: `batch 64, precision fp32, ...`."""
-    points = scalability["points"]
-
-    def values(key: str) -> str:
-        return distinct(str(point[key]) for point in points if point[key] is not None) or "none"
-
-    return (
-        f"batch {wording.span([point['batch_size'] for point in points])}, precision {values('precision')}, "
-        f"execution {values('execution')}, attention of DeiT-Tiny {values('attention')}"
-    )
-
-
-def machine(scalability: dict) -> str:
-    """Device and software of a sweep: `NVIDIA H200; torch 2.11.0+cu130, cuda 13.0, timm 1.0.29`."""
-    versions = scalability["versions"]
-    software = [f"{name} {versions[name]}" for name in ("torch", "cuda", "timm") if versions.get(name)]
-    return f"{scalability['device']['name']}; {', '.join(software)}"

@@ -1,0 +1,181 @@
+"""Tables of a study and their captions: every epoch, means over random seeds, and differences paired by random seed."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from afmp.analysis import wording
+from afmp.analysis.metrics import DIFFERENCE_METRICS, SUMMARY_METRICS, by_seed, metric_interval, select
+from afmp.analysis.statistics import Interval, PairedDifference, paired_difference
+from afmp.analysis.wording import distinct
+from afmp.errors import AfmpError
+from afmp.study.semantics import SEMANTICS
+
+HISTORY_COLUMNS = {
+    "train_loss": "train_loss",
+    "train_acc": "train_acc",
+    "val_acc": "val_acc",
+    "sparsity_loss": "sparsity_loss",
+    "time": "time_s",
+}
+
+
+def epochs_table(results) -> pd.DataFrame:
+    """Tidy table, a row per (semantics, run, seed, epoch): epochs from 1, accuracies in %, times in s."""
+    keys = ["semantics", "run", "seed", "epoch"]
+    frames = [
+        pd.DataFrame(
+            {
+                "semantics": result["semantics"],
+                "run": result["run"],
+                "seed": result["seed"],
+                "epoch": np.arange(1, len(result["training_history"]["time"]) + 1),
+                **{column: result["training_history"][key] for key, column in HISTORY_COLUMNS.items()},
+            }
+        )
+        for result in _in_order(results)
+    ]
+    columns = [*keys, *HISTORY_COLUMNS.values()]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+
+def summary_table(results, studies) -> pd.DataFrame:
+    """One row per (semantics, study, run): n, each metric's mean, std and interval, what it ran on."""
+    rows = []
+    for semantics, study in _semantics_and_studies(results, studies):
+        for member in study["members"]:
+            found = select(results, study, run=member["run"], semantics=semantics)
+            row = {
+                "semantics": semantics,
+                "study": study["name"],
+                "run": member["run"],
+                "label": member["label"],
+                "n": len(found),
+            }
+            for name in SUMMARY_METRICS:
+                interval = metric_interval(found, name)
+                row[f"{name}_mean"], row[f"{name}_std"] = float(interval.mean), float(interval.std)
+                row[f"{name}_ci95_low"], row[f"{name}_ci95_high"] = float(interval.low), float(interval.high)
+            row["num_parameters"] = distinct(str(result["num_parameters"]) for result in found)
+            row["dataset"] = distinct(result["dataset"]["name"] for result in found)
+            row["device"] = distinct(result["device"]["name"] for result in found)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def differences_table(results, studies) -> pd.DataFrame:
+    """One row per (semantics, study, run but the reference, metric): run minus reference, paired by seed.
+
+    A seed that one side lacks is left out of the pairs; `n_pairs` says how many remain. The unit is the
+    percentage point.
+    """
+    rows = []
+    for semantics, study in _semantics_and_studies(results, studies):
+        reference = select(results, study, run=study["reference"], semantics=semantics)
+        for member in study["members"]:
+            if member["run"] == study["reference"]:
+                continue
+            found = select(results, study, run=member["run"], semantics=semantics)
+            for name in DIFFERENCE_METRICS:
+                difference = paired_difference(by_seed(found, name), by_seed(reference, name))
+                rows.append(
+                    {
+                        "semantics": semantics,
+                        "study": study["name"],
+                        "run": member["run"],
+                        "label": member["label"],
+                        "reference": study["reference"],
+                        "metric": name,
+                        "n_pairs": difference.n,
+                        "mean_difference": difference.mean,
+                        "std": difference.std,
+                        "ci95_low": difference.low,
+                        "ci95_high": difference.high,
+                        "p_value": difference.p_value,
+                    }
+                )
+    columns = ["semantics", "study", "run", "label", "reference", "metric", "n_pairs", "mean_difference"]
+    return pd.DataFrame(rows, columns=[*columns, "std", "ci95_low", "ci95_high", "p_value"])
+
+
+def _in_order(results) -> list[dict]:
+    # The order in which files were found must not show in a table.
+    def key(result):
+        return SEMANTICS.index(result["semantics"]), result["run"], result["seed"]
+
+    ordered = sorted(results, key=key)
+    for one, other in pairwise(ordered):
+        if key(one) == key(other):
+            raise AfmpError(
+                f"run {one['run']!r}, seed {one['seed']}, {one['semantics']} semantics: given twice; "
+                "give each result once."
+            )
+    return ordered
+
+
+def _semantics_and_studies(results, studies):
+    present = {result["semantics"] for result in _in_order(results)}
+    return [(semantics, study) for semantics in SEMANTICS if semantics in present for study in studies]
+
+
+def epochs_caption(table: pd.DataFrame) -> str:
+    """How much an epochs table holds, in reStructuredText."""
+    lengths = table.groupby(["semantics", "run", "seed"]).size()
+    return wording.restructured(
+        f"{wording.counted([len(table)], 'row')}: {wording.counted([table['run'].nunique()], 'run')} under "
+        f"{' and '.join(table['semantics'].unique())} semantics, {wording.counted([table['seed'].nunique()], 'seed')}, "
+        f"{wording.counted(lengths, 'epoch')} each; val_acc between {table['val_acc'].min():.2f} and "
+        f"{table['val_acc'].max():.2f} %."
+    )
+
+
+def summary_caption(table: pd.DataFrame) -> str:
+    """What a summary table was computed from and each semantics' highest mean, in reStructuredText."""
+
+    def named(column: str) -> str:
+        return distinct(name for cell in table[column] for name in cell.split("; "))
+
+    sentences = [
+        f"{wording.counted([table['run'].nunique()], 'run')} with {wording.counted(table['n'], 'seed')} each, "
+        f"dataset {named('dataset')}, on {named('device')}."
+    ]
+    for semantics, rows in table.groupby("semantics", sort=False):
+        # The mean of equal counts may vary in its last bits.
+        means = rows["test_accuracy_mean"].round(9)
+        leaders = rows[means == means.max()].drop_duplicates("run")
+        best = leaders.iloc[0]
+        numbers = (best[f"test_accuracy_{part}"] for part in ("mean", "std", "ci95_low", "ci95_high"))
+        accuracy = wording.with_interval(Interval(*numbers, best["n"]))
+        sentences.append(
+            f"Highest mean test accuracy under {semantics} semantics: {accuracy}, "
+            f"run{'s' * (len(leaders) > 1)} {', '.join(leaders['run'])}. "
+            f"{wording.SELECTION[semantics]}"
+        )
+    return wording.restructured(" ".join(sentences))
+
+
+def differences_caption(table: pd.DataFrame) -> str:
+    """How many test accuracies differ from their reference's and which most, in reStructuredText."""
+    sentences = []
+    for semantics, rows in table[table["metric"] == "test_accuracy"].groupby("semantics", sort=False):
+        columns = ["mean_difference", "std", "ci95_low", "ci95_high", "n_pairs", "p_value"]
+        found = [(row, PairedDifference(*(row[column] for column in columns))) for _, row in rows.iterrows()]
+        sentences.append(
+            f"Test accuracy under {semantics} semantics: of {wording.counted([len(found)], 'difference')}, "
+            f"{sum(bool(paired.excludes_zero) for _, paired in found)} with an interval that excludes 0"
+        )
+        without = sum(paired.excludes_zero is None for _, paired in found)
+        sentences[-1] += f" and {without} without an interval" if without else ""
+        sentences[-1] += f", {wording.UNCORRECTED}." if len(found) > 1 else "."
+        found = [(row, paired) for row, paired in found if paired.n]
+        if found:
+            largest = max(round(abs(paired.mean), 9) for _, paired in found)
+            tied = [(row, paired) for row, paired in found if round(abs(paired.mean), 9) == largest]
+            row, paired = tied[0]
+            sentences.append(
+                f"The largest: {row['run']} minus {row['reference']} ({row['study']}), {wording.difference(paired)}"
+            )
+            as_large = ", ".join(f"{other['run']} minus {other['reference']}" for other, _ in tied[1:])
+            sentences[-1] += f"; as large: {as_large}." if as_large else "."
+    return wording.restructured(" ".join(sentences) or "No study has a run beside its reference.")

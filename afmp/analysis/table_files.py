@@ -1,0 +1,30 @@
+"""Files of tables: CSV, and pages for the report."""
+
+from pathlib import Path
+
+import pandas
+
+from afmp.records import atomic_path, write_text
+
+TABLE_STYLE = """<!DOCTYPE html>
+<meta charset="utf-8">
+<style>
+body { font: 14px/1.4 system-ui, sans-serif; margin: 1.5em; }
+table { border-collapse: collapse; }
+th, td { padding: .3em .7em; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
+th { position: sticky; top: 0; background: #f4f4f4; border-bottom: 2px solid #888; }
+td:first-child, td:nth-child(2), td:nth-child(3) { text-align: left; }
+</style>
+"""
+
+
+def write_csv(table: pandas.DataFrame, path: Path | str) -> None:
+    """Write a table atomically: six significant digits, empty where missing, lines ended by a line feed."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g", na_rep="", lineterminator="\n", encoding="utf-8")
+
+
+def write_html(table: pandas.DataFrame, path: Path | str) -> None:
+    """Write the same table as a page for the report, four significant digits."""
+    body = table.to_html(index=False, border=0, na_rep="", float_format="{:.4g}".format)
+    write_text(path, TABLE_STYLE + body + "\n")

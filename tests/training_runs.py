@@ -1,0 +1,94 @@
+"""Small training runs that several tests share, and comparisons of what they leave."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+import yaml
+from conftest import PROJECT
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from afmp.records import read_result
+from afmp.study.study import RunConfig, resolve_study
+from afmp.training.run import Run
+from afmp.training.run_training import train_run
+
+
+def small_config(run: str = "sparse_0.3", **changes) -> RunConfig:
+    """Return a small run of the study on digits: 2 layers, 16 channels, 3 epochs, on the CPU.
+
+    changes: other values for keys of the sections `model` and `training`.
+    """
+    study = yaml.safe_load((PROJECT / "config.yaml").read_text())
+    study["dataset"]["source"] = "digits"
+    study["model"] |= {"num_layers": 2, "d_model": 16}
+    study["training"] |= {"epochs": 3, "batch_size": 64, "learning_rate": 0.005, "visualize_every": 2, "device": "cpu"}
+    for section in ("model", "training"):
+        study[section] |= {key: changes.pop(key) for key in list(changes) if key in study[section]}
+    assert not changes
+    return resolve_study(study).runs[run]
+
+
+def run_in(folder: Path, config: RunConfig, *, name="tiny", semantics="paper", seeds=(0,)) -> Run:
+    """Return a run with all its files in one folder."""
+    seed_folders = {seed: folder / f"seed_{seed}" for seed in seeds}
+    return Run(name, semantics, config, seed_folders, folder / "checkpoints")
+
+
+def train(config: RunConfig, folder: Path, digits_file: Path, *, stack_seeds=None, **options) -> list[dict]:
+    """Train a run (options of `run_in`) and return the result of each seed."""
+    run = run_in(folder, config, **options)
+    train_run(run, dataset_path=digits_file, stack_seeds=stack_seeds)
+    return [read_result(seed_folder / f"results_{run.name}.json") for seed_folder in run.seed_folders.values()]
+
+
+def read_checkpoint(path: Path) -> tuple[dict, dict]:
+    """Return the identity and the state of a checkpoint."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    return json.loads(metadata["identity"]), json.loads(metadata["state"])
+
+
+def without_times(result: dict) -> dict:
+    """Return a result without its times, which differ between two trainings."""
+    history = {key: value for key, value in result["training_history"].items() if key != "time"}
+    timed = ("wall_time_s", "finished_at", "training_history")
+    rest = {key: value for key, value in result.items() if key not in timed}
+    return rest | {"training_history": history}
+
+
+def assert_same_tensors(one: Path, other: Path) -> None:
+    """Check that two safetensors files contain the same names and bits."""
+    mine, theirs = load_file(one), load_file(other)
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        assert torch.equal(mine[name], theirs[name]), name
+
+
+TRAIN = """
+import json, sys
+from pathlib import Path
+import afmp.training.loop
+from afmp.study.study import RunConfig
+from afmp.training.run import Run
+from afmp.training.run_training import train_run
+config, semantics, seed, share, folder, dataset = *map(json.loads, sys.argv[1:5]), *map(Path, sys.argv[5:])
+afmp.training.loop.CHECKPOINT_SHARE = share
+run = Run("tiny", semantics, RunConfig.from_dict(config), {seed: folder / f"seed_{seed}"}, folder / "checkpoints")
+train_run(run, dataset_path=dataset)
+"""
+
+
+def start_training(
+    config: RunConfig, folder: Path, digits_file: Path, *, semantics="paper", seed=0, share=0.05, threads=1
+) -> subprocess.Popen:
+    """Train one seed in its own process with this CHECKPOINT_SHARE and number of threads."""
+    options = map(json.dumps, (config.to_dict(), semantics, seed, share))
+    # Passive: threads that wait for each other on a busy machine would otherwise spin.
+    environment = {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+    command = [sys.executable, "-c", TRAIN, *options, folder, digits_file]
+    return subprocess.Popen(command, env=os.environ | environment)
