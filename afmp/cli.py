@@ -223,9 +223,9 @@ def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _train(arguments: argparse.Namespace) -> None:
     from afmp.machine.device_lock import own_device
-    from afmp.machine.locks import lock_checkpoints
     from afmp.study import paths
     from afmp.study.study import read_study
+    from afmp.training.checkpoint_lock import lock_checkpoints
     from afmp.training.run import Run
     from afmp.training.run_training import train_run
 

@@ -6,7 +6,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parent.parent
+from afmp.sources import PROJECT
+
 CODE = ("afmp", "rules", "Snakefile", "workflow_scripts")
 
 

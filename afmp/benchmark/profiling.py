@@ -13,7 +13,7 @@ from afmp.benchmark.passes import Pass, interleaved_times
 from afmp.benchmark.sweep import candidates_of, check_settings, check_sizes, described, job_of, lacking
 from afmp.errors import AfmpError
 from afmp.machine.device import set_matmul_precision
-from afmp.machine.isolation import answer_of
+from afmp.machine.isolation import run_isolated
 
 PASSES = 10  # profiled, after as many to warm up
 SHOWN = 15  # rows of the table
@@ -46,7 +46,9 @@ def profile_models(
         for candidate in candidates:
             point = candidate | setting
             try:
-                measured = answer_of("afmp.benchmark.profiling:profile_pass", common | {"candidate": job_of(candidate)})
+                measured = run_isolated(
+                    "afmp.benchmark.profiling:profile_pass", common | {"candidate": job_of(candidate)}
+                )
             except AfmpError as error:
                 raise AfmpError(f"{described(point)}: {error}") from None
             found.append(point | measured)

@@ -9,7 +9,7 @@ from afmp.benchmark.passes import interleaved_times
 from afmp.benchmark.sweep import check_sizes
 from afmp.benchmark.training_steps import Replayed
 from afmp.errors import AfmpError
-from afmp.machine.isolation import answer_of
+from afmp.machine.isolation import run_isolated
 from afmp.message_passing.implementation import uses_triton
 from afmp.message_passing.selection import kept_slots, top_k_edges
 from afmp.model.sizes import afmp_small
@@ -28,7 +28,7 @@ def benchmark_selection(
     for resolution, batch_size in zip(resolutions, batch_sizes, strict=True):
         size = {"resolution": resolution, "batch_size": batch_size}
         limits = {"device": device, "warmup": warmup, "repeats": repeats, "seconds": seconds}
-        rows.append(size | answer_of("afmp.benchmark.selection:measure_selection", size | limits))
+        rows.append(size | run_isolated("afmp.benchmark.selection:measure_selection", size | limits))
     return {"format_version": 1, "rows": rows}
 
 

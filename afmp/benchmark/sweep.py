@@ -11,7 +11,7 @@ from pathlib import Path
 
 from afmp.benchmark.progress import SweepProgress
 from afmp.errors import AfmpError
-from afmp.machine.isolation import IsolatedCallError, answer_of, run_isolated
+from afmp.machine.isolation import IsolatedCallError, run_isolated
 from afmp.records import validate
 
 # Names of functions and not the functions: the process that measures a point imports its own.
@@ -98,7 +98,7 @@ def benchmark_scalability(
     for key, value in {"num_classes": num_classes, "warmup": warmup, "repeats": repeats}.items():
         _check_count(key, value)
     check_sizes(resolutions, batch_sizes)
-    machine = answer_of("afmp.benchmark.measurement:describe_device", {"device": device})
+    machine = run_isolated("afmp.benchmark.measurement:describe_device", {"device": device})
     skipped = lacking(machine, precision=precisions, execution=executions)
     sizes = list(zip(resolutions, batch_sizes, strict=True))
     if machine["device"]["type"] != "cuda":

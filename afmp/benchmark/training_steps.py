@@ -16,7 +16,7 @@ from afmp.benchmark.passes import WARM_UP_BEFORE_CAPTURE, interleaved_times
 from afmp.errors import AfmpError
 from afmp.machine.cuda_graph import capture, run_before_capture
 from afmp.machine.device import autocast, set_matmul_precision
-from afmp.machine.isolation import answer_of
+from afmp.machine.isolation import run_isolated
 from afmp.model.sizes import afmp_tiny
 
 BATCH_SIZE = 128
@@ -34,7 +34,7 @@ def benchmark_training(*, precisions: Sequence[str], device: str, warmup: int, r
     """
     rows = []
     for precision in precisions:
-        measured = answer_of(
+        measured = run_isolated(
             "afmp.benchmark.training_steps:measure_training",
             {"precision": precision, "device": device, "warmup": warmup, "repeats": repeats, "seconds": seconds},
         )

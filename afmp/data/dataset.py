@@ -24,7 +24,7 @@ from afmp.data.cifar import read_cifar
 from afmp.data.download import ARCHIVES, fetch
 from afmp.data.image_folder import fit_square, read_image_folder
 from afmp.errors import AfmpError
-from afmp.machine.locks import alone
+from afmp.machine.locks import locked
 from afmp.records import atomic_path
 
 log = logging.getLogger("afmp")
@@ -84,7 +84,7 @@ def prepare_dataset(config: dict, destination: Path, *, download_folder: Path) -
     elif source in ARCHIVES:
         path = Path(download_folder) / ARCHIVES[source].file_name
         # Who comes second waits for the download of the first, and finds it there.
-        with alone(path.with_name(f".{path.name}.lock"), busy=f"{path}: another process is fetching it"):
+        with locked(path.with_name(f".{path.name}.lock"), busy=f"{path}: another process is fetching it"):
             fetch(ARCHIVES[source], path)
         name, read = source, read_cifar(path, source=source, archive=ARCHIVES[source])
     elif source == "digits":

@@ -1,10 +1,10 @@
 """Which device computes, and in which arithmetic."""
 
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import torch
 
-from afmp.errors import AfmpError, is_out_of_memory, one_line
+from afmp.errors import AfmpError
 
 
 def resolve_device(name: str) -> torch.device:
@@ -39,18 +39,3 @@ def autocast(precision: str, device: torch.device):
         return nullcontext()
     # No weight cache: a cast kept from outside a CUDA graph would be stale inside it.
     return torch.autocast(device.type, dtype=dtype, cache_enabled=False)
-
-
-@contextmanager
-def sizes_named_when_out_of_memory():
-    """In this block an error that means that memory ran out is an AfmpError with the sizes to lower."""
-    try:
-        yield
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        reason = ". ".join(one_line(error).split(". ")[:2])
-        raise AfmpError(
-            f"memory ran out in training ({reason}); lower training/batch_size, model/d_model, model/num_layers or "
-            "dataset/image_size, or let nothing else use the device, then run this again."
-        ) from None

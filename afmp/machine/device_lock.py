@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 
-from afmp.machine.locks import alone
+from afmp.machine.locks import locked
 
 log = logging.getLogger("afmp")
 
@@ -31,7 +31,7 @@ def own_device(name: str):
     locks = {folder / f"afmp_{identity.replace('/', '_')}.lock": entry for entry, identity in gpus.items()}
     busy = f"every GPU that this job may use ({', '.join(gpus)}) is taken: start no more GPU jobs at once than GPUs"
     before = os.environ.get(VISIBLE)
-    with alone(*locks, busy=busy) as lock:
+    with locked(*locks, busy=busy) as lock:
         os.environ[VISIBLE] = locks[lock]
         log.info("takes GPU %s of %s", locks[lock], ", ".join(gpus))
         try:

@@ -1,8 +1,8 @@
-"""One call in a process of its own: what it allocates, breaks or leaves behind ends with it.
+"""Calls in processes of their own: memory, caches and crashes of one call cannot reach the next.
 
-The processes are forked from a server that has imported the heavy libraries once and done nothing else, so a
-call pays neither for those imports nor for what the call before it left in an allocator. The server never
-touches a GPU; its children may.
+The processes are forked from one server, which imports the first called module once and does nothing else. So a call
+pays neither for imports nor for what an earlier call left in an allocator. The server never touches a GPU; its
+children may.
 """
 
 import multiprocessing
@@ -18,11 +18,9 @@ from pathlib import Path
 
 from afmp.errors import AfmpError, is_out_of_memory, one_line
 
-PRELOADED_MODULES = ["torch", "timm", "afmp.benchmark.measurement"]
 
-
-class IsolatedCallError(RuntimeError):
-    """The call raised or its process ended: why, in one line, and whether memory was the reason."""
+class IsolatedCallError(AfmpError):
+    """The reason, in one line, why an isolated call failed or its process ended; and whether memory ran out."""
 
     def __init__(self, message: str, *, out_of_memory: bool):
         super().__init__(message)
@@ -30,25 +28,25 @@ class IsolatedCallError(RuntimeError):
 
 
 def run_isolated(function: str, arguments: dict):
-    """What `function` ("package.module:name") returns for keyword `arguments`, called in a fresh process.
+    """Call `function` ("package.module:name") with keyword `arguments` in a fresh process and return its result.
 
-    The process never outlives the call: it is killed when this call is left by an exception
-    (KeyboardInterrupt too), and ends by itself when the calling process has gone. Arguments and return value
-    must pickle. Raises IsolatedCallError.
+    The process never outlives the call: it is killed if an exception (KeyboardInterrupt too) leaves this call, and
+    exits when the calling process ends. Arguments and result must pickle. The server imports the module of the first
+    `function` that a process calls, so that call should name a module with the heavy imports. Raises IsolatedCallError.
     """
-    context = _process_context()
+    context = _process_context(function)
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(sender, function, arguments))
+    process = context.Process(target=_send_result, args=(sender, function, arguments))
     try:
-        with _without_main_module(), _deaf_to_ctrl_c():
+        with _without_main_module(), _sigint_blocked():
             process.start()
         sender.close()
         try:
             kind, value = receiver.recv()
         except EOFError:
             process.join()
-            kind, value = _how_it_ended(process.exitcode)
-        # A driver can hang while it shuts down; the answer is already here, so the wait has an end.
+            kind, value = _reason_of_end(process.exitcode)
+        # A driver can hang while it shuts down. The result is already here, so this wait is limited.
         process.join(timeout=30)
     finally:
         if process.pid is not None and process.is_alive():
@@ -60,28 +58,20 @@ def run_isolated(function: str, arguments: dict):
     raise IsolatedCallError(value, out_of_memory=kind == "oom")
 
 
-def answer_of(function: str, arguments: dict):
-    """What `run_isolated` returns, for a call that has to succeed: its failure is an AfmpError, in the same words."""
-    try:
-        return run_isolated(function, arguments)
-    except IsolatedCallError as error:
-        raise AfmpError(str(error).removeprefix("AfmpError: ")) from None
-
-
-def _process_context():
-    # On macOS a fork after such imports can crash in the system's libraries, so there each call imports anew.
+def _process_context(function: str):
+    # On macOS a fork after heavy imports can crash in the system's libraries, so there each call imports anew.
     if not sys.platform.startswith("linux"):
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED_MODULES)
+    # Read when the server starts, at the first call of this process; without effect later.
+    context.set_forkserver_preload([function.partition(":")[0]])
     return context
 
 
 @contextmanager
 def _without_main_module():
-    # A child of multiprocessing runs the caller's main script once more. Scripts of a workflow have no
-    # `__main__` guard, and would start the whole sweep again; nothing here needs the script, so the child is
-    # not told of it.
+    # A child of multiprocessing runs the caller's main script once more. Workflow scripts have no `__main__` guard
+    # and would start the whole sweep again, so the child gets an empty main module.
     main_module = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:
@@ -91,10 +81,12 @@ def _without_main_module():
 
 
 @contextmanager
-def _deaf_to_ctrl_c():
-    """SIGINT is blocked in what starts in here, and in what that forks: in its first moments, before it can ignore it,
-    Ctrl-C would leave a traceback."""
-    # The tracker, which starts with the first process, unblocks the signal, so it starts before.
+def _sigint_blocked():
+    """Block SIGINT in the processes that start inside this block, and in their children.
+
+    Before a child can ignore Ctrl-C, it would leave a traceback.
+    """
+    # The resource tracker starts with the first process and unblocks the signal, so it has to start earlier.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
@@ -104,26 +96,26 @@ def _deaf_to_ctrl_c():
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _answer(sender, function: str, arguments: dict) -> None:
-    # Ctrl-C reaches the whole group of processes; the calling one decides what becomes of this one.
+def _send_result(sender, function: str, arguments: dict) -> None:
+    # Ctrl-C reaches the whole process group. The calling process decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    # When the host runs out of memory the kernel is to end this process, not the one that keeps the results.
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    # When the host runs out of memory, the kernel must end this process and not the one that keeps the results.
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     try:
-        answer = ("returned", pkgutil.resolve_name(function)(**arguments))
-    except Exception as error:  # whatever a call raises is its answer
-        answer = ("oom" if is_out_of_memory(error) else "error", one_line(error))
-    sender.send(answer)
+        result = ("returned", pkgutil.resolve_name(function)(**arguments))
+    except Exception as error:  # every exception of a call is its result
+        result = ("oom" if is_out_of_memory(error) else "error", one_line(error).removeprefix("AfmpError: "))
+    sender.send(result)
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     multiprocessing.parent_process().join()
     os._exit(1)
 
 
-def _how_it_ended(exit_code: int) -> tuple[str, str]:
+def _reason_of_end(exit_code: int) -> tuple[str, str]:
     if exit_code == -signal.SIGKILL:
         return "oom", "The process was killed (SIGKILL), as the system does when its memory runs out."
     if exit_code < 0:

@@ -1,11 +1,11 @@
-"""Locks between processes, freed by the system when their holder ends, however it ends: a killed job blocks nobody."""
+"""File locks between processes. The system frees a lock when its process ends, so a killed job never blocks another."""
 
 import fcntl
 import logging
 import os
 import platform
 import time
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 log = logging.getLogger("afmp")
@@ -14,38 +14,40 @@ POLL_SECONDS = 0.5
 
 
 @contextmanager
-def alone(*paths: Path | str, busy: str):
-    """Hold one of some lock files, the first that is free, while the block runs; yields its path.
+def locked(*paths: Path | str, busy: str):
+    """Hold the lock of the first free file of `paths` inside this block, and yield its path.
 
-    While others hold them all it waits, and says once what is `busy` and who they are. The files stay when the block
-    ends: nothing but their lock counts. Where there can be no lock (a read-only folder, some network file systems) it
-    says so and yields the first path.
+    While other processes hold all of them, wait, and log once that they are `busy` and who holds them. The files stay
+    afterwards: only their locks count. Where the file system allows no lock (a read-only folder, some network file
+    systems), log that and yield the first path.
     """
     descriptors = []
     try:
         try:
             descriptors.extend(map(_open, paths))
-            taken = _wait_for_one(descriptors, busy)
+            locked_index = _wait_for_one(descriptors, busy)
         except OSError as error:
-            log.info("%s: cannot be locked (%s); let no other process do the same meanwhile.", paths[0], error.strerror)
-            taken = 0
-        yield Path(paths[taken])
+            log.info(
+                "%s: cannot be locked (%s); make sure that no other process does the same work meanwhile.",
+                paths[0],
+                error.strerror,
+            )
+            locked_index = 0
+        yield Path(paths[locked_index])
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
 
 
-def lock_checkpoints(folder: Path) -> AbstractContextManager:
-    """Holds a folder of checkpoints against other processes that train into it; waits for one that does."""
-    return alone(Path(folder) / ".lock", busy=f"{folder}: another process trains into this folder")
+def lock_if_free(path: Path | str, held: ExitStack) -> bool:
+    """Lock one file until `held` closes. Return False at once if another process holds it.
 
-
-def lock_if_free(folder: Path, held: ExitStack) -> bool:
-    """Hold a folder of checkpoints for as long as `held` is open; False, without waiting, if another process does."""
+    Where the file system allows no lock, return True, as `locked` does.
+    """
     try:
-        descriptor = _open(Path(folder) / ".lock")
+        descriptor = _open(path)
     except OSError:
-        return True  # no locks here, as `alone` says
+        return True
     held.callback(os.close, descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -59,27 +61,27 @@ def lock_if_free(folder: Path, held: ExitStack) -> bool:
 def _open(path: Path | str) -> int:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     try:
-        # First without O_CREAT: in a shared temporary folder it is refused for a file of another user's.
+        # First without O_CREAT: in a shared temporary folder the system refuses it for another user's file.
         return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     except FileNotFoundError:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CREAT)
-        os.fchmod(descriptor, 0o666)  # every user of the machine or of the data store has to be able to lock it
+        os.fchmod(descriptor, 0o666)  # every user of the machine or of the data store must be able to lock it
         return descriptor
 
 
 def _wait_for_one(descriptors: list[int], busy: str) -> int:
-    """The index of the one that this process has locked now."""
-    said = False
+    """Lock one of the open files and return its index; wait while all are locked."""
+    logged = False
     while True:
         for index, descriptor in enumerate(descriptors):
             with suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                with suppress(OSError):  # a full disk: the name is for people only
+                with suppress(OSError):  # on a full disk: the name only informs people
                     os.ftruncate(descriptor, 0)
                     os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}".encode(), 0)
                 return index
-        if not said:
+        if not logged:
             holders = [os.pread(descriptor, 200, 0).decode(errors="replace") for descriptor in descriptors]
             log.info("%s; waiting for %s.", busy, " or ".join(filter(None, holders)) or "another process")
-            said = True
+            logged = True
         time.sleep(POLL_SECONDS)

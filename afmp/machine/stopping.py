@@ -1,7 +1,7 @@
-"""SIGTERM, which schedulers send some time before they kill: training ends after its epoch, with everything saved.
+"""SIGTERM as a request to stop: long work ends at its next safe point, with everything saved.
 
-Only entry points listen, for as long as they train. Python runs signal handlers in the main thread, so the handler
-leaves no more than a flag, and the threads that train read it.
+Schedulers send SIGTERM some time before they kill a process. Only entry points listen for it. Python runs signal
+handlers in the main thread, so the handler only sets a flag, and worker threads read the flag.
 """
 
 import logging
@@ -10,24 +10,24 @@ from contextlib import contextmanager
 
 log = logging.getLogger("afmp")
 
-# What a shell reports of a process that the signal ended, and schedulers expect.
+# The exit code that a shell reports for a process ended by SIGTERM, and that schedulers expect.
 EXIT_CODE = 128 + signal.SIGTERM
 
-_asked = False
+_requested = False
 
 
 class Stopped(Exception):
-    """Training ended early because it was asked to, and can go on from its checkpoints."""
+    """Work ended early on request. It is saved and can resume."""
 
 
 @contextmanager
 def stop_on_sigterm():
-    """In this block SIGTERM only sets what `stop_asked` tells; Stopped ends the process with exit code 143.
+    """Inside this block SIGTERM only makes `stop_requested` true, and Stopped ends the process with exit code 143.
 
-    To be entered in the main thread.
+    Enter it in the main thread.
     """
-    global _asked
-    before = signal.signal(signal.SIGTERM, lambda number, frame: ask_to_stop())
+    global _requested
+    before = signal.signal(signal.SIGTERM, lambda number, frame: request_stop())
     try:
         yield
     except Stopped as stopped:
@@ -35,15 +35,15 @@ def stop_on_sigterm():
         raise SystemExit(EXIT_CODE) from None
     finally:
         signal.signal(signal.SIGTERM, before)
-        _asked = False
+        _requested = False
 
 
-def ask_to_stop() -> None:
-    """Have every thread that trains end after its epoch."""
-    global _asked
-    _asked = True
+def request_stop() -> None:
+    """Ask every thread of this process to stop at its next safe point."""
+    global _requested
+    _requested = True
 
 
-def stop_asked() -> bool:
-    """Whether SIGTERM came."""
-    return _asked
+def stop_requested() -> bool:
+    """Return whether this process was asked to stop."""
+    return _requested

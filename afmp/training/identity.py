@@ -25,6 +25,7 @@ NOT_NUMBERS = (
     "training/checkpoint",
     "training/identity",
     "training/run",
+    "training/out_of_memory",
     "training/seed_files",
     "training/side_by_side",
     "machine/locks",

@@ -14,9 +14,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from afmp.machine.locks import lock_if_free
 from afmp.study import paths
 from afmp.study.study import RunConfig
+from afmp.training.checkpoint_lock import lock_checkpoints_if_free
 from afmp.training.identity import checkpoint_path, prepared_dataset_hash, seed_identity
 from afmp.training.run import Run
 
@@ -66,7 +66,7 @@ def _lock_other_runs(run: Run, study: dict[str, dict], *, dataset_path: Path, lo
         is_trained = all(folder.exists() for folder in handover.values())
         if name == run.name or is_trained or not _fit_one_process(run, other):
             continue
-        if len(others) < MOST_SIDE_BY_SIDE - 1 and lock_if_free(folder, locks):
+        if len(others) < MOST_SIDE_BY_SIDE - 1 and lock_checkpoints_if_free(folder, locks):
             others.append(replace(other, seed_folders=handover))
     return others
 

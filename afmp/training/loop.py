@@ -16,7 +16,7 @@ from afmp.data.augmentation import EpochPlan, epoch_plan
 from afmp.data.dataset import PreparedDataset
 from afmp.data.split import Split
 from afmp.errors import AfmpError
-from afmp.machine.stopping import Stopped, stop_asked
+from afmp.machine.stopping import Stopped, stop_requested
 from afmp.model.stack import stack_models
 from afmp.training.evaluation import GraphedCount, count_correct, score_best
 from afmp.training.gates import describe_gates
@@ -94,7 +94,7 @@ def train_group(group: SeedGroup) -> None:
     saved_at, saving_s = 0.0, 0.0
     first_epoch = seeds[0].progress.epoch + 1
     plans = _draw_plans(group, first_epoch)
-    stopping = stop_asked()
+    stopping = stop_requested()
     for epoch in range(first_epoch, group.last_epoch + 1):
         if stopping:
             raise Stopped(f"{group.labels}: SIGTERM came, training ends before epoch {epoch}; run again to resume it.")
@@ -119,7 +119,7 @@ def train_group(group: SeedGroup) -> None:
         for seed in finite:
             seed.progress.wall_time_s += (now - last_lap) / len(seeds)
         last_lap = now
-        stopping = stop_asked()
+        stopping = stop_requested()
         is_last = stopping or epoch == group.last_epoch or len(finite) < len(seeds)
         if is_last or saving_s <= CHECKPOINT_SHARE * (now - saved_at):
             for seed in finite:

@@ -17,9 +17,10 @@ import torch
 
 from afmp.data.dataset import PreparedDataset, load_dataset
 from afmp.data.split import Split, split_dataset
-from afmp.machine.device import resolve_device, set_matmul_precision, sizes_named_when_out_of_memory
+from afmp.machine.device import resolve_device, set_matmul_precision
 from afmp.provenance import device_record, versions
 from afmp.training.loop import SeedGroup, set_up_group, train_group
+from afmp.training.out_of_memory import name_sizes_when_out_of_memory
 from afmp.training.run import Run
 from afmp.training.seed_files import write_seed
 from afmp.training.seed_state import SeedTraining, start_seed
@@ -32,7 +33,7 @@ log = logging.getLogger("afmp")
 SETTING_UP = threading.Lock()
 
 
-@sizes_named_when_out_of_memory()
+@name_sizes_when_out_of_memory()
 def train_run(
     run: Run, *, dataset_path: Path, side_by_side: Sequence[Run] = (), stack_seeds: bool | None = None
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from afmp.machine.stopping import Stopped, ask_to_stop
+from afmp.machine.stopping import Stopped, request_stop
 
 log = logging.getLogger("afmp")
 
@@ -56,7 +56,7 @@ def train_side_by_side(set_ups: dict[str, Callable[[], Training]], device: torch
             result = pool.submit(train, first)
             wait([result, *(pool.submit(attempt, train, name) for name in others if name in trainings)])
         except BaseException:  # Ctrl-C raises in this thread only; the others end after their epoch
-            ask_to_stop()
+            request_stop()
             previous = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends the process at once
             pool.shutdown()
             signal.signal(signal.SIGINT, previous)

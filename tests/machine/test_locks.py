@@ -15,7 +15,7 @@ from tiny_archives import archive_of, tiny_cifar
 
 from afmp.data.dataset import load_dataset
 from afmp.machine import locks
-from afmp.machine.locks import alone
+from afmp.machine.locks import locked
 
 GPUS = ("GPU-aaaa", "GPU-bbbb")  # pretended ones: what nvidia-smi lists
 
@@ -146,7 +146,7 @@ def test_a_sweep_holds_its_gpu_for_the_processes_that_measure(start):
 
 HOLD_CHECKPOINTS = """
 from pathlib import Path
-from afmp.machine.locks import lock_checkpoints
+from afmp.training.checkpoint_lock import lock_checkpoints
 from afmp.log import show_progress
 with show_progress(), lock_checkpoints(Path(sys.argv[1])):
     print("trains", flush=True)
@@ -172,7 +172,7 @@ def test_where_the_file_system_has_no_locks_work_goes_on_and_it_is_said(tmp_path
 
     monkeypatch.setattr(locks.fcntl, "flock", refuse)
     caplog.set_level("INFO", "afmp")
-    with alone(tmp_path / "a", tmp_path / "b", busy="taken") as lock:
+    with locked(tmp_path / "a", tmp_path / "b", busy="taken") as lock:
         assert lock == tmp_path / "a"
     assert f"{tmp_path / 'a'}: cannot be locked (No locks available)" in caplog.text
 

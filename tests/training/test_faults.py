@@ -203,7 +203,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_epoch():
 
 
 def test_importing_the_package_leaves_sigterm_alone():
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL and not stopping.stop_asked()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL and not stopping.stop_requested()
 
 
 @pytest.fixture(scope="module")

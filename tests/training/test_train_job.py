@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from training_runs import run_in, small_config, train, without_times
 
 from afmp.errors import AfmpError
-from afmp.machine.locks import lock_if_free
 from afmp.machine.stopping import stop_on_sigterm
 from afmp.records import read_result
 from afmp.study.study import RunConfig
 from afmp.training import loop
+from afmp.training.checkpoint_lock import lock_checkpoints_if_free
 from afmp.training.job import WANTED_RUNS, train_job
 from afmp.training.run import Run
 from afmp.training.run_training import train_run
@@ -119,7 +119,7 @@ def test_a_damaged_dataset_is_prepared_again_before_anything_is_named_after_it(s
 
 def test_a_run_that_another_process_trains_is_not_taken_along(study, digits_file, tmp_path):
     with ExitStack() as other:
-        assert lock_if_free(tmp_path / "checkpoints/paper/two", other)
+        assert lock_checkpoints_if_free(tmp_path / "checkpoints/paper/two", other)
         assert start_job("one", study, tmp_path, digits_file)["trained_beside"] == []
 
 

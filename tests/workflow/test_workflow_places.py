@@ -17,8 +17,9 @@ import yaml
 from tiny_archives import python2_pickle, tar_of
 from workflow_runs import STUDY, append, copy_project, snakemake, start_snakemake, wait_for, write_study
 
-from afmp.machine.locks import alone, lock_checkpoints
+from afmp.machine.locks import locked
 from afmp.records import read_result
+from afmp.training.checkpoint_lock import lock_checkpoints
 
 EPOCHS = 3
 SMALL = STUDY | {
@@ -224,7 +225,7 @@ def test_training_and_sweep_take_a_gpu_that_nobody_holds(project, tmp_path):
     targets = (RESULT, "results/benchmark_scalability/paper/scalability.json")
     # Pretended ones, as a scheduler might have given them.
     environment = {"CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b", "TMPDIR": str(tmp_path)}
-    with alone(tmp_path / "afmp_GPU-a.lock", busy=""), started(project, *targets, environment=environment) as run:
+    with locked(tmp_path / "afmp_GPU-a.lock", busy=""), started(project, *targets, environment=environment) as run:
         ends_well(run)
     for log in ("train/paper/dense.log", "benchmark_resolution/16.log"):
         assert "takes GPU GPU-b of GPU-a, GPU-b" in (project / "results/logs" / log).read_text()
