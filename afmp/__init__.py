@@ -1,6 +1,6 @@
-"""AFMP: adaptive message passing between image patches, in its two meanings `paper` and `notebook`."""
+"""AFMP: adaptive message passing between image patches, with two semantics, `paper` and `notebook`."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["AFMP", "afmp_small", "afmp_tiny"]
 
 

@@ -62,8 +62,9 @@ def test_training_does_not_depend_on_figures_or_tables():
 
 
 def test_the_sweep_depends_on_what_runs_in_its_processes():
-    closure = names(PROJECT / "workflow_scripts/benchmark_resolution.py")
-    assert {"benchmark/measurement", "model/afmp", "machine/isolation"} <= closure
+    closure = names(PROJECT / "workflow_scripts/benchmark_resolution.py", "afmp.benchmark.measurement")
+    assert {"benchmark/measurement", "benchmark/models", "model/afmp", "machine/isolation"} <= closure
+    assert 'code=code("benchmark_resolution.py", "afmp.benchmark.measurement")' in RULES
 
 
 def test_modules_named_besides_are_in_the_closure_and_what_they_import():

@@ -1,11 +1,8 @@
 """Count the parameters of the models that the paper compares."""
 
-from afmp.benchmark.sweep import count_parameters
+from afmp.benchmark.parameters import count_parameters
 from afmp.log import log_to
 from afmp.records import write_parameters
 
 with log_to(snakemake.log[0]):
-    write_parameters(
-        snakemake.output.parameters,
-        count_parameters(num_classes=snakemake.params.num_classes),
-    )
+    write_parameters(snakemake.output.parameters, count_parameters(num_classes=snakemake.params.num_classes))

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from afmp.analysis.models import MODEL_NAMES
+
 # What tells series of one model and mode apart, and how each value reads.
 SETTINGS = {"precision": "{}", "attention": "{} attention", "execution": "{}"}
-MODEL_NAMES = {"afmp_small": "AFMP-Small", "deit_tiny": "DeiT-Tiny"}
-MODELS = tuple(MODEL_NAMES)
 
 
 class Series(NamedTuple):

@@ -1,7 +1,8 @@
 """Words that tables and figures of the sweep share: its settings, its device, and the ratio at the largest size."""
 
 from afmp.analysis import wording
-from afmp.analysis.series import MODELS, best_series, modes_of, peak_per_image, series_of, time_per_image
+from afmp.analysis.models import MODELS
+from afmp.analysis.series import best_series, modes_of, peak_per_image, series_of, time_per_image
 
 PASSES = {"train": "forward + backward", "inference": "inference"}
 

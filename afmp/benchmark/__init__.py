@@ -1,1 +1,1 @@
-"""The sweep over image sizes, and time and memory of single passes, steps and selections."""
+"""The sweep over image sizes, and time and memory of single passes, training steps and edge selections."""

@@ -1,8 +1,7 @@
-"""What one pass needs of memory: peak, and in it weights, gradients, inputs and activations.
+"""Peak memory of one pass, and its parts: weights, gradients, inputs and activations.
 
-Never read under a CUDA graph, whose memory lies in a pool of its own.
-
-MB here are 1,048,576 bytes, as in the seed.
+It is never read under a CUDA graph, which has a memory pool of its own. 1 MB is 1,048,576 bytes, as in the original
+notebook.
 """
 
 import gc
@@ -18,10 +17,10 @@ MEGABYTE = 1024**2
 
 
 class MemoryBaseline:
-    """What is allocated before a model is built; `read` gives what the model's pass adds to it.
+    """The memory allocated before a model is built; `read` returns what a pass of the model adds to it.
 
-    On a GPU the allocator counts tensors exactly, so other models may rest beside; a process's resident set never
-    shrinks, so on a CPU a process measures one model.
+    On a GPU the allocator counts tensors exactly, so other models may be alive. On a CPU the peak resident set never
+    shrinks, so one process measures one model.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -29,7 +28,7 @@ class MemoryBaseline:
         gc.collect()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-            # Each model's own matrix products ask for their workspaces anew, and each has them counted.
+            # Matrix products of each model then allocate their workspaces again, and these count for each model.
             torch._C._cuda_clearCublasWorkspaces()
             torch.cuda.empty_cache()
             self.allocated, self.reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
@@ -37,9 +36,9 @@ class MemoryBaseline:
             self.allocated, self.reserved = _peak_resident_bytes(), 0
 
     def read(self, subject: Subject, *, compiled: bool, shared_inputs: bool) -> dict:
-        """Memory of a pass, as a point of schemas/scalability.schema.yaml has it, in MB.
+        """Return the memory of a pass in MB, in the form of schemas/scalability.schema.yaml.
 
-        `shared_inputs`: the images and labels were allocated before this baseline and are added.
+        shared_inputs: images and labels were allocated before this baseline, so their size is added.
         """
         device = self.device
         for _ in range(2):
@@ -50,7 +49,7 @@ class MemoryBaseline:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
         result = subject.forward(compiled=compiled)
-        if device.type == "mps":  # Metal's driver keeps no peak; it is highest with all activations alive
+        if device.type == "mps":  # Metal's driver records no peak; memory is highest while all activations are alive
             driver_peak = torch.mps.driver_allocated_memory()
         if subject.trains:
             result.backward()
@@ -75,15 +74,15 @@ class MemoryBaseline:
             "weights_mb": weights / MEGABYTE,
             "gradients_mb": gradients / MEGABYTE,
             "inputs_mb": inputs / MEGABYTE,
-            # Of a resident set, which need not grow for a small model, the rest can be less than nothing.
+            # A resident set need not grow for a small model, so the difference can be negative.
             "activations_mb": max(0, peak - weights - gradients - inputs) / MEGABYTE,
         }
 
 
-def touch_libraries(device: torch.device) -> None:
-    """Run small layers, so that code paged in and threads started do not count as memory of the first model.
+def warm_up_libraries(device: torch.device) -> None:
+    """Run small layers, so that loaded code and started threads do not count as memory of the first model.
 
-    That would be about 35 MB on the CPU.
+    On the CPU they would add about 35 MB.
     """
     layers = torch.nn.Sequential(
         torch.nn.Conv2d(3, 64, kernel_size=16, stride=16),
@@ -101,6 +100,6 @@ def _bytes(tensors) -> int:
 
 
 def _peak_resident_bytes() -> int:
-    """The largest resident set this process ever had. The kernel counts it anew for a forked process."""
+    """Return the peak resident set of this process. The kernel starts a new count for a forked process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB elsewhere

@@ -1,6 +1,6 @@
-"""One pass of one model, ready to be called again and again: eager, compiled, or replayed as a CUDA graph.
+"""Passes of a model (in eager mode, compiled, or replayed as a CUDA graph) and their interleaved timing.
 
-A training pass is forward, loss and backward; an inference pass is the forward alone, in eval mode without gradients.
+A training pass is forward, loss and backward. An inference pass is only forward, in eval mode without gradients.
 """
 
 import gc
@@ -15,15 +15,15 @@ from afmp.errors import is_out_of_memory, one_line
 from afmp.machine.cuda_graph import capture, run_before_capture
 from afmp.machine.device import autocast
 
-# Passes are timed until their times add up to the seconds asked for, but never fewer than this.
+# Passes are timed until their times add up to the given seconds, but never fewer than this.
 FEWEST_PASSES = 5
 WARM_UP_BEFORE_CAPTURE = 3
 
 
 class Subject:
-    """A model on its device with its images and labels, and the passes over them.
+    """A model on its device with its images (B, 3, R, R) and labels (B,), and the passes over them.
 
-    - forward: loss of (images, labels) in training, logits in inference; compiled or not
+    mode: train or inference. precision: fp32, tf32, bf16 or fp16; the last two are autocast.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Subject:
         self._compiled = None
 
     def forward(self, *, compiled: bool) -> torch.Tensor:
-        """The loss, with the graph that its backward needs, or the logits."""
+        """Return the loss, ready for backward, in training; the logits in inference."""
         if compiled and self._compiled is None:
             self._compiled = torch.compile(self._function, dynamic=False)
         function = self._compiled if compiled else self._function
@@ -44,7 +44,7 @@ class Subject:
             return function(*self.inputs)
 
     def run(self, *, compiled: bool) -> None:
-        """One whole pass; in training it leaves gradients behind."""
+        """Run one whole pass. In training it leaves gradients behind."""
         result = self.forward(compiled=compiled)
         if self.trains:
             result.backward()
@@ -55,7 +55,7 @@ class Subject:
 
 
 class Pass:
-    """A subject's pass in one execution: call it, then `clean` before the next call, which is not timed."""
+    """A subject's pass in one execution. After each call, `clean` runs outside the timed part."""
 
     def __init__(self, subject: Subject, execution: str) -> None:
         compiled = execution.startswith("compiled")
@@ -68,7 +68,7 @@ class Pass:
         self._call()
 
     def clean(self) -> None:
-        """Free the gradients of an eager pass; a graph overwrites its own."""
+        """Free the gradients of a pass; a CUDA graph overwrites its own."""
         self._clear()
 
 
@@ -77,24 +77,49 @@ def _capture(subject: Subject, *, compiled: bool) -> torch.cuda.CUDAGraph:
     for _ in range(WARM_UP_BEFORE_CAPTURE):
         subject.clear_gradients()
         run_before_capture(run, stream)
-    # Gradients that do not exist yet are made inside the graph's own memory, and every replay writes them anew.
+    # Gradients that do not exist yet are allocated in the graph's own memory, and every replay overwrites them.
     subject.clear_gradients()
     graph, _ = capture(run, stream)
     return graph
 
 
+class Replayed:
+    """A function without arguments, to be timed. On CUDA it is captured as one CUDA graph and replayed."""
+
+    def __init__(
+        self,
+        function: Callable[[], object],
+        device: torch.device,
+        before_capture: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._call = function
+        if device.type == "cuda":
+            stream = torch.cuda.Stream(device)
+            for _ in range(WARM_UP_BEFORE_CAPTURE):
+                run_before_capture(function, stream)
+            before_capture()
+            graph, self._result = capture(function, stream)
+            self._call = graph.replay
+
+    def __call__(self) -> None:
+        self._call()
+
+    def clean(self) -> None:
+        """Do nothing: a call leaves nothing to free."""
+
+
 def interleaved_times(
     passes: dict, *, device: torch.device, warmup: int, repeats: int, seconds: float
 ) -> tuple[dict[object, list[float]], dict]:
-    """Milliseconds of every pass, one of each in turn (A B A B ...), and the failure of each that raised.
+    """Time the passes in turn (A B A B ...); return the milliseconds of each, and the failure of each that raised.
 
-    At most `repeats` rounds are timed after at most `warmup` untimed ones. A slow pass has fewer: it leaves the rounds,
-    but not before FEWEST_PASSES, when it has taken `seconds` in all; the faster ones go on without it.
+    At most `repeats` rounds are timed, after at most `warmup` untimed ones. A slow pass has fewer: once it took
+    `seconds` in total, but not before FEWEST_PASSES, the rounds continue without it.
     """
     alive, failures = dict(passes), {}
     times: dict[object, list[float]] = {name: [] for name in passes}
 
-    def play_rounds(most: int, fewest: int, kept: dict) -> None:
+    def run_rounds(most: int, fewest: int, recorded: dict) -> None:
         spent = dict.fromkeys(passes, 0.0)
         for number in range(most):
             for name, run in list(alive.items()):
@@ -103,31 +128,31 @@ def interleaved_times(
                 try:
                     milliseconds = _time_ms(run, device)
                     run.clean()
-                except Exception as error:  # of this model alone: the others go on
+                except Exception as error:  # only this pass stops
                     failures[name] = failure(error)
                     del alive[name]
                     continue
                 spent[name] += milliseconds
-                kept[name].append(milliseconds)
+                recorded[name].append(milliseconds)
 
-    # A collection in the middle of an eager pass would count as the model's.
+    # A garbage collection during an eager pass would count as time of the model.
     gc.collect()
     gc.disable()
     try:
-        play_rounds(warmup, min(warmup, 2), {name: [] for name in passes})
-        play_rounds(repeats, min(repeats, FEWEST_PASSES), times)
+        run_rounds(warmup, min(warmup, 2), {name: [] for name in passes})
+        run_rounds(repeats, min(repeats, FEWEST_PASSES), times)
     finally:
         gc.enable()
     return {name: times[name] for name in alive}, failures
 
 
 def failure(error: Exception) -> dict:
-    """Status and error of a point whose measurement raised."""
+    """Return status and error of a point whose measurement raised."""
     return {"status": "oom" if is_out_of_memory(error) else "error", "error": one_line(error)}
 
 
 def _time_ms(run: Callable[[], None], device: torch.device) -> float:
-    """Milliseconds of one call, from a device with nothing left to do to a device with nothing left to do."""
+    """Return the milliseconds of one call. The device is idle before and after it."""
     if device.type == "cuda":
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""What an unfinished sweep has measured so far, so that it goes on from there when it was killed."""
+"""Progress of an unfinished sweep: the file from which an interrupted sweep resumes."""
 
 import json
 from pathlib import Path
@@ -8,29 +8,29 @@ from afmp.sources import import_closure, source_hash
 
 
 class SweepProgress:
-    """A file of one line for the circumstances of a sweep and one for each group of points that is done.
+    """A file with one line for the conditions of a sweep, and one line per measured group of points.
 
-    Points of other circumstances (device, versions, protocol, code that measures) are not used again.
+    Points measured under other conditions (device, versions, protocol, code that measures) are not used.
     """
 
-    def __init__(self, path: Path | str, circumstances: dict) -> None:
+    def __init__(self, path: Path | str, conditions: dict) -> None:
         self.path = Path(path)
         self.done: dict[str, list[dict]] = {}
-        self._first = json.dumps(circumstances | {"code": _code_digest()}, sort_keys=True)
+        self._first = json.dumps(conditions | {"code": _code_digest()}, sort_keys=True)
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.exists() else []
         if lines and lines[0] == self._first:
             groups = filter(None, map(_intact, lines[1:]))
             self.done = {group["of"]: group["outcomes"] for group in groups}
 
     def add(self, group: dict, outcomes: list[dict]) -> None:
-        """Keep the outcomes of one group for good; `group` is all that it was measured with."""
+        """Store the outcomes of one group; `group` is everything that identifies it."""
         self.done[_name(group)] = outcomes
-        lines = [json.dumps(with_checksum({"of": name, "outcomes": found})) for name, found in self.done.items()]
+        lines = [json.dumps(with_checksum({"of": name, "outcomes": stored})) for name, stored in self.done.items()]
         with atomic_path(self.path) as temporary:
             Path(temporary).write_text("\n".join([self._first, *lines]) + "\n", encoding="utf-8")
 
     def find(self, group: dict) -> list[dict] | None:
-        """The outcomes of a group that was measured before, or None."""
+        """Return the outcomes of a group that was measured before, or None."""
         return self.done.get(_name(group))
 
     def remove(self) -> None:
@@ -39,7 +39,7 @@ class SweepProgress:
 
 
 def _intact(line: str) -> dict | None:
-    # What lost a bit on the disk is measured again.
+    # A line that the disk damaged is ignored, and its group measured again.
     try:
         group = json.loads(line)
         recorded = group.pop("checksum")

@@ -1,13 +1,12 @@
-"""How long it takes to select an image's k best edges, by itself: random scores over the scaffold of AFMP-Small."""
+"""Time to select the k best edges of each image, without the rest of the layer."""
 
 from collections.abc import Sequence
 
 import torch
 
 from afmp.benchmark.measurement import describe_device, spread
-from afmp.benchmark.passes import interleaved_times
-from afmp.benchmark.sweep import check_sizes
-from afmp.benchmark.training_steps import Replayed
+from afmp.benchmark.passes import Replayed, interleaved_times
+from afmp.benchmark.settings import check_sizes, check_timing
 from afmp.errors import AfmpError
 from afmp.machine.isolation import run_isolated
 from afmp.message_passing.implementation import uses_triton
@@ -16,26 +15,29 @@ from afmp.model.sizes import afmp_small
 
 
 def benchmark_selection(
-    *, resolutions: Sequence[int], batch_sizes: Sequence[int], device: str, warmup: int, repeats: int, seconds: float
+    *, resolutions: Sequence[int], batch_size: Sequence[int], device: str, warmup: int, repeats: int, seconds: float
 ) -> dict:
-    """Milliseconds of one layer's selection at each resolution (pixels) and batch, by each implementation there is.
+    """Time one layer's selection of random scores over AFMP-Small's scaffold, at each size and by each implementation.
 
-    `pytorch` is torch.topk, masks and a sort; on CUDA there is `triton` too, and both are CUDA graphs. Raises AfmpError
-    for a device that is not there or a size that no model has.
+    resolutions: pixels. batch_size: images per batch, one value per resolution. `pytorch` is torch.topk, masks and a
+    sort. On CUDA there is `triton` too, and both run as CUDA graphs. Raises AfmpError for a device that this machine
+    lacks or a size that no model has.
     """
-    check_sizes(resolutions, batch_sizes)
+    check_sizes(resolutions, batch_size)
+    limits = {"warmup": warmup, "repeats": repeats, "seconds": seconds}
+    check_timing(**limits)
     rows = []
-    for resolution, batch_size in zip(resolutions, batch_sizes, strict=True):
-        size = {"resolution": resolution, "batch_size": batch_size}
-        limits = {"device": device, "warmup": warmup, "repeats": repeats, "seconds": seconds}
-        rows.append(size | run_isolated("afmp.benchmark.selection:measure_selection", size | limits))
+    for resolution, images in zip(resolutions, batch_size, strict=True):
+        size = {"resolution": resolution, "batch_size": images}
+        job = size | limits | {"device": device}
+        rows.append(size | run_isolated("afmp.benchmark.selection:measure_selection", job))
     return {"format_version": 1, "rows": rows}
 
 
 def measure_selection(
     *, resolution: int, batch_size: int, device: str, warmup: int, repeats: int, seconds: float
 ) -> dict:
-    """One size, in a process of its own: nodes, edges, k, and each implementation's times."""
+    """Measure one size, in its own process: patches, edges, k, and the times of each implementation."""
     machine = describe_device(device=device)
     device = torch.device(machine["torch_device"])
     model = afmp_small(img_size=resolution)
@@ -43,31 +45,30 @@ def measure_selection(
     torch.manual_seed(0)
     scores = torch.randn(1, batch_size, *tables.valid.shape, device=device)
     valid = tables.valid.to(device)
-    calls = {"pytorch": lambda: kept_slots(top_k_edges(scores, valid, k), k)}
+    implementations = {"pytorch": lambda: kept_slots(top_k_edges(scores, valid, k), k)}
     if uses_triton(scores):
         from afmp.message_passing.kept_edges.selection import select
 
-        calls["triton"] = lambda: select(scores, valid, k)
-    steps = {name: Replayed(call, device) for name, call in calls.items()}
-    times, failures = interleaved_times(steps, device=device, warmup=warmup, repeats=repeats, seconds=seconds)
-    if failures:
-        name, failed = next(iter(failures.items()))
+        implementations["triton"] = lambda: select(scores, valid, k)
+    replayed = {name: Replayed(function, device) for name, function in implementations.items()}
+    times, failures = interleaved_times(replayed, device=device, warmup=warmup, repeats=repeats, seconds=seconds)
+    for name, failed in failures.items():
         raise AfmpError(f"selection by {name} failed: {failed['error']}")
     return machine | {
         "num_patches": model.num_patches,
         "num_edges": model.num_directed_edges,
         "num_kept": k,
         "execution": "graph" if device.type == "cuda" else "eager",
-        "time_ms": {name: spread(found) for name, found in times.items()},
+        "time_ms": {name: spread(milliseconds) for name, milliseconds in times.items()},
     }
 
 
 def format_selection(selection: dict) -> str:
-    """The content of `benchmark_selection` as text."""
+    """Return the content of `benchmark_selection` as text."""
     first = selection["rows"][0]
     lines = [
         f"{first['device']['name']}, {first['cpu_threads']} CPU threads, torch {first['versions']['torch']}, "
-        f"{first['execution']}; microseconds to select the k best of an image's edges, all images of a batch"
+        f"{first['execution']}; microseconds per batch to select the k best edges of each image"
     ]
     for row in selection["rows"]:
         lines.append(f"{row['num_patches']:,} nodes, batch {row['batch_size']}, k {row['num_kept']:,}")

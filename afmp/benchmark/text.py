@@ -1,19 +1,18 @@
-"""What `afmp benchmark` shows: a row for each point, then the ratios DeiT-Tiny / AFMP-Small."""
+"""The table that `afmp benchmark sweep` prints."""
 
 from afmp.analysis.ratios import ratios
 
 
-def format_table(scalability: dict) -> str:
-    """A scalability file's content as text: a row for each point, then ratios DeiT-Tiny / AFMP-Small."""
+def format_sweep(scalability: dict) -> str:
+    """Return the content of a scalability file as text: one row per point, then the ratios DeiT-Tiny / AFMP-Small."""
     points, protocol, device = scalability["points"], scalability["protocol"], scalability["device"]
     kind = next((point["memory"]["kind"] for point in points if point["memory"]), "none")
-    made_of = sorted({point["implementation"] for point in points if point["implementation"]})
+    implementations = sorted({point["implementation"] for point in points if point["implementation"]})
     title = (
         f"AFMP semantics {scalability['semantics']} on {device['name']} ({device['type']}), torch "
-        f"{scalability['versions']['torch']}; at most {protocol['warmup']} warm-up and {protocol['repeats']} "
-        "timed passes, "
-        f"{protocol['seconds']:g} s a point; message passing: {', '.join(made_of) or 'not stated'}; memory: {kind}, "
-        "never under a graph"
+        f"{scalability['versions']['torch']}; per point at most {protocol['warmup']} warm-up passes, "
+        f"{protocol['repeats']} timed passes and {protocol['seconds']:g} s; message passing: "
+        f"{', '.join(implementations) or 'not stated'}; peak memory: {kind}, never under a CUDA graph"
     )
     head = f"{'median ms':>11}{'[q25, q75]':>24}{'n':>5}{'peak MB':>9}{'reserved':>10}{'activations':>12}"
     lines = [title, _place_head("model") + head]
@@ -28,8 +27,8 @@ def format_table(scalability: dict) -> str:
                 f"{memory['activations_mb']:>12.0f}{'' if point['interleaved'] else '  (timed alone)'}"
             )
         else:
-            what = "out of memory" if point["status"] == "oom" else "failed"
-            lines.append(f"{place}  {what} ({point['error']})")
+            outcome = "out of memory" if point["status"] == "oom" else "failed"
+            lines.append(f"{place}  {outcome} ({point['error']})")
     if found := ratios(points):
         lines += ["", f"{_place_head('DeiT / AFMP')}{'time':>11}{'peak memory':>20}{'activations':>14}"]
         lines += [

@@ -1,10 +1,10 @@
-"""Speed of training at CIFAR's size: the paper's model against a plain ViT of the same size, whole steps.
+"""Speed of training at CIFAR's image size: the paper's model against a plain ViT of the same size.
 
-A step is forward, loss, backward and AdamW on one synthetic batch that lies on the device; the steps of the two models
-are timed in turn in one process.
+A step is forward, loss, backward and AdamW on one synthetic batch on the device. The steps of the two models are timed
+in turn, in one process.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy
 import timm
@@ -12,9 +12,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from afmp.benchmark.measurement import describe_device, spread
-from afmp.benchmark.passes import WARM_UP_BEFORE_CAPTURE, interleaved_times
+from afmp.benchmark.passes import Replayed, interleaved_times
+from afmp.benchmark.settings import check_timing
 from afmp.errors import AfmpError
-from afmp.machine.cuda_graph import capture, run_before_capture
 from afmp.machine.device import autocast, set_matmul_precision
 from afmp.machine.isolation import run_isolated
 from afmp.model.sizes import afmp_tiny
@@ -27,23 +27,26 @@ MODELS = {
 }
 
 
-def benchmark_training(*, precisions: Sequence[str], device: str, warmup: int, repeats: int, seconds: float) -> dict:
-    """Images a second of both models in each precision, and the ratio AFMP / ViT: median and quartiles of step pairs.
+def benchmark_training(*, precision: Sequence[str], device: str, warmup: int, repeats: int, seconds: float) -> dict:
+    """Measure the images per second of both models in each precision, and the ratio AFMP / ViT over pairs of steps.
 
-    Steps run eagerly, and on CUDA as one CUDA graph each. Raises AfmpError for a device or precision that is not there.
+    Steps run in eager mode, and on CUDA as one CUDA graph each. Raises AfmpError for a device that this machine lacks
+    or a precision that the device lacks.
     """
+    limits = {"warmup": warmup, "repeats": repeats, "seconds": seconds}
+    check_timing(**limits)
     rows = []
-    for precision in precisions:
+    for value in precision:
         measured = run_isolated(
             "afmp.benchmark.training_steps:measure_training",
-            {"precision": precision, "device": device, "warmup": warmup, "repeats": repeats, "seconds": seconds},
+            {"precision": value, "device": device} | limits,
         )
-        rows.append({"precision": precision} | measured)
+        rows.append({"precision": value} | measured)
     return {"format_version": 1, "batch_size": BATCH_SIZE, "models": MODELS, "rows": rows}
 
 
 def measure_training(*, precision: str, device: str, warmup: int, repeats: int, seconds: float) -> dict:
-    """One precision, in a process of its own: execution, and each model's times and speed."""
+    """Measure one precision, in its own process: execution, and the times and speed of each model."""
     machine = describe_device(device=device)
     device = torch.device(machine["torch_device"])
     if precision not in ("fp32", "tf32", "bf16") or (precision == "tf32" and device.type != "cuda"):
@@ -70,48 +73,22 @@ def measure_training(*, precision: str, device: str, warmup: int, repeats: int, 
         for name, model, loss in (("afmp_tiny", afmp, afmp_loss), ("vit", vit, vit_loss))
     }
     times, failures = interleaved_times(steps, device=device, warmup=warmup, repeats=repeats, seconds=seconds)
-    if failures:
-        name, failed = next(iter(failures.items()))
+    for name, failed in failures.items():
         raise AfmpError(f"training of {name} failed: {failed['error']}")
-    speeds = {name: BATCH_SIZE * 1000 / numpy.array(found) for name, found in times.items()}
-    pairs = min(map(len, times.values()))  # the slower one may have left the rounds before
+    speeds = {name: BATCH_SIZE * 1000 / numpy.array(milliseconds) for name, milliseconds in times.items()}
+    pairs = min(map(len, times.values()))  # the slower model may have fewer steps
     return machine | {
         "execution": "graph" if device.type == "cuda" else "eager",
         "implementation": afmp.implementation,
-        "step_ms": {name: spread(found) for name, found in times.items()},
-        "images_per_second": {name: _quartiles(found) for name, found in speeds.items()},
-        # The n-th steps of the two follow one another, so a drift of the machine cancels in their ratio.
+        "step_ms": {name: spread(milliseconds) for name, milliseconds in times.items()},
+        "images_per_second": {name: _quartiles(values) for name, values in speeds.items()},
+        # The n-th steps of the two models are neighbours in time, so a drift of the machine cancels in their ratio.
         "ratio": _quartiles(speeds["afmp_tiny"][:pairs] / speeds["vit"][:pairs]),
     }
 
 
-class Replayed:
-    """A call without arguments to be timed; on CUDA it is captured once, as one CUDA graph, and replayed."""
-
-    def __init__(
-        self,
-        call: Callable[[], object],
-        device: torch.device,
-        before_capture: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._call = call
-        if device.type == "cuda":
-            stream = torch.cuda.Stream(device)
-            for _ in range(WARM_UP_BEFORE_CAPTURE):
-                run_before_capture(call, stream)
-            before_capture()
-            graph, self._result = capture(call, stream)
-            self._call = graph.replay
-
-    def __call__(self) -> None:
-        self._call()
-
-    def clean(self) -> None:
-        """Nothing: a call leaves nothing behind."""
-
-
 class _Step(Replayed):
-    """One whole training step, as training itself replays it."""
+    """One whole training step, replayed as in training."""
 
     def __init__(self, model, loss, precision: str, device) -> None:
         options = {"capturable": True} if device.type == "cuda" else {}
@@ -127,12 +104,12 @@ class _Step(Replayed):
             optimizer.step()
 
         super().__init__(step, device, before_capture=lambda: optimizer.zero_grad(set_to_none=True))
-        self._optimizer = optimizer  # its moments live in tensors that the graph writes to
+        self._optimizer = optimizer  # keeps its moments alive: the graph writes to these tensors
 
 
 def format_training(training: dict) -> str:
-    """The content of `benchmark_training` as text."""
-    lines = [f"{name}: {text}" for name, text in training["models"].items()]
+    """Return the content of `benchmark_training` as text."""
+    lines = [f"{name}: {description}" for name, description in training["models"].items()]
     for row in training["rows"]:
         speeds = row["images_per_second"]
         lines += [
@@ -141,7 +118,7 @@ def format_training(training: dict) -> str:
             f"message passing: {row['implementation'] or 'not stated'}",
             *(
                 f"  {name:<10}{speed['median']:>12,.0f} images/s  [{speed['q25']:,.0f}, {speed['q75']:,.0f}]"
-                f"  {row['step_ms'][name]['median']:.3f} ms a step, n {row['step_ms'][name]['n']}"
+                f"  {row['step_ms'][name]['median']:.3f} ms per step, n {row['step_ms'][name]['n']}"
                 for name, speed in speeds.items()
             ),
             f"  AFMP / ViT {row['ratio']['median']:>11.2f}           "

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from conftest import PROJECT
 
-from afmp.benchmark import sweep as benchmark
+from afmp.benchmark import settings as benchmark
+from afmp.benchmark.device_limits import CUDA_ONLY as CUDA_ONLY_VALUES
 from afmp.errors import AfmpError
 from afmp.records import schema
 from afmp.study.config_file import read_config
@@ -90,7 +91,7 @@ def test_schema_and_code_know_the_same_keys(config):
         "attention": benchmark.ATTENTIONS,
     }
     assert {key: tuple(sweep[key]["items"]["enum"]) for key in lists} == lists
-    assert tuple(benchmark.CUDA_ONLY) == CUDA_ONLY
+    assert tuple(CUDA_ONLY_VALUES) == CUDA_ONLY
     jsonschema.Draft202012Validator(schema("config")).validate(config)
     assert set(config) == set(sections)
     assert set(config["model"]) == model and set(config["training"]) == training

@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from afmp.analysis import wording
-from afmp.analysis.series import MODELS, Series, best_series, series_of
+from afmp.analysis.models import MODELS
+from afmp.analysis.series import Series, best_series, series_of
 from afmp.figures.parts import style
 
 DEIT_LOOK = {"color": style.GREEN, "marker": "^", "linestyle": "-."}

@@ -1,0 +1,36 @@
+"""`afmp draw`: figures from the results of a study."""
+
+import argparse
+from pathlib import Path
+
+from afmp.commands.parsing import Command, Parser, add_config_option
+from afmp.errors import AfmpError
+
+
+def _add_arguments(parser: Parser) -> None:
+    add = parser.add_argument
+    add("results", type=Path, metavar="RESULTS", help="the results folder of a study")
+    add("figures", nargs="*", metavar="FIGURE", help="names of figures, or `diagnostics`; all figures if none is named")
+    add_config_option(parser, "the complete study that was run (not an overlay)")
+    add("--output", type=Path, required=True, metavar="FOLDER", help="folder for the figures, laid out as RESULTS")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from afmp.figures.catalogue import figures, last_diagnostics
+    from afmp.study.study import read_study
+
+    study = asdict(read_study(arguments.config))
+    drawings = [*figures(study), *last_diagnostics(study)]
+    names = list(dict.fromkeys(drawing.name for drawing in drawings))
+    for name in arguments.figures:
+        if name not in names:
+            raise AfmpError(f"FIGURE: {name!r} is no figure of {arguments.config}; allowed: {', '.join(names)}.")
+    for drawing in drawings:
+        if drawing.name in (arguments.figures or names):
+            drawing.write(source=arguments.results, folder=arguments.output)
+            print(arguments.output / drawing.files[0])
+
+
+COMMAND = Command("draw", "Draw all or some figures of a study from its results.", _add_arguments, _run)

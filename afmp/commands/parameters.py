@@ -1,0 +1,24 @@
+"""`afmp parameters`: the number of trainable parameters of each model."""
+
+import argparse
+
+from afmp.commands.parsing import Command, Parser, add_output_option, deliver
+
+
+def _add_arguments(parser: Parser) -> None:
+    parser.add_argument("--num-classes", type=int, default=100, help="classes of every model")
+    parser.add_argument("--resolution", type=int, default=224, help="pixels, for AFMP-Small and DeiT-Tiny")
+    add_output_option(parser, "where to write the counts")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from afmp.analysis.parameter_table import parameters_table
+    from afmp.benchmark.parameters import count_parameters
+    from afmp.records import write_parameters
+
+    parameters = count_parameters(arguments.num_classes, arguments.resolution)
+    text = parameters_table(parameters).to_string(index=False, formatters={"num_parameters": "{:,}".format})
+    deliver(arguments, parameters, text, write=write_parameters)
+
+
+COMMAND = Command("parameters", "Count the trainable parameters of the compared models.", _add_arguments, _run)

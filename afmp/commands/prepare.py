@@ -1,0 +1,32 @@
+"""`afmp prepare`: the dataset of a study, ready for training."""
+
+import argparse
+from pathlib import Path
+
+from afmp.commands.parsing import Command, Parser, add_config_option
+
+
+def _add_arguments(parser: Parser) -> None:
+    from afmp.data.download import archive_folder
+
+    add_config_option(parser, "a complete study; its section `dataset` is read")
+    parser.add_argument(
+        "--download-folder",
+        type=Path,
+        default=archive_folder("results/download"),
+        help="where downloaded archives are stored; AFMP_DATA_DIR sets the default",
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE.safetensors", help="where to write the dataset"
+    )
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from afmp.data.dataset import prepare_dataset
+    from afmp.study.study import read_study
+
+    dataset = vars(read_study(arguments.config).dataset)
+    prepare_dataset(dataset, arguments.output, download_folder=arguments.download_folder)
+
+
+COMMAND = Command("prepare", "Download, check and convert the dataset of a study.", _add_arguments, _run)

@@ -1,0 +1,49 @@
+"""`afmp train`: one run of a study."""
+
+import argparse
+from pathlib import Path
+
+from afmp import records
+from afmp.commands.parsing import Command, Parser, add_config_option, whole_numbers
+from afmp.errors import AfmpError
+from afmp.machine.stopping import stop_on_sigterm
+from afmp.study.semantics import SEMANTICS
+
+
+def _add_arguments(parser: Parser) -> None:
+    add = parser.add_argument
+    add_config_option(parser, "a complete study (not an overlay)")
+    add("--run", required=True, help="name of a run of the study")
+    add("--semantics", choices=SEMANTICS, default="paper", help="semantics of AFMP")
+    add("--seeds", type=whole_numbers, default="0", help="random seeds, e.g. 0,1,2")
+    add("--dataset", type=Path, required=True, metavar="FILE.safetensors", help="a file that `afmp prepare` wrote")
+    add("--output", type=Path, required=True, metavar="FOLDER", help="folder for seed_<seed>/ and checkpoints/")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from afmp.machine.device_lock import own_device
+    from afmp.study import paths
+    from afmp.study.study import read_study
+    from afmp.training.checkpoint_lock import lock_checkpoints
+    from afmp.training.run import Run
+    from afmp.training.run_training import train_run
+
+    runs = read_study(arguments.config).runs
+    if arguments.run not in runs:
+        raise AfmpError(f"--run: {arguments.run!r} is no run of {arguments.config}; allowed: {', '.join(runs)}.")
+    run = Run(
+        name=arguments.run,
+        semantics=arguments.semantics,
+        config=runs[arguments.run],
+        seed_folders={seed: arguments.output / paths.seed_name(seed) for seed in arguments.seeds},
+        checkpoint_folder=arguments.output / paths.CHECKPOINTS,
+    )
+    with lock_checkpoints(run.checkpoint_folder), own_device(run.config.training.device), stop_on_sigterm():
+        train_run(run, dataset_path=arguments.dataset)
+    for seed in arguments.seeds:
+        folder = run.seed_folders[seed]
+        result = records.read_result(folder / paths.result_name(run.name))
+        print(f"seed {seed}: test accuracy {result['test_accuracy']:.2f} %, files in {folder}")
+
+
+COMMAND = Command("train", "Train one run of a study, or resume an interrupted one.", _add_arguments, _run)

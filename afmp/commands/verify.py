@@ -1,0 +1,25 @@
+"""`afmp verify`: the checks of a finished study."""
+
+import argparse
+from pathlib import Path
+
+from afmp.commands.parsing import Command, Parser, add_config_option
+
+
+def _add_arguments(parser: Parser) -> None:
+    add = parser.add_argument
+    add("results", type=Path, metavar="RESULTS", help="the results folder of a finished study")
+    add_config_option(parser, "the complete study that was run (not an overlay)")
+    add("--dataset", type=Path, required=True, metavar="FILE.safetensors", help="the prepared dataset of the study")
+    add("--archives", type=Path, default="archive", help="folder of archives; each expected.yaml in it is checked")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from afmp.finished.verify import verify
+    from afmp.study.config_file import read_config
+
+    config = read_config(arguments.config)
+    verify(config, results=arguments.results, dataset=arguments.dataset, archives=[arguments.archives])
+
+
+COMMAND = Command("verify", "Check a finished study and print one line per check.", _add_arguments, _run)

@@ -1,0 +1,79 @@
+"""The subcommands of `afmp benchmark` measure, write their file and print a table."""
+
+import json
+
+import pytest
+
+from afmp import cli, records
+
+
+def test_sweep(tmp_path, capsys):
+    output = tmp_path / "scalability.json"
+    flags = {"models": "deit_tiny", "resolutions": "32,48", "batch-size": "2,1", "mode": "inference"}
+    flags |= {"attention": "plain", "num-classes": 10, "device": "cpu", "warmup": 1, "repeats": 2, "output": output}
+    assert cli.main(["benchmark", "sweep", *(f"--{flag}={value}" for flag, value in flags.items())]) == 0
+    points = records.read_scalability(output)["points"]
+    keys = ("model", "resolution", "batch_size", "mode", "attention")
+    assert [tuple(point[key] for key in keys) for point in points] == [
+        ("deit_tiny", 32, 2, "inference", "plain"),
+        ("deit_tiny", 48, 1, "inference", "plain"),
+    ]
+    shown = capsys.readouterr()
+    assert "deit_tiny" in shown.out
+    assert "[1/2] deit_tiny at 32 px" in shown.err
+
+
+def test_training(tmp_path, capsys):
+    output = tmp_path / "training.json"
+    flags = ["--device=cpu", "--warmup=1", "--repeats=2", f"--output={output}"]
+    assert cli.main(["benchmark", "training", *flags]) == 0
+    (row,) = json.loads(output.read_text())["rows"]
+    speeds = row["images_per_second"]
+    assert row["ratio"]["q25"] <= row["ratio"]["median"] <= row["ratio"]["q75"]
+    assert row["ratio"]["median"] == pytest.approx(speeds["afmp_tiny"]["median"] / speeds["vit"]["median"], rel=0.3)
+    assert row["cpu_threads"] >= 1
+    assert "images/s" in capsys.readouterr().out
+    assert cli.main(["benchmark", "training", "--device=cpu", "--precision=tf32"]) == 2
+    assert "precision: 'tf32' found" in capsys.readouterr().err
+
+
+def test_selection(tmp_path, capsys):
+    output = tmp_path / "selection.json"
+    flags = ["--device=cpu", "--resolutions=64,224", "--batch-size=2,1", "--warmup=1", "--repeats=3"]
+    assert cli.main(["benchmark", "selection", *flags, f"--output={output}"]) == 0
+    rows = json.loads(output.read_text())["rows"]
+    assert [(r["num_patches"], r["batch_size"], r["num_kept"]) for r in rows] == [(16, 2, 4), (196, 1, 58)]
+    assert all(set(row["time_ms"]) == {"pytorch"} and row["time_ms"]["pytorch"]["n"] == 3 for row in rows)
+    assert "196 nodes, batch 1, k 58" in capsys.readouterr().out
+
+
+def test_profile(tmp_path, capsys):
+    output = tmp_path / "profile.json"
+    flags = ["--device=cpu", "--resolutions=32", "--batch-size=1", "--mode=inference", f"--output={output}"]
+    assert cli.main(["benchmark", "profile", *flags]) == 0
+    afmp, deit = json.loads(output.read_text())["profiles"]
+    assert (afmp["model"], afmp["attention"]) == ("afmp_small", None)
+    assert (deit["model"], deit["attention"]) == ("deit_tiny", "fused")
+    for point in (afmp, deit):
+        assert point["time_ms"]["n"] == 10 and sum(row["ms"] for row in point["rows"]) == pytest.approx(point["ms"])
+        assert "aten::addmm" in [row["name"] for row in point["rows"]]
+    assert "operators" in capsys.readouterr().out
+    assert cli.main(["benchmark", "profile", *flags, "--execution=graph"]) == 2
+    assert "CUDA graphs exist on CUDA devices only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("sweep --resolutions 100 --device cpu", "100 px"),
+        ("selection --resolutions 64 --batch-size 2,1 --device cpu", "batch_size: 2 values found for 1 resolutions"),
+        ("selection --repeats 0 --device cpu", "repeats is 0"),
+        ("training --warmup 0 --device cpu", "warmup is 0"),
+        ("profile --models vit --device cpu", "models is 'vit'"),
+    ],
+)
+def test_a_mistake_is_answered_with_one_sentence(capsys, arguments, message):
+    assert cli.main(["benchmark", *arguments.split()]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.count("\n") == 1
+    assert message in shown.err and shown.err.startswith(f"afmp benchmark {arguments.split()[0]}: ")

@@ -1,0 +1,192 @@
+"""The sweep measures every combination, records failed points and continues, and resumes when interrupted."""
+
+import json
+
+import pytest
+from small_sweeps import measured_sweep, replace_models, small_settings, small_sweep
+
+from afmp.analysis.ratios import ratios
+from afmp.analysis.sweep_tables import scalability_caption
+from afmp.benchmark.models import build_deit_tiny
+from afmp.benchmark.sweep import run_sweep
+from afmp.benchmark.text import format_sweep
+from afmp.errors import AfmpError
+
+
+def test_both_models_are_timed_in_turn_at_each_size():
+    sweep = measured_sweep()
+    points = sweep["points"]
+    assert [(p["model"], p["resolution"], p["num_patches"]) for p in points] == [
+        ("afmp_small", 32, 4),
+        ("deit_tiny", 32, 4),
+        ("afmp_small", 48, 9),
+        ("deit_tiny", 48, 9),
+    ]
+    assert [p["attention"] for p in points] == [None, "fused", None, "fused"]
+    for point in points:
+        assert (point["status"], point["error"]) == ("ok", None)
+        assert (point["batch_size"], point["precision"], point["mode"]) == (2, "fp32", "train")
+        assert (point["execution"], point["interleaved"]) == ("eager", True)
+        spread = point["time_ms"]
+        assert 0 < spread["min"] <= spread["q25"] <= spread["median"] <= spread["q75"] <= spread["max"]
+        assert spread["n"] == len(spread["all"]) == 3
+    assert sweep["device"]["type"] == "cpu"
+    assert sweep["versions"]["timm"]
+
+
+@pytest.mark.long
+def test_every_combination_is_a_point():
+    lines = []
+    sweep = small_sweep(
+        semantics=("notebook",),
+        precision=("fp32", "bf16"),
+        mode=("train", "inference"),
+        attention=("fused", "plain"),
+        resolutions=(32,),
+        progress=lines.append,
+    )
+    assert sweep["semantics"] == "notebook"
+    keys = ("precision", "mode", "model", "attention")
+    assert [tuple(point[key] for key in keys) for point in sweep["points"]] == [
+        (precision, mode, *model)
+        for precision in ("fp32", "bf16")
+        for mode in ("train", "inference")
+        for model in (("afmp_small", None), ("deit_tiny", "fused"), ("deit_tiny", "plain"))
+    ]
+    assert {point["status"] for point in sweep["points"]} == {"ok"}
+    assert [point["memory"]["gradients_mb"] > 0 for point in sweep["points"]] == ([True] * 3 + [False] * 3) * 2
+    assert lines[-1].startswith("[12/12] deit_tiny at 32 px, bf16 inference eager plain attention: ")
+    assert [(r.setting["precision"], r.setting["mode"], r.attention) for r in ratios(sweep["points"])] == [
+        (precision, mode, attention)
+        for precision in ("fp32", "bf16")
+        for mode in ("train", "inference")
+        for attention in ("fused", "plain")
+    ]
+
+
+def test_both_semantics_share_one_measurement_of_deit():
+    lines = []
+    settings = small_settings(semantics=("paper", "notebook"), resolutions=(32,))
+    sweeps = run_sweep(settings, progress=lines.append)
+    assert [line.split(":")[0] for line in lines] == [
+        "[1/3] afmp_small at 32 px, fp32 train eager [paper]",
+        "[2/3] afmp_small at 32 px, fp32 train eager [notebook]",
+        "[3/3] deit_tiny at 32 px, fp32 train eager fused attention",
+    ]
+    assert {name: sweep["semantics"] for name, sweep in sweeps.items()} == {"paper": "paper", "notebook": "notebook"}
+    paper, notebook = (sweep["points"] for sweep in sweeps.values())
+    assert [point["model"] for point in paper] == [point["model"] for point in notebook] == ["afmp_small", "deit_tiny"]
+    assert paper[1] == notebook[1] and paper[0]["time_ms"] != notebook[0]["time_ms"]
+
+
+@pytest.mark.parametrize("fused_attention", [True, False])
+def test_the_attention_setting_reaches_every_block_of_deit(fused_attention):
+    model, _ = build_deit_tiny(image_size=32, num_classes=10, semantics=None, fused_attention=fused_attention)
+    assert {block.attn.fused_attn for block in model.blocks} == {fused_attention}
+
+
+def test_a_point_that_runs_out_of_memory_is_recorded_and_the_sweep_continues(monkeypatch):
+    replace_models(monkeypatch, afmp_small="build_out_of_memory_at_48_px", deit_tiny="build_light")
+    lines = []
+    sweep = small_sweep(resolutions=(32, 48, 64), progress=lines.append)
+    assert [p["status"] for p in sweep["points"]] == ["ok", "ok", "oom", "ok", "ok", "ok"]
+    failed = sweep["points"][2]
+    assert failed["time_ms"] is None
+    assert failed["memory"] is None
+    assert "memory" in failed["error"]
+    assert len(lines) == 6
+    assert "afmp_small at 48 px, fp32 train eager: out of memory" in lines[2]
+    # The other model of the group is timed alone.
+    assert [p["interleaved"] for p in sweep["points"]] == [True, True, False, False, True, True]
+    shown = format_sweep(sweep)
+    assert "out of memory" in shown
+    assert len(shown.split("DeiT / AFMP")[1].strip().splitlines()) == 1 + 2  # no ratio at 48 px
+
+
+@pytest.mark.parametrize(
+    ("function", "status", "text"),
+    [
+        ("build_killed", "oom", "killed (SIGKILL)"),
+        ("build_crashed", "error", "SIGSEGV"),
+        ("build_broken", "error", "RuntimeError: two lines, one message"),
+    ],
+)
+def test_a_failed_point_records_the_reason(monkeypatch, function, status, text):
+    replace_models(monkeypatch, afmp_small="build_light", deit_tiny=function)
+    points = small_sweep(resolutions=(32,))["points"]
+    assert points[0]["status"] == "ok"
+    assert points[1]["status"] == status
+    assert text in points[1]["error"]
+    assert "\n" not in points[1]["error"]
+
+
+def interrupt(line: str) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_sweep_resumes(monkeypatch, tmp_path):
+    unfinished = tmp_path / "checkpoints" / "sweep.jsonl"
+
+    def interrupt_at_second_size(line):
+        if "48 px" in line:
+            raise KeyboardInterrupt
+
+    replace_models(monkeypatch, afmp_small="build_light", deit_tiny="build_light")
+    with pytest.raises(KeyboardInterrupt):
+        small_sweep(resolutions=(32, 48, 64), progress=interrupt_at_second_size, unfinished=unfinished)
+    first = json.loads(unfinished.read_text().splitlines()[1])["outcomes"]
+    replace_models(monkeypatch, deit_tiny="build_broken")  # whatever is measured from now on fails
+    points = small_sweep(resolutions=(32, 48, 64), unfinished=unfinished)["points"]
+    assert [p["status"] for p in points] == ["ok", "ok", "ok", "ok", "ok", "error"]
+    assert points[0]["time_ms"] == first[0]["time_ms"]
+    assert not unfinished.exists()
+
+
+def test_points_measured_by_another_protocol_are_not_used(monkeypatch, tmp_path):
+    replace_models(monkeypatch, afmp_small="build_light", deit_tiny="build_light")
+    unfinished = tmp_path / "sweep.jsonl"
+    for repeats in (2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            small_sweep(resolutions=(32,), repeats=repeats, progress=interrupt, unfinished=unfinished)
+        _, group = unfinished.read_text().splitlines()
+        assert json.loads(group)["outcomes"][0]["time_ms"]["n"] == repeats
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"precision": ("tf32",)}, "precision: 'tf32' found; TF32 products exist on CUDA devices only"),
+        ({"execution": ("graph",)}, "execution: 'graph' found; CUDA graphs exist on CUDA devices only"),
+        ({"execution": ("graph",), "skip_impossible": True}, "CUDA graphs exist on CUDA devices only"),
+        ({"device": "abacus"}, "device: 'abacus' is not on this machine"),
+    ],
+)
+def test_an_error_names_what_the_device_lacks(changes, message):
+    with pytest.raises(AfmpError) as raised:
+        small_sweep(**changes)
+    assert message in str(raised.value)
+
+
+def test_values_that_only_cuda_has_are_skipped_and_reported(monkeypatch):
+    replace_models(monkeypatch, afmp_small="build_light", deit_tiny="build_light")
+    sweep = small_sweep(
+        precision=("fp32", "tf32"), execution=("eager", "graph"), resolutions=(32,), skip_impossible=True
+    )
+    assert {(p["precision"], p["execution"]) for p in sweep["points"]} == {("fp32", "eager")}
+    skipped = sweep["protocol"]["skipped"]
+    assert len(skipped) == 2 and "'tf32'" in skipped[0] and "'graph'" in skipped[1]
+    assert skipped[1] in format_sweep(sweep)
+    assert "'graph'" in scalability_caption([sweep])
+
+
+def test_a_sweep_without_cuda_skips_what_takes_days_and_reports_it(monkeypatch):
+    replace_models(monkeypatch, afmp_small="build_light", deit_tiny="build_light")
+    sweep = small_sweep(
+        resolutions=(32, 448),
+        precision=("fp32", "bf16"),
+        execution=("eager", "compiled"),
+        models=("afmp_small",),
+        skip_impossible=True,
+    )
+    assert [(p["resolution"], p["precision"], p["execution"]) for p in sweep["points"]] == [(32, "fp32", "eager")]
+    assert "resolutions above 224 px" in sweep["protocol"]["skipped"][0]
