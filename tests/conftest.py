@@ -22,7 +22,7 @@ if not torch.cuda.is_available():
 @pytest.fixture(scope="session")
 def digits_file(tmp_path_factory) -> Path:
     """The embedded digits, prepared at 32 px."""
-    from afmp.data.dataset import prepare_dataset
+    from afmp.data.preparation import prepare_dataset
 
     path = tmp_path_factory.mktemp("digits") / "digits.safetensors"
     config = {"source": "digits", "path": None, "image_size": 32}

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from afmp.data.dataset import prepare_dataset
 from afmp.data.download import archive_folder
+from afmp.data.preparation import prepare_dataset
 from afmp.log import log_to
 
 with log_to(snakemake.log[0]):

@@ -22,7 +22,7 @@ def _add_arguments(parser: Parser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from afmp.data.dataset import prepare_dataset
+    from afmp.data.preparation import prepare_dataset
     from afmp.study.study import read_study
 
     dataset = vars(read_study(arguments.config).dataset)

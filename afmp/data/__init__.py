@@ -1,1 +1,1 @@
-"""Images: sources, download, preparation, split and augmentation."""
+"""Data: sources, download, preparation, split and augmentation of images."""

@@ -1,7 +1,6 @@
-"""Random crops and flips for a whole batch on its own device, reproducible from seed and epoch alone.
+"""Augmentation: random crops and flips of a batch on its own device, which depend on random seed and epoch only.
 
-As in cifar10-airbench, the images stay on the training device as uint8, and a batch is augmented in a few
-kernels.
+As in cifar10-airbench, the images stay on the training device as uint8, and a few kernels augment a batch.
 """
 
 import hashlib
@@ -12,21 +11,20 @@ import torch.nn.functional as F
 
 
 class EpochPlan(NamedTuple):
-    """Everything random about one epoch's data, on the CPU. Row k belongs to the k-th image that is shown."""
+    """All random choices for the data of one epoch, on the CPU. Row k belongs to the k-th image in training order."""
 
-    order: torch.Tensor  # (n,) int64: which image comes k-th
-    offsets: torch.Tensor  # (n, 2) int64, 0 ... 2 * padding: row and column where the crop begins
+    order: torch.Tensor  # (n,) int64: index of the k-th image
+    offsets: torch.Tensor  # (n, 2) int64, 0 ... 2 * padding: first row and column of the crop
     flips: torch.Tensor  # (n,) bool: mirrored left to right
 
 
 def epoch_plan(num_images: int, *, seed: int, epoch: int, padding: int = 4, flip: bool = True) -> EpochPlan:
     """Draw one epoch's plan for `num_images` images.
 
-    It depends on (seed, epoch) and nothing else, so a resumed run needs no sampler state and every device
-    sees the same images. `padding` 0 leaves images where they are; without `flip` none is mirrored; neither
-    changes the order.
+    The plan depends only on seed and epoch. So a resumed run needs no sampler state, and every device sees the same
+    images. With `padding` 0 no image is shifted, and without `flip` none is mirrored. Neither changes the order.
     """
-    # Hashed, because neighbouring seeds and epochs must not give related streams.
+    # Hashed, because neighbouring seeds and epochs must not give related random streams.
     digest = hashlib.sha256(f"afmp epoch plan, seed {seed}, epoch {epoch}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
     order = torch.randperm(num_images, generator=generator)
@@ -36,17 +34,17 @@ def epoch_plan(num_images: int, *, seed: int, epoch: int, padding: int = 4, flip
 
 
 class PaddedImages(NamedTuple):
-    """uint8 images (n, 3, H, W) padded with black and laid out flat, so that one gather crops and mirrors a batch."""
+    """Images (n, 3, H, W) uint8, padded with black and stored flat, so that one gather crops and mirrors a batch."""
 
     pixels: torch.Tensor  # (n * 3 * height * width of the padded images,) uint8
-    rows: torch.Tensor  # (3, H, 1) int64: from an image's first pixel to where each row of its top left crop begins
+    rows: torch.Tensor  # (3, H, 1) int64: offset of each row of the top left crop from the image's first pixel
     columns: torch.Tensor  # (W,) int64: 0 ... W - 1
-    image_size: int  # pixels and channels of a padded image
-    row_size: int  # pixels of its row
+    image_size: int  # values of a padded image, over all channels
+    row_size: int  # pixels of one of its rows
 
 
 def pad_images(images: torch.Tensor, padding: int) -> PaddedImages:
-    """Pad images (n, 3, H, W) by `padding` black pixels a side; nothing is copied where that is 0."""
+    """Pad images (n, 3, H, W) by `padding` black pixels per side. With `padding` 0 nothing is copied."""
     _, channels, height, width = images.shape
     padded = F.pad(images, (padding, padding, padding, padding)) if padding else images
     row_size, plane_size = padded.shape[3], padded.shape[2] * padded.shape[3]
@@ -57,21 +55,22 @@ def pad_images(images: torch.Tensor, padding: int) -> PaddedImages:
 
 
 def crop_places(images: PaddedImages, order, offsets, flips) -> tuple[torch.Tensor, torch.Tensor]:
-    """The crops of an epoch plan, order (..., n), offsets (..., n, 2), flips (..., n), as places in `images.pixels`.
+    """Return the positions of an epoch plan's crops in `images.pixels`.
 
-    Two (..., n) int64: the place of the crop's first pixel, and the step to the pixel right of it, -1 if mirrored.
+    order (..., n), offsets (..., n, 2) and flips (..., n) are the plan's. Returns start and step, (..., n) int64: the
+    position of the crop's first pixel, and the step to the pixel on its right, -1 if the crop is mirrored.
     """
     step = 1 - 2 * flips.to(torch.int64)
-    last_column = flips * (len(images.columns) - 1)  # where a mirrored row begins
+    last_column = flips * (len(images.columns) - 1)  # a mirrored row starts there
     start = order * images.image_size + offsets[..., 0] * images.row_size + offsets[..., 1] + last_column
     return start, step
 
 
 def cut_and_normalise(images: PaddedImages, start, step, *, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """The crops that `crop_places` placed at start and step (...,), normalised: (..., 3, H, W) float32.
+    """Cut out the crops at start and step (...,), as `crop_places` returns them, and normalise them.
 
-    Equal to torchvision's RandomCrop(padding=padding), horizontal flip, ToTensor and Normalize with the same choices.
-    Shapes are static and nothing waits for the device: a CUDA graph can capture it.
+    Returns (..., 3, H, W) float32, equal to torchvision's RandomCrop(padding=padding), horizontal flip, ToTensor and
+    Normalize with the same choices. Shapes are static and nothing waits for the device, so a CUDA graph can capture it.
     """
     start, step = start[..., None, None, None], step[..., None, None, None]
     columns = torch.addcmul(start, step, images.columns)  # (..., 1, 1, W)
@@ -80,5 +79,5 @@ def cut_and_normalise(images: PaddedImages, start, step, *, mean: torch.Tensor, 
 
 
 def normalise(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """uint8 images (..., 3, H, W) -> float32 (images / 255 - mean) / std; mean, std (3,) on a 0 ... 1 scale."""
+    """Return (images / 255 - mean) / std, float32, of images (..., 3, H, W) uint8; mean and std (3,), scale 0 ... 1."""
     return images.div(255).sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))

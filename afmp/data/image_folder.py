@@ -1,7 +1,7 @@
-"""Read any image folder laid out train/<class>/ and test/<class>/ (or val/<class>/) into two uint8 arrays.
+"""Image folders: train/<class>/ and test/<class>/ (or val/<class>/), as in torchvision's ImageFolder.
 
-The layout is torchvision's ImageFolder. Class names are the folders' names, sorted; images are sorted by file
-name. Names that start with a dot are ignored, and so are files outside class folders.
+Class names are the folders' names, sorted. Images are sorted by file name. Names that start with a dot and files
+outside class folders are ignored.
 """
 
 import re
@@ -11,43 +11,42 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from afmp.data.source_images import SourceImages
 from afmp.errors import AfmpError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-# Decoders are chosen by content, not by name: without this list Pillow would also start its less common ones.
+# Pillow chooses a decoder by content, not by name. Without this list it would also run its less common ones.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 DESKTOP_FILES = ("desktop.ini", "thumbs.db")
 IMAGES_PER_TASK = 256
 
 
-def read_image_folder(folder: Path, *, image_size: int):
+def read_image_folder(folder: Path, *, image_size: int) -> SourceImages:
     """Read every image of `folder` as RGB, `image_size` pixels wide and high.
 
-    Returns train images (N, 3, image_size, image_size) uint8, train labels (N,) int64, test images, test
-    labels, class names. Where test/ and val/ both exist, test/ is the test set and val/ is not read. How an
-    image becomes RGB and square is said at `to_rgb` and `fit_square`. Raises AfmpError naming the file or
-    folder for: a missing split, classes that differ between the splits, a class without images, anything in a
-    class folder that is not an image, a name that is no text, and images that are empty, damaged, animated or, as
-    stored or scaled, above Pillow's decompression-bomb limit (about 89 million pixels). Links are followed.
+    `to_rgb` and `fit_square` say how an image becomes RGB and square. Where test/ and val/ both exist, test/ is the
+    test set and val/ is not read. Links are followed.
+
+    Raises AfmpError naming the file or folder for: a missing split, classes that differ between the splits, a class
+    without images, anything in a class folder that is not an image, a name that is not UTF-8, and images that are
+    empty, damaged, animated or, as stored or scaled, above Pillow's decompression-bomb limit (about 89 million pixels).
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise AfmpError(f"dataset/path: {folder} is not a folder; it must hold train/<class>/ and test/<class>/.")
+        raise AfmpError(f"dataset/path: {folder} is not a folder; it must contain train/<class>/ and test/<class>/.")
     train, test = folder / "train", folder / "test"
     if not test.is_dir():
         test = folder / "val"
     for split, wanted in ((train, "train/<class>/"), (test, "test/<class>/ or val/<class>/")):
         if not split.is_dir():
-            raise AfmpError(f"{folder}: there is no {wanted}; an image folder holds train/ and test/ (or val/).")
+            raise AfmpError(f"{folder}: there is no {wanted}; an image folder contains train/ and test/ (or val/).")
     class_names = _class_names(train)
     if class_names != (test_names := _class_names(test)):
         odd = sorted({*class_names} ^ {*test_names})
         raise AfmpError(f"{folder}: {train.name}/ and {test.name}/ must have the same classes; in one only: {odd[:5]}.")
-    return (
-        *_read_split(train, class_names, image_size),
-        *_read_split(test, class_names, image_size),
-        class_names,
-    )
+    train_images, train_labels = _read_split(train, class_names, image_size)
+    test_images, test_labels = _read_split(test, class_names, image_size)
+    return SourceImages(folder.resolve().name, train_images, train_labels, test_images, test_labels, class_names)
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -56,9 +55,9 @@ def _visible(folder: Path) -> list[Path]:
     except OSError as error:
         raise AfmpError(f"{folder}: cannot be read ({error.strerror}); make it readable.") from None
     for entry in entries:
-        # Linux keeps any bytes as a name; those that are no UTF-8 could be neither recorded nor told.
+        # Linux allows any bytes in a name. A name that is not UTF-8 could be neither recorded nor printed.
         if re.search("[\ud800-\udfff]", entry.name):
-            raise AfmpError(f"{folder}: holds {entry.name!a}, a name that is not UTF-8; rename it.")
+            raise AfmpError(f"{folder}: contains {entry.name!a}, a name that is not UTF-8; rename it.")
     return sorted((entry for entry in entries if entry.name.lower() not in DESKTOP_FILES), key=lambda entry: entry.name)
 
 
@@ -72,18 +71,18 @@ def _class_names(split: Path) -> list[str]:
 def _read_split(split: Path, class_names: list[str], image_size: int) -> tuple[np.ndarray, np.ndarray]:
     paths, labels = [], []
     for label, name in enumerate(class_names):
-        found = _visible(split / name)
-        for path in found:
+        members = _visible(split / name)
+        for path in members:
             if path.is_symlink() and not path.exists():
-                raise AfmpError(f"{path}: is a link to nothing; mend or remove it.")
+                raise AfmpError(f"{path}: is a broken link; mend or remove it.")
             if path.suffix.lower() not in SUFFIXES or not path.is_file():
                 raise AfmpError(
-                    f"{path}: a class folder holds only images ({', '.join(SUFFIXES)}); convert or move it."
+                    f"{path}: a class folder contains only images ({', '.join(SUFFIXES)}); convert or move it."
                 )
-        if not found:
+        if not members:
             raise AfmpError(f"{split / name}: there are no images of this class; add some or remove the class.")
-        paths += found
-        labels += [label] * len(found)
+        paths += members
+        labels += [label] * len(members)
     images = np.empty((len(paths), 3, image_size, image_size), np.uint8)
 
     def read(start: int) -> None:
@@ -100,7 +99,7 @@ def _read_split(split: Path, class_names: list[str], image_size: int) -> tuple[n
 
 
 def read_image(path: Path, *, image_size: int) -> Image.Image:
-    """One image file as RGB, `image_size` wide and high. Raises AfmpError naming the file it cannot read."""
+    """Read one image file as RGB, `image_size` wide and high. Raises AfmpError naming a file that it cannot read."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             _check(image, path)
@@ -112,7 +111,7 @@ def read_image(path: Path, *, image_size: int) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise AfmpError(_too_large(path)) from None
     except Exception as error:
-        # Pillow's decoders raise a dozen types for a damaged file; which one says nothing to a person.
+        # Pillow's decoders raise a dozen exception types for a damaged file. The type tells a person nothing.
         empty = path.is_file() and path.stat().st_size == 0
         problem = "is an empty file" if empty else f"cannot be read as an image ({error})"
         raise AfmpError(f"{path}: {problem}; replace or remove it.") from None
@@ -121,15 +120,15 @@ def read_image(path: Path, *, image_size: int) -> Image.Image:
 def _check(image: Image.Image, path: Path) -> None:
     if image.width * image.height > Image.MAX_IMAGE_PIXELS:
         raise AfmpError(_too_large(path))
-    # MPO is what many cameras call a JPEG with a preview behind it: its first image is the photograph.
+    # MPO is a camera's JPEG with a preview after it. Its first image is the photograph.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise AfmpError(
-            f"{path}: has {image.n_frames} frames; animated and many-page images are refused, keep one frame."
+            f"{path}: has {image.n_frames} frames; animated and multi-page images are refused; keep one frame."
         )
 
 
 def _check_scaled(image: Image.Image, image_size: int, path: Path) -> None:
-    # A hair-thin image is small as a file, and thousands of times larger once its shorter side is image_size.
+    # A very thin image is small as a file and becomes thousands of times larger when its shorter side is scaled up.
     short, long = sorted(image.size)
     if image_size * image_size * long / short > Image.MAX_IMAGE_PIXELS:
         raise AfmpError(
@@ -143,11 +142,10 @@ def _too_large(path: Path) -> str:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any still image as 8-bit RGB, pixels as stored (a rotation noted by a camera is not applied).
+    """Convert any still image to 8-bit RGB, with pixels as stored: a camera's rotation flag is not applied.
 
-    Grey is repeated in all channels, a palette is looked up, 16-bit grey is scaled by 255 / 65535. What is
-    transparent becomes black, as the border is that crops reach into. Raises ValueError for 32-bit grey,
-    whose range is unknown.
+    Grey is repeated in all channels, a palette is looked up, and 16-bit grey is scaled by 255 / 65535. Transparent
+    pixels become black, like the padding of random crops. Raises ValueError for 32-bit grey, whose range is unknown.
     """
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         grey = (np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535
@@ -162,9 +160,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def fit_square(image: Image.Image, image_size: int) -> Image.Image:
-    """Scale the shorter side to `image_size` (bilinear, antialiased), then cut out the centre square.
+    """Scale the shorter side to `image_size` (bilinear, antialiased), then crop the centre square.
 
-    An image that has this size already keeps its exact pixels.
+    An image that already has this size keeps its exact pixels.
     """
     if image.size == (image_size, image_size):
         return image

@@ -1,18 +1,21 @@
-"""Which images a semantics trains and validates on."""
+"""Training and validation images under each semantics."""
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from afmp.data.augmentation import PaddedImages, pad_images
-from afmp.data.dataset import PreparedDataset, stratified_holdout
+from afmp.data.dataset import PreparedDataset
+from afmp.errors import AfmpError
 
 
 @dataclass
 class Split:
-    """Training and validation images on the device, and how a result calls the latter.
+    """Training and validation images on the device.
 
-    train_images and train_labels are the whole training set; train_index (n,) says which of them are trained on.
+    train_images and train_labels are the whole training set. train_index (n,) selects the images to train on.
+    validation_set is the name of the validation images in a result.
     """
 
     train_images: PaddedImages
@@ -24,9 +27,10 @@ class Split:
 
 
 def split_dataset(data: PreparedDataset, *, semantics: str, fraction: float, padding: int) -> Split:
-    """What a semantics validates on: `paper` holds out part of the training images, `notebook` takes the test set.
+    """Split a dataset for training.
 
-    The training images are padded for crops here, once, by `padding` pixels a side.
+    `paper` validates on a held-out `fraction` of the training images, `notebook` on the test set. The training images
+    are padded for random crops, by `padding` pixels per side.
     """
     device = data.train_images.device
     images = pad_images(data.train_images, padding)
@@ -36,3 +40,22 @@ def split_dataset(data: PreparedDataset, *, semantics: str, fraction: float, pad
     train_index, val_index = (index.to(device) for index in stratified_holdout(data.train_labels.cpu(), fraction))
     val_images, val_labels = data.train_images[val_index], data.train_labels[val_index]
     return Split(images, data.train_labels, train_index, val_images, val_labels, "train_holdout")
+
+
+def stratified_holdout(labels: torch.Tensor, fraction: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Split the training images and return (training indices, validation indices), both sorted int64 on the CPU.
+
+    `fraction` of every class is held out, but at least one image and never the last one. A class with one image keeps
+    it for training. The split is the same for every random seed and run, so that runs are compared on the same images.
+    """
+    if not 0 < fraction < 1:
+        raise AfmpError(f"training/validation_fraction: found {fraction}; allowed is a number between 0 and 1.")
+    labels = torch.as_tensor(labels).cpu().numpy()
+    # RandomState and not default_rng: NumPy promises only for the former that its stream never changes (NEP 19).
+    generator = np.random.RandomState(0)
+    held_out = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        count = min(max(1, round(fraction * len(members))), len(members) - 1)
+        held_out[generator.permutation(members)[:count]] = True
+    return torch.from_numpy(np.flatnonzero(~held_out)), torch.from_numpy(np.flatnonzero(held_out))

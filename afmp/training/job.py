@@ -44,7 +44,7 @@ def train_job(run: Run, *, dataset_path: Path, study: dict[str, dict], download_
         log.info("%s: was trained in the job of another run", run)
         return
 
-    from afmp.data.dataset import repair_dataset
+    from afmp.data.preparation import repair_dataset
     from afmp.machine.device import resolve_device
     from afmp.training.run_training import train_run
 

@@ -1,4 +1,4 @@
-"""Images as people have them: each is read as said or refused by its file's name, before it can do harm."""
+"""Unusual image files and folders: each is read as documented, or refused by name before it can do harm."""
 
 import os
 import struct
@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from afmp.data.dataset import load_dataset, prepare_dataset
+from afmp.data.dataset import load_dataset
 from afmp.data.image_folder import read_image, read_image_folder
+from afmp.data.preparation import prepare_dataset
 from afmp.errors import AfmpError
 
 RED = (250, 10, 20)
@@ -22,7 +23,7 @@ def noise(size: int = 48, seed: int = 0) -> Image.Image:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """A folder of two classes, one image each in train and test."""
+    """A folder of two classes, with one image per class in train and in test."""
     root = tmp_path / "images"
     for split in ("train", "test"):
         for name in ("cat", "dog"):
@@ -39,7 +40,7 @@ def prepare(root: Path, file: Path, *, image_size: int = 8):
 
 
 def png(width: int, height: int, *, bits: int, colour_type: int, rows: bytes) -> bytes:
-    """A PNG by its own rules, for what Pillow reads and cannot write."""
+    """Return a PNG file of a kind that Pillow reads but cannot write."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -49,7 +50,7 @@ def png(width: int, height: int, *, bits: int, colour_type: int, rows: bytes) ->
 
 
 def deep_rows(*channels: int) -> bytes:
-    """Eight rows of eight 16-bit pixels, each row after its filter byte."""
+    """Return eight rows of eight 16-bit pixels, each row after its filter byte."""
     return (b"\0" + struct.pack(f">{len(channels)}H", *channels) * 8) * 8
 
 
@@ -64,12 +65,12 @@ def deep_rows(*channels: int) -> bytes:
         (6, (51400, 25700, 257, 0), (0, 0, 0)),
     ],
 )
-def test_sixteen_bits_a_channel_become_eight(tmp_path, colour_type, pixel, expected):
+def test_sixteen_bits_per_channel_become_eight(tmp_path, colour_type, pixel, expected):
     (tmp_path / "deep.png").write_bytes(png(8, 8, bits=16, colour_type=colour_type, rows=deep_rows(*pixel)))
     assert (np.asarray(read_image(tmp_path / "deep.png", image_size=8)) == expected).all()
 
 
-def test_print_colours_of_a_jpeg_become_rgb(tmp_path):
+def test_a_cmyk_jpeg_becomes_rgb(tmp_path):
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "print.jpg", quality=100)
     pixel = np.asarray(read_image(tmp_path / "print.jpg", image_size=8))[4, 4]
     assert pixel[0] > 245 and pixel[1] < 10 and pixel[2] < 10
@@ -110,7 +111,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(folder, tmp_path, 
         prepare(folder, tmp_path / "data.safetensors")
 
 
-def test_a_hair_thin_image_is_refused_before_it_is_scaled_up(tmp_path, monkeypatch):
+def test_a_very_thin_image_is_refused_before_it_is_scaled_up(tmp_path, monkeypatch):
     monkeypatch.setattr(Image.Image, "resize", lambda *_: pytest.fail("scaled"))
     for size in ((60_000, 1), (1, 60_000)):
         Image.new("L", size).save(tmp_path / "hair.png")
@@ -118,7 +119,7 @@ def test_a_hair_thin_image_is_refused_before_it_is_scaled_up(tmp_path, monkeypat
             read_image(tmp_path / "hair.png", image_size=224)
 
 
-def test_a_rotation_noted_by_a_camera_is_not_applied(tmp_path):
+def test_a_rotation_flag_of_a_camera_is_not_applied(tmp_path):
     image = noise(8)
     turned = image.getexif()
     turned[0x0112] = 6  # orientation: rotate by a quarter to show
@@ -127,7 +128,7 @@ def test_a_rotation_noted_by_a_camera_is_not_applied(tmp_path):
     assert np.array_equal(read_image(tmp_path / "camera.png", image_size=8), image)
 
 
-def test_links_are_followed_and_one_to_nothing_is_refused(folder, tmp_path):
+def test_links_are_followed_and_a_broken_one_is_refused(folder, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     Image.new("RGB", (8, 8), RED).save(tmp_path / "elsewhere" / "red.png")
     (folder / "train" / "cat" / "red.png").symlink_to(tmp_path / "elsewhere" / "red.png")
@@ -137,33 +138,33 @@ def test_links_are_followed_and_one_to_nothing_is_refused(folder, tmp_path):
     assert data.class_names == ("ant", "cat", "dog") and data.train_labels.tolist() == [0, 1, 1, 2]
     assert tuple(data.train_images[0, :, 0, 0].tolist()) == tuple(data.train_images[2, :, 0, 0].tolist()) == RED
     (tmp_path / "elsewhere" / "red.png").rename(tmp_path / "gone.png")
-    with pytest.raises(AfmpError, match=r"red\.png: is a link to nothing|elsewhere|ant: there are no images"):
+    with pytest.raises(AfmpError, match=r"red\.png: is a broken link|elsewhere|ant: there are no images"):
         prepare(folder, tmp_path / "data.safetensors")
     (folder / "train" / "cat" / "red.png").unlink()
     (folder / "train" / "dog" / "loop.png").symlink_to(folder / "train" / "dog" / "loop.png")
     noise().save(tmp_path / "elsewhere" / "0.png")
-    with pytest.raises(AfmpError, match=r"loop\.png: is a link to nothing"):
+    with pytest.raises(AfmpError, match=r"loop\.png: is a broken link"):
         prepare(folder, tmp_path / "data.safetensors")
 
 
 WRONG_ENTRIES = {
-    "folder like an image": (lambda place: (place / "x.png").mkdir(), r"x\.png: a class folder holds only images"),
-    "pipe": (lambda place: os.mkfifo(place / "pipe.png"), r"pipe\.png: a class folder holds only images"),
+    "folder like an image": (lambda place: (place / "x.png").mkdir(), r"x\.png: a class folder contains only images"),
+    "pipe": (lambda place: os.mkfifo(place / "pipe.png"), r"pipe\.png: a class folder contains only images"),
     "text": (
         lambda place: (place / "läbels 1.csv").write_text("a"),
-        r"läbels 1\.csv: a class folder holds only images",
+        r"läbels 1\.csv: a class folder contains only images",
     ),
     "vector": (lambda place: (place / "x.png").write_text("<svg/>"), r"x\.png: cannot be read as an image"),
     "PDF": (lambda place: (place / "x.tif").write_bytes(b"%PDF-1.7\n"), r"x\.tif: cannot be read as an image"),
     "name that is no text": (
         lambda place: (Path(os.fsdecode(os.fsencode(place) + b"/\xff.png"))).write_bytes(b"x"),
-        r"dog: holds '\\udcff\.png', a name that is not UTF-8",
+        r"dog: contains '\\udcff\.png', a name that is not UTF-8",
     ),
 }
 
 
 @pytest.mark.parametrize("entry", WRONG_ENTRIES)
-def test_what_is_no_image_is_refused_by_name(folder, tmp_path, entry):
+def test_an_entry_that_is_no_image_is_refused_by_name(folder, tmp_path, entry):
     make, message = WRONG_ENTRIES[entry]
     make(folder / "train" / "dog")
     with pytest.raises(AfmpError, match=message) as caught:
@@ -171,12 +172,12 @@ def test_what_is_no_image_is_refused_by_name(folder, tmp_path, entry):
     str(caught.value).encode()
 
 
-def test_hidden_entries_and_a_desktops_own_are_left_out(folder):
+def test_hidden_entries_and_desktop_files_are_ignored(folder):
     for name in (".DS_Store", "._0.png", "Thumbs.db", "desktop.ini"):
         (folder / "train" / "dog" / name).write_bytes(b"no image")
     (folder / "train" / ".ipynb_checkpoints").mkdir()
-    (folder / "train" / "read me.txt").write_text("beside the classes")
-    assert len(read_image_folder(folder, image_size=8)[0]) == 2
+    (folder / "train" / "read me.txt").write_text("next to the classes")
+    assert len(read_image_folder(folder, image_size=8).train_images) == 2
 
 
 def test_a_class_in_one_split_only_or_without_images_is_named(folder):
@@ -188,8 +189,8 @@ def test_a_class_in_one_split_only_or_without_images_is_named(folder):
         read_image_folder(folder, image_size=8)
 
 
-def test_what_may_not_be_read_is_named(folder, monkeypatch):
-    """Denied by a stand-in, as root, who may run the tests, may read everything."""
+def test_an_unreadable_file_or_folder_is_named(folder, monkeypatch):
+    """A stand-in denies the access, because root, who may run the tests, can read everything."""
 
     def denied(*_, **__):
         raise PermissionError(13, "Permission denied")

@@ -1,4 +1,4 @@
-"""Nothing that a file brings along runs or is unpacked: no unchecked pickle, no path of an archive's own."""
+"""Safe reading: no code in a file runs, no unchecked pickle is loaded, and no archive is unpacked to the disk."""
 
 import io
 import pickle
@@ -12,21 +12,21 @@ from tiny_archives import archive_of, tar_of, tiny_cifar
 from afmp.data.cifar import read_cifar
 from afmp.errors import AfmpError
 
-# What runs, or writes to the disk, what a file says.
+# Calls that could run code from a file, or write to a path from one.
 UNSAFE = re.compile(
     r"\b(?:pickle|joblib|dill|cloudpickle|yaml|np|numpy|torch)\.(?:load|loads|Unpickler|full_load|unsafe_load)\b.*"
     r"|\b(?:extract|extractall|unpack_archive|read_pickle)\(.*|(?<![\w.])(?:eval|exec)\(.*|allow_pickle.*"
 )
 
 
-def test_no_other_code_reads_what_could_run():
+def test_no_other_code_loads_files_unsafely():
     files = [*(PROJECT / "afmp").rglob("*.py"), *(PROJECT / "workflow_scripts").glob("*.py"), *PROJECT.glob("rules/*")]
     assert len(files) > 60
     found = [
         (path.name, match.group()) for path in files for match in UNSAFE.finditer(path.read_text(encoding="utf-8"))
     ]
     assert sorted(found) == [
-        ("cifar.py", "pickle.Unpickler):"),  # of arrays alone, from an archive of a known hash: tests/test_datasets.py
+        ("cifar.py", "pickle.Unpickler):"),  # arrays only, from an archive of a known hash: test_cifar.py
         ("weights.py", 'torch.load(path, map_location="cpu", weights_only=True)'),
         ("weights.py", "torch.load(weights_only=True), which builds tensors and"),
     ]
@@ -42,7 +42,7 @@ def test_a_swapped_archive_is_refused_before_it_is_opened(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
-def test_a_member_that_is_no_plain_file_is_not_followed(tmp_path, kind):
+def test_an_archive_member_that_is_no_plain_file_is_not_followed(tmp_path, kind):
     secret = tmp_path / "secret"
     secret.write_bytes(pickle.dumps({"data": 1}))
     content = tar_of({f"cifar-100-python/{name}": b"x" for name in ("test", "meta")})
@@ -58,7 +58,7 @@ def test_a_member_that_is_no_plain_file_is_not_followed(tmp_path, kind):
         read_cifar(tmp_path / "data.tar.gz", source="cifar100", archive=archive_of(buffer.getvalue()))
 
 
-def test_reading_an_archive_puts_nothing_on_the_disk(tmp_path, monkeypatch):
+def test_reading_an_archive_writes_nothing_to_the_disk(tmp_path, monkeypatch):
     content, *_ = tiny_cifar("cifar100")  # one member is called ../../escape
     inside = tmp_path / "a" / "b"
     inside.mkdir(parents=True)

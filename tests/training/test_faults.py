@@ -24,8 +24,9 @@ from afmp import cli
 from afmp.analysis.study_tables import epochs_table
 from afmp.analysis.table_files import write_csv
 from afmp.benchmark.progress import SweepProgress
-from afmp.data.dataset import load_dataset, prepare_dataset, repair_dataset
+from afmp.data.dataset import load_dataset
 from afmp.data.download import Archive, fetch
+from afmp.data.preparation import prepare_dataset, repair_dataset
 from afmp.errors import AfmpError
 from afmp.figures.parts.style import new_figure, save_figure
 from afmp.log import log, log_to

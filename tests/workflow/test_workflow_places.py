@@ -142,7 +142,7 @@ def disturbed(tmp_path_factory) -> Path:
 
     with served(outside) as address:
         described = ("cifar.tar.gz", len(content), hashlib.sha256(content).hexdigest(), (f"{address}/cifar.tar.gz",))
-        append(folder / "afmp/data/download.py", f'\n\nARCHIVES["cifar100"] = Archive(*{described}, "none")\n')
+        append(folder / "afmp/data/cifar.py", f'\n\nARCHIVES["cifar100"] = Archive(*{described}, "none")\n')
         with started(folder, "download", *options, environment=offline("asked_first")) as run:
             said, _ = run.communicate()
         assert "there is no network" in said and "place it at results/download/cifar.tar.gz" in said
