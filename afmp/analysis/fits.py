@@ -1,7 +1,7 @@
-"""How a pass grows with the number of patches N of its B images: c0 + B (c1 N + c2 N^2), with bootstrap intervals.
+"""Fits of a pass over B images of N patches, c0 + B (c1 N + c2 N^2), with bootstrap intervals.
 
-c0 is what a pass costs whatever is in it (launches, the host, fixed buffers). As large images come in small batches, it
-would otherwise be taken for growth with N.
+c0 is the fixed cost of a pass: kernel launches, the host, fixed buffers. Large images come in small batches. Without c0
+the fixed cost per image would look like growth with N.
 """
 
 from typing import NamedTuple
@@ -13,28 +13,28 @@ from afmp.analysis.series import Series, activations_per_image
 
 DRAWS = 400
 PERCENTILES = (2.5, 97.5)
-NEGLIGIBLE = 1e-9  # of a measured value: a term that is nowhere larger is rounding
+NEGLIGIBLE = 1e-9  # a term below this part of every measured value is rounding
 FEWEST_SIZES = 3  # as many as there are coefficients
-SEARCHED = 4000  # numbers of patches at which two fits are compared
+COMPARED = 4000  # numbers of patches at which two fits are compared
 
 
 class Estimate(NamedTuple):
-    """A value and its 95 % bootstrap interval, NaN where there is none."""
+    """A value and its 95 % bootstrap interval, NaN if it has none."""
 
     value: float
     low: float
     high: float
 
 
-NONE = Estimate(float("nan"), float("nan"), float("nan"))
+MISSING = Estimate(float("nan"), float("nan"), float("nan"))
 
 
 class Fit(NamedTuple):
-    """Coefficients c0, c1, c2 of the quantity of a pass, none of them negative, and the same of every bootstrap sample.
+    """A fit: non-negative coefficients c0, c1, c2 of one pass, and those of every bootstrap sample.
 
-    - sizes, batches, values: N, images a pass, and what was measured there, per image
-    - coefficients (3,), draws (DRAWS, 3); quantities without repeats have no draws, (0, 3)
-    - slope: d log value / d log N between the two largest sizes, 1 for linear growth, 2 for quadratic
+    - sizes, batches, values: N, images per pass, and the measured quantity per image
+    - coefficients: (3,); draws: (DRAWS, 3), or (0, 3) for quantities without repeats
+    - slope: d log value / d log N between the two largest sizes; 1 for linear growth, 2 for quadratic
     """
 
     sizes: np.ndarray
@@ -45,31 +45,31 @@ class Fit(NamedTuple):
     slope: Estimate
 
     def at(self, sizes: np.ndarray) -> np.ndarray:
-        """The fitted values per image at `sizes` inside the range measured, in batches between those measured."""
+        """Return fitted values per image at `sizes` within the measured range, with interpolated batch sizes."""
         return self._terms(sizes) @ self.coefficients
 
     def draws_at(self, sizes: np.ndarray) -> np.ndarray:
-        """The same (DRAWS, sizes) of every bootstrap sample."""
+        """Return the fitted values of every bootstrap sample, (DRAWS, sizes)."""
         return self.draws @ self._terms(sizes).T
 
     def band(self, sizes: np.ndarray) -> np.ndarray | None:
-        """Lower and upper ends (2, sizes) of the 95 % band at `sizes`, or None without repeats."""
+        """Return lower and upper ends of the 95 % band, (2, sizes), or None without repeats."""
         return np.percentile(self.draws_at(sizes), PERCENTILES, axis=0) if len(self.draws) else None
 
     def coefficient(self, power: int) -> Estimate:
-        """c0, c1 or c2. One that the data would have negative is 0, and has no interval: [0, 0] would sound certain."""
+        """Return c0, c1 or c2. A coefficient at its bound 0 has no interval, because [0, 0] would suggest certainty."""
         value = float(self.coefficients[power])
-        return _estimate(value, self.draws[:, power]) if value else NONE._replace(value=value)
+        return _estimate(value, self.draws[:, power]) if value else MISSING._replace(value=value)
 
     @property
     def quadratic_share(self) -> float:
-        """What part of the largest size's fitted value is c2 N^2."""
+        """Share of c2 N^2 in the fitted value at the largest size."""
         largest = self.sizes[-1:]
         return float(self.coefficients[2] * largest[0] ** 2 / self.at(largest)[0])
 
     @property
     def largest_miss(self) -> float:
-        """The largest distance of the fit from a measured value, as a part of that value."""
+        """Largest relative deviation of the fit from a measured value."""
         return float(np.max(np.abs(self.at(self.sizes) / self.values - 1)))
 
     def _terms(self, sizes: np.ndarray) -> np.ndarray:
@@ -78,23 +78,23 @@ class Fit(NamedTuple):
 
 
 def fit_time(series: Series) -> Fit | None:
-    """Milliseconds of a series' passes; its repeats are drawn again with replacement. None below 3 sizes.
+    """Return the fit of a series' times in ms, with bootstrap samples of its repeats, or None below 3 sizes.
 
-    Passes that follow one another are alike (clocks, the host), so blocks of them are drawn and not single ones.
+    Successive passes are correlated (clocks, the host), so the bootstrap draws blocks of passes.
     """
     if len(series.sizes) < FEWEST_SIZES:
         return None
     generator = np.random.default_rng(0)
     medians, resampled = [], []
     for point in series.measured:
-        every = np.array(point["time_ms"]["all"]) / point["batch_size"]
+        times = np.array(point["time_ms"]["all"]) / point["batch_size"]
         medians.append(point["time_ms"]["median"] / point["batch_size"])
-        resampled.append(np.median(every[_blocks(generator, len(every))], axis=1))
+        resampled.append(np.median(times[_blocks(generator, len(times))], axis=1))
     return _fit(series, np.array(medians), np.stack(resampled, axis=1))
 
 
 def fit_activations(series: Series) -> Fit | None:
-    """MB of activations of a series' passes, read once a size: no intervals. None below 3 sizes, or if one is 0."""
+    """Return the fit of a series' activations in MB, without intervals, or None below 3 sizes or if one value is 0."""
     values = np.array([activations_per_image(point) for point in series.measured])
     if len(values) < FEWEST_SIZES or not (values > 0).all():
         return None
@@ -102,38 +102,40 @@ def fit_activations(series: Series) -> Fit | None:
 
 
 def crossing(ours: Fit, theirs: Fit) -> Estimate:
-    """The N from which on `theirs` lies above `ours`, up to the largest N of both; 0 if at every N, NaN if not there.
+    """Return the N above which `theirs` exceeds `ours`, within the N measured for both.
 
-    Nothing is said of an N beyond those measured, and NaN where it is not sure (`crossing_is_sure`).
+    It is 0 if `theirs` exceeds `ours` at every such N, and NaN if it does not at the largest one. It is also NaN if the
+    answer is uncertain (`crossing_is_sure`).
     """
-    found, draws = _crossings(ours, theirs)
-    return _estimate(found, draws) if _agree(ours, theirs, found, draws) else NONE
+    value, draws = _crossings(ours, theirs)
+    return _estimate(value, draws) if _agree(ours, theirs, value, draws) else MISSING
 
 
 def crossing_is_sure(ours: Fit, theirs: Fit) -> bool:
-    """Whether what was measured, and every bootstrap sample, agree with the fits on where `theirs` lies above `ours`.
+    """Return whether the measured values and every bootstrap sample agree with the fits on the crossing.
 
-    That is: the fits order both at every size as the measured values do, and every sample has a crossing, or none.
+    At every size the fits must have the same order as the measured values, and either all samples have a crossing or
+    none has one.
     """
     return _agree(ours, theirs, *_crossings(ours, theirs))
 
 
 def _crossings(ours: Fit, theirs: Fit) -> tuple[float, np.ndarray]:
-    sizes = np.geomspace(max(ours.sizes[0], theirs.sizes[0]), min(ours.sizes[-1], theirs.sizes[-1]), SEARCHED)
+    sizes = np.geomspace(max(ours.sizes[0], theirs.sizes[0]), min(ours.sizes[-1], theirs.sizes[-1]), COMPARED)
     count = min(len(ours.draws), len(theirs.draws))
     draws = theirs.draws_at(sizes)[:count] - ours.draws_at(sizes)[:count]
-    found = _crossing(sizes, theirs.at(sizes) - ours.at(sizes))
-    return found, np.array([_crossing(sizes, draw) for draw in draws])
+    value = _crossing(sizes, theirs.at(sizes) - ours.at(sizes))
+    return value, np.array([_crossing(sizes, draw) for draw in draws])
 
 
-def _agree(ours: Fit, theirs: Fit, found: float, draws: np.ndarray) -> bool:
-    sizes, own, other = np.intersect1d(ours.sizes, theirs.sizes, return_indices=True)
-    fitted, measured = theirs.at(sizes) > ours.at(sizes), theirs.values[other] > ours.values[own]
-    return bool((fitted == measured).all() and (np.isnan(draws) == np.isnan(found)).all())
+def _agree(ours: Fit, theirs: Fit, value: float, draws: np.ndarray) -> bool:
+    sizes, in_ours, in_theirs = np.intersect1d(ours.sizes, theirs.sizes, return_indices=True)
+    fitted, measured = theirs.at(sizes) > ours.at(sizes), theirs.values[in_theirs] > ours.values[in_ours]
+    return bool((fitted == measured).all() and (np.isnan(draws) == np.isnan(value)).all())
 
 
 def _crossing(sizes: np.ndarray, difference: np.ndarray) -> float:
-    """The first of `sizes` from which on `difference` is above 0: 0 if it is at all of them, NaN if not at the last."""
+    """Return the first of `sizes` after which `difference` stays above 0: 0 if it always is, NaN if not at the last."""
     (below,) = np.nonzero(difference <= 0)
     if not len(below):
         return 0.0
@@ -141,7 +143,7 @@ def _crossing(sizes: np.ndarray, difference: np.ndarray) -> float:
 
 
 def _blocks(generator: np.random.Generator, count: int) -> np.ndarray:
-    """Indices (DRAWS, count) of passes: blocks of about sqrt(count) that follow one another, around the end."""
+    """Return indices of passes, (DRAWS, count): blocks of about sqrt(count) successive passes, cyclic at the end."""
     length = max(1, round(count**0.5))
     starts = generator.integers(count, size=(DRAWS, -(-count // length), 1))
     return ((starts + np.arange(length)) % count).reshape(DRAWS, -1)[:, :count]
@@ -158,15 +160,15 @@ def _fit(series: Series, values: np.ndarray, resampled: np.ndarray) -> Fit:
 
 
 def _coefficients(terms: np.ndarray, values: np.ndarray) -> np.ndarray:
-    # Relative weights: without them the largest size alone would decide. Columns of like size keep nnls accurate.
+    # Without relative weights the largest size alone would decide. Scaled columns keep nnls accurate.
     weighted = terms / values[:, None]
     scale = weighted.max(axis=0)
-    found = nnls(weighted / scale, np.ones_like(values))[0]
-    return np.where(found > NEGLIGIBLE, found, 0) / scale
+    solution = nnls(weighted / scale, np.ones_like(values))[0]
+    return np.where(solution > NEGLIGIBLE, solution, 0) / scale
 
 
 def _terms(sizes: np.ndarray, batches: np.ndarray) -> np.ndarray:
-    """What c0, c1 and c2 are multiplied with per image (sizes, 3)."""
+    """Return the factors of c0, c1 and c2 per image, (sizes, 3)."""
     return np.stack([1 / batches, sizes, sizes**2], axis=1)
 
 

@@ -14,21 +14,18 @@ DIFFERENCE_METRICS = ("test_accuracy", "best_val_accuracy")
 
 
 def epoch_time(result: dict) -> float:
-    """Mean seconds per epoch without the first, which pays for start-up; with it if there is no other."""
+    """Return mean seconds per epoch without the first epoch, which includes start-up, unless it is the only one."""
     times = result["training_history"]["time"]
     return float(np.mean(times[1:] or times))
 
 
 def metric(result: dict, name: str) -> float:
-    """One number of SUMMARY_METRICS from one result."""
+    """Return one of SUMMARY_METRICS of one result."""
     return epoch_time(result) if name == "epoch_time_s" else float(result[name])
 
 
-def metric_values(results, name: str) -> list[float]:
-    """One of SUMMARY_METRICS of every result of a run, or of a time, of every stack.
-
-    Seeds that trained together share the seconds of their stack in equal parts: that is one measurement.
-    """
+def metric_values(results: list[dict], name: str) -> list[float]:
+    """Return one of SUMMARY_METRICS of a run: one value per result, or for times one value per stack."""
     values = [metric(result, name) for result in results]
     if name not in TIME_METRICS:
         return values
@@ -38,25 +35,22 @@ def metric_values(results, name: str) -> list[float]:
     return [float(np.mean(stack)) for stack in stacks.values()]
 
 
-def metric_interval(results, name: str) -> Interval:
-    """Mean of one of SUMMARY_METRICS over the results of a run, with its interval.
-
-    Of times n is the number of stacks: one stack has no interval however many seeds it held.
-    """
+def metric_interval(results: list[dict], name: str) -> Interval:
+    """Return mean and interval of one of SUMMARY_METRICS over the results of a run; for times over its stacks."""
     return mean_and_interval(metric_values(results, name))
 
 
-def by_seed(results, name: str) -> dict[int, float]:
-    """{seed: metric `name`} of the results of one run."""
+def by_seed(results: list[dict], name: str) -> dict[int, float]:
+    """Return {random seed: metric `name`} of the results of one run."""
     return {result["seed"]: metric(result, name) for result in results}
 
 
-def select(results, study: dict, *, run: str, semantics: str | None = None) -> list[dict]:
-    """The results of one run, in order of seed; if there are none, an AfmpError that names study and run."""
-    found = [r for r in results if r["run"] == run and semantics in (None, r["semantics"])]
-    if not found:
-        meaning = f" under {semantics} semantics" if semantics else ""
+def select(results: list[dict], study: dict, *, run: str, semantics: str | None = None) -> list[dict]:
+    """Return the results of one run, sorted by random seed. Raises AfmpError if there are none."""
+    selected = [r for r in results if r["run"] == run and semantics in (None, r["semantics"])]
+    if not selected:
+        under = f" under {semantics} semantics" if semantics else ""
         raise AfmpError(
-            f"study {study['name']}: run {run!r} has no results{meaning}; train it, or take it out of the study's runs."
+            f"study {study['name']}: run {run!r} has no results{under}; train it, or remove it from the study's runs."
         )
-    return sorted(found, key=lambda result: result["seed"])
+    return sorted(selected, key=lambda result: result["seed"])

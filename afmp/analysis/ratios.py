@@ -3,12 +3,12 @@
 import math
 from typing import NamedTuple
 
-# What two points must share to be compared.
+# Two points are compared if they agree in these keys.
 SETTING = ("resolution", "num_patches", "batch_size", "precision", "mode", "execution")
 
 
 class Ratio(NamedTuple):
-    """DeiT-Tiny over AFMP-Small at one setting: above 1, AFMP-Small is ahead; nan where its memory read 0."""
+    """DeiT-Tiny / AFMP-Small at one setting: above 1, AFMP-Small needs less. NaN if its memory was measured as 0."""
 
     setting: dict
     attention: str
@@ -18,21 +18,21 @@ class Ratio(NamedTuple):
 
 
 def ratios(points: list[dict]) -> list[Ratio]:
-    """The ratios of all pairs of measured points that share resolution, batch, precision, mode and execution."""
+    """Return the ratios of all pairs of measured points that have the same setting."""
     measured = [point for point in points if point["status"] == "ok"]
-    ours = {_setting(point): point for point in measured if point["model"] == "afmp_small"}
-    found = []
-    for theirs in measured:
-        if theirs["model"] == "deit_tiny" and (afmp := ours.get(_setting(theirs))):
+    afmp_points = {_setting(point): point for point in measured if point["model"] == "afmp_small"}
+    pairs = []
+    for deit in measured:
+        if deit["model"] == "deit_tiny" and (afmp := afmp_points.get(_setting(deit))):
             memory = (
-                # A resident set need not grow at all for a small model.
-                theirs["memory"][key] / (afmp["memory"][key] or math.nan)
+                # The resident set need not grow at all for a small model.
+                deit["memory"][key] / (afmp["memory"][key] or math.nan)
                 for key in ("peak_mb", "activations_mb")
             )
-            setting = dict(zip(SETTING, _setting(theirs), strict=True))
-            time = theirs["time_ms"]["median"] / afmp["time_ms"]["median"]
-            found.append(Ratio(setting, theirs["attention"], time, *memory))
-    return found
+            setting = dict(zip(SETTING, _setting(deit), strict=True))
+            time = deit["time_ms"]["median"] / afmp["time_ms"]["median"]
+            pairs.append(Ratio(setting, deit["attention"], time, *memory))
+    return pairs
 
 
 def _setting(point: dict) -> tuple:

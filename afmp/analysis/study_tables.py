@@ -22,7 +22,7 @@ HISTORY_COLUMNS = {
 
 
 def epochs_table(results) -> pd.DataFrame:
-    """Tidy table, a row per (semantics, run, seed, epoch): epochs from 1, accuracies in %, times in s."""
+    """Return a tidy table with a row per semantics, run, seed and epoch: epochs from 1, accuracies in %, times in s."""
     keys = ["semantics", "run", "seed", "epoch"]
     frames = [
         pd.DataFrame(
@@ -41,34 +41,33 @@ def epochs_table(results) -> pd.DataFrame:
 
 
 def summary_table(results, studies) -> pd.DataFrame:
-    """One row per (semantics, study, run): n, each metric's mean, std and interval, what it ran on."""
+    """Return a table with a row per semantics, study and run: n, and mean, deviation and interval of each metric."""
     rows = []
     for semantics, study in _semantics_and_studies(results, studies):
         for member in study["members"]:
-            found = select(results, study, run=member["run"], semantics=semantics)
+            of_run = select(results, study, run=member["run"], semantics=semantics)
             row = {
                 "semantics": semantics,
                 "study": study["name"],
                 "run": member["run"],
                 "label": member["label"],
-                "n": len(found),
+                "n": len(of_run),
             }
             for name in SUMMARY_METRICS:
-                interval = metric_interval(found, name)
+                interval = metric_interval(of_run, name)
                 row[f"{name}_mean"], row[f"{name}_std"] = float(interval.mean), float(interval.std)
                 row[f"{name}_ci95_low"], row[f"{name}_ci95_high"] = float(interval.low), float(interval.high)
-            row["num_parameters"] = distinct(str(result["num_parameters"]) for result in found)
-            row["dataset"] = distinct(result["dataset"]["name"] for result in found)
-            row["device"] = distinct(result["device"]["name"] for result in found)
+            row["num_parameters"] = distinct(str(result["num_parameters"]) for result in of_run)
+            row["dataset"] = distinct(result["dataset"]["name"] for result in of_run)
+            row["device"] = distinct(result["device"]["name"] for result in of_run)
             rows.append(row)
     return pd.DataFrame(rows)
 
 
 def differences_table(results, studies) -> pd.DataFrame:
-    """One row per (semantics, study, run but the reference, metric): run minus reference, paired by seed.
+    """Return a table with a row per semantics, study, run and metric: run minus reference in percentage points.
 
-    A seed that one side lacks is left out of the pairs; `n_pairs` says how many remain. The unit is the
-    percentage point.
+    The pairs are the `n_pairs` seeds that both have. The reference itself has no row.
     """
     rows = []
     for semantics, study in _semantics_and_studies(results, studies):
@@ -76,9 +75,9 @@ def differences_table(results, studies) -> pd.DataFrame:
         for member in study["members"]:
             if member["run"] == study["reference"]:
                 continue
-            found = select(results, study, run=member["run"], semantics=semantics)
+            of_run = select(results, study, run=member["run"], semantics=semantics)
             for name in DIFFERENCE_METRICS:
-                difference = paired_difference(by_seed(found, name), by_seed(reference, name))
+                difference = paired_difference(by_seed(of_run, name), by_seed(reference, name))
                 rows.append(
                     {
                         "semantics": semantics,
@@ -100,7 +99,7 @@ def differences_table(results, studies) -> pd.DataFrame:
 
 
 def _in_order(results) -> list[dict]:
-    # The order in which files were found must not show in a table.
+    # A table does not depend on the order in which files were read.
     def key(result):
         return SEMANTICS.index(result["semantics"]), result["run"], result["seed"]
 
@@ -120,9 +119,9 @@ def _semantics_and_studies(results, studies):
 
 
 def epochs_caption(table: pd.DataFrame) -> str:
-    """How much an epochs table holds, in reStructuredText."""
+    """Return the size and the range of an epochs table, in reStructuredText."""
     lengths = table.groupby(["semantics", "run", "seed"]).size()
-    return wording.restructured(
+    return wording.escape_rst(
         f"{wording.counted([len(table)], 'row')}: {wording.counted([table['run'].nunique()], 'run')} under "
         f"{' and '.join(table['semantics'].unique())} semantics, {wording.counted([table['seed'].nunique()], 'seed')}, "
         f"{wording.counted(lengths, 'epoch')} each; val_acc between {table['val_acc'].min():.2f} and "
@@ -131,7 +130,7 @@ def epochs_caption(table: pd.DataFrame) -> str:
 
 
 def summary_caption(table: pd.DataFrame) -> str:
-    """What a summary table was computed from and each semantics' highest mean, in reStructuredText."""
+    """Return what a summary table is based on and the highest mean of each semantics, in reStructuredText."""
 
     def named(column: str) -> str:
         return distinct(name for cell in table[column] for name in cell.split("; "))
@@ -141,7 +140,7 @@ def summary_caption(table: pd.DataFrame) -> str:
         f"dataset {named('dataset')}, on {named('device')}."
     ]
     for semantics, rows in table.groupby("semantics", sort=False):
-        # The mean of equal counts may vary in its last bits.
+        # Means of equal accuracies may differ in their last bits.
         means = rows["test_accuracy_mean"].round(9)
         leaders = rows[means == means.max()].drop_duplicates("run")
         best = leaders.iloc[0]
@@ -152,30 +151,32 @@ def summary_caption(table: pd.DataFrame) -> str:
             f"run{'s' * (len(leaders) > 1)} {', '.join(leaders['run'])}. "
             f"{wording.SELECTION[semantics]}"
         )
-    return wording.restructured(" ".join(sentences))
+    return wording.escape_rst(" ".join(sentences))
 
 
 def differences_caption(table: pd.DataFrame) -> str:
-    """How many test accuracies differ from their reference's and which most, in reStructuredText."""
+    """Return how many test accuracies differ from their reference, and the largest difference, in reStructuredText."""
     sentences = []
     for semantics, rows in table[table["metric"] == "test_accuracy"].groupby("semantics", sort=False):
         columns = ["mean_difference", "std", "ci95_low", "ci95_high", "n_pairs", "p_value"]
-        found = [(row, PairedDifference(*(row[column] for column in columns))) for _, row in rows.iterrows()]
+        differences = [(row, PairedDifference(*(row[column] for column in columns))) for _, row in rows.iterrows()]
+        excluded = sum(bool(paired.excludes_zero) for _, paired in differences)
+        missing = sum(paired.excludes_zero is None for _, paired in differences)
         sentences.append(
-            f"Test accuracy under {semantics} semantics: of {wording.counted([len(found)], 'difference')}, "
-            f"{sum(bool(paired.excludes_zero) for _, paired in found)} with an interval that excludes 0"
+            f"Test accuracy under {semantics} semantics: of {wording.counted([len(differences)], 'difference')}, "
+            f"{excluded} with an interval that excludes 0"
+            + f" and {missing} without an interval" * (missing > 0)
+            + f", {wording.UNCORRECTED}" * (len(differences) > 1)
+            + "."
         )
-        without = sum(paired.excludes_zero is None for _, paired in found)
-        sentences[-1] += f" and {without} without an interval" if without else ""
-        sentences[-1] += f", {wording.UNCORRECTED}." if len(found) > 1 else "."
-        found = [(row, paired) for row, paired in found if paired.n]
-        if found:
-            largest = max(round(abs(paired.mean), 9) for _, paired in found)
-            tied = [(row, paired) for row, paired in found if round(abs(paired.mean), 9) == largest]
+        differences = [(row, paired) for row, paired in differences if paired.n]
+        if differences:
+            largest = max(round(abs(paired.mean), 9) for _, paired in differences)
+            tied = [(row, paired) for row, paired in differences if round(abs(paired.mean), 9) == largest]
             row, paired = tied[0]
-            sentences.append(
-                f"The largest: {row['run']} minus {row['reference']} ({row['study']}), {wording.difference(paired)}"
-            )
             as_large = ", ".join(f"{other['run']} minus {other['reference']}" for other, _ in tied[1:])
-            sentences[-1] += f"; as large: {as_large}." if as_large else "."
-    return wording.restructured(" ".join(sentences) or "No study has a run beside its reference.")
+            sentences.append(
+                f"Largest difference: {row['run']} minus {row['reference']} ({row['study']}), "
+                f"{wording.difference(paired)}{f'; as large: {as_large}' if as_large else ''}."
+            )
+    return wording.escape_rst(" ".join(sentences) or "No study has a run besides its reference.")

@@ -12,23 +12,23 @@ TIMES = ("median", "q25", "q75", "min", "max", "n")
 MEMORY = ("peak_mb", "reserved_mb", "weights_mb", "gradients_mb", "inputs_mb", "activations_mb")
 
 
-def scalability_table(scalability: dict) -> pandas.DataFrame:
-    """A row for each point, flat columns."""
+def scalability_table(sweep: dict) -> pandas.DataFrame:
+    """Return a table of a sweep with a row per point."""
     rows = []
-    protocol = {key: value for key, value in scalability["protocol"].items() if key != "skipped"}
-    for point in scalability["points"]:
+    protocol = {key: value for key, value in sweep["protocol"].items() if key != "skipped"}
+    for point in sweep["points"]:
         time, memory = point["time_ms"] or {}, point["memory"] or {}
-        versions = {key: point.get(key, value) for key, value in scalability["versions"].items()}
+        versions = {key: point.get(key, value) for key, value in sweep["versions"].items()}
         plain = {key: value for key, value in point.items() if key not in ("time_ms", "memory", *versions)}
         rows.append(
-            {"semantics": scalability["semantics"]}
+            {"semantics": sweep["semantics"]}
             | plain
             | {("passes" if key == "n" else f"time_{key}_ms"): time.get(key) for key in TIMES}
             | {key.replace("_mb", "_memory_mb"): memory.get(key) for key in MEMORY}
             | {"adamw_memory_mb": _adamw_mb(point["num_parameters"]) if memory else None}
             | {"memory_kind": memory.get("kind")}
             | {f"most_{key}" if key in ("warmup", "repeats") else key: value for key, value in protocol.items()}
-            | {f"device_{key}": value for key, value in scalability["device"].items()}
+            | {f"device_{key}": value for key, value in sweep["device"].items()}
             | {key if key.startswith("git") else f"{key}_version": value for key, value in versions.items()}
         )
     table = pandas.DataFrame(rows)
@@ -38,14 +38,14 @@ def scalability_table(scalability: dict) -> pandas.DataFrame:
 
 
 def _adamw_mb(num_parameters: int) -> float:
-    # Two moments in fp32. No pass of the sweep has an optimizer: it would come on top of the peak.
+    # Two moments in fp32. The passes of the sweep have no optimizer, so this would add to their peak.
     return num_parameters * 2 * 4 / 2**20
 
 
-def ratios_table(scalability: dict) -> pandas.DataFrame:
-    """DeiT-Tiny / AFMP-Small at every size, precision, mode, execution and attention that both were measured with."""
+def ratios_table(sweep: dict) -> pandas.DataFrame:
+    """Return a table of DeiT-Tiny / AFMP-Small with a row per setting that both models were measured in."""
     rows = [
-        {"semantics": scalability["semantics"]}
+        {"semantics": sweep["semantics"]}
         | ratio.setting
         | {
             "attention": ratio.attention,
@@ -53,19 +53,19 @@ def ratios_table(scalability: dict) -> pandas.DataFrame:
             "peak_memory_ratio": ratio.peak_memory,
             "activations_ratio": ratio.activations,
         }
-        for ratio in ratios(scalability["points"])
+        for ratio in ratios(sweep["points"])
     ]
     columns = ["semantics", "resolution", "num_patches", "batch_size", "precision", "mode", "execution", "attention"]
     return pandas.DataFrame(rows, columns=[*columns, "time_ratio", "peak_memory_ratio", "activations_ratio"])
 
 
-def fits_table(scalability: dict) -> pandas.DataFrame:
-    """Fits c0 + B (c1 N + c2 N^2) to passes of each series of 3 sizes or more: a row for time, ms, one for memory, MB.
+def fits_table(sweep: dict) -> pandas.DataFrame:
+    """Return a table of the fits c0 + B (c1 N + c2 N^2), with a row per series of 3 or more sizes and quantity.
 
-    `crossing` is, for DeiT-Tiny, the N from which on it takes more than AFMP-Small in the same configuration; NaN where
-    it does not, or where that is not sure.
+    Quantities are time in ms and activations in MB. `crossing` has a value for DeiT-Tiny only: the N above which it
+    needs more than AFMP-Small in the same configuration. It is NaN if there is no such N, or if that is uncertain.
     """
-    series = series_of(scalability)
+    series = series_of(sweep)
     rows = []
     for quantity, fit_of in (("time_ms", fit_time), ("activations_mb", fit_activations)):
         fits = {one[:-1]: fit for one in series if (fit := fit_of(one)) is not None}
@@ -78,9 +78,9 @@ def fits_table(scalability: dict) -> pandas.DataFrame:
             row |= {"largest_num_patches": int(fit.sizes[-1])}
             row |= {"quadratic_share": fit.quadratic_share, "largest_miss": fit.largest_miss}
             estimates = {f"c{power}": fit.coefficient(power) for power in range(3)} | {"local_slope": fit.slope}
-            ours = fits.get(_of_afmp(one)) if one.model == "deit_tiny" else None
-            if ours is not None:
-                estimates["crossing"] = crossing(ours, fit)
+            afmp = fits.get(_afmp_key(one)) if one.model == "deit_tiny" else None
+            if afmp is not None:
+                estimates["crossing"] = crossing(afmp, fit)
             for name, estimate in estimates.items():
                 row |= {name: estimate.value, f"{name}_ci95_low": estimate.low, f"{name}_ci95_high": estimate.high}
             rows.append(row)
@@ -91,12 +91,13 @@ def fits_table(scalability: dict) -> pandas.DataFrame:
     return pandas.DataFrame(rows, columns=columns)
 
 
-def _of_afmp(deit: Series) -> tuple:
+def _afmp_key(deit: Series) -> tuple:
+    # The key of AFMP-Small in the configuration of a series of DeiT-Tiny.
     return deit._replace(model="afmp_small", attention=None)[:-1]
 
 
 def scalability_caption(sweeps: list[dict]) -> str:
-    """How many points were measured and, at the largest size of both models, their ratio; in reStructuredText."""
+    """Return how many points were measured, and the ratio at the largest size, in reStructuredText."""
     sentences = []
     for sweep in sweeps:
         status = [point["status"] for point in sweep["points"]]
@@ -106,29 +107,30 @@ def scalability_caption(sweeps: list[dict]) -> str:
             f"{status.count('oom')} out of memory, {status.count('error')} failed."
         )
         sentences += [largest_ratio(sweep), *sweep["protocol"]["skipped"]]
-    return wording.restructured(" ".join(sentences))
+    return wording.escape_rst(" ".join(sentences))
 
 
 def ratios_caption(sweeps: list[dict]) -> str:
-    """At how many settings AFMP-Small is ahead in time and in memory, in reStructuredText."""
-    sentences = ["Above 1, AFMP-Small is ahead."]
+    """Return in how many settings AFMP-Small needs less time and less memory, in reStructuredText."""
+    sentences = ["Above 1, AFMP-Small needs less time or memory."]
     for sweep in sweeps:
         for mode in modes_of(sweep):
-            found = [ratio for ratio in ratios(sweep["points"]) if ratio.setting["mode"] == mode]
-            sentences.append(
-                f"{sweep['semantics'].capitalize()} semantics, {mode}: of {wording.counted([len(found)], 'pair')} of "
-                f"points AFMP-Small is ahead in time at {sum(ratio.time > 1 for ratio in found)} and in peak memory at "
-                f"{sum(ratio.peak_memory > 1 for ratio in found)}."
-                if found
-                else f"{sweep['semantics'].capitalize()} semantics, {mode}: 0 pairs of points."
-            )
-    return wording.restructured(" ".join(sentences))
+            pairs = [ratio for ratio in ratios(sweep["points"]) if ratio.setting["mode"] == mode]
+            count = wording.counted([len(pairs)], "pair")
+            sentence = f"{sweep['semantics'].capitalize()} semantics, {mode}: {count} of points"
+            if pairs:
+                sentence += (
+                    f"; AFMP-Small needs less time in {sum(ratio.time > 1 for ratio in pairs)} and less peak memory "
+                    f"in {sum(ratio.peak_memory > 1 for ratio in pairs)}"
+                )
+            sentences.append(f"{sentence}.")
+    return wording.escape_rst(" ".join(sentences))
 
 
 def fits_caption(table: pandas.DataFrame) -> str:
-    """How many fits there are and what they say at large N, in reStructuredText."""
+    """Return the number of fits and their slopes at large N, in reStructuredText."""
     sentences = [
-        f"{wording.counted([len(table)], 'fit')} of time and activations an image over the number of patches N."
+        f"{wording.counted([len(table)], 'fit')} of time and activations per image over the number of patches N."
     ]
     for (semantics, model), rows in table[table["quantity"] == "time_ms"].groupby(["semantics", "model"], sort=False):
         slopes = rows["local_slope"]
@@ -136,4 +138,4 @@ def fits_caption(table: pandas.DataFrame) -> str:
             f"{model} under {semantics} semantics: local slope of time over N between the two largest sizes "
             f"{slopes.min():.2f} to {slopes.max():.2f} (1 is linear, 2 quadratic)."
         )
-    return wording.restructured(" ".join(sentences))
+    return wording.escape_rst(" ".join(sentences))

@@ -6,7 +6,7 @@ import pandas
 
 from afmp.records import atomic_path, write_text
 
-TABLE_STYLE = """<!DOCTYPE html>
+PAGE_HEAD = """<!DOCTYPE html>
 <meta charset="utf-8">
 <style>
 body { font: 14px/1.4 system-ui, sans-serif; margin: 1.5em; }
@@ -19,12 +19,12 @@ td:first-child, td:nth-child(2), td:nth-child(3) { text-align: left; }
 
 
 def write_csv(table: pandas.DataFrame, path: Path | str) -> None:
-    """Write a table atomically: six significant digits, empty where missing, lines ended by a line feed."""
+    """Write a table atomically as CSV: six significant digits, empty cells for missing values, line feeds."""
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g", na_rep="", lineterminator="\n", encoding="utf-8")
 
 
 def write_html(table: pandas.DataFrame, path: Path | str) -> None:
-    """Write the same table as a page for the report, four significant digits."""
+    """Write a table as a page for the report, with four significant digits."""
     body = table.to_html(index=False, border=0, na_rep="", float_format="{:.4g}".format)
-    write_text(path, TABLE_STYLE + body + "\n")
+    write_text(path, PAGE_HEAD + body + "\n")

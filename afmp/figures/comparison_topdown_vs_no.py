@@ -2,14 +2,15 @@
 
 from matplotlib.figure import Figure
 
-from afmp.figures.parts import study_panels
+from afmp.figures.parts.study_panels import draw_study
+from afmp.figures.parts.study_text import study_caption
 
 
 def draw(study: dict, results: list[dict]) -> Figure:
-    """The four panels of the refinement study under one semantics."""
-    return study_panels.draw_study(study, results, title="Top-down refinement: with and without")
+    """Draw the four panels of the refinement study under one semantics."""
+    return draw_study(study, results, title="Top-down refinement: with and without")
 
 
 def caption(study: dict, results: list[dict]) -> str:
-    """What the figure shows, in reStructuredText, from the results themselves."""
-    return study_panels.caption(study, results, question="Does top-down refinement change accuracy?")
+    """Return the caption in reStructuredText, from the results themselves."""
+    return study_caption(study, results, question="Does top-down refinement change accuracy?")

@@ -1,4 +1,4 @@
-"""Figure of one run at one epoch: communication graph, edges pruned per layer, the gates of one layer."""
+"""Figure of a run's diagnostics at one epoch: communication graph, pruned edges per layer, gates of one layer."""
 
 import numpy as np
 from matplotlib.collections import PolyCollection
@@ -10,24 +10,26 @@ from afmp.errors import AfmpError
 from afmp.figures.parts import style
 
 EDGE_COLOUR = (0.0, 0.9, 0.9)
-CLOSED_AT = -0.13  # where on its axis of gates a histogram counts the edges whose gate is exactly 0
-PRUNED_TITLE = {"paper": "Edges pruned per layer", "notebook": "Edges the seed counts as pruned, per layer"}
+CLOSED_AT = -0.13  # position of the bar of gates that are exactly 0, left of the axis from 0 to 1
+PRUNED_TITLE = {"paper": "Edges pruned per layer", "notebook": "Edges counted as pruned, per layer"}
 PRUNED_AXIS = {
     "paper": "Edges pruned (not among the k kept), %",
     "notebook": "Edges with a mean gate below 0.5, %",
 }
+PRUNED_NOTE = {"paper": "", "notebook": "The original notebook counts an edge as pruned if its mean gate is below 0.5."}
+PRUNED_IN_WORDS = {"paper": "pruned (gate exactly 0)", "notebook": "counted as pruned (mean gate below 0.5)"}
 
 
-@style.house
+@style.styled
 def draw(diagnostics: dict, *, epoch: int, image: np.ndarray) -> Figure:
-    """Three panels at `epoch` over `image`, uint8 (3, H, W): the test image that the gates were read on."""
+    """Draw three panels at `epoch`. `image`, uint8 (3, H, W), is the test image on which the gates were recorded."""
     gates, layer, pruned = _at(diagnostics, epoch)
     semantics = diagnostics["semantics"]
     figure = style.new_figure(15, 5.9)
-    style.head(
+    style.add_title(
         figure,
         f"Run {diagnostics['run']}, seed {diagnostics['seed']}, epoch {epoch}",
-        subtitle=f"{semantics} semantics: {wording.MEANING[semantics]}",
+        subtitle=f"{semantics} semantics: {wording.SEMANTICS_IN_WORDS[semantics]}",
     )
     graph, layers, histogram = figure.subplots(1, 3, width_ratios=[1.05, 1, 1])
     _draw_graph(graph, diagnostics, gates, image)
@@ -36,24 +38,25 @@ def draw(diagnostics: dict, *, epoch: int, image: np.ndarray) -> Figure:
     layers.set(title=PRUNED_TITLE[semantics], ylabel=PRUNED_AXIS[semantics])
     _draw_histogram(histogram, gates)
     histogram.set_title(f"Mean gates of layer {layer}")
-    style.foot(
+    style.add_footer(
         figure,
         [
-            f"Test image {diagnostics['image_index']}; layers count from 0, layer {layer} is the middle one.",
-            "An edge narrows from its sender to its receiver; width and opacity grow with its gate's "
-            "mean over channels (0 to 1); an edge with gate 0 is not drawn.",
+            f"Test image {diagnostics['image_index']}. Layers are counted from 0; layer {layer} is the middle one. "
+            + PRUNED_NOTE[semantics],
+            "Each edge narrows from its sender to its receiver. Width and opacity grow with its gate, averaged over "
+            "channels (0 to 1). Edges with gate 0 are not drawn.",
         ],
     )
     return figure
 
 
 def _at(diagnostics: dict, epoch: int) -> tuple[np.ndarray, int, list[float]]:
-    """Mean gates (E,) of the middle layer at `epoch`, its index, and the percentage pruned per layer."""
+    """Return mean gates of the middle layer at `epoch`, (E,), the index of that layer, and the percentages pruned."""
     epochs = diagnostics["epochs"]
     if str(epoch) not in epochs:
         raise AfmpError(
-            f"diagnostics of run {diagnostics['run']!r}, seed {diagnostics['seed']}: nothing was recorded "
-            f"at epoch {epoch}; recorded are {', '.join(sorted(epochs, key=int))}."
+            f"diagnostics of run {diagnostics['run']!r}, seed {diagnostics['seed']}: found no epoch {epoch}; "
+            f"recorded are {', '.join(sorted(epochs, key=int))}."
         )
     content = epochs[str(epoch)]
     layer = len(content["mean_gate"]) // 2
@@ -61,10 +64,10 @@ def _at(diagnostics: dict, epoch: int) -> tuple[np.ndarray, int, list[float]]:
 
 
 def wedges(positions: np.ndarray, edge_index: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """Triangles (E, 3, 2) in (x, y): wide at the sender, pointed at the receiver.
+    """Return triangles (E, 3, 2) in (x, y), wide at the sender and pointed at the receiver.
 
-    `positions` are (N, 2) (row, column) pixels, `edge_index` (2, E) receivers then senders, `widths`
-    (E,) pixels. All lie on the same side seen along the edge, so the two directions of a pair lie apart.
+    `positions` are (N, 2) pixels (row, column), `edge_index` (2, E) receivers then senders, and `widths` (E,) pixels.
+    All triangles are on the same side of their edge, so that the two directions of a pair do not overlap.
     """
     points = positions[:, ::-1]
     receivers, senders = points[edge_index[0]], points[edge_index[1]]
@@ -77,7 +80,7 @@ def wedges(positions: np.ndarray, edge_index: np.ndarray, widths: np.ndarray) ->
 def _draw_graph(axis, diagnostics: dict, gates: np.ndarray, image) -> None:
     image = np.asarray(image)
     height, width = image.shape[1:]
-    # The image is paled so that edges stand out on it; its edges lie at 0 and H, as the patch centres assume.
+    # A pale image, so that edges are visible on it. It reaches from 0 to H, as the patch centres assume.
     pale = 0.55 * image.transpose(1, 2, 0) / 255 + 0.1
     axis.imshow(pale, extent=(0, width, height, 0), interpolation="nearest")
     positions = np.asarray(diagnostics["positions"], dtype=np.float64)
@@ -116,7 +119,7 @@ def _draw_histogram(axis, gates: np.ndarray) -> None:
         gates[gates > 0], bins=np.linspace(0, 1, 51), color=style.GREEN, alpha=0.85, label="gate above 0"
     )
     if closed:
-        # A gate of exactly 0 is no interval of gates: its bar has a place of its own, apart from the axis from 0 to 1.
+        # The bar of gates that are exactly 0 is not a bin, so it is left of the axis from 0 to 1.
         axis.bar(CLOSED_AT, closed, width=0.06, color=style.GREY, label=f"gate exactly 0: {closed:,} edges")
         axis.axvline(-0.07, color=style.GREY, linewidth=0.8, linestyle=":")
         axis.legend(loc="upper right")
@@ -132,23 +135,20 @@ def _draw_histogram(axis, gates: np.ndarray) -> None:
 
 
 def caption(diagnostics: dict, *, epoch: int) -> str:
-    """What the figure shows, in reStructuredText, from the diagnostics themselves."""
+    """Return the caption in reStructuredText, from the diagnostics themselves."""
     gates, layer, pruned = _at(diagnostics, epoch)
     semantics = diagnostics["semantics"]
     sentences = [
-        f"Communication of run {diagnostics['run']}, seed {diagnostics['seed']}, at epoch {epoch} on test "
-        f"image {diagnostics['image_index']}, {semantics} semantics ({wording.MEANING[semantics]})."
+        f"Communication graph of run {diagnostics['run']}, seed {diagnostics['seed']}, at epoch {epoch} on test "
+        f"image {diagnostics['image_index']}, {semantics} semantics ({wording.SEMANTICS_IN_WORDS[semantics]})."
     ]
     if gates.size:
         sentences.append(
             f"Layer {layer} has {gates.size:,} directed edges with a mean gate of {gates.mean():.3f} "
             f"(lowest {gates.min():.3f}, highest {gates.max():.3f})."
         )
-        meaning = (
-            "pruned, their gate exactly 0" if semantics == "paper" else "counted as pruned, their mean gate below 0.5"
-        )
         shares = ", ".join(f"{value:.1f}" for value in pruned)
-        sentences.append(f"From the first layer to the last {shares} % of the edges are {meaning}.")
+        sentences.append(f"Edges {PRUNED_IN_WORDS[semantics]}, from the first layer to the last: {shares} %.")
     else:
         sentences.append("The image is one patch, so there are no edges.")
-    return wording.restructured(" ".join(sentences))
+    return wording.escape_rst(" ".join(sentences))

@@ -2,18 +2,15 @@
 
 from matplotlib.figure import Figure
 
-from afmp.figures.parts import study_panels
+from afmp.figures.parts.study_panels import draw_study
+from afmp.figures.parts.study_text import study_caption
 
 
 def draw(study: dict, results: list[dict]) -> Figure:
-    """The four panels of the regularisation study; the sparsity loss, proportional to λ, on a log axis."""
-    return study_panels.draw_study(
-        study, results, title="Regularisation: the weight λ of the sparsity loss", sparsity_scale="log"
-    )
+    """Draw the four panels of the regularisation study. The sparsity loss grows with λ, so its axis is logarithmic."""
+    return draw_study(study, results, title="Regularisation: the weight λ of the sparsity loss", sparsity_scale="log")
 
 
 def caption(study: dict, results: list[dict]) -> str:
-    """What the figure shows, in reStructuredText, from the results themselves."""
-    return study_panels.caption(
-        study, results, question="How does accuracy change with the weight λ of the sparsity loss?"
-    )
+    """Return the caption in reStructuredText, from the results themselves."""
+    return study_caption(study, results, question="How does accuracy change with the weight λ of the sparsity loss?")

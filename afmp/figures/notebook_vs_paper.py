@@ -1,4 +1,4 @@
-"""Figure notebook_vs_paper: the same runs under both meanings, and the reference runs' curves."""
+"""Figure notebook_vs_paper: the same runs under both semantics, and the curves of the reference runs."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,24 +9,25 @@ from afmp.analysis.metrics import by_seed
 from afmp.analysis.statistics import paired_difference
 from afmp.analysis.wording import distinct
 from afmp.errors import AfmpError
-from afmp.figures.parts import study_panels, style
-from afmp.figures.parts.study_runs import alike_note, study_runs
+from afmp.figures.parts import style
+from afmp.figures.parts.curves import draw_curve
+from afmp.figures.parts.study_runs import resolution_note, study_runs
 
 COLUMNS = 2
 
 
-@style.house
+@style.styled
 def draw(studies: list[dict], *, paper: list[dict], notebook: list[dict]) -> Figure:
-    """A panel per study with both test accuracies of each run, and one of the reference runs' curves."""
+    """Draw one panel per study with both test accuracies of each run, and one panel with the reference runs' curves."""
     both = _both(studies, paper, notebook)
     rows = -(-(len(studies) + 1) // COLUMNS)
     longest = max(len(study["members"]) for study in studies)
     height = max(3.2, 0.9 + 0.42 * longest)
     figure = style.new_figure(12.5, 1.9 + height * rows)
-    style.head(
+    style.add_title(
         figure,
-        "The same runs under both meanings",
-        subtitle="; ".join(f"{semantics}: {meaning}" for semantics, meaning in wording.MEANING.items()),
+        "The same runs under both semantics",
+        subtitle="; ".join(f"{semantics}: {words}" for semantics, words in wording.SEMANTICS_IN_WORDS.items()),
     )
     grid = figure.add_gridspec(rows + 1, COLUMNS, height_ratios=[0.3] + [height] * rows)
     places = [figure.add_subplot(grid[1 + i // COLUMNS, i % COLUMNS]) for i in range(len(studies) + 1)]
@@ -35,25 +36,27 @@ def draw(studies: list[dict], *, paper: list[dict], notebook: list[dict]) -> Fig
     cut = [_limit_accuracy(places[:-1], both), _draw_references(places[-1], studies, both)]
     legend = figure.add_subplot(grid[0, :])
     legend.set_axis_off()
-    # Colour and marker are the meaning and nothing else; lines belong to the runs of the last panel.
+    # Colour and marker show the semantics. Lines show the runs of the last panel.
     handles = [
         legend.plot([], [], label=f"{name} semantics", **look | {"linestyle": "none", "markersize": 7})[0]
         for name, look in style.SEMANTICS_STYLE.items()
     ]
     legend.legend(handles=handles, loc="center", ncols=2, columnspacing=3)
-    style.foot(figure, _footer(both, cut=any(cut)))
+    style.add_footer(figure, _footer(both, cut=any(cut)))
     return figure
 
 
-def _both(studies, paper, notebook) -> list[dict]:
-    """For each study {semantics: its runs with their results}; both meanings have every run."""
+def _both(studies: list[dict], paper: list[dict], notebook: list[dict]) -> list[dict]:
+    """Return {semantics: its runs} for each study. Raises AfmpError for results of the wrong semantics."""
     if not studies:
-        raise AfmpError("notebook_vs_paper: no study to compare; config.yaml needs at least one under studies.")
+        raise AfmpError("notebook_vs_paper: found no study; config.yaml needs at least one under studies.")
     given = {"paper": paper, "notebook": notebook}
     for semantics, results in given.items():
         wrong = {result["semantics"] for result in results} - {semantics}
         if wrong:
-            raise AfmpError(f"notebook_vs_paper: {sorted(wrong)} results were given as {semantics} results.")
+            raise AfmpError(
+                f"notebook_vs_paper: found results of {sorted(wrong)} among those of {semantics}; give each its own."
+            )
     return [{name: study_runs(study, results)[0] for name, results in given.items()} for study in studies]
 
 
@@ -74,14 +77,14 @@ def _draw_study(axis, study: dict, runs: dict) -> None:
                 axis.errorbar(centre, row, xerr=interval.half, **bars)
             elif interval.n == 2:
                 axis.plot(run.values("test_accuracy"), [row, row], zorder=3, **ticks)
-    axis.set_yticks(members, [wording.short(member["label"], lines=2) for member in study["members"]])
+    axis.set_yticks(members, [wording.shortened(member["label"], lines=2) for member in study["members"]])
     axis.set_ylim(len(members) - 0.45, -0.55)
     axis.grid(visible=False, axis="y")
     axis.set(title=f"{study['section']} {study['title']}".strip(), xlabel="Test accuracy at the best epoch, %")
 
 
 def _limit_accuracy(axes, both) -> bool:
-    """Give all studies one accuracy axis, so that they compare. Returns whether an interval is cut."""
+    """Set equal accuracy axes for all studies. Returns whether an interval is cut."""
     runs = [run for study in both for members in study.values() for run in members]
     drawn = [i for run in runs if (i := run.interval("test_accuracy")).n >= wording.FEWEST_SEEDS]
     values, low, high = [run.values("test_accuracy") for run in runs], [i.low for i in drawn], [i.high for i in drawn]
@@ -92,28 +95,28 @@ def _limit_accuracy(axes, both) -> bool:
 
 
 def _draw_references(axis, studies, both) -> bool:
-    """Curves of each study's reference run, once each: colour and marker are the meaning, the line is the run."""
+    """Draw the curves of each reference run once. Returns whether an interval is cut."""
     references: dict[str, dict] = {}
     for study in studies:
-        # Labelled as where it first stands: sparse_0.3 is a sparsity level before it is a λ.
+        # Labelled as in its first study: sparse_0.3 is a sparsity level before it is a λ.
         references[study["reference"]] = {
             name: next(run for runs in both for run in runs[name] if run.name == study["reference"])
             for name in style.SEMANTICS_STYLE
         }
-    labels = [wording.short(of_reference["paper"].label, lines=1) for of_reference in references.values()]
+    labels = [wording.shortened(of_reference["paper"].label, lines=1) for of_reference in references.values()]
     curves, low, high = [], [], []
     for index, of_reference in enumerate(references.values()):
         for name, run in of_reference.items():
             look = {**style.SEMANTICS_STYLE[name], "linestyle": style.LINES[index % len(style.LINES)]}
             curves.append(run.curve("val_acc"))
             label = f"{labels[index]}, {name}"
-            band = study_panels.draw_curve(axis, curves[-1], label=label, look=look, index=index)
+            band = draw_curve(axis, curves[-1], label=label, look=look, index=index)
             low.append(band[0])
             high.append(band[1])
     style.epoch_axis(axis, max(curve.shape[1] for curve in curves))
     cut = style.value_limits(axis, curves, low=low, high=high, floor=0, ceiling=100)
     axis.set(title="Reference runs during training", ylabel="Accuracy that selects the epoch, %")
-    # Below the panel, where it covers no curve.
+    # The legend is below the panel, where it covers no curve.
     handles = [
         Line2D([], [], color=style.GREY, linestyle=style.LINES[i % len(style.LINES)]) for i in range(len(labels))
     ]
@@ -126,34 +129,34 @@ def _footer(both, *, cut: bool) -> list[str]:
     runs = [run for study in both for members in study.values() for run in members]
     results = [result for run in runs for result in run.results]
     counts = [len(run.results) for run in runs]
-    interval = wording.over_seeds(
-        counts, middle="Points and lines", spread="bars and bands", seeds="Upright strokes and thin lines"
+    seeds = wording.seeds_note(
+        counts, mean="Points and lines", spread="bars and bands", single="Vertical ticks and thin lines"
     )
     return [
         f"Dataset {distinct(r['dataset']['name'] for r in results)}; {wording.counted(counts, 'seed')}, "
-        f"{wording.counted([len(r['training_history']['time']) for r in results], 'epoch')} a run; "
+        f"{wording.counted([len(r['training_history']['time']) for r in results], 'epoch')} per run; "
         f"{distinct(r['device']['name'] for r in results)}.",
         _selection(results),
-        interval + " Intervals are cut where they would leave the panel." * cut,
-        alike_note(runs, "test_accuracy"),
+        seeds + " Intervals are cut at the edge of the panel." * cut,
+        resolution_note(runs, "test_accuracy"),
     ]
 
 
 def _selection(results) -> str:
-    """What else than the model differs between the meanings, and favours one of them."""
+    """Return how the semantics differ in selection and in training images, which favours one of them."""
     trained_on = {
         name: wording.span([r["dataset"]["num_train"] for r in results if r["semantics"] == name])
         for name in style.SEMANTICS_STYLE
     }
     return (
-        "Notebook chooses its best epoch on the test set it reports, so its accuracies are optimistic, and trains on "
-        f"{trained_on['notebook']} images; paper chooses on images held out of train, and trains on "
-        f"{trained_on['paper']}."
+        "Notebook chooses its best epoch on the test set, so its accuracies are optimistic; it trains on "
+        f"{trained_on['notebook']} images. Paper chooses on images held out of the training set; it trains on "
+        f"{trained_on['paper']} images."
     )
 
 
 def caption(studies: list[dict], *, paper: list[dict], notebook: list[dict]) -> str:
-    """What differs between the meanings, in reStructuredText, from the results themselves."""
+    """Return the caption in reStructuredText, from the results themselves."""
     both = _both(studies, paper, notebook)
     pairs = {
         run.name: (run, other) for study in both for run, other in zip(study["paper"], study["notebook"], strict=True)
@@ -165,28 +168,31 @@ def caption(studies: list[dict], *, paper: list[dict], notebook: list[dict]) -> 
     compared = [name for name in pairs if differences[name].n] or list(pairs)
     results = [result for pair in pairs.values() for run in pair for result in run.results]
     low, high = (choose(compared, key=lambda name: differences[name].mean) for choose in (min, max))
-    named = [high] if low == high else [low, high]
-    gaps = " and ".join(f"{pairs[name][0].label}, {wording.difference(differences[name])}" for name in named)
+    lowest, highest = (f"{pairs[name][0].label}, {wording.difference(differences[name])}" for name in (low, high))
+    extremes = highest if low == high else f"lowest for {lowest}; highest for {highest}"
     known = [one.excludes_zero for one in differences.values() if one.excludes_zero is not None]
     sentences = [
-        f"The same {len(pairs)} runs under both meanings (paper: {wording.MEANING['paper']}; notebook: "
-        f"{wording.MEANING['notebook']}), dataset {distinct(r['dataset']['name'] for r in results)}, "
+        f"The same {len(pairs)} runs under both semantics (paper: {wording.SEMANTICS_IN_WORDS['paper']}; notebook: "
+        f"{wording.SEMANTICS_IN_WORDS['notebook']}), dataset {distinct(r['dataset']['name'] for r in results)}, "
         f"{wording.counted([len(run.results) for pair in pairs.values() for run in pair], 'seed')}, "
         f"{wording.counted([len(r['training_history']['time']) for r in results], 'epoch')}, "
         f"on {distinct(r['device']['name'] for r in results)}.",
-        f"Paper minus notebook in test accuracy, paired by seed, {'is' if low == high else 'spans'}: {gaps}"
-        + (f"; {sum(known)} of {len(known)} runs have an interval that excludes 0" if known else "")
-        + (f", {wording.UNCORRECTED}." if len(known) > 1 else "."),
-        "Between the runs of a study mean test accuracy spans " + "; ".join(_spans(studies, both)) + ".",
+        f"Paper minus notebook in test accuracy, paired by seed: {extremes}.",
+        f"{sum(known)} of {len(known)} runs have an interval that excludes 0"
+        + f", {wording.UNCORRECTED}" * (len(known) > 1)
+        + "."
+        if known
+        else "",
+        "Range of mean test accuracy over the runs of a study: " + "; ".join(_ranges(studies, both)) + ".",
         _selection(results),
     ]
-    return wording.restructured(" ".join(sentences))
+    return wording.escape_rst(" ".join(filter(None, sentences)))
 
 
-def _spans(studies, both) -> list[str]:
+def _ranges(studies, both) -> list[str]:
     texts = []
     for study, runs in zip(studies, both, strict=True):
         means = {name: [run.interval("test_accuracy").mean for run in members] for name, members in runs.items()}
-        spread = [f"{max(values) - min(values):.2f} points under {name}" for name, values in means.items()]
-        texts.append(f"{study['title']}: {', '.join(spread)}")
+        ranges = [f"{max(values) - min(values):.2f} points under {name}" for name, values in means.items()]
+        texts.append(f"{study['title']}, {' and '.join(ranges)}")
     return texts

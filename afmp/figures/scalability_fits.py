@@ -1,4 +1,4 @@
-"""Figure scalability_fits: time and activations as c0 + B (c1 N + c2 N^2), and where the models' lines cross."""
+"""Figure scalability_fits: time and activations fitted as c0 + B (c1 N + c2 N^2), and where the models cross."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from matplotlib.ticker import LogLocator
 from afmp.analysis import wording
 from afmp.analysis.fits import FEWEST_SIZES, Estimate, Fit, crossing, crossing_is_sure, fit_activations, fit_time
 from afmp.analysis.series import activations_per_image, modes_of, time_per_image
-from afmp.analysis.sweep_wording import PASSES, machine
+from afmp.analysis.sweep_wording import PASSES, device_and_software
 from afmp.figures.parts import style
 from afmp.figures.parts.sweep_lines import Line, draw_patch_axis, main_lines
 
@@ -19,19 +19,19 @@ QUANTITIES = {
 }
 
 
-@style.house
+@style.styled
 def draw(sweep: dict, other_sweeps: Sequence[dict] = ()) -> Figure:
-    """A row of panels a mode, time and activations: points measured, fits, 95 % bands, and the coefficients in words.
+    """Draw one row of panels per mode: measured points of time and activations, fits, 95 % bands and coefficients.
 
-    The lines are those that scalability_results draws strong.
+    The lines are the main lines of scalability_results.
     """
     modes = modes_of(sweep)
     figure = style.new_figure(13, 1.8 + 6.6 * len(modes))
     semantics = sweep["semantics"]
-    style.head(
+    style.add_title(
         figure,
-        "Scalability: fits of time and activations against the number of patches N",
-        subtitle=f"{semantics} semantics: {wording.MEANING[semantics]}",
+        "Scalability: fits of time and activations over the number of patches N",
+        subtitle=f"{semantics} semantics: {wording.SEMANTICS_IN_WORDS[semantics]}",
     )
     grid = figure.add_gridspec(2 * len(modes), 2, height_ratios=[4.4, 2.1] * len(modes))
     for row, mode in enumerate(modes):
@@ -43,9 +43,9 @@ def draw(sweep: dict, other_sweeps: Sequence[dict] = ()) -> Figure:
             _draw_panel(axis, lines, fits, value)
             words.set_axis_off()
             text = "\n".join(_sentences(lines, fits, unit))
-            # Out of the layout, or the widest line would take the panels' width.
+            # Not part of the layout, because its widest line would narrow the panels.
             words.text(0, 1, text, va="top", fontsize=8.5, transform=words.transAxes).set_in_layout(False)
-    style.foot(figure, _footer(sweep, other_sweeps))
+    style.add_footer(figure, _footer(sweep, other_sweeps))
     return figure
 
 
@@ -56,7 +56,7 @@ def _draw_panel(axis, lines: list[Line], fits: dict[str, Fit | None], value) -> 
     axis.set_yscale("log")
     for line in lines:
         values = np.array([value(point) for point in line.series.measured])
-        shown = values > 0  # a resident set need not grow at all, and 0 has no place on a log axis
+        shown = values > 0  # a resident set need not grow, and a log axis cannot show 0
         axis.plot(line.series.sizes[shown], values[shown], **line.look | {"linestyle": "none"})
         fit = fits[line.label]
         if fit is None:
@@ -68,7 +68,7 @@ def _draw_panel(axis, lines: list[Line], fits: dict[str, Fit | None], value) -> 
             axis.fill_between(along, *band, color=look["color"], alpha=0.2, linewidth=0)
     draw_patch_axis(axis, points, sizes, logarithmic=True)
     bottom, top = axis.get_ylim()
-    if top / bottom < 30:  # powers of ten alone would leave the axis nearly without numbers
+    if top / bottom < 30:  # powers of ten alone would be too few ticks
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     if axis.get_legend_handles_labels()[0]:
         axis.set_ylim(bottom, top * (top / bottom) ** 0.3)  # room for the legend
@@ -79,18 +79,18 @@ def _draw_panel(axis, lines: list[Line], fits: dict[str, Fit | None], value) -> 
 
 
 def _sentences(lines: list[Line], fits: dict[str, Fit | None], unit: str) -> list[str]:
-    found = []
+    sentences = []
     for line in lines:
         if (fit := fits[line.label]) is not None:
             share = f"c2 N² is {fit.quadratic_share:.0%} at N = {fit.sizes[-1]:,}".replace("%", " %")
-            off = f"off by up to {100 * fit.largest_miss:.1f} %"
+            deviation = f"largest deviation {100 * fit.largest_miss:.1f} %"
             if len(fit.sizes) == FEWEST_SIZES:
-                off += f" ({FEWEST_SIZES} sizes for 3 coefficients)"
+                deviation += f" ({FEWEST_SIZES} sizes for 3 coefficients)"
             coefficients = (f"c{power} {_words(fit.coefficient(power), '.3g')} {unit}" for power in range(3))
-            found += [
+            sentences += [
                 f"{line.series.name}:  {next(coefficients)}",
                 f"    {'  '.join(coefficients)}",
-                f"    local slope {_words(fit.slope, '.2f')},  {share},  {off}",
+                f"    local slope {_words(fit.slope, '.2f')},  {share},  {deviation}",
             ]
     ours, theirs = (
         next((fits[line.label] for line in lines if line.series.model == model), None)
@@ -98,32 +98,32 @@ def _sentences(lines: list[Line], fits: dict[str, Fit | None], unit: str) -> lis
     )
     if ours is not None and theirs is not None:
         sentence = _crossing(ours, theirs)
-        found.append(sentence[0].upper() + sentence[1:])
-    return found
+        sentences.append(sentence[0].upper() + sentence[1:])
+    return sentences
 
 
 def _crossing(ours: Fit, theirs: Fit) -> str:
     at = crossing(ours, theirs)
     if not crossing_is_sure(ours, theirs):
-        return "no crossing established: the bootstrap samples, or the points and the fits, do not agree on it."
+        return "no crossing is established: the bootstrap samples, or the points and the fits, disagree."
     largest = min(ours.sizes[-1], theirs.sizes[-1])
     every = f"at every N measured ({max(ours.sizes[0], theirs.sizes[0]):,} to {largest:,})"
     if np.isnan(at.value):
-        where = every if crossing(theirs, ours).value == 0 else "at the largest N of both"
-        return f"DeiT-Tiny's fit lies below AFMP-Small's {where}."
+        where = every if crossing(theirs, ours).value == 0 else "at the largest N measured for both"
+        return f"DeiT-Tiny's fit is below AFMP-Small's {where}."
     if at.value == 0 and not at.high > 0:
-        return f"DeiT-Tiny's fit lies above AFMP-Small's {every}."
-    return f"DeiT-Tiny's fit lies above AFMP-Small's from N = {_patches(at)} on, as far as measured ({largest:,})."
+        return f"DeiT-Tiny's fit is above AFMP-Small's {every}."
+    return f"DeiT-Tiny's fit is above AFMP-Small's from N = {_patches(at)} to the largest N measured ({largest:,})."
 
 
 def _words(estimate: Estimate, number: str) -> str:
-    """Value and interval by a format such as `.3g`."""
+    """Return value and interval in a format such as `.3g`."""
     interval = "" if np.isnan(estimate.low) else f" [{estimate.low:{number}}, {estimate.high:{number}}]"
     return f"{estimate.value:{number}}{interval}"
 
 
 def _patches(estimate: Estimate) -> str:
-    """Patches are whole: `31`, or `31 [28, 40]`."""
+    """Return a number of patches: `31`, or `31 [28, 40]`."""
     interval = "" if np.isnan(estimate.low) else f" [{estimate.low:,.0f}, {estimate.high:,.0f}]"
     return f"{estimate.value:,.0f}{interval}"
 
@@ -133,21 +133,21 @@ def _footer(sweep: dict, other_sweeps: Sequence[dict]) -> list[str]:
     points = [point for line in lines for point in line.series.measured]
     passes = [point["time_ms"]["n"] for point in points]
     return [
-        f"Patches of 16 px, batch B {wording.span([point['batch_size'] for point in points] or [0])}; "
-        f"{machine(sweep)}; {wording.counted(passes or [0], 'pass', 'passes')} a point. "
-        "Fits to a pass: c0 + B (c1 N + c2 N²), so c0 a pass, c1 a patch, c2 a patch²; no coefficient negative, "
-        "relative errors weighted alike; drawn per image, kinks are where the batch changes. In brackets, and as bands "
-        "(often narrower than a line), 95 % bootstrap intervals over blocks of the repeated passes of this run, which "
-        "say nothing of another run or another curve (activations are read once a size). Local slope: d log / d log N "
-        "between the two largest sizes; 1 is linear, 2 quadratic."
+        f"Patches of 16 px, batch size B {wording.span([point['batch_size'] for point in points] or [0])}; "
+        f"{device_and_software(sweep)}; {wording.counted(passes or [0], 'pass', 'passes')} per point. "
+        "Fit of one pass: c0 + B (c1 N + c2 N²), with c0 per pass, c1 per patch and c2 per patch². No coefficient is "
+        "negative, and relative errors have equal weights. Curves are per image, with kinks where B changes. Brackets "
+        "and bands (often narrower than a line): 95 % bootstrap intervals over blocks of the repeated passes of this "
+        "run. They do not cover other runs or other curves. Activations are read once per size and have no interval. "
+        "Local slope: d log value / d log N between the two largest sizes; 1 is linear, 2 is quadratic."
     ]
 
 
 def caption(sweep: dict, other_sweeps: Sequence[dict] = ()) -> str:
-    """What the fits say, in reStructuredText, from the sweep's own numbers."""
+    """Return the caption in reStructuredText, from the sweep itself."""
     sentences = [
         "Time and activations of a pass of B images fitted as c0 + B (c1 N + c2 N²) over the number of patches N, "
-        f"{sweep['semantics']} semantics ({wording.MEANING[sweep['semantics']]}), "
+        f"{sweep['semantics']} semantics ({wording.SEMANTICS_IN_WORDS[sweep['semantics']]}), "
         f"on {sweep['device']['name']}."
     ]
     mode = modes_of(sweep)[0]
@@ -168,4 +168,4 @@ def caption(sweep: dict, other_sweeps: Sequence[dict] = ()) -> str:
     )
     if ours is not None and theirs is not None:
         sentences.append(f"In time, {_crossing(ours, theirs)}")
-    return wording.restructured(" ".join(sentences))
+    return wording.escape_rst(" ".join(sentences))

@@ -1,4 +1,4 @@
-"""Figure scalability_results: time and memory an image of AFMP-Small and DeiT-Tiny by number of patches."""
+"""Figure scalability_results: time and memory per image of AFMP-Small and DeiT-Tiny by number of patches."""
 
 from collections.abc import Sequence
 
@@ -8,36 +8,36 @@ from matplotlib.transforms import ScaledTranslation
 
 from afmp.analysis import wording
 from afmp.analysis.series import Series, modes_of, peak_per_image, series_of, time_per_image
-from afmp.analysis.sweep_wording import PASSES, largest_ratio, machine, settings
+from afmp.analysis.sweep_wording import PASSES, device_and_software, largest_ratio, settings
 from afmp.figures.parts import style
 from afmp.figures.parts.sweep_lines import Line, draw_patch_axis, look_of, main_lines
 
 MEMORY_AXIS = {
-    "cuda_allocator": "Peak memory allocated on the GPU, MB an image",
-    "resident_set_growth": "Resident-set growth, CPU, MB an image",
-    "mps_driver": "Memory held by the MPS driver, MB an image",
+    "cuda_allocator": "Peak memory allocated on the GPU, MB per image",
+    "resident_set_growth": "Resident-set growth, CPU, MB per image",
+    "mps_driver": "Memory allocated by the MPS driver, MB per image",
 }
 FAILED = {"oom": "out of memory", "error": "error"}
-# Where the largest number of patches is more than this times the smallest, the axes are logarithmic.
+# The axes are logarithmic if the largest number of patches is more than this times the smallest.
 LOG_FROM = 20
 DODGE = 0.06  # inches between the bars of two lines at one size
 FAINT = {"alpha": 0.28, "linewidth": 0.9, "marker": None, "zorder": 1}
 
 
-@style.house
+@style.styled
 def draw(sweep: dict, other_sweeps: Sequence[dict] = ()) -> Figure:
-    """A row of panels a mode, time (ms) and peak memory (MB) an image by number of patches; failures are crosses.
+    """Draw one row of panels per mode: time and peak memory per image by number of patches. Failures are crosses.
 
-    The best configuration of each model is a main line, its other ones are faint; `other_sweeps` are sweeps of other
-    semantics, of which AFMP-Small is one more main line.
+    The best configuration of each model is a main line, and its other configurations are faint. Each sweep of another
+    semantics adds the main line of its AFMP-Small.
     """
     modes = modes_of(sweep)
     figure = style.new_figure(13, 1.8 + 5.0 * len(modes))
     semantics = sweep["semantics"]
-    style.head(
+    style.add_title(
         figure,
         "Scalability: AFMP-Small and DeiT-Tiny against the number of patches",
-        subtitle=f"{semantics} semantics: {wording.MEANING[semantics]}",
+        subtitle=f"{semantics} semantics: {wording.SEMANTICS_IN_WORDS[semantics]}",
     )
     grid = figure.add_gridspec(2 * len(modes), 2, height_ratios=[0.75, 4.4] * len(modes))
     for row, mode in enumerate(modes):
@@ -48,15 +48,15 @@ def draw(sweep: dict, other_sweeps: Sequence[dict] = ()) -> Figure:
         for axis, title in zip(panels, ("Time per image", "Peak memory per image"), strict=True):
             _draw_panel(axis, lines, faint, time_per_image if title == "Time per image" else _memory)
             axis.set_title(f"{title}, {PASSES[mode]}")
-        panels[0].set_ylabel(f"Time ({PASSES[mode]}), ms an image")
+        panels[0].set_ylabel(f"Time ({PASSES[mode]}), ms per image")
         panels[1].set_ylabel(_memory_label(sweep))
         _draw_legend(legend, panels[0], lines, faint)
-    style.foot(figure, _footer(sweep, other_sweeps))
+    style.add_footer(figure, _footer(sweep, other_sweeps))
     return figure
 
 
 def _faint(sweep: dict, lines: list[Line], mode: str) -> list[Series]:
-    """The configurations measured in a mode that are not main lines."""
+    """Return the measured series of a mode that are not main lines."""
     main = [line.series[:-1] for line in lines]
     return [one for one in series_of(sweep) if one.mode == mode and one.measured and one[:-1] not in main]
 
@@ -66,21 +66,21 @@ def _memory(point: dict) -> tuple[float, float, float]:
 
 
 def _draw_panel(axis, lines: list[Line], faint: list[Series], value) -> None:
-    """Main lines of the (middle, low, high) that `value` gives of a point, and the faint ones under them."""
+    """Draw main lines, and faint ones below them. `value` returns the middle, low and high value of a point."""
     points = [point for line in lines for point in line.series.points]
     sizes = np.array(sorted({point["num_patches"] for point in points}))
     logarithmic = sizes[-1] / sizes[0] > LOG_FROM
     if logarithmic:
         axis.set_xscale("log")
         axis.set_yscale("log")
-    drawn, once = [], set()
+    drawn, seen = [], set()
     for series in faint:
         middle = np.array([value(point)[0] for point in series.measured])
         drawn.append(middle)
-        # Faint lines on one another are no longer faint: a memory is that of two executions, with and without a graph.
-        if (key := (series.model, *series.sizes, *(f"{one:.2g}" for one in middle))) not in once:
+        # Faint lines on top of each other are not faint, and executions with and without a graph have equal memory.
+        if (key := (series.model, *series.sizes, *(f"{number:.2g}" for number in middle))) not in seen:
             axis.plot(series.sizes, middle, gid=f"faint: {series.setting}", **look_of(series) | FAINT)
-        once.add(key)
+        seen.add(key)
     for place, line in enumerate(lines):
         if not line.series.measured:
             continue
@@ -89,11 +89,11 @@ def _draw_panel(axis, lines: list[Line], faint: list[Series], value) -> None:
         drawn.append(high)
         if (low == high).all():
             continue
-        # Bars stand side by side, a few points apart, or those of one size would cover each other.
-        beside = ScaledTranslation(DODGE * (place - (len(lines) - 1) / 2), 0, axis.figure.dpi_scale_trans)
+        # Bars of one size are side by side, because they would cover each other.
+        shift = ScaledTranslation(DODGE * (place - (len(lines) - 1) / 2), 0, axis.figure.dpi_scale_trans)
         look = {"fmt": "none", "color": line.look["color"], "capsize": 2, "linewidth": 1}
         bars = [middle - low, high - middle]
-        axis.errorbar(line.series.sizes, middle, yerr=bars, transform=axis.transData + beside, **look)
+        axis.errorbar(line.series.sizes, middle, yerr=bars, transform=axis.transData + shift, **look)
     draw_patch_axis(axis, points, sizes, logarithmic=logarithmic)
     _draw_failed(axis, lines, drawn)
 
@@ -102,7 +102,7 @@ def _draw_failed(axis, lines, drawn) -> None:
     failed = [(line, point) for line in lines for point in line.series.points if point["status"] != "ok"]
     if drawn:
         top, bottom = (function(np.concatenate(drawn)) for function in (np.max, np.min))
-        # Failed points stand in a strip above all measured ones: they have a size but no value.
+        # Failed points have a size but no value. They are marked in a strip above all measured points.
         if axis.get_yscale() == "log":
             axis.set_ylim(bottom / 1.5, top * (4 * (top / bottom) ** 0.45 if failed else 1.5))
         else:
@@ -131,16 +131,15 @@ def _draw_legend(place, axis, lines, faint) -> None:
         labels.append(f"{line.label}{': ' if counts else ''}{', '.join(counts)}")
     if faint:
         handles += axis.plot([], [], color=style.GREY, **FAINT)
-        if len(lines) > 2:  # the other semantics has its main line alone
-            labels.append("faint, in their colours: other configurations of the first two")
-        else:
-            labels.append("faint, in a model's colour: its other configurations")
+        # A sweep of another semantics has only its main line.
+        which = "the first two" if len(lines) > 2 else "both models"
+        labels.append(f"faint lines: other configurations of {which}, in the same colours")
     place.legend(handles, labels, loc="center", ncols=2, handlelength=3.2, columnspacing=2.5)
 
 
 def _memory_label(sweep: dict) -> str:
     kinds = [point["memory"]["kind"] for point in sweep["points"] if point["memory"]]
-    return wording.distinct(MEMORY_AXIS[kind] for kind in kinds) or "Peak memory, MB an image"
+    return wording.distinct(MEMORY_AXIS[kind] for kind in kinds) or "Peak memory, MB per image"
 
 
 def _footer(sweep: dict, other_sweeps: Sequence[dict]) -> list[str]:
@@ -148,23 +147,23 @@ def _footer(sweep: dict, other_sweeps: Sequence[dict]) -> list[str]:
     passes = [point["time_ms"]["n"] for one in (sweep, *other_sweeps) for point in one["points"] if point["time_ms"]]
     graphs = any("graph" in point["execution"] for point in sweep["points"])
     faint = any(_faint(sweep, main_lines(sweep, other_sweeps, mode), mode) for mode in modes_of(sweep))
-    time = f"Time: median of {wording.counted(passes or [0], 'pass', 'passes')} after at most {warmup} to warm up"
-    strong = "each model's configuration with the most sizes and, of those, the lowest times"
+    strong = "each model's configuration with the most sizes and, among those, the lowest times"
     return [
-        f"Patches of 16 px, {settings(sweep)}; {machine(sweep)}.",
-        f"{time}, bars from first to third quartile, side by side; the models' passes were timed in turn."
+        f"Patches of 16 px, {settings(sweep)}; {device_and_software(sweep)}.",
+        f"Time: median of {wording.counted(passes or [0], 'pass', 'passes')} after at most {warmup} warm-up passes; "
+        "bars: first to third quartile, side by side. The passes of the models were timed in turn."
         + " Memory is never read under a CUDA graph." * graphs
-        + f" Strong lines: {strong}; faint: others." * faint,
+        + f" Strong lines: {strong}. Faint lines: all others." * faint,
     ]
 
 
 def caption(sweep: dict, other_sweeps: Sequence[dict] = ()) -> str:
-    """What the figure shows, in reStructuredText, from the sweep's own numbers."""
+    """Return the caption in reStructuredText, from the sweep itself."""
     points = sweep["points"]
     passes = " and ".join(PASSES[mode] for mode in modes_of(sweep))
     sentences = [
-        f"Time and peak memory an image ({passes}), {sweep['semantics']} semantics "
-        f"({wording.MEANING[sweep['semantics']]}), "
+        f"Time and peak memory per image ({passes}), {sweep['semantics']} semantics "
+        f"({wording.SEMANTICS_IN_WORDS[sweep['semantics']]}), "
         f"at {wording.span([p['num_patches'] for p in points])} patches, "
         f"{settings(sweep)}, on {sweep['device']['name']}."
     ]
@@ -172,28 +171,27 @@ def caption(sweep: dict, other_sweeps: Sequence[dict] = ()) -> str:
     failed = _failures(series_of(sweep))
     sentences.append(f"Not measured: {'; '.join(failed)}." if failed else f"All {len(points)} points were measured.")
     if any(point["memory"] and point["memory"]["kind"] == "resident_set_growth" for point in points):
-        sentences.append("Memory is the growth of the process's resident set on a CPU, not an allocator's count.")
-    return wording.restructured(" ".join(sentences))
+        sentences.append("On this CPU, memory is the growth of the process's resident set.")
+    return wording.escape_rst(" ".join(sentences))
 
 
-def _failures(every: list[Series]) -> list[str]:
-    """One clause for each model, attention, mode, status and set of sizes: configurations mostly fail alike."""
-    found: dict[tuple, list[tuple[str, str]]] = {}
-    for series in every:
+def _failures(all_series: list[Series]) -> list[str]:
+    """Return one clause per model, attention, mode, status and set of sizes. Most configurations fail alike."""
+    failures: dict[tuple, list[tuple[str, str]]] = {}
+    for series in all_series:
         for status in FAILED:
             points = [point for point in series.points if point["status"] == status]
             if points:
                 attention = f", {series.attention} attention," if series.attention else ""
                 sizes = " and ".join(f"{point['resolution']:,}" for point in points)
-                # The first error stands for the rest: they are usually one and the same.
+                # Only the first error: the others are usually the same.
                 reason = f": {points[0]['error']}" if status == "error" else ""
                 place = f"{series.name}{attention} at {sizes} px, {PASSES[series.mode]}"
                 setting = f"{series.precision} {series.execution}"
-                found.setdefault((place, status), []).append((setting, reason))
+                failures.setdefault((place, status), []).append((setting, reason))
     clauses = []
-    for (place, status), where in found.items():
-        setting, reason = where[0]
-        clauses.append(
-            f"{place} ({FAILED[status]}{reason}), in {setting if len(where) == 1 else f'{len(where)} configurations'}"
-        )
+    for (place, status), settings_and_reasons in failures.items():
+        setting, reason = settings_and_reasons[0]
+        count = len(settings_and_reasons)
+        clauses.append(f"{place} ({FAILED[status]}{reason}), in {setting if count == 1 else f'{count} configurations'}")
     return clauses

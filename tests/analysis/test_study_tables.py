@@ -133,7 +133,7 @@ def test_captions_name_every_run_of_a_tie():
     text = summary_caption(summary_table(results, STUDIES)).replace("\\", "")
     assert "36.00 ± 2.48 %, runs sparse_0.5, sparse_0.6." in text
     text = differences_caption(differences_table(results, STUDIES)).replace("\\", "")
-    assert "The largest: sparse_0.5 minus dense" in text and "; as large: sparse_0.6 minus dense." in text
+    assert "Largest difference: sparse_0.5 minus dense" in text and "; as large: sparse_0.6 minus dense." in text
 
 
 def test_analysis_imports_neither_torch_nor_figures():

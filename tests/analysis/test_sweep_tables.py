@@ -21,4 +21,4 @@ def test_tables_of_ratios_and_fits():
     ]
     assert fits["crossing"].isna().tolist()[:2] == [True, False]
     assert "local slope" in sweep_tables.fits_caption(fits)
-    assert "ahead in time at" in sweep_tables.ratios_caption([content])
+    assert "AFMP-Small needs less time in" in sweep_tables.ratios_caption([content])

@@ -92,7 +92,7 @@ def test_bars_are_mean_epoch_times_without_the_first_epoch():
         times = [epoch_time(r) for r in results if r["run"] == member["run"]]
         assert by_gid(axis, f"time: {member['label']}").get_width() == pytest.approx(np.mean(times))
         assert np.mean(times) < 2 < history(results, member["run"], "time")[:, 0].mean()
-    assert "the first left out, s" in axis.get_xlabel()
+    assert "without the first, s" in axis.get_xlabel()
 
 
 def test_times_that_seeds_and_runs_shared_have_no_interval_and_say_so():
@@ -105,9 +105,9 @@ def test_times_that_seeds_and_runs_shared_have_no_interval_and_say_so():
     assert len(times) == 2 and not any("±" in text for text in times)
     text = all_text(figure)
     assert "band and error bar" not in text and "as one stack" in text
-    assert "Up to 2 other runs trained on the device meanwhile" in text
+    assert "Up to 2 other runs trained on the device at the same time" in text
     alone = all_text(study_figure(STUDIES[2]).draw(STUDIES[2], synthetic_results(seeds=range(3))))
-    assert "band and error bar" in alone and "stack" not in alone and "meanwhile" not in alone
+    assert "band and error bar" in alone and "stack" not in alone and "at the same time" not in alone
 
 
 def test_runs_that_are_one_model_under_several_names_are_named():
@@ -133,7 +133,7 @@ def test_a_study_names_semantics_runs_units_and_numbers(study, semantics):
     assert study["section"] in figure.get_suptitle()
     axis = "Accuracy on the test set\n(used for selection), %"
     assert (axis in text) == (semantics == "notebook")
-    assert ("(held out of train), %" in text) == (semantics == "paper")
+    assert ("(held out of the training set), %" in text) == (semantics == "paper")
     assert "n = 5 seeds" in text and "Dataset digits" in text and "CPU, 2 cores" in text
     for member in study["members"]:
         best = mean_and_interval([r["best_val_accuracy"] for r in results if r["run"] == member["run"]])
@@ -186,7 +186,7 @@ def test_runs_without_a_regulariser_are_noted():
     assert axis.get_ylim()[0] < 0
     study = {**STUDIES[1], "members": [*STUDIES[1]["members"], {"run": "dense", "label": "Dense"}]}
     axis = panel(study_figure(study).draw(study, synthetic_results()), "Sparsity loss")
-    assert "0 at every epoch (not on a log axis): Dense" in [text.get_text() for text in axis.texts]
+    assert "0 at every epoch (not shown on the log axis): Dense" in [text.get_text() for text in axis.texts]
     study = {**STUDIES[1], "reference": "dense", "members": [{"run": "dense", "label": "Dense"}]}
     assert panel(study_figure(study).draw(study, synthetic_results()), "Sparsity loss").get_yscale() == "linear"
 
@@ -225,7 +225,7 @@ def test_two_seeds_are_drawn_each_as_a_thin_line_and_have_their_interval_in_word
     axis = panel(both, "7.3 Top-down refinement")
     accuracies = [result["test_accuracy"] for result in results if result["run"] == "top_down"]
     assert list(by_gid(axis, "seeds: paper").get_xdata()) == accuracies
-    assert "Upright strokes and thin lines: each seed where n = 2" in all_text(both)
+    assert "Vertical ticks and thin lines: each seed where n = 2" in all_text(both)
 
 
 def test_axes_hold_no_accuracy_beyond_0_and_100_and_no_loss_below_0():
@@ -249,7 +249,7 @@ def test_a_tie_has_no_winner():
     results += [r | {"run": f"sparse_0.{i}"} for r in sparse for i in range(2, 7)]
     text = study_panels.caption(STUDIES[0], results)
     assert "Highest mean test accuracy: Sparse 0.2 to Sparse 0.6, all equal, 41.00 ± 2.48 % (n = 3)." in text
-    assert "the best of the other runs, Sparse 0.2 to Sparse 0.6, all equal, differ by +" in text
+    assert "Best of the other runs, minus the reference Dense: Sparse 0.2 to Sparse 0.6, all equal, +" in text
     # Dense has the same mean, of other seeds' accuracies: as high, but not equal.
     for result in results:
         if result["run"] == "dense":
@@ -266,14 +266,16 @@ def test_accuracies_alike_in_every_seed_are_not_written_as_a_certain_mean():
     note = "one image of 357 is 0.28 points"
     drawn = all_text(study_panels.draw(STUDIES[2], results)).replace("\u00a0", " ")
     for text in (drawn, study_panels.caption(STUDIES[2], results)):
-        assert "40.00 %, every seed alike" in text and note in text and "± 0.00" not in text
+        assert "40.00 %, equal for all seeds" in text and note in text and "± 0.00" not in text
     notebook = synthetic_results(semantics="notebook", seeds=range(3))
     assert note in all_text(notebook_vs_paper.draw(STUDIES, paper=results, notebook=notebook))
     other = synthetic_results(seeds=range(3))
     assert note not in all_text(study_panels.draw(STUDIES[2], other)) + study_panels.caption(STUDIES[2], other)
     assert note not in all_text(notebook_vs_paper.draw(STUDIES, paper=other, notebook=notebook))
     same = paired_difference({0: 3.0, 1: 4.0}, {0: 2.0, 1: 3.0})
-    assert wording.difference(same) == "+1.00 points (in each of 2 pairs, an interval of no width that excludes 0)"
+    assert (
+        wording.difference(same) == "+1.00 points (equal in all 2 pairs, so the interval has no width and excludes 0)"
+    )
 
 
 def test_what_stands_on_a_bar_can_be_seen_on_every_colour():
@@ -298,13 +300,13 @@ def test_captions_that_count_intervals_say_that_none_is_corrected():
         notebook_vs_paper.caption(STUDIES, paper=paper, notebook=notebook),
         differences_caption(differences_table(paper, STUDIES)),
     ):
-        assert ", without correction for the number of comparisons." in text
+        assert ", without correction for multiple comparisons." in text
     assert "correction" not in study_panels.caption(STUDIES[2], paper)  # one comparison
 
 
 def test_no_line_of_a_footer_begins_with_a_percent_sign():
     figure = style.new_figure(2, 2)
-    style.foot(figure, ["in brackets and as the bands: 95 % of what"])
+    style.add_footer(figure, ["in brackets and as the bands: 95 % of what"])
     assert figure.get_supxlabel().split("\n") == ["in brackets and as the bands:", "95\u00a0% of what"]
 
 
@@ -317,7 +319,7 @@ def test_a_study_of_ones_own_is_drawn_under_its_title():
 
 def test_mixed_semantics_missing_runs_and_ragged_epochs_are_refused():
     both = synthetic_results() + synthetic_results(semantics="notebook")
-    with pytest.raises(AfmpError, match="one semantics"):
+    with pytest.raises(AfmpError, match="one figure has one semantics"):
         study_panels.draw(STUDIES[0], both)
     with pytest.raises(AfmpError, match="'top_down' has no results"):
         study_panels.draw(STUDIES[2], [synthetic_result("sparse_0.3")])
@@ -392,7 +394,7 @@ def test_scalability_draws_median_quartiles_and_memory():
         "torch 2.14.1",
     ):
         assert fact in text
-    assert "Peak memory allocated on the GPU, MB an image" in text and "forward + backward), ms an image" in text
+    assert "Peak memory allocated on the GPU, MB per image" in text and "forward + backward), ms per image" in text
 
 
 def test_failed_points_are_marked_at_their_size():
@@ -420,7 +422,7 @@ def test_scalability_of_nothing_measured_and_of_one_point():
     assert "no point could be measured" in all_text(figure)
     one = synthetic_scalability([synthetic_point("afmp_small", 64, kind="resident_set_growth")], device=CPU)
     figure = scalability_results.draw(one)
-    assert "Resident-set growth, CPU, MB an image" in all_text(figure)
+    assert "Resident-set growth, CPU, MB per image" in all_text(figure)
     low, high = panel(figure, TIME).get_xlim()
     assert low < 16 < high and "resident set" in scalability_results.caption(one)
     for content in (nothing, one):
@@ -448,7 +450,7 @@ def test_scalability_caption_has_ratios_and_failures():
     text = scalability_results.caption(content)
     ours, theirs = (next(p for p in content["points"] if (p["model"], p["resolution"]) == (m, 160)) for m in MODELS)
     ratio = theirs["time_ms"]["median"] / ours["time_ms"]["median"]
-    assert "At 100 patches (160 px)" in text and f"{ratio:.2f} in time" in text
+    assert "is 100 patches (160 px)" in text and f"{ratio:.2f} in time" in text
     assert "DeiT-Tiny, fused attention, at 192 px, forward + backward (out of memory), in fp32 eager" in text
     error = "(error: RuntimeError: cuDNN not found)"
     assert f"DeiT-Tiny, fused attention, at 224 px, forward + backward {error}, in fp32 eager" in text
@@ -472,8 +474,8 @@ def test_faint_lines_are_not_drawn_on_one_another():
     figure = scalability_results.draw(content)
     faint = [line for line in panel(figure, PEAK).lines if str(line.get_gid()).startswith("faint")]
     assert len(faint) == 1
-    assert "its other configurations" in all_text(figure)
-    assert "its other configurations" not in all_text(scalability_results.draw(sweep()))
+    assert "other configurations of both models" in all_text(figure)
+    assert "other configurations" not in all_text(scalability_results.draw(sweep()))
 
 
 def test_each_mode_has_its_panels_and_the_other_semantics_is_a_third_line():
@@ -497,17 +499,17 @@ def test_fits_figure_says_coefficients_slopes_and_crossing():
     text = all_text(scalability_fits.draw(content))
     assert "c2 5.96e-06 [" in text and "local slope 1.00 [" in text and "local slope 1.99 [" in text
     assert (
-        "c2 N² is 100 % at N = 50,176" in text and "DeiT-Tiny's fit lies above AFMP-Small's at every N measured" in text
+        "c2 N² is 100 % at N = 50,176" in text and "DeiT-Tiny's fit is above AFMP-Small's at every N measured" in text
     )
     # Activations of the synthetic points.
     assert "c1 0.141 MB  c2 0 MB" in text
-    assert "DeiT-Tiny's fit lies above AFMP-Small's from N = 150 on, as far as measured (50,176)." in text
+    assert "DeiT-Tiny's fit is above AFMP-Small's from N = 150 to the largest N measured (50,176)." in text
     caption = scalability_fits.caption(content)
     assert "Local slope of time between the two largest sizes" in caption and "[" in caption
     for point in content["points"]:
         if point["model"] == "deit_tiny":
             point["time_ms"] = {key: np.asarray(found) * 1e-6 for key, found in point["time_ms"].items()} | {"n": 10}
-    assert "DeiT-Tiny's fit lies below AFMP-Small's at every N measured" in scalability_fits.caption(content)
+    assert "DeiT-Tiny's fit is below AFMP-Small's at every N measured" in scalability_fits.caption(content)
 
 
 def test_a_model_keeps_its_look_from_figure_to_figure():
@@ -546,11 +548,13 @@ def test_the_scalability_footer_speaks_of_what_is_drawn_alone():
     plain = sweep()
     plain["points"][0]["time_ms"]["n"] = 5
     text = all_text(scalability_results.draw(plain))
-    assert "median of 5 to 10 passes" in text and "CUDA graph" not in text and "faint" not in text
+    assert "median of 5 to 10 passes" in text and "CUDA graph" not in text and "aint" not in text
     graphs = sweep()
     graphs["points"] += [synthetic_point(model, size, execution="graph") for size in SIX for model in MODELS]
     text = all_text(scalability_results.draw(graphs))
-    assert "median of 10 passes" in text and "never read under a CUDA graph" in text and "faint: others" in text
+    assert (
+        "median of 10 passes" in text and "never read under a CUDA graph" in text and "Faint lines: all others" in text
+    )
 
 
 def test_no_crossing_is_claimed_on_which_the_passes_do_not_agree():
@@ -562,7 +566,7 @@ def test_no_crossing_is_claimed_on_which_the_passes_do_not_agree():
         speed = 1e-3 * point["num_patches"] * point["batch_size"]
         every = speed * generator.uniform(0.5, 1.5, 10)
         point["time_ms"] |= {"median": float(np.median(every)), "all": every.tolist()}
-    text = "no crossing established: the bootstrap samples, or the points and the fits, do not agree"
+    text = "no crossing is established: the bootstrap samples, or the points and the fits, disagree"
     assert f"In time, {text}" in scalability_fits.caption(content)
     assert f"N{text[1:]}" in all_text(scalability_fits.draw(content))
 
@@ -613,8 +617,9 @@ def test_both_meanings_stand_side_by_side():
     assert "The same 9 runs" in text and "3 seeds" in text
     notebook[0]["dataset"] = notebook[0]["dataset"] | {"num_train": 1440}
     text = notebook_vs_paper.caption(STUDIES, paper=paper, notebook=notebook)
-    assert "trains on 1,300 to 1,440 images; paper chooses on images held out of train, and trains on 1,300." in text
-    with pytest.raises(AfmpError, match="given as paper"):
+    assert "it trains on 1,300 to 1,440 images. Paper chooses on images held out" in text
+    assert text.endswith("it trains on 1,300 images.")
+    with pytest.raises(AfmpError, match="among those of paper"):
         notebook_vs_paper.draw(STUDIES, paper=notebook, notebook=paper)
 
 
@@ -629,7 +634,10 @@ def test_diagnostics_draw_open_edges_by_their_gates():
     content = synthetic_diagnostics()
     image = np.full((3, 32, 32), 200, dtype=np.uint8)
     figure = diagnostics.draw(content, epoch=100, image=image)
-    assert figure.get_suptitle() == "Run sparse_0.3, seed 0, epoch 100\npaper semantics: the system the text describes"
+    assert (
+        figure.get_suptitle()
+        == "Run sparse_0.3, seed 0, epoch 100\npaper semantics: what the text of the original notebook describes"
+    )
     gates = np.array(content["epochs"]["100"]["mean_gate"][2])
     axis = panel(figure, "Communication graph, layer 2")
     edges = by_gid(axis, "edges")

@@ -106,7 +106,7 @@ def test_every_caption_of_the_report_holds_its_numbers(finished):
             result = read_result(path)
             runs.setdefault(result["run"], []).append(result["test_accuracy"])
         best = mean_and_interval(max(runs.values(), key=np.mean))
-        spread = " %, every seed alike" if best.half == 0 else f" ± {best.half:.2f} %"
+        spread = " %, equal for all seeds" if best.half == 0 else f" ± {best.half:.2f} %"
         one_says("3 runs with 2 seeds", f"under {semantics} semantics: {best.mean:.2f}{spread}")
         difference = np.subtract(runs["wide"], runs["sparse_0.3"]).mean()
         one_says("reference", "wide", f"{difference:+.2f} points")

@@ -1,4 +1,4 @@
-"""The runs of a study with their results, and what figures and captions say of them: facts, runs that are equal."""
+"""The runs of a study with their results, and facts about them for figures and captions."""
 
 from typing import NamedTuple
 
@@ -10,48 +10,48 @@ from afmp.analysis.statistics import Interval
 from afmp.analysis.wording import distinct
 from afmp.errors import AfmpError
 
-# What an accuracy is a count of: the images that a result was computed on.
-IMAGES = {"test_accuracy": "num_test", "best_val_accuracy": "num_val"}
+# The number of images that an accuracy is computed on, as a result's `dataset` records it.
+NUM_IMAGES = {"test_accuracy": "num_test", "best_val_accuracy": "num_val"}
 
 
-class Run(NamedTuple):
-    """One member of the study with its results, in order of seed."""
+class StudyRun(NamedTuple):
+    """One run of the study with its results, sorted by random seed."""
 
     name: str
     label: str
     results: list[dict]
 
     def curve(self, key: str) -> np.ndarray:
-        """(seeds, epochs) values of one list of the history."""
+        """Return one list of the training history of every seed, (seeds, epochs)."""
         curves = [result["training_history"][key] for result in self.results]
         if len({len(curve) for curve in curves}) > 1:
             lengths = ", ".join(f"seed {r['seed']}: {len(c)}" for r, c in zip(self.results, curves, strict=True))
-            raise AfmpError(f"run {self.name!r}: its seeds differ in number of epochs ({lengths}); train them alike.")
+            raise AfmpError(
+                f"run {self.name!r}: its seeds have different numbers of epochs ({lengths}); train all seeds alike."
+            )
         return np.asarray(curves, dtype=np.float64)
 
     def values(self, name: str) -> list[float]:
-        """One summary metric of every seed; of a time, of every stack of seeds."""
+        """Return one summary metric of every seed; a time of every stack of seeds."""
         return metric_values(self.results, name)
 
     def interval(self, name: str) -> Interval:
-        """Mean of one summary metric over the seeds, with its interval."""
+        """Return the mean of one summary metric over the seeds, with its interval."""
         return metric_interval(self.results, name)
 
 
-def study_runs(study: dict, results) -> tuple[list[Run], str]:
-    """The study's runs with their results, and the one semantics they share."""
-    members = [Run(m["run"], m["label"], select(results, study, run=m["run"])) for m in study["members"]]
-    meanings = {result["semantics"] for run in members for result in run.results}
-    if len(meanings) > 1:
-        raise AfmpError(
-            f"study {study['name']}: results of {sorted(meanings)} given to one figure; give one semantics."
-        )
-    return members, meanings.pop()
+def study_runs(study: dict, results: list[dict]) -> tuple[list[StudyRun], str]:
+    """Return the study's runs with their results, and their semantics. Raises AfmpError for mixed semantics."""
+    runs = [StudyRun(m["run"], m["label"], select(results, study, run=m["run"])) for m in study["members"]]
+    semantics = {result["semantics"] for run in runs for result in run.results}
+    if len(semantics) > 1:
+        raise AfmpError(f"study {study['name']}: found results of {sorted(semantics)}; one figure has one semantics.")
+    return runs, semantics.pop()
 
 
-def equal_runs(runs: list[Run]) -> list[list[Run]]:
-    """Groups of runs that have the same numbers in every seed and epoch: one model under several names."""
-    groups: dict[str, list[Run]] = {}
+def identical_runs(runs: list[StudyRun]) -> list[list[StudyRun]]:
+    """Return groups of two or more runs that have the same numbers in every seed and epoch."""
+    groups: dict[str, list[StudyRun]] = {}
     for run in runs:
         numbers = [
             (result["seed"], result["test_accuracy"], result["training_history"] | {"time": None})
@@ -61,48 +61,48 @@ def equal_runs(runs: list[Run]) -> list[list[Run]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def leaders(runs: list[Run]) -> list[list[Run]]:
-    """The runs with the highest mean test accuracy, those with the same accuracy in every seed in one group."""
-    # Rounded far below what an accuracy can resolve: the mean of equal counts may vary in its last bits.
+def best_runs(runs: list[StudyRun]) -> list[list[StudyRun]]:
+    """Return the runs with the highest mean test accuracy; runs with equal accuracies in every seed form one group."""
+    # Rounded far below the resolution of an accuracy: means of equal accuracies may differ in their last bits.
     means = [round(float(run.interval("test_accuracy").mean), 9) for run in runs]
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[StudyRun]] = {}
     for run, mean in zip(runs, means, strict=True):
         if mean == max(means):
             groups.setdefault(repr(by_seed(run.results, "test_accuracy")), []).append(run)
     return list(groups.values())
 
 
-def listed(group: list[Run], runs: list[Run]) -> str:
-    """Labels of some of `runs`: `Dense, Sparse 0.3`, or `Sparse 0.2 to Sparse 0.6` where many stand in a row."""
-    labels, inside = [run.label for run in group], {run.name for run in group}
-    places = [place for place, run in enumerate(runs) if run.name in inside]
+def labels_of(group: list[StudyRun], runs: list[StudyRun]) -> str:
+    """Return the labels of some of `runs`: `Dense, Sparse 0.3`, or `Sparse 0.2 to Sparse 0.6` for a sequence."""
+    labels, names = [run.label for run in group], {run.name for run in group}
+    places = [place for place, run in enumerate(runs) if run.name in names]
     if len(group) > 2 and places == list(range(places[0], places[-1] + 1)):
         return f"{labels[0]} to {labels[-1]}"
     return ", ".join(labels)
 
 
-def tied(group: list[Run], runs: list[Run]) -> str:
-    """The label of a run, or the labels of several with the same accuracies: `Sparse 0.2 to Sparse 0.6, all equal`."""
-    return listed(group, runs) + ", all equal" * (len(group) > 1)
+def tied_labels(group: list[StudyRun], runs: list[StudyRun]) -> str:
+    """Return the label of a run, or of several with equal accuracies: `Sparse 0.2 to Sparse 0.6, all equal`."""
+    return labels_of(group, runs) + ", all equal" * (len(group) > 1)
 
 
-def alike_note(runs: list[Run], *names: str) -> str:
-    """How coarse the accuracies `names` are, where one is the same in every seed of a run; else nothing."""
-    images = {
-        result["dataset"][IMAGES[name]]
-        for name in names
+def resolution_note(runs: list[StudyRun], *metrics: str) -> str:
+    """Return the resolution of the accuracies `metrics` if one is equal in all seeds of a run; else nothing."""
+    num_images = {
+        result["dataset"][NUM_IMAGES[name]]
+        for name in metrics
         for run in runs
-        if run.interval(name).alike
+        if run.interval(name).all_equal
         for result in run.results
     }
-    if not images:
+    if not num_images:
         return ""
-    share = f"one image of {min(images):,} is {100 / min(images):.2g} points"
-    return f"Seeds that are alike are no certainty: they are counts, in which {share}."
+    share = f"one image of {min(num_images):,} is {100 / min(num_images):.2g} points"
+    return f"Accuracies that are equal for all seeds are not exact: {share}."
 
 
-def facts_of(runs: list[Run]) -> dict:
-    """What the runs were computed on, in words."""
+def facts_of(runs: list[StudyRun]) -> dict[str, str]:
+    """Return what the runs were computed on, in words."""
     results = [result for run in runs for result in run.results]
     return {
         "dataset": distinct(result["dataset"]["name"] for result in results),

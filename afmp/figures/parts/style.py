@@ -1,4 +1,4 @@
-"""How every figure looks and is saved: palette, axes, footer, bytes that depend on data alone."""
+"""Style of all figures: palette, axes, title, footer, and files whose bytes depend on the data alone."""
 
 import functools
 import textwrap
@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 
 from afmp.records import atomic_path
 
-# At 200 the figure of a full sweep has over 1 MB, which an archive leaves out; the PDF beside it scales without loss.
+# At 200 the figure of a full sweep exceeds 1 MB, the limit of an archive. The PDF scales without loss.
 DPI = 150
 
-# Okabe and Ito's palette, safe for the common kinds of colour blindness, less its yellow, pale on white.
+# The palette of Okabe and Ito, safe for common colour blindness, without its yellow, which is pale on white.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK = COLOURS = (
     "#0072B2",
     "#E69F00",
@@ -34,7 +34,7 @@ SEMANTICS_STYLE = {
 }
 
 _SETTINGS = {
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same letters on every machine
+    "font.family": "DejaVu Sans",  # part of matplotlib, so the same on every machine
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
@@ -52,12 +52,12 @@ _SETTINGS = {
     "xtick.labelsize": 9.5,
     "ytick.labelsize": 9.5,
     "figure.titlesize": 13,
-    "pdf.fonttype": 42,  # text stays text: it can be searched and edited
+    "pdf.fonttype": 42,  # embeds fonts, so that text can be searched and edited
 }
 
 
-def house(function):
-    """Decorate a function that draws: matplotlib's defaults and ours hold, not a person's matplotlibrc."""
+def styled(function):
+    """Decorate a function that draws: it uses this style and not the user's matplotlibrc."""
 
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
@@ -68,27 +68,27 @@ def house(function):
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, sizes in inches, on an Agg canvas, apart from pyplot and its global state."""
+    """Return an empty figure, sizes in inches, on an Agg canvas, without the global state of pyplot."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12)  # inches: the longest label keeps off the edge
+    figure.get_layout_engine().set(w_pad=0.12)  # inches, so that the longest label does not touch the edge
     FigureCanvasAgg(figure)
     return figure
 
 
-@house
+@styled
 def save_figure(figure: Figure, *, png: Path, pdf: Path | None = None) -> None:
-    """Write the files atomically, without dates or versions inside: the same data gives the same bytes."""
+    """Write the files atomically, without dates and versions, so that equal data give equal bytes."""
     with atomic_path(png) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
     if pdf is None:
         return
-    figure.set_layout_engine("none")  # the panels stay where the first file put them
+    figure.set_layout_engine("none")  # keeps the panels where the PNG has them
     with atomic_path(pdf) as temporary:
         figure.savefig(temporary, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
 
 
 def run_style(index: int) -> dict:
-    """Colour, line and marker of the index-th run: told apart also without colour."""
+    """Return colour, line and marker of the index-th run. Runs differ also without colour."""
     return {
         "color": COLOURS[index % len(COLOURS)],
         "linestyle": LINES[index % len(LINES)],
@@ -96,22 +96,22 @@ def run_style(index: int) -> dict:
     }
 
 
-def head(figure: Figure, title: str, *, subtitle: str) -> None:
-    """Title of the whole figure with a second line that says which semantics it shows."""
+def add_title(figure: Figure, title: str, *, subtitle: str) -> None:
+    """Add a title with a second line that names the semantics."""
     width = int(figure.get_figwidth() * 8)
     figure.suptitle(f"{textwrap.fill(title, width)}\n{subtitle}", linespacing=1.4)
 
 
-def foot(figure: Figure, sentences) -> None:
-    """What the figure was made from, small, under the panels; the layout keeps room for it."""
+def add_footer(figure: Figure, sentences: list[str]) -> None:
+    """Add small lines below the panels, one paragraph per sentence. Empty sentences are left out."""
     width = int(figure.get_figwidth() * 16.2)
-    whole = [sentence.replace(" %", "\u00a0%") for sentence in sentences if sentence]  # no line begins with a %
-    lines = [line for sentence in whole for line in textwrap.wrap(sentence, width)]
+    unbroken = [sentence.replace(" %", "\u00a0%") for sentence in sentences if sentence]  # no line starts with %
+    lines = [line for sentence in unbroken for line in textwrap.wrap(sentence, width)]
     figure.supxlabel("\n".join(lines), x=0.012, ha="left", fontsize=8.5, color="#333333", linespacing=1.35)
 
 
 def epoch_axis(axis, num_epochs: int) -> None:
-    """Whole epochs, counted from 1, with room at both ends so that a run of one epoch shows."""
+    """Set ticks at whole epochs, counted from 1, with a margin that makes a single epoch visible."""
     step = next(s for s in (1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 1000, num_epochs) if num_epochs / s <= 10)
     axis.set_xticks([1, *range(step, num_epochs + 1, step)] if step > 1 else range(1, num_epochs + 1))
     margin = max(0.25, 0.02 * num_epochs)
@@ -120,16 +120,15 @@ def epoch_axis(axis, num_epochs: int) -> None:
 
 
 def mark_every(num_epochs: int, index: int) -> tuple[int, int]:
-    """Markers at every epoch of a short run, else at about eight, not at the same epochs for every run."""
+    """Return `markevery`: all epochs of a short run, else about eight, at different epochs for different runs."""
     every = max(1, round(num_epochs / 8))
     return (index * max(1, every // 4)) % every, every
 
 
 def readable_limits(values, *, low, high) -> tuple[float, float, bool]:
-    """Axis limits that hold the seeds' own values, and their intervals as far as the values stay readable.
+    """Return axis limits that contain all values, and the intervals `low` to `high` up to 0.3 times their range.
 
-    With two seeds a t interval is 13 standard errors to either side and would press everything flat.
-    The third value says whether one is cut off.
+    A wide interval, as of two seeds, would flatten the curves. The third value returned says whether one is cut.
     """
     values = np.concatenate([np.ravel(v) for v in values])
     ends = np.concatenate([values, *(np.ravel(v) for v in (*low, *high))])
@@ -144,9 +143,9 @@ def readable_limits(values, *, low, high) -> tuple[float, float, bool]:
 
 
 def value_limits(axis, values, *, low, high, floor: float = -np.inf, ceiling: float = np.inf) -> bool:
-    """Give the y axis readable limits within floor and ceiling. Returns whether a band is cut."""
+    """Set readable limits of the y axis within floor and ceiling. Returns whether a band is cut."""
     if axis.get_yscale() == "log":
-        # What is 0 or below has no place on a log axis; a band that reaches there is cut.
+        # A log axis cannot show 0 or below, so a band that reaches 0 is cut.
         logarithms = [[np.log10(v[v > 0]) for v in map(np.ravel, group)] for group in (values, low, high)]
         bottom, top, cut = readable_limits(logarithms[0], low=logarithms[1], high=logarithms[2])
         axis.set_ylim(10**bottom, 10**top)

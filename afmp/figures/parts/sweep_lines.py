@@ -1,4 +1,4 @@
-"""What the figures of the sweep share: their lines and how each looks, the axis of patches, words for the settings."""
+"""Parts of the figures of the sweep: their main lines with their looks, and the axis of patches."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,24 +22,24 @@ class Line(NamedTuple):
 
     @property
     def look(self) -> dict:
-        """Colour, marker and line."""
+        """Colour, marker and line style."""
         return look_of(self.series)
 
 
 def look_of(series: Series) -> dict:
-    """One look for DeiT-Tiny, and one for AFMP-Small under each semantics, in every figure that shows them."""
+    """Return the look of a model, the same in every figure: AFMP-Small has one for each semantics."""
     return DEIT_LOOK if series.model == "deit_tiny" else style.SEMANTICS_STYLE[series.semantics]
 
 
-def main_lines(scalability: dict, others: Sequence[dict], mode: str) -> list[Line]:
-    """The best configuration of each model of the sweep, and of AFMP-Small in the sweeps of other semantics."""
-    found = [best_series(series_of(scalability), model, mode) for model in MODELS]
-    found += [best_series(series_of(other), "afmp_small", mode) for other in others]
-    return [Line(f"{series.name}: {series.setting}", series) for series in found if series]
+def main_lines(sweep: dict, other_sweeps: Sequence[dict], mode: str) -> list[Line]:
+    """Return the best series of each model of a sweep, and of AFMP-Small in the sweeps of other semantics."""
+    best = [best_series(series_of(sweep), model, mode) for model in MODELS]
+    best += [best_series(series_of(other), "afmp_small", mode) for other in other_sweeps]
+    return [Line(f"{series.name}: {series.setting}", series) for series in best if series]
 
 
 def draw_patch_axis(axis, points, sizes, *, logarithmic: bool) -> None:
-    """Ticks at the sizes measured, with the image side and, where it varies, the batch."""
+    """Set ticks at the measured sizes, labelled with the image side and, if it varies, with the batch size."""
     pixels = {point["num_patches"]: point["resolution"] for point in points}
     batch = {n: "" for n in pixels}
     if len({point["batch_size"] for point in points}) > 1:
@@ -49,7 +49,7 @@ def draw_patch_axis(axis, points, sizes, *, logarithmic: bool) -> None:
     margin = 0.06 * (at[-1] - at[0]) or 0.5 * (at[0] or 1.0)
     ends = np.array([at[0] - margin, at[-1] + margin])
     axis.set_xlim(*(np.exp(ends) if logarithmic else ends))
-    # Labels that would touch are left out, the largest sizes first to stay; every size keeps its tick.
+    # Labels that would touch are left out, starting from the largest size. Every size keeps its tick.
     labelled: list[int] = []
     for index in reversed(range(len(sizes))):
         if not labelled or (at[labelled[-1]] - at[index]) / (ends[1] - ends[0]) > 0.085:

@@ -1,0 +1,119 @@
+"""Text of a study's figure: legend, footer and caption, from the results themselves."""
+
+import textwrap
+
+from afmp.analysis import wording
+from afmp.analysis.metrics import by_seed
+from afmp.analysis.statistics import paired_difference
+from afmp.figures.parts.study_runs import (
+    StudyRun,
+    best_runs,
+    facts_of,
+    identical_runs,
+    labels_of,
+    resolution_note,
+    study_runs,
+    tied_labels,
+)
+
+
+def legend_texts(runs: list[StudyRun], semantics: str) -> tuple[list[str], str]:
+    """Return one entry per run with its best accuracy, and the heading that explains the numbers."""
+    counts = [len(run.results) for run in runs]
+    entries = []
+    for run in runs:
+        entry = f"{run.label}: {wording.with_interval(run.interval('best_val_accuracy'))}"
+        if semantics == "paper":
+            entry += f" (test {wording.with_interval(run.interval('test_accuracy'))})"
+        if min(counts) != max(counts):
+            entry += f", n\u00a0=\u00a0{len(run.results)}{', no interval' * (len(run.results) == 1)}"
+        entries.append(textwrap.fill(entry, 120))
+    heading = "best test accuracy"
+    if semantics == "paper":
+        heading = "best validation accuracy (and test accuracy at that epoch)"
+    if max(counts) == 1:
+        return entries, f"{heading}; n = 1, no interval"
+    over = f"; n = {counts[0]} seeds" if min(counts) == max(counts) else " over n seeds"
+    return entries, f"{heading}, mean ± half of the 95 % interval{over}"
+
+
+def footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
+    """Return the sentences below the panels; `cut` says whether an interval is cut."""
+    facts = facts_of(runs)
+    bars = any(run.interval("epoch_time_s").n >= wording.FEWEST_SEEDS for run in runs)
+    seeds = wording.seeds_note(
+        [len(run.results) for run in runs],
+        mean="Line",
+        spread=f"band{' and error bar' * bars}",
+        single="Thin lines",
+    )
+    shown = ["best_val_accuracy"] + ["test_accuracy"] * (semantics == "paper")
+    return [
+        f"Dataset {facts['dataset']}, {facts['classes']} classes; {facts['seeds']}, {facts['epochs']} per run; "
+        f"{facts['device']}, torch {facts['torch']}. {facts['selection']}",
+        seeds + " Intervals are cut at the edge of the panel." * cut,
+        _times_note(runs),
+        *[
+            f"Lines coincide where runs are equal in every seed and epoch: {labels_of(group, runs)}."
+            for group in identical_runs(runs)
+        ],
+        resolution_note(runs, *shown),
+    ]
+
+
+def _times_note(runs: list[StudyRun]) -> str:
+    """Return what a run shared its time with: the other seeds of its run, the other runs on its device."""
+    results = [result for run in runs for result in run.results]
+    sentences = []
+    if any(len(result["trained_together"]) > 1 for result in results):
+        sentences.append("Times: the seeds of a run trained together as one stack, so its time is measured once.")
+    if any(run.interval("epoch_time_s").n == 2 for run in runs):
+        sentences.append("Dots: the two times of a bar.")
+    if most := max(len(result["trained_beside"]) for result in results):
+        others = wording.counted([most], "other run")
+        sentences.append(f"Up to {others} trained on the device at the same time, so do not compare times of runs.")
+    elif any(result["device"]["type"] == "cpu" for result in results):
+        sentences.append("Times: jobs may have shared the CPU's caches, so compare times of runs only roughly.")
+    return " ".join(sentences)
+
+
+def study_caption(study: dict, results: list[dict], *, question: str) -> str:
+    """Return the caption in reStructuredText; it begins with the study's `question`."""
+    runs, semantics = study_runs(study, results)
+    facts = facts_of(runs)
+    reference = next(run for run in runs if run.name == study["reference"])
+    others = [run for run in runs if run.name != reference.name]
+    best = "; ".join(_accuracy(group, runs) for group in best_runs(runs))
+    sentences = [
+        f"{question} {semantics.capitalize()} semantics ({wording.SEMANTICS_IN_WORDS[semantics]}), "
+        f"dataset {facts['dataset']}, {facts['seeds']}, {facts['epochs']}, on {facts['device']}.",
+        f"Highest mean test accuracy: {best}.",
+    ]
+    for group in identical_runs(runs):
+        sentences.append(f"Equal to the last digit in every seed and epoch: {labels_of(group, runs)}.")
+    if others:
+        sentences += _against_reference(reference, others)
+    sentences += [resolution_note(runs, "test_accuracy"), wording.SELECTION[semantics]]
+    return wording.escape_rst(" ".join(filter(None, sentences)))
+
+
+def _accuracy(group: list[StudyRun], runs: list[StudyRun]) -> str:
+    accuracy = group[0].interval("test_accuracy")
+    no_interval = ", no interval" * (accuracy.n == 1)
+    return f"{tied_labels(group, runs)}, {wording.with_interval(accuracy)} (n = {accuracy.n}{no_interval})"
+
+
+def _against_reference(reference: StudyRun, others: list[StudyRun]) -> list[str]:
+    """Return the best other run against the reference, and how many others have an interval that excludes 0."""
+    values = by_seed(reference.results, "test_accuracy")
+    differences = {run.name: paired_difference(by_seed(run.results, "test_accuracy"), values) for run in others}
+    best = "; ".join(
+        f"{tied_labels(group, others)}, {wording.difference(differences[group[0].name])}" for group in best_runs(others)
+    )
+    sentences = [f"Best of the other runs, minus the reference {reference.label}: {best}."]
+    known = [paired.excludes_zero for paired in differences.values() if paired.excludes_zero is not None]
+    if len(known) > 1:
+        sentences.append(
+            f"The interval excludes 0 for {sum(known)} of the {len(known)} other runs, {wording.UNCORRECTED}."
+        )
+    return sentences
