@@ -1,32 +1,34 @@
-# AFMP: a paper's claim, made checkable. Dataset in, every figure of the paper out.
+# AFMP: a paper's claim made checkable. The workflow goes from a dataset to every figure of the paper.
 #
-# The grammar of result paths: results/<rule>/<semantics>/<what>, semantics is paper or notebook.
+# Result paths are results/<rule>/<semantics>/..., where semantics is paper or notebook. afmp/study/paths.py spells them.
 #   results/prepare_data/<dataset>.safetensors
 #   results/train/<semantics>/<run>/seed_<seed>/{results_<run>.json,best.safetensors,final.safetensors,diagnostics.json}
 #   results/benchmark_resolution/<semantics>/<resolution>.json
 #   results/benchmark_scalability/<semantics>/scalability.json
 #   results/count_parameters/parameters.json
 #   results/aggregate/{epochs,summary,differences,scalability,scalability_ratios,scalability_fits,parameters}.{csv,rst}
-#   results/aggregate/{summary,differences,scalability,scalability_ratios,scalability_fits,parameters}.html   the table as a page of the report
+#   results/aggregate/<table>.html                         all tables but epochs, as pages of the report
 #   results/figures/<semantics>/<figure>.{png,pdf,rst}
-#   results/figures/notebook_vs_paper.{png,pdf,rst}        with both semantics only
+#   results/figures/notebook_vs_paper.{png,pdf,rst}        only with both semantics
 #   results/plot_diagnostics/<semantics>/<run>/epoch_<epoch>.{png,rst}
 #   results/report/report.html
-#   results/figures_from_archive/...                       as results/: figures/, and the last epochs of plot_diagnostics/
-#   An .rst is the caption, with the runs' numbers, of the figure or table beside it.
-#   results/download/...                                   not declared: archives as they were fetched
-#   results/checkpoints/<semantics>/<run>/...              not declared: what a killed run continues from
-#   results/checkpoints/benchmark_resolution/<resolution>.jsonl   not declared: the same for a size of the sweep
-#   results/checkpoints/<semantics>/<run>/seed_<seed>_<key>/   not declared: files of a seed finished in another run's job
+#   results/figures_from_archive/...                       laid out as results/: figures/ and plot_diagnostics/
 #   results/logs/<rule>/..., results/benchmarks/<rule>/...
+# An .rst file is the caption of the figure or table of the same name.
+#
+# Files that no rule declares as output, so that Snakemake never deletes them:
+#   results/download/...                                   archives as they were fetched
+#   results/checkpoints/<semantics>/<run>/...              from which an interrupted run resumes
+#   results/checkpoints/<semantics>/<run>/seed_<seed>_<key>/       the files of a seed that another run's job finished
+#   results/checkpoints/benchmark_resolution/<resolution>.jsonl    from which an interrupted size of the sweep resumes
 
 from snakemake.utils import min_version
 
 min_version("9.20")
 
 
-# A `complete` configuration needs nothing from config.yaml. Whatever reads this file again for a job, on a cluster or for
-# the report, is handed one: that of the run it belongs to, though config.yaml be edited meanwhile.
+# A `complete` configuration needs nothing from config.yaml. Jobs on a cluster, and the report, read this file again. They
+# get the complete configuration of the call that they belong to, because config.yaml may have been edited since.
 COMPLETE = config.pop("complete", False)
 
 
@@ -38,7 +40,7 @@ if not COMPLETE:
     configfile: f"{workflow.basedir}/config.yaml"
 
 
-# No part of the study: it only says which archive rules/archive.smk works on.
+# Not part of the study: the archive that rules/archive.smk writes or draws.
 ARCHIVE = config.pop("archive", None)
 
 
@@ -49,13 +51,15 @@ include: "rules/common.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/scalability.smk"
+include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
 include: "rules/archive.smk"
 include: "rules/verify.smk"
+include: "rules/start.smk"
 
 
-# Every figure, table and diagnostic of every semantics that config.yaml lists.
+# Every figure, table and diagnostics figure of the semantics in config.yaml.
 rule all:
     default_target: True
     input:
@@ -64,7 +68,7 @@ rule all:
         ALL_DIAGNOSTICS,
 
 
-# Only the dataset: after this the rest needs no network.
+# Only the dataset. Everything after it works without a network.
 rule download:
     input:
         DATASET_FILE,

@@ -1,22 +1,22 @@
-# Archive: a finished study put away, and its figures drawn from there. Neither is part of `all`.
-# `--config archive=archive/<date>-<gpu>` says which one.
+# Archive: collect a finished study, and draw an archived one again. Neither is part of `all`.
+# `--config archive=archive/<date>-<gpu>` names the archive.
 
 from datetime import date
 
-# Like every path, an archive's counts from the working directory. What the clone has comes second: archives are committed
-# there, and a study in a folder of its own (--directory) may have none yet.
+# Archives are committed to the clone. A study in its own working directory (--directory) may have archives too; those come
+# first. Both paths are relative to the working directory, as all others.
 ARCHIVES = list(dict.fromkeys(["archive", os.path.relpath(Path(workflow.basedir, "archive"))]))
 
 NEW_ARCHIVE = ARCHIVE or f"archive/{date.today()}"
 
-# The newest unless one is named, as names begin with the date.
-FOUND = [sorted(Path(folder).glob("*/MANIFEST.json")) for folder in ARCHIVES]
+# The newest archive, unless one is named: their names begin with the date.
+FOUND = [sorted(Path(folder).glob(f"*/{MANIFEST}")) for folder in ARCHIVES]
 NEWEST_ARCHIVES = [str(manifests[-1].parent) for manifests in FOUND if manifests]
 OLD_ARCHIVE = ARCHIVE or (NEWEST_ARCHIVES or [" and ".join(ARCHIVES)])[0]
 
 
-# Put the finished study away, whenever asked. It has no output, no benchmark either: the next rule starts from the
-# archive's manifest, and were this the rule that makes it, drawing would train first.
+# Collect the finished study, whenever asked. The archive is no output of this rule: `figures_from_archive` reads its
+# manifest, and so would train first to make an archive.
 rule archive:
     input:
         ALL_FIGURES,
@@ -24,7 +24,7 @@ rule archive:
         ALL_DIAGNOSTICS,
         code=code("archive.py"),
     log:
-        "results/logs/archive/archive.log",
+        in_results(log_file("archive")),
     localrule: True
     conda:
         "../envs/afmp.yaml"
@@ -34,18 +34,18 @@ rule archive:
         "../workflow_scripts/archive.py"
 
 
-# Draw an archived study again, with its own configuration: no dataset, no GPU, no training.
+# Draw an archived study again, with its own configuration: without dataset, GPU or training.
 rule figures_from_archive:
     input:
         code=code("figures_from_archive.py", *figure_modules(asdict(STUDY))),
-        # Nothing where there is no archive: the hook in train.smk says so in a sentence.
-        manifest=list(map(str, Path(OLD_ARCHIVE).glob("MANIFEST.json"))),
+        # Empty without an archive: the hook in start.smk then ends the call with one sentence.
+        manifest=list(map(str, Path(OLD_ARCHIVE).glob(MANIFEST))),
     output:
-        folder=directory("results/figures_from_archive"),
+        folder=directory(in_results(FIGURES_FROM_ARCHIVE)),
     log:
-        "results/logs/figures_from_archive/figures_from_archive.log",
+        in_results(log_file("figures_from_archive")),
     benchmark:
-        "results/benchmarks/figures_from_archive/figures_from_archive.tsv"
+        in_results(benchmark_file("figures_from_archive"))
     localrule: True
     conda:
         "../envs/afmp.yaml"

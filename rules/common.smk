@@ -1,16 +1,42 @@
-# What the other files share: the checked study, the paths it leads to, and the source files that a job depends on.
+# What the rules share: the checked study, the targets, helper functions, and the source files that a job depends on.
 
 import hashlib
 import json
 import os
 import re
+from dataclasses import asdict
 from glob import iglob
 from pathlib import Path
 
-from afmp.finished.archive import manifest_of
-from afmp.figures.catalogue import figure_modules
-from afmp.sources import import_closure
+from afmp.figures.catalogue import figure_modules, figures
+from afmp.finished.manifest import MANIFEST, manifest_of
 from afmp.records import write_text
+from afmp.sources import import_closure
+from afmp.study.paths import (
+    CHECKS_FILE,
+    DOWNLOAD_FOLDER,
+    FIGURES_FROM_ARCHIVE,
+    PARAMETERS_FILE,
+    REPORT_FILE,
+    TABLE_ENDINGS,
+    TABLE_PAGE_ENDING,
+    TABLES,
+    WEIGHTS,
+    benchmark_checkpoint,
+    benchmark_file,
+    checkpoint_folder,
+    dataset_file,
+    diagnostics_file,
+    in_results,
+    log_file,
+    plot_diagnostics_folder,
+    resolution_file,
+    result_files,
+    scalability_file,
+    table_file,
+    weights_file,
+)
+from afmp.study.semantics import SEMANTICS
 from afmp.study.study import resolve_study
 from afmp.training.job import WANTED_RUNS
 
@@ -19,46 +45,23 @@ try:
         read_config(path)
     if not isinstance(ARCHIVE, str | None):
         raise AfmpError(f"config: archive: found {ARCHIVE!r}; allowed: text, the path of a folder.")
-    # An overlay's studies come first in `config`; a run shared with one of the project's own keeps the project's name.
+    # An overlay's studies come first in `config`. A run that they share with config.yaml keeps its name from there.
     if isinstance(config.get("studies"), dict) and isinstance(own_config.get("studies"), dict):
         order = [name for name in own_config["studies"] if name in config["studies"]]
         config["studies"] = {name: config["studies"][name] for name in [*order, *config["studies"]]}
     STUDY = resolve_study(config)
-    # An overlay in JSON brings ordered mappings, which the YAML of the report and of the archive has no word for.
+    # An overlay in JSON brings ordered mappings, which YAML cannot write for the report and the archive.
     config.update(json.loads(json.dumps(config)))
 except AfmpError as error:
     raise WorkflowError(str(error)) from None
 
-DATASET_FILE = f"results/prepare_data/{STUDY.dataset.source}.safetensors"
-FIGURE_FILES = ["png", "pdf", "rst"]
-STUDY_FIGURES = [study["figure"] for study in STUDY.studies]
-COMPARE_SEMANTICS = set(STUDY.semantics) == {"paper", "notebook"}
+DATASET_FILE = in_results(dataset_file(STUDY.dataset.source))
+COMPARE_SEMANTICS = set(STUDY.semantics) == set(SEMANTICS)
 
-ALL_FIGURES = expand(
-    "results/figures/{semantics}/{figure}.{ending}",
-    semantics=STUDY.semantics,
-    figure=[*STUDY_FIGURES, "scalability_results", "scalability_fits"],
-    ending=FIGURE_FILES,
-)
-if COMPARE_SEMANTICS:
-    ALL_FIGURES += expand("results/figures/notebook_vs_paper.{ending}", ending=FIGURE_FILES)
-ALL_TABLES = expand(
-    "results/aggregate/{table}.{ending}",
-    table=[
-        "epochs",
-        "summary",
-        "differences",
-        "scalability",
-        "scalability_ratios",
-        "scalability_fits",
-        "parameters",
-    ],
-    ending=["csv", "rst"],
-)
-ALL_DIAGNOSTICS = expand(
-    "results/plot_diagnostics/{semantics}/{run}",
-    semantics=STUDY.semantics,
-    run=STUDY.runs,
+ALL_FIGURES = in_results(file for drawing in figures(asdict(STUDY)) for file in drawing.files)
+ALL_TABLES = in_results(table_file(table, ending) for table in TABLES for ending in TABLE_ENDINGS)
+ALL_DIAGNOSTICS = in_results(
+    plot_diagnostics_folder(semantics, run) for semantics in STUDY.semantics for run in STUDY.runs
 )
 
 
@@ -68,24 +71,40 @@ wildcard_constraints:
     resolution=r"\d+",
 
 
-# What a script of workflow_scripts/ imports of the package, and the modules it is told only by name, as inputs: Snakemake
-# watches the script itself, but nothing that it imports. afmp/log.py is left out on purpose: it only says what goes on,
-# and a change there must not train everything again.
+# Source files whose edits cannot change an output: log.py only writes progress, and a job whose paths change runs anyway,
+# because its files are missing.
+UNWATCHED = ("afmp/log.py", "afmp/study/paths.py")
+
+
+# The source files that a script imports, and those of modules that it imports by name, as inputs of its rule. Snakemake
+# itself watches the script, but nothing that it imports.
 def code(script, *modules):
     closure = import_closure(Path(workflow.basedir, "workflow_scripts", script), *modules)
-    return [os.path.relpath(path) for path in closure if path.name != "log.py"]
+    return [os.path.relpath(path) for path in closure if not path.as_posix().endswith(UNWATCHED)]
 
 
-# Result files of the runs named, every seed, of one semantics (a wildcard unless given).
-def result_files(runs, semantics="{semantics}"):
-    return [
-        f"results/train/{semantics}/{run}/seed_{seed}/results_{run}.json"
-        for run in runs
-        for seed in STUDY.seeds
-    ]
+# Outputs for one table: as CSV, as a page of the report, and its caption.
+def table_files(table, *, category, labels):
+    page = report(
+        in_results(table_file(table, TABLE_PAGE_ENDING)),
+        caption=f"../report/{table}.rst",
+        category=category,
+        labels=labels,
+    )
+    return {
+        table: in_results(table_file(table)),
+        f"{table}_page": page,
+        f"{table}_caption": in_results(table_file(table, "rst")),
+    }
 
 
-# Why there is no figure of both meanings. By SystemExit: Snakemake adds a traceback to whatever else is raised for an input.
+# The same for a table of both semantics' sweeps.
+def sweep_table_files(table, label):
+    labels = {"figure": label, "semantics": " and ".join(STUDY.semantics)}
+    return table_files(table, category="Scalability", labels=labels)
+
+
+# Refuse notebook_vs_paper. SystemExit, because Snakemake adds a traceback to other exceptions of an input function.
 def needs_both_semantics(wildcards):
     raise SystemExit(
         f"Error: config: semantics: found {STUDY.semantics}, but notebook_vs_paper draws the same runs under both; "
@@ -93,15 +112,15 @@ def needs_both_semantics(wildcards):
     )
 
 
-# Digest of the names, sizes and times of the files that source `folder` reads; the other sources have none. Snakemake
-# itself would look at no more than the time of the folder, which a changed image leaves as it was.
+# Digest of the names, sizes and times of the files that source `folder` reads; None for other sources. Snakemake itself
+# only looks at the folder's time, which stays the same when an image in it changes.
 def folder_digest(wildcards):
     if STUDY.dataset.source != "folder":
         return None
     folder = STUDY.dataset.path
     digest = hashlib.sha256()
     for split in ("train", "test", "val"):
-        # As for the reader, names that start with a dot do not count, and classes are one level deep.
+        # As in afmp/data/image_folder.py: classes are one level deep, and names that start with a dot do not count.
         names = [
             name for depth in ("*", "*/*") for name in iglob(f"{split}/{depth}", root_dir=folder)
         ]
@@ -114,7 +133,8 @@ def folder_digest(wildcards):
     return digest.hexdigest()
 
 
-# The configuration of this run as a file to hand on, named by its content: jobs of two runs may wait in one queue.
+# Write this call's configuration to a file and return its path. Its name contains a hash of the content, because jobs of
+# two calls may wait in one queue.
 def write_configuration():
     content = json.dumps(config | {"complete": True})
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
@@ -126,26 +146,26 @@ def write_configuration():
     return path
 
 
-# A job that trains or times needs a GPU unless its configuration says cpu.
+# GPUs that a job needs: a job that trains or times needs one unless its configuration says cpu.
 def gpus(device):
     return 0 if device == "cpu" else 1
 
 
-# How many GPU jobs may run at once, None where nobody said.
+# Number of GPU jobs that may run at once; None if the command line does not say.
 def gpus_at_once():
     gpu = workflow.global_resources.get("gpu")
     return getattr(gpu, "value", gpu)
 
 
-# All cores, so that nothing else runs beside a timing; with --resources gpu=N, N sizes are timed at once, each on a GPU of
-# its own with its share of the cores. How many a cluster has is not known here: as many as train takes.
+# Cores of a job that times: all of them, so that nothing runs in parallel with it. With --resources gpu=N, N sizes are
+# timed at once, each on its own GPU with its share of the cores. On a cluster the number is unknown, so as many as train.
 def timing_threads(wildcards):
     at_once = gpus_at_once() if gpus(STUDY.scalability["device"]) else 1
     return max(1, (workflow.resource_settings.cores or 4) // max(1, at_once or 1))
 
 
-# The captions that jobs wrote beside figures and tables from their runs' numbers, by the file's name without .rst, read
-# when the report is made. It takes `output`, so Snakemake does not count it among the parameters whose change reruns.
+# The captions of a rule's figures and tables by file name without .rst, for the report: jobs write them, and they are read
+# when the report is made. With `output` as an argument, a changed caption is no reason to rerun the job.
 def captions(wildcards, output):
     found = [Path(path) for path in output if path.endswith(".rst")]
     for path in map(Path, output):
@@ -153,7 +173,7 @@ def captions(wildcards, output):
     return {path.stem: path.read_text(encoding="utf-8") for path in found if path.exists()}
 
 
-# Before any job starts, as a job's start deletes what it made before.
+# Raise a WorkflowError if there is no such archive.
 def refuse_no_archive(archive):
     try:
         manifest_of(archive)

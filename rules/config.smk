@@ -1,12 +1,12 @@
-# config.yaml before Snakemake reads it: what is no YAML, or what YAML would silently read as something else, is told with
-# its line. Files that --configfile names Snakemake has read by now, so common.smk can look at them only afterwards.
+# Configuration: config.yaml is checked before Snakemake reads it, so that a mistake in the YAML is reported with its line.
+# Files given by --configfile have been read by now; common.smk checks them.
 
 import os
 import sys
 
 from snakemake.exceptions import WorkflowError
 
-# The code that is watched is the code that runs, whatever else is installed; scripts inherit this.
+# The code that rules watch must be the code that runs, even if another afmp is installed. Scripts inherit this.
 sys.path.insert(0, str(workflow.basedir))
 os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")]))

@@ -1,4 +1,4 @@
-# Data: one plain file of uint8 images, from whatever source config.yaml names.
+# Data: one plain file of uint8 images, from the source that config.yaml names.
 
 
 # Fetch (for cifar10 and cifar100), check, convert and hash the dataset.
@@ -8,9 +8,9 @@ rule prepare_data:
     output:
         dataset=DATASET_FILE,
     log:
-        "results/logs/prepare_data/prepare_data.log",
+        in_results(log_file("prepare_data")),
     benchmark:
-        "results/benchmarks/prepare_data/prepare_data.tsv"
+        in_results(benchmark_file("prepare_data"))
     localrule: True
     conda:
         "../envs/afmp.yaml"
@@ -18,6 +18,6 @@ rule prepare_data:
     params:
         dataset=vars(STUDY.dataset),
         digest=folder_digest,
-        download_folder="results/download",
+        download_folder=in_results(DOWNLOAD_FOLDER),
     script:
         "../workflow_scripts/prepare_data.py"

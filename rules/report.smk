@@ -1,7 +1,7 @@
-# Report: Snakemake's own, every figure and table with a caption of the runs' numbers, in one HTML file.
+# Report: Snakemake's own, one HTML file with every figure and table, whose captions contain the runs' numbers.
 
 
-# `snakemake report` makes it together with all that it shows; `snakemake --report report.html` makes it from what is there.
+# Make everything that the report shows, and the report. (`snakemake --report report.html` shows what is already there.)
 rule report:
     input:
         ALL_FIGURES,
@@ -10,11 +10,11 @@ rule report:
         code=code("report.py"),
         templates=[os.path.relpath(path) for path in Path(workflow.basedir, "report").glob("*.rst")],
     output:
-        "results/report/report.html",
+        in_results(REPORT_FILE),
     log:
-        "results/logs/report/report.log",
+        in_results(log_file("report")),
     benchmark:
-        "results/benchmarks/report/report.tsv"
+        in_results(benchmark_file("report"))
     localrule: True
     conda:
         "../envs/afmp.yaml"

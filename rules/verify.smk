@@ -1,18 +1,18 @@
-# Verify: a finished study checked, a line for each check. No part of `all`.
+# Verification: a finished study is checked, with one line per check. Not part of `all`.
 
 
-# Check what is there, whenever asked. No file of the study is an input, or what is missing would be made and not told.
+# Check what is there. No file of the study is an input: Snakemake would make a missing file instead of reporting it.
 rule verify:
     input:
         code=code("verify.py"),
     log:
-        "results/logs/verify/verify.log",
+        in_results(log_file("verify")),
     localrule: True
     conda:
         "../envs/afmp.yaml"
     params:
-        # Beside the log, which Snakemake shows where a check failed: it would show all of them a second time.
-        checks="results/logs/verify/checks.txt",
+        # A file of its own, because Snakemake prints the log of a failed job, and so would print every line again.
+        checks=in_results(CHECKS_FILE),
         dataset=DATASET_FILE,
         archives=ARCHIVES,
     script:

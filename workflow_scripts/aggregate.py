@@ -1,4 +1,4 @@
-"""Put every result of every study into tables."""
+"""Write the tables of all runs from their results."""
 
 from afmp.analysis.study_tables import (
     differences_caption,

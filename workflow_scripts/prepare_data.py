@@ -1,4 +1,4 @@
-"""Prepare the dataset that config.yaml names as one file."""
+"""Prepare the dataset of config.yaml as one file."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Have Snakemake write its report on what this workflow has made."""
+"""Let Snakemake write its report about the finished study."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from afmp.log import log, log_to
 from afmp.records import atomic_path
 
 with log_to(snakemake.log[0]), tempfile.TemporaryDirectory() as scratch:
-    # The configuration of this very run, whatever files and --config options it was put together from.
+    # This run's configuration, whichever files and --config options it comes from.
     config = Path(scratch) / "config.yaml"
     config.write_text(yaml.safe_dump(snakemake.config | {"complete": True}, sort_keys=False))
     snakefile = Path(snakemake.scriptdir).parent / "Snakefile"

@@ -1,4 +1,4 @@
-"""Put the sweep, its ratios and fits, and the parameter counts into tables."""
+"""Write the tables of the sweep, its ratios and fits, and the parameter counts."""
 
 import pandas
 

@@ -1,9 +1,10 @@
-"""Check the finished study, a line for each check on the standard output and in a file beside the log."""
+"""Check the finished study: one line per check, on the standard output and in a file next to the log."""
 
 from pathlib import Path
 
 from afmp.finished.verify import verify
 from afmp.log import log_to
+from afmp.study.paths import RESULTS
 
 with log_to(snakemake.log[0]), Path(snakemake.params.checks).open("w", encoding="utf-8") as checks:
 
@@ -13,7 +14,7 @@ with log_to(snakemake.log[0]), Path(snakemake.params.checks).open("w", encoding=
 
     verify(
         snakemake.config,
-        results="results",
+        results=RESULTS,
         dataset=snakemake.params.dataset,
         archives=snakemake.params.archives,
         say=say,

@@ -1,1 +1,1 @@
-"""Finished studies: archived, checked, and compared with what is expected."""
+"""Finished studies: archiving and drawing them again, verifying them, and the ranges expected of a rerun."""

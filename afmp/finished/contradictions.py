@@ -1,4 +1,7 @@
-"""What a file of a finished study says against its path, its study, its result or itself, as parts of sentences."""
+"""Contradictions: where a valid file of a finished study disagrees with its path, its study, its result or itself.
+
+Each one is the second half of a sentence that starts with the file's path.
+"""
 
 import json
 from collections.abc import Iterator
@@ -8,6 +11,7 @@ import torch
 from safetensors import safe_open
 
 from afmp.errors import AfmpError
+from afmp.finished.study_records import StudyRecord
 from afmp.model.scaffold import scaffold_hash
 from afmp.model.weights import load_weights
 from afmp.study.study import RunConfig, Study
@@ -15,24 +19,18 @@ from afmp.study.study import RunConfig, Study
 VALIDATION_SETS = {"paper": "train_holdout", "notebook": "test"}
 
 
-def of_record(content: dict, path: str, study: Study) -> Iterator[str]:
-    """What a valid record says against its path, its study or itself."""
-    folder, *place = path.split("/")
-    if folder == "train":
-        semantics, run, seed, file = place
-        about = {"run": run, "semantics": semantics, "seed": int(seed.removeprefix("seed_"))}
-        yield from _different(content, about, "its path says")
-        config = study.runs[run]
-        yield from _of_diagnostics(content, config) if file == "diagnostics.json" else _of_result(content, config)
-    elif folder == "benchmark_scalability":
-        yield from _different(content, {"semantics": place[0]}, "its path says")
-        protocol = {key: study.scalability[key] for key in ("warmup", "repeats", "seconds", "num_classes")}
-        yield from _different(content["protocol"], protocol, "the study says")
-        sizes, asked = {point["resolution"] for point in content["points"]}, set(study.scalability["resolutions"])
-        if sizes - asked or (asked - sizes and not content["protocol"]["skipped"]):
-            yield f"has resolutions {sorted(sizes)}, the study says {sorted(asked)}"
-    else:
-        yield from _different(content, {"num_classes": study.scalability["num_classes"]}, "the study says")
+def of_record(content: dict, record: StudyRecord, study: Study) -> Iterator[str]:
+    """Yield the contradictions of a valid record."""
+    yield from _different(content, record.about, "its path says")
+    match record.kind:
+        case "result":
+            yield from _of_result(content, study.runs[record.about["run"]])
+        case "diagnostics":
+            yield from _of_diagnostics(content, study.runs[record.about["run"]])
+        case "scalability":
+            yield from _of_sweep(content, study.scalability)
+        case "parameters":
+            yield from _different(content, {"num_classes": study.scalability["num_classes"]}, "the study says")
 
 
 def _different(content: dict, expected: dict, source: str) -> Iterator[str]:
@@ -44,7 +42,7 @@ def _different(content: dict, expected: dict, source: str) -> Iterator[str]:
 def _of_result(result: dict, config: RunConfig) -> Iterator[str]:
     for section, values in config.to_dict().items():
         found = result["config"][section]
-        expected = values | dict.fromkeys(found.keys() - values.keys())  # a key that the study lacks is one too many
+        expected = values | dict.fromkeys(found.keys() - values.keys())  # a key that the study lacks is a contradiction
         yield from (f"config/{section}/{one}" for one in _different(found, expected, "the study says"))
     history = result["training_history"]
     for key, values in history.items():
@@ -56,14 +54,23 @@ def _of_result(result: dict, config: RunConfig) -> Iterator[str]:
     yield from _different(result, {"validation_set": VALIDATION_SETS[result["semantics"]]}, "its semantics says")
 
 
-def _of_diagnostics(gates: dict, config: RunConfig) -> Iterator[str]:
-    found, expected = sorted(map(int, gates["epochs"])), config.training.visualized_epochs
+def _of_diagnostics(diagnostics: dict, config: RunConfig) -> Iterator[str]:
+    found, expected = sorted(map(int, diagnostics["epochs"])), config.training.visualized_epochs
     if found != expected:
         yield f"has epochs {found}, the study says {expected}"
 
 
+def _of_sweep(sweep: dict, settings: dict) -> Iterator[str]:
+    protocol = {key: settings[key] for key in ("warmup", "repeats", "seconds", "num_classes")}
+    yield from _different(sweep["protocol"], protocol, "the study says")
+    found, expected = {point["resolution"] for point in sweep["points"]}, set(settings["resolutions"])
+    # A device may skip sizes, and then says so.
+    if found - expected or (expected - found and not sweep["protocol"]["skipped"]):
+        yield f"has resolutions {sorted(found)}, the study says {sorted(expected)}"
+
+
 def of_weights(path: Path, model: torch.nn.Module, about: dict, result: dict) -> Iterator[str]:
-    """What weights, read into `model`, say against what they should be `about` and against their result."""
+    """Yield the contradictions of a weights file, read into `model`, with its expected `about` and with its result."""
     try:
         load_weights(model, path)
     except AfmpError as error:

@@ -1,4 +1,4 @@
-"""What a rerun of an archived study should give: expected.yaml, made from the archive, held by `snakemake verify`."""
+"""The numbers expected of a rerun of an archived study: expected.yaml, which `snakemake verify` checks."""
 
 import json
 import math
@@ -19,23 +19,23 @@ from afmp.study.study import Study
 
 EXPECTED = "expected.yaml"
 
-# Of a thousand reruns of a run, one has its mean accuracy outside. A study of 18 runs then fails by chance in 2 of 100.
+# One of 1,000 reruns of a run has a mean accuracy outside. A study of 18 runs then fails by chance in 2 of 100 reruns.
 COVERAGE = 0.999
-# From two seeds, an interval of such a coverage is 637 standard errors to either side, and excludes nothing.
+# With two seeds, an interval of this coverage extends 637 standard errors to each side and excludes nothing.
 MIN_SEEDS = 3
-# A sweep is measured once, and cannot say itself how far it spreads. Clocks and temperature move the times of a card by
-# a few percent; what the allocator holds changes only with versions.
+# Relative. A sweep is measured once, so its spread is not known. Clock rate and temperature change a GPU's times by a
+# few percent; peak memory changes only with versions.
 TOLERANCES = {"time": 0.10, "peak_memory": 0.02}
 
 HEADER = """\
-# What a rerun of this study should give; `snakemake verify` holds a study with this very configuration to it.
-# test_accuracy: where the mean over n seeds lies, in percent; a 99.9 % prediction interval from the archived seeds.
-# scalability, on the same device: the geometric mean of DeiT-Tiny / AFMP-Small over all pairs of points.
+# Numbers expected of a rerun of this study; `snakemake verify` compares every study of this configuration with them.
+# test_accuracy: mean over n seeds in percent; low to high is a 99.9 % prediction interval from the archived seeds.
+# scalability: geometric mean of DeiT-Tiny / AFMP-Small over all pairs of points; for sweeps on the same device only.
 """
 
 
 def write_expected(archive: Path | str) -> None:
-    """Write <archive>/expected.yaml from the numbers of an archive. Raises AfmpError below MIN_SEEDS."""
+    """Write <archive>/expected.yaml from the numbers of an archive. Raises AfmpError for fewer than MIN_SEEDS seeds."""
     archive = Path(archive)
     with open_archive(archive) as folder:
         study = read_json(folder / "study.json")
@@ -47,7 +47,7 @@ def write_expected(archive: Path | str) -> None:
         sweeps = [read_scalability(folder / scalability_file(semantics)) for semantics in study["semantics"]]
     if len(study["seeds"]) < MIN_SEEDS:
         raise AfmpError(
-            f"{archive}: a study of {len(study['seeds'])} seeds does not say how far a rerun may lie; "
+            f"{archive}: a study of {len(study['seeds'])} seeds does not show how much reruns differ; "
             f"archive one of {MIN_SEEDS} or more."
         )
     expected = {
@@ -65,7 +65,7 @@ def write_expected(archive: Path | str) -> None:
                 },
             }
             for sweep in sweeps
-            if sweep["device"]["type"] == "cuda"  # on a CPU neither times nor resident memory repeat so well
+            if sweep["device"]["type"] == "cuda"  # on a CPU, times and memory vary too much between runs
         },
     }
     validate(expected, "expected", where=archive / EXPECTED)
@@ -74,7 +74,7 @@ def write_expected(archive: Path | str) -> None:
 
 
 def read_expected(path: Path | str) -> dict:
-    """Read one expected.yaml, checked against schemas/expected.schema.yaml. Raises AfmpError that names the file."""
+    """Return the content of an expected.yaml. Raises AfmpError that names the file if it breaks its schema."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -84,12 +84,12 @@ def read_expected(path: Path | str) -> dict:
 
 
 def applies_to(study: Study, archive: Path) -> bool:
-    """Whether a study is the archived one: the same resolved configuration, to the last key."""
+    """Return whether a study is the archived one: the same resolved configuration in every key."""
     return read_json(archive / "study.json") == json.loads(json.dumps(asdict(study)))
 
 
 def broken_ranges(expected: dict, results: list[dict], sweeps: list[dict]) -> list[str]:
-    """A clause for each number of a study that lies outside its range, or is not there."""
+    """Return a clause for each number of a study that is missing or outside its range."""
     found, broken = _accuracies(results), []
     for semantics, runs in expected["test_accuracy"].items():
         for run, allowed in runs.items():
@@ -109,7 +109,7 @@ def broken_ranges(expected: dict, results: list[dict], sweeps: list[dict]) -> li
 
 
 def accuracy_range(values: list[float]) -> dict:
-    """Where the mean of as many new seeds lies (Student t), in percent, outwards to two digits."""
+    """Return the prediction interval of the mean over as many new seeds (Student t), in percent, rounded outwards."""
     n, mean = len(values), float(np.mean(values))
     half = float(stats.t.ppf((1 + COVERAGE) / 2, n - 1) * np.std(values, ddof=1) * math.sqrt(2 / n))
     low, high = max(0.0, math.floor(100 * (mean - half)) / 100), min(100.0, math.ceil(100 * (mean + half)) / 100)
@@ -134,7 +134,7 @@ def _accuracies(results: list[dict]) -> dict[str, dict[str, list[float]]]:
 
 
 def _mean_ratios(sweep: dict) -> dict[str, dict[str, float]]:
-    """Geometric means of DeiT-Tiny / AFMP-Small over all pairs of points, by mode and by TOLERANCES' keys."""
+    """Return geometric means of DeiT-Tiny / AFMP-Small over all pairs of points, by mode and key of TOLERANCES."""
     found: dict[str, list] = defaultdict(list)
     for ratio in ratios(sweep["points"]):
         found[ratio.setting["mode"]].append((ratio.time, ratio.peak_memory))

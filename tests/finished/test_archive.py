@@ -21,7 +21,7 @@ from afmp import records
 from afmp.cli import main
 from afmp.errors import AfmpError
 from afmp.figures.catalogue import figures, last_diagnostics, read_test_image
-from afmp.finished import archive
+from afmp.finished import archive, manifest
 from afmp.finished.archive import draw_archive, write_archive
 from afmp.study.paths import diagnostics_file
 from afmp.study.study import resolve_study
@@ -215,7 +215,7 @@ def test_a_study_in_a_folder_of_its_own_has_its_archives_there(project, tmp_path
         assert " archive/2025-01-01/MANIFEST.json" in said and clone.name not in said
         name = ["--config", "archive=archive/other"]
         said = snakemake(project, drawn, *where, *name, check=False)
-        assert f"archive/other: no archive there, seen from {own}, for want of" in said and "Traceback" not in said
+        assert f"archive/other: no archive there, seen from {own}: it has no" in said and "Traceback" not in said
         shutil.copytree(clone, own / "archive/other")
         assert " archive/other/MANIFEST.json" in snakemake(project, drawn, *where, *name, "--dry-run")
         assert (own / "new").read_text() == "archive/other"
@@ -233,7 +233,7 @@ def rewrite_manifest(kept: Path, change) -> None:
 def test_nothing_outside_an_archive_is_read_and_no_link_out_followed(kept, tmp_path):
     secret = tmp_path / "secret.json"
     secret.write_text("{}")
-    entry = archive._entry(secret)
+    entry = manifest.entry(secret)
     for path in ("../../secret.json", str(secret)):
         rewrite_manifest(kept, lambda manifest, path=path: manifest["files"].update({path: entry}))
         with pytest.raises(AfmpError, match=r"secret\.json: outside of the archive"):

@@ -86,7 +86,7 @@ READ_AGAIN = """
 
 rule read_again:
     input:
-        result_files(["dense"], "paper"),
+        in_results(result_files("paper", ["dense"], STUDY.seeds)),
     output:
         "results/read_again.json",
     run:

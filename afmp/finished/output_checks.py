@@ -1,0 +1,96 @@
+"""Checks of what is made from the records: figures are newer than their data, tables equal the recomputed ones."""
+
+import csv
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+
+import pandas
+
+from afmp.analysis.parameter_table import parameters_table
+from afmp.analysis.study_tables import differences_table, epochs_table, summary_table
+from afmp.analysis.sweep_tables import fits_table, ratios_table, scalability_table
+from afmp.analysis.table_files import write_csv
+from afmp.figures.catalogue import diagnostics_figures, figures
+from afmp.finished.check import Check
+from afmp.finished.study_records import FinishedStudy
+from afmp.study.paths import PARAMETERS_FILE, TABLES, plot_diagnostics_folder, scalability_file, table_file
+from afmp.study.study import Study
+
+
+def figure_checks(finished: FinishedStudy) -> Iterator[Check]:
+    """Yield one check per figure, and one per run with the figures of all its epochs."""
+    study = asdict(finished.study)
+    groups = {drawing.path: [drawing] for drawing in figures(study)}
+    for semantics, (run, config) in product(finished.study.semantics, finished.study.runs.items()):
+        epochs = config.training.visualized_epochs
+        drawings = diagnostics_figures(study, semantics=semantics, run=run, epochs=epochs)
+        groups[plot_diagnostics_folder(semantics, run)] = drawings
+    for name, drawings in groups.items():
+        files = [file for drawing in drawings for file in drawing.files]
+        yield Check(f"{name}, newer than its data", _older(files, drawings[0].sources, finished.results))
+
+
+def _older(files: list[str], sources: list[str], results: Path) -> list[str]:
+    """Return the faults of files that are missing, or older than the newest of the sources that exist."""
+    times = {path: (results / path).stat().st_mtime_ns for path in sources if (results / path).is_file()}
+    newest = max(times, key=times.get, default=None)
+    faults = [f"{results / file}: no such file" for file in files if not (results / file).is_file()]
+    for file in files:
+        if newest and (results / file).is_file() and (results / file).stat().st_mtime_ns < times[newest]:
+            faults.append(
+                f"{results / file}: older than {results / newest}; delete it, and `snakemake all` draws it again"
+            )
+    return faults
+
+
+def table_checks(finished: FinishedStudy) -> Iterator[Check]:
+    """Yield one check per table: it is computed again, and every cell must be equal as printed."""
+    measured = [PARAMETERS_FILE, *map(scalability_file, finished.study.semantics)]
+    with tempfile.TemporaryDirectory() as scratch:
+        for table in TABLES:
+            written, recomputed = finished.results / table_file(table), Path(scratch) / f"{table}.csv"
+            sources = finished.trained if table in ("epochs", "summary", "differences") else measured
+            broken = [path for path in sources if finished.faults[path]]
+            if broken:
+                count = f"{len(broken)} of its {len(sources)} sources failed, first {finished.results / broken[0]}"
+                faults = [f"{written}: not computed again, because {count}"]
+            else:
+                contents = [finished.contents[path] for path in sources]
+                write_csv(_recompute(table, finished.study, contents), recomputed)
+                faults = _different_cell(written, recomputed)
+            yield Check(f"table {table}, computed again", faults)
+
+
+def _recompute(table: str, study: Study, sources: list[dict]) -> pandas.DataFrame:
+    """Return a table from the contents of its records; parameter counts come before sweeps."""
+    if table == "epochs":
+        return epochs_table(sources)
+    if table in ("summary", "differences"):
+        return {"summary": summary_table, "differences": differences_table}[table](sources, study.studies)
+    parameters, *sweeps = sources
+    if table == "parameters":
+        return parameters_table(parameters)
+    of_sweep = {"scalability": scalability_table, "scalability_ratios": ratios_table, "scalability_fits": fits_table}
+    return pandas.concat(map(of_sweep[table], sweeps))
+
+
+def _different_cell(written: Path, recomputed: Path) -> list[str]:
+    """Return the fault of the first cell that differs, as printed."""
+    try:
+        found, expected = (list(csv.reader(path.read_text("utf-8").splitlines())) for path in (written, recomputed))
+    except FileNotFoundError:
+        return [f"{written}: no such file"]
+    except (UnicodeDecodeError, csv.Error) as error:
+        return [f"{written}: not a CSV file ({error})"]
+    if len(found) != len(expected):
+        return [f"{written}: {len(found)} lines, {len(expected)} computed from the results"]
+    for line, (cells, others) in enumerate(zip(found, expected, strict=True), 1):
+        if len(cells) != len(others):
+            return [f"{written}: line {line} has {len(cells)} cells, {len(others)} computed from the results"]
+        for column, cell, other in zip(expected[0], cells, others, strict=True):
+            if cell != other:
+                return [f"{written}: line {line}, {column}: {cell!r}, {other!r} computed from the results"]
+    return []

@@ -1,0 +1,59 @@
+# Tables: every number of the study as CSV, as a page of the report, and with a caption.
+
+
+# Tables of all runs: every epoch, a summary with intervals, paired differences from each study's reference.
+rule aggregate:
+    input:
+        code=code("aggregate.py"),
+        results=in_results(
+            file
+            for semantics in STUDY.semantics
+            for file in result_files(semantics, STUDY.runs, STUDY.seeds)
+        ),
+    output:
+        **table_files("summary", category="Tables", labels={"table": "summary of every run"}),
+        **table_files("differences", category="Tables", labels={"table": "paired differences"}),
+        # The only table without a page, as it is too long for one.
+        epochs=report(
+            in_results(table_file("epochs")),
+            caption="../report/epochs.rst",
+            category="Tables",
+            labels={"table": "every epoch of every run"},
+        ),
+        epochs_caption=in_results(table_file("epochs", "rst")),
+    log:
+        in_results(log_file("aggregate")),
+    benchmark:
+        in_results(benchmark_file("aggregate"))
+    localrule: True
+    conda:
+        "../envs/afmp.yaml"
+    params:
+        studies=STUDY.studies,
+        captions=captions,
+    script:
+        "../workflow_scripts/aggregate.py"
+
+
+# Tables of the sweep, its ratios and its fits, and of the parameter counts.
+rule tabulate_scalability:
+    input:
+        code=code("tabulate_scalability.py"),
+        scalability=in_results(map(scalability_file, STUDY.semantics)),
+        parameters=in_results(PARAMETERS_FILE),
+    output:
+        **sweep_table_files("scalability", "table of the sweep"),
+        **sweep_table_files("scalability_ratios", "table of ratios"),
+        **sweep_table_files("scalability_fits", "table of fits"),
+        **sweep_table_files("parameters", "table of parameters"),
+    log:
+        in_results(log_file("tabulate_scalability")),
+    benchmark:
+        in_results(benchmark_file("tabulate_scalability"))
+    localrule: True
+    conda:
+        "../envs/afmp.yaml"
+    params:
+        captions=captions,
+    script:
+        "../workflow_scripts/tabulate_scalability.py"
