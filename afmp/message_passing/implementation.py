@@ -1,19 +1,44 @@
-"""Which code passes messages: the one place that decides."""
+"""The choice of the code that passes messages. It is made here and nowhere else.
+
+A layer is computed by one of five paths. `plain` is the equation itself, line by line, in the layer's own `forward`
+(afmp/model/paper.py and its siblings): it calls every inner module and stores edges x channels. The other four give the
+same result. They read the weights of the inner modules instead of calling them.
+"""
 
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
-# Asked once: in a traced function the question would break torch.compile's graph at every layer (torch 2.11).
+# Looked up once: inside a traced function the question would break torch.compile's graph at every layer (torch 2.11).
 HAS_TRITON = find_spec("triton") is not None
 
+PLAIN = "plain"
+KEPT_FUSED, KEPT_PYTORCH = "kept_edges/fused", "kept_edges/pytorch"
+ALL_FUSED, ALL_PYTORCH = "all_edges/fused", "all_edges/pytorch"
 
-def uses_triton(rows: Tensor) -> bool:
-    """Whether the fused kernels compute on these rows: on CUDA with Triton installed, but not in float64."""
-    return implementation(rows.device, rows.dtype) == "triton"
+
+def path_of(state: Tensor, *, readable: bool, k: int | None = None, num_edges: int = 0) -> str:
+    """Return the path that computes a layer on state (..., N, D).
+
+    - readable: the weights of the inner modules may be read; if they must be called, only the plain path is left
+    - k: edges kept per image of its `num_edges`; None for a layer that must visit all edges
+    """
+    if not readable:
+        return PLAIN
+    fused = uses_triton(state)
+    # A pruned edge has no gradient. Where an image keeps no more edges than it has nodes, the backward pass visits only
+    # the ends of kept edges. Without Triton, their sums would need atomics on a GPU: there it visits all edges.
+    if k is not None and 0 < k < num_edges and k <= state.shape[-2] and (fused or state.device.type == "cpu"):
+        return KEPT_FUSED if fused else KEPT_PYTORCH
+    return ALL_FUSED if fused else ALL_PYTORCH
+
+
+def uses_triton(state: Tensor) -> bool:
+    """Whether the Triton kernels compute on this state: on CUDA with Triton installed, except in float64."""
+    return implementation(state.device, state.dtype) == "triton"
 
 
 def implementation(device: torch.device, dtype: torch.dtype) -> str:
-    """What passes messages of a type on a device: "triton", the fused kernels, or "pytorch"."""
+    """Name what passes messages of a type on a device: "triton" or "pytorch"."""
     return "triton" if device.type == "cuda" and dtype != torch.float64 and HAS_TRITON else "pytorch"

@@ -1,33 +1,44 @@
-"""One layer of `paper`: every edge scored, an image's best kept, their gated messages added to the nodes' own map.
+"""The fast paths of a layer: scores of all edges, the best edges kept, their gated messages summed at the receivers.
 
-Everything has a leading model axis M, one set of weights each: models that train together share every product.
-Where an image keeps no more edges than it has nodes, only the kept edges' ends take part in the backward pass:
-a pruned edge passes no gradient, and most nodes send nothing.
+Every tensor has a leading model axis M, with one set of weights per model: models that train together share every
+product. The paths must equal the plain `forward` of afmp/model/paper.py, which has the equations.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from afmp.message_passing.all_edges.pytorch import edge_scores, gated_sum
-from afmp.message_passing.implementation import uses_triton
-from afmp.message_passing.kept_edges.pytorch import ExchangeFew
-from afmp.message_passing.neighbours import Neighbours
+from afmp.message_passing.all_edges import pytorch as all_edges
+from afmp.message_passing.implementation import ALL_FUSED, KEPT_FUSED, KEPT_PYTORCH, PLAIN, path_of
+from afmp.message_passing.kept_edges.pytorch import KeptEdgesLayer
+from afmp.message_passing.neighbours import Graph, Neighbours
 from afmp.message_passing.selection import top_k_edges
-from afmp.message_passing.weights import PackedLayer, map_nodes
+from afmp.message_passing.weights import (
+    ALL_EDGES,
+    INCOMING,
+    KEPT_EDGES,
+    OUTGOING,
+    LayerParameters,
+    PackedLayer,
+    map_nodes,
+    pack_layer,
+)
 
 
-class Exchange(NamedTuple):
-    """What one layer's exchange gives. Under `notebook` the last four are of each batch's first image alone.
+class LayerOutput(NamedTuple):
+    """The output of one layer. A stack of models has a model axis M in front of every tensor.
 
-    - state (M, B, N, D): the layer's output
-    - mean (M, B, D): its mean over nodes
-    - scores (M, B, N, K): of all slots, none pruned yet
-    - gate_scores (M, B, N, K): what the gates are computed from
-    - keep (M, B, N, K) bool: slots that carry a message
-    - gate_sum (M, B): all gates of an image
+    - state (B, N, D): the new node states
+    - mean (B, D): their mean over nodes
+    - scores (B, N, K): scores of all slots, before any edge is pruned
+    - gate_scores (B, N, K): the scores from which the gates are computed
+    - keep (B, N, K) bool: slots that carry a message
+    - gate_sum (B,): sum of all gates of an image
+
+    Under `notebook` the last four have one image: only the first image of a batch exchanges messages.
     """
 
     state: Tensor
@@ -38,48 +49,107 @@ class Exchange(NamedTuple):
     gate_sum: Tensor
 
 
-def exchange(state: Tensor, weights, tables: Neighbours, edge_slots: Tensor, *, k: int) -> Exchange:
-    """One layer on state (M, B, N, D), keeping `k` of an image's edges, whose slots are edge_slots (E,), ascending
-    (semantics.md, `paper`).
+class ReadableLayer(Protocol):
+    """What `prepare_layers` asks of a layer."""
 
-    weights: ExchangeWeights, or a PackedLayer where `keeps_few`. Gradients reach state and weights; scores are to be
-    looked at.
+    def is_readable(self) -> bool:
+        """Whether the weights of its inner modules may be read instead of calling them."""
+
+    def parameters_by_kind(self) -> LayerParameters:
+        """Its parameters, with a model axis in front."""
+
+
+def prepare_layers(
+    layers: Sequence[ReadableLayer], state: Tensor, *, k: int | None = None, num_edges: int = 0
+) -> list[PackedLayer | None]:
+    """Choose the path of each layer for states like `state` (..., N, D), and pack the weights that it reads.
+
+    None stands for the plain path. k, num_edges: as `path_of` takes them.
     """
-    if isinstance(weights, PackedLayer):
-        return (_exchange_few_fused if uses_triton(state) else _exchange_few)(state, weights, tables, edge_slots, k)
-    maps = [weights.own, weights.message, weights.incoming, weights.outgoing]
-    own, message, *mapped = map_nodes(state, maps + ([weights.prediction] if weights.prediction else []))
-    scores = edge_scores(*mapped[:2], weights.score, tables, **_surprise(state, mapped[2:]))
-    keep = top_k_edges(scores, tables.valid, k) if k < len(edge_slots) else tables.valid.expand_as(scores)
-    heard, gate_sum = gated_sum(message, scores, keep, weights.gate_weight, weights.gate_bias, tables)
+    paths = [path_of(state, readable=layer.is_readable(), k=k, num_edges=num_edges) for layer in layers]
+    fast = [path for path in paths if path != PLAIN]  # all the same
+    readable = [layer.parameters_by_kind() for layer, path in zip(layers, paths, strict=True) if path != PLAIN]
+    packed = iter(_pack(readable, state, fast[0]) if fast else [])
+    return [None if path == PLAIN else next(packed) for path in paths]
+
+
+def _pack(parameters: list[LayerParameters], state: Tensor, path: str) -> list[PackedLayer]:
+    if path not in (KEPT_FUSED, KEPT_PYTORCH):
+        return [pack_layer(layer, path=path, order=ALL_EDGES, dtype=layer.own.dtype) for layer in parameters]
+    kind = state.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else state.dtype
+    if path == KEPT_PYTORCH:
+        return [pack_layer(layer, path=path, order=KEPT_EDGES, dtype=dtype) for layer in parameters]
+    from afmp.message_passing.kept_edges.packing import pack_layers
+
+    return pack_layers(parameters, dtype)  # all layers at once: one by one, they are many small kernels
+
+
+def message_passing_layer(state: Tensor, weights: PackedLayer, graph: Graph, *, k: int) -> LayerOutput:
+    """Compute one layer on state (M, B, N, D), keeping the `k` best edges per image, by the path of `weights`.
+
+    Gradients reach state and weights. Scores have none of their own: they act through the gates.
+    """
+    if weights.path == KEPT_FUSED:
+        return _kept_edges_fused(state, weights, graph, k)
+    if weights.path == KEPT_PYTORCH:
+        return _kept_edges_pytorch(state, weights, graph, k)
+    own, message, scores = score_all_edges(state, weights, graph.neighbours)
+    valid = graph.neighbours.valid
+    keep = top_k_edges(scores, valid, k) if k < len(graph.edge_slots) else valid.expand_as(scores)
+    heard, gate_sum = sum_gated_messages(message, scores, keep, weights, graph.neighbours)
     new_state = F.gelu(own + heard)
-    return Exchange(new_state, new_state.mean(dim=2), scores, scores, keep, gate_sum)
+    return LayerOutput(new_state, new_state.mean(dim=2), scores, scores, keep, gate_sum)
 
 
-def keeps_few(state: Tensor, k: int, num_edges: int) -> bool:
-    """Whether the kept edges' ends are so few that they alone are worth a backward pass."""
-    return 0 < k < num_edges and k <= state.shape[2]
+def score_all_edges(state: Tensor, weights: PackedLayer, tables: Neighbours) -> tuple[Tensor, Tensor, Tensor]:
+    """Map the nodes of state (M, B, N, D) and score every edge: own and message (M, B, N, D), scores (M, B, N, K).
+
+    own is empty, (M, B, N, 0), where the layout of `weights` does not contain it.
+    """
+    mapped = map_nodes(state, weights.weight, weights.bias)
+    groups = ("own", "message", INCOMING, OUTGOING, "prediction")
+    own, message, incoming, outgoing, prediction = mapped.split(weights.layout.sizes(*groups), dim=-1)
+    surprise = {"state": state, "prediction": prediction} if weights.layout.predicts else {}
+    scores = _operations(weights).edge_scores(incoming, outgoing, weights.score, tables, **surprise)
+    return own, message, scores
 
 
-def _surprise(state: Tensor, prediction: list[Tensor]) -> dict[str, Tensor]:
-    return {"state": state, "prediction": prediction[0]} if prediction else {}
+def sum_gated_messages(
+    message: Tensor, scores: Tensor, keep: Tensor, weights: PackedLayer, tables: Neighbours
+) -> tuple[Tensor, Tensor]:
+    """Sum messages (M, B, N, D) under their gates at the receivers, (M, B, N, D); and all gates per image, (M, B)."""
+    operations = _operations(weights)
+    return operations.gated_sum(message, scores, keep, weights.gate_weight, weights.gate_bias, tables)
 
 
-def _exchange_few(state: Tensor, weights: PackedLayer, tables: Neighbours, edge_slots: Tensor, k: int) -> Exchange:
+def _operations(weights: PackedLayer):
+    """The module that implements `edge_scores` and `gated_sum` for the path of `weights`."""
+    if weights.path != ALL_FUSED:
+        return all_edges
+    from afmp.message_passing.all_edges import fused
+
+    return fused
+
+
+def _kept_edges_pytorch(state: Tensor, weights: PackedLayer, graph: Graph, k: int) -> LayerOutput:
+    tables, edge_slots = graph
     with torch.autocast(state.device.type, enabled=False):
-        new_state, mean, gate_sum, scores, kept = ExchangeFew.apply(
-            state.to(weights.weight.dtype), *weights[:-1], tables, edge_slots, k, weights.predicts
-        )
+        new_state, mean, gate_sum, scores, kept = KeptEdgesLayer.apply(
+            state.to(weights.weight.dtype), weights.weight, weights.bias, *weights.score,
+            weights.gate_weight, weights.gate_bias, tables, edge_slots, k, weights.layout,
+        )  # fmt: skip
     slots = scores.new_zeros(*state.shape[:2], tables.nbr.numel()).index_copy_(2, edge_slots, scores)
     keep = torch.zeros_like(slots, dtype=torch.bool).scatter_(2, edge_slots.take(kept), True)
     slots, keep = (part.view(*state.shape[:3], tables.nbr.shape[1]) for part in (slots, keep))
-    return Exchange(new_state, mean, slots, slots, keep, gate_sum)
+    return LayerOutput(new_state, mean, slots, slots, keep, gate_sum)
 
 
-def _exchange_few_fused(state: Tensor, weights: PackedLayer, tables: Neighbours, _: Tensor, k: int) -> Exchange:
-    from afmp.message_passing.kept_edges.fused import exchange_few
+def _kept_edges_fused(state: Tensor, weights: PackedLayer, graph: Graph, k: int) -> LayerOutput:
+    from afmp.message_passing.kept_edges.fused import kept_edges_layer
 
-    new_state, mean, gate_sum, scores, _, _, place, *_ = exchange_few(
-        state.to(weights.weight.dtype), *weights[:-1], *tables, k, weights.predicts
-    )
-    return Exchange(new_state, mean, scores, scores, place >= 0, gate_sum)
+    new_state, mean, gate_sum, scores, _, _, place, *_ = kept_edges_layer(
+        state.to(weights.weight.dtype), weights.weight, weights.bias, *weights.score,
+        weights.gate_weight, weights.gate_bias, *graph.neighbours, k, weights.layout.predicts,
+    )  # fmt: skip
+    return LayerOutput(new_state, mean, scores, scores, place >= 0, gate_sum)

@@ -28,6 +28,13 @@ class Neighbours(NamedTuple):
     dist: Tensor
 
 
+class Graph(NamedTuple):
+    """One scaffold, shared by all images: neighbour tables, and edge_slots (E,) int64, the flat slot of each edge."""
+
+    neighbours: Neighbours
+    edge_slots: Tensor
+
+
 def build_neighbours(directed_edge_index: Tensor, positions: Tensor) -> tuple[Neighbours, Tensor]:
     """Tables for a directed edge list (2, E), receiver first, no loops or repeats, over `positions` (N, 2).
 

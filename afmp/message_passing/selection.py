@@ -12,7 +12,7 @@ def top_k_edges(scores: Tensor, valid: Tensor, k: int) -> Tensor:
     """
     if k == 0:
         return torch.zeros_like(scores, dtype=torch.bool)
-    ranked = scores.detach().masked_fill(~valid, -torch.inf).flatten(2)
+    ranked = scores.detach().masked_fill(~valid, -torch.inf).flatten(-2)
     # No index list is made: a threshold and a running count are enough, and need neither scatter nor host.
     ranked, threshold = _ranked(ranked, k)
     above = ranked > threshold

@@ -1,18 +1,35 @@
-"""The weights of a layer that keeps few edges, packed: whatever maps nodes stands in one matrix."""
+"""The weights of a layer as the operations take them: the parameters by name, and the same packed into one matrix.
 
+This module alone knows the row layout of the packed matrix, how it is split, and how U is folded into the query.
+H is the width of queries, keys and the hidden layer of v; M counts models (1, or more in a stack).
+"""
+
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+# Parts of the packed matrix from top to bottom. Paths over all edges map every node to every part. Paths over kept
+# edges map only the senders of kept edges to messages, so there `message` is the last part. Both orders are fixed:
+# the order of a product's columns decides how its gradient is rounded.
+ALL_EDGES = ("own", "message", "query", "receiver", "key", "sender", "prediction")
+KEPT_EDGES = ("own", "prediction", "query", "receiver", "key", "sender", "message")
+
+# Groups of neighbouring parts that are split off together.
+INCOMING = ("query", "receiver")  # what a receiver contributes to the score of an edge
+OUTGOING = ("key", "sender")  # what a sender contributes
+RECEIVING = ("prediction", *INCOMING)
 
 
 class LayerParameters(NamedTuple):
-    """What one layer's exchange is parametrised by; every tensor has a model axis M in front.
+    """The parameters of one layer. Every tensor has a model axis M in front.
 
-    u (M, H, H); query, key (M, H, D) and biases (M, H); own, message, prediction (M, D, D) and biases (M, D), no
-    prediction in the first layer; hidden (M, H, 2D + 2), its columns [receiver | sender | error | dist], and bias
-    (M, H); out (M, 1, H), bias (M, 1); gate (M, D, 1), bias (M, D).
+    - u (M, H, H); query, key (M, H, D) with biases (M, H)
+    - own, message, prediction (M, D, D) with biases (M, D); prediction is None in the first layer
+    - hidden (M, H, 2D + 2), columns [receiver | sender | error | dist], bias (M, H); out (M, 1, H), bias (M, 1)
+    - gate (M, D, 1), bias (M, D)
     """
 
     u: Tensor
@@ -34,27 +51,91 @@ class LayerParameters(NamedTuple):
     gate_bias: Tensor
 
 
-class PackedLayer(NamedTuple):
-    """One layer's weights as an exchange that keeps few edges takes them.
+class Layout(NamedTuple):
+    """Rows of a packed matrix (M, rows, D): its parts from top to bottom, and how many rows each has."""
 
-    weight (M, width, D) and bias (M, width) in the products' type, their rows [own | prediction | incoming | outgoing |
-    message]: incoming are [query | receiver], outgoing [key | sender], and U is in the query. error, dist, out (M, H),
-    out_bias (M, 1), gate_weight, gate_bias (M, D) in float32 or wider.
-    """
+    d_model: int
+    hidden: int
+    predicts: bool
+    order: tuple[str, ...] = KEPT_EDGES
 
-    weight: Tensor
-    bias: Tensor
+    @property
+    def parts(self) -> dict[str, int]:
+        """Rows of each part, in order. The first layer has no prediction."""
+        wide = ("own", "message", "prediction")
+        names = [name for name in self.order if self.predicts or name != "prediction"]
+        return {name: self.d_model if name in wide else self.hidden for name in names}
+
+    @property
+    def rows(self) -> int:
+        """All rows."""
+        return sum(self.parts.values())
+
+    def sizes(self, *groups: str | tuple[str, ...]) -> list[int]:
+        """Rows of consecutive parts or groups of parts, as `Tensor.split` takes them; 0 for a prediction that is not
+        there."""
+        parts = self.parts
+        return [sum(parts.get(name, 0) for name in ((group,) if isinstance(group, str) else group)) for group in groups]
+
+
+class ScoreWeights(NamedTuple):
+    """Weights of v that act on an edge, one row per model: the columns (M, H) of its first layer for the error and the
+    distance, and its last layer, (M, H) and (M, 1)."""
+
     error: Tensor
     dist: Tensor
     out: Tensor
     out_bias: Tensor
+
+
+class PackedLayer(NamedTuple):
+    """The weights of one layer, packed for the path that computes it.
+
+    - weight (M, rows, D), bias (M, rows): all maps of nodes, in the order of `layout`
+    - score; gate_weight, gate_bias (M, D): what acts on edges, in float32 or wider
+    - path: one of `implementation.PATHS`
+    """
+
+    weight: Tensor
+    bias: Tensor
+    score: ScoreWeights
     gate_weight: Tensor
     gate_bias: Tensor
-    predicts: bool
+    layout: Layout
+    path: str
+
+
+def pack_layer(parameters: LayerParameters, *, path: str, order: Sequence[str], dtype: torch.dtype) -> PackedLayer:
+    """Pack the parameters of one layer. Gradients flow back to them.
+
+    order: the parts to be packed, from top to bottom; dtype: type of weight and bias.
+    """
+    d_model, hidden = parameters.key.shape[-1], parameters.key.shape[-2]
+    layout = Layout(d_model, hidden, parameters.prediction is not None, tuple(order))
+    query = fold_query(parameters.u, parameters.query, parameters.query_bias)
+    receiver, sender, error, dist = parameters.hidden.split([d_model, d_model, 1, 1], dim=-1)
+    maps = {
+        "own": (parameters.own, parameters.own_bias),
+        "message": (parameters.message, parameters.message_bias),
+        "prediction": (parameters.prediction, parameters.prediction_bias),
+        "query": (query[..., :-1], query[..., -1]),
+        "receiver": (receiver, parameters.hidden_bias),
+        "key": (parameters.key, parameters.key_bias),
+        "sender": (sender, torch.zeros_like(parameters.hidden_bias)),  # the hidden bias is the receiver's
+    }
+    weight, bias = (torch.cat([maps[name][i] for name in layout.parts], dim=1) for i in (0, 1))
+    wide = torch.promote_types(parameters.u.dtype, torch.float32)
+    edges = (error[..., 0], dist[..., 0], parameters.out[:, 0], parameters.out_bias)
+    gate_weight, gate_bias = parameters.gate[..., 0], parameters.gate_bias
+    *score, gate_weight, gate_bias = (part.to(wide) for part in (*edges, gate_weight, gate_bias))
+    return PackedLayer(weight.to(dtype), bias.to(dtype), ScoreWeights(*score), gate_weight, gate_bias, layout, path)
 
 
 def fold_query(u: Tensor, query: Tensor, query_bias: Tensor) -> Tensor:
-    """u^T [query | query_bias], (M, H, D + 1), once a step: neither autocast nor TF32 reaches it."""
+    """Return u^T [query | query_bias], (M, H, D + 1): (W_q h + b)^T U k is then a product of two H-wide vectors.
+
+    The product is computed once per step, in full precision: autocast and TF32 do not reach it.
+    """
     # Where products in float32 are TF32's, those in float64 are not. This switch torch.compile can read.
     wide = torch.float64 if u.is_cuda and torch.backends.cuda.matmul.allow_tf32 else u.dtype
     with torch.autocast(u.device.type, enabled=False):
@@ -62,80 +143,16 @@ def fold_query(u: Tensor, query: Tensor, query_bias: Tensor) -> Tensor:
         return (u.mT.to(wide) @ both.to(wide)).to(u.dtype)
 
 
-def pack_layer(layer: LayerParameters, dtype: torch.dtype) -> PackedLayer:
-    """Pack one layer's parameters; gradients flow back to them. dtype: of weight and bias."""
-    d_model = layer.key.shape[-1]
-    query = fold_query(layer.u, layer.query, layer.query_bias)
-    receiver, sender, error, dist = layer.hidden.split([d_model, d_model, 1, 1], dim=-1)
-    weights = [layer.own, layer.prediction, query[..., :-1], receiver, layer.key, sender, layer.message]
-    silent = torch.zeros_like(layer.hidden_bias)  # the hidden layer's bias is the receiver's
-    biases = [layer.own_bias, layer.prediction_bias, query[..., -1], layer.hidden_bias]
-    biases += [layer.key_bias, silent, layer.message_bias]
-    weight, bias = (torch.cat([part for part in parts if part is not None], dim=1) for parts in (weights, biases))
-    edges = (error[..., 0], dist[..., 0], layer.out[:, 0], layer.out_bias, layer.gate[..., 0], layer.gate_bias)
-    wide = torch.promote_types(layer.u.dtype, torch.float32)
-    return PackedLayer(
-        weight.to(dtype), bias.to(dtype), *(part.to(wide) for part in edges), layer.prediction is not None
-    )
+def map_nodes(state: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Map nodes (M, B, N, D) by weight (M, rows, D) and bias (M, rows) in one product: (M, B, N, rows)."""
+    if len(weight) == 1:  # libraries are fastest with a plain product
+        return F.linear(state, weight[0], bias[0])
+    mapped = torch.bmm(state.flatten(1, -2), weight.mT).view(*state.shape[:-1], weight.shape[1])
+    return mapped + bias[:, None, None].to(mapped.dtype)
 
 
 def map_rows(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """rows (M, R, in) by weight (M, out, in), plus bias (M, out)."""
-    if len(weight) == 1:  # libraries are at their best there
+    """Map rows (M, R, D) by weight (M, out, D) and bias (M, out): (M, R, out)."""
+    if len(weight) == 1:  # libraries are fastest with a plain product
         return torch.addmm(bias[0], rows[0], weight[0].t())[None]
     return torch.baddbmm(bias[:, None], rows, weight.mT)
-
-
-class ScoreWeights(NamedTuple):
-    """What an edge itself takes of the router's v, a row a model: two columns (M, H) of its first layer, and its last
-    layer, (M, H) and (M, 1)."""
-
-    error: Tensor
-    dist: Tensor
-    out: Tensor
-    out_bias: Tensor
-
-
-class LinearMap(NamedTuple):
-    """A linear map of every model: weight (M, out, in), bias (M, out)."""
-
-    weight: Tensor
-    bias: Tensor
-
-
-class ExchangeWeights(NamedTuple):
-    """What one layer's exchange takes of its router and capsule, a set a model.
-
-    own, message, prediction: D -> D; incoming, of receivers: D -> 2H [query | receiver]; outgoing, of senders:
-    D -> 2H [key | sender]. prediction is None in the first layer. gate_weight, gate_bias (M, D).
-    """
-
-    own: LinearMap
-    message: LinearMap
-    incoming: LinearMap
-    outgoing: LinearMap
-    prediction: LinearMap | None
-    score: ScoreWeights
-    gate_weight: Tensor
-    gate_bias: Tensor
-
-
-def linear_map(linear: nn.Linear) -> LinearMap:
-    """The weights of `linear`, which are (out, in), or (M, out, in) in a stack of models, with their model axis."""
-    return LinearMap(per_model(linear.weight, 2), per_model(linear.bias, 1))
-
-
-def map_nodes(state: Tensor, maps: list[LinearMap]) -> list[Tensor]:
-    """All linear `maps` of state (M, B, N, D) in one product: a (M, B, N, width) each."""
-    weight, bias = (torch.cat(parts, dim=1) for parts in zip(*maps, strict=True))
-    if len(weight) == 1:  # a plain product: libraries are at their best there
-        mapped = F.linear(state, weight[0], bias[0])
-    else:
-        mapped = torch.bmm(state.flatten(1, -2), weight.mT).view(*state.shape[:-1], weight.shape[1])
-        mapped = mapped + bias[:, None, None].to(mapped.dtype)
-    return list(mapped.split([map.weight.shape[1] for map in maps], dim=-1))
-
-
-def per_model(parameter: Tensor, dim: int) -> Tensor:
-    """A parameter that has `dim` dimensions in a single model, with a model axis in front of them."""
-    return parameter if parameter.dim() > dim else parameter[None]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from afmp.errors import AfmpError
-from afmp.message_passing.neighbours import Neighbours, build_neighbours, slot_lengths
+from afmp.message_passing.neighbours import Graph, Neighbours, build_neighbours, slot_lengths
 from afmp.model.scaffold import edge_lengths
 
 
@@ -35,6 +35,11 @@ class GraphModule(nn.Module):
     def num_directed_edges(self) -> int:
         """E, edges receiver <- sender of an image, in the order of `directed_edge_index`."""
         return self.directed_edge_index.shape[1]
+
+    @property
+    def graph(self) -> Graph:
+        """The scaffold as layers take it."""
+        return Graph(self.tables, self.edge_slots)
 
     @property
     def tables(self) -> Neighbours:

@@ -1,76 +1,112 @@
-"""What the seed's notebook computes, as opposed to what its text says: all of `notebook`, and nothing else.
+"""`notebook`: what the original notebook's code computes, as opposed to its text. Its layer stands here whole.
 
-1. One graph's edge list indexes the flattened (B * N, D) states: only the first image of a batch exchanges
-   messages, every other image is a per-patch MLP.
-2. A Delaunay edge is stored once, a < b, and read as a <- b: only the lower index receives. (A window
-   scaffold is stored in both directions.)
-3. The budget, k * batch_size, is set against the edges of that one graph, and k comes from the configured
-   batch size, not from the batch at hand: nothing is pruned, unless sparsity or batch size is small.
+    err_e = || h_j - (W_pred p_i + b_pred) ||_2                       as in `paper`
+    s_e   = (W_q h_i)^T U (W_k h_j) + v([h_i ; h_j ; err_e ; dist_e])
+    s'_e  = s_e where it reaches the budget-th highest score of the first images, else 0
+    g_e   = sigmoid(W_gate s'_e + b_gate)
+    h'_i  = GELU( W_self h_i + b + sum over e = (i <- j) of g_e * (W_msg h_j + b_msg) )    sum: first image alone
+
+It differs from `paper` in these points (docs/semantics.md has where each was seen):
+
+1. The edge list of one graph indexes the flattened (B * N, D) states: only the first image of a batch exchanges
+   messages. Every other image is a per-patch MLP.
+2. A Delaunay edge is stored once, a < b, and read as a <- b: only the lower index receives. (A window scaffold is
+   stored in both directions.)
+3. The budget, k * batch_size, is compared with the edges of that one graph, and k comes from the configured batch size,
+   not from the batch at hand. So no edge is pruned, unless sparsity or batch size is small.
 4. A pruned score becomes 0, so its gate is sigmoid(b_gate), about one half.
-5. The top-down pass refines all states but the last, and the readout reads the last: no output changes.
-
-The neighbour tables serve here too: a slot is valid in the stored direction alone, the batch is one image.
+5. The top-down pass refines all states except the last, and the readout reads the last: it changes no output.
 """
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from afmp.message_passing.all_edges.pytorch import edge_scores, gated_sum
-from afmp.message_passing.layer import Exchange
-from afmp.message_passing.weights import ExchangeWeights, map_nodes
+from afmp.message_passing.layer import LayerOutput, prepare_layers, score_all_edges, sum_gated_messages
+from afmp.message_passing.neighbours import Graph
+from afmp.message_passing.weights import PackedLayer, map_nodes
+from afmp.model.layer import Layer, add_model_axis, remove_model_axis
 from afmp.model.scaffold import both_directions, build_edges
 
 
-def stored_edges(positions: Tensor, *, scaffold: str, window_size: int) -> Tensor:
-    """The edge list (2, E) that travels in the weights: Delaunay edges once, window edges both ways."""
-    edge_index = build_edges(positions, scaffold=scaffold, window_size=window_size)
-    return both_directions(edge_index) if scaffold == "window" or positions.shape[1] == 1 else edge_index
+class NotebookLayer(Layer):
+    """One layer of `notebook`: messages in the first image of a batch."""
 
+    reads_refined_states = False  # the readout reads the mean of the last layer's states
 
-def directed_edges(edge_index: Tensor) -> Tensor:
-    """The stored list itself, in its own order, read as (receiver, sender)."""
-    return edge_index
+    def forward(self, state: Tensor, graph: Graph, weights: PackedLayer | None = None) -> LayerOutput:
+        """Update state (B, N, D), or (M, B, N, D) in a stack of models.
 
+        weights: this layer's entry of `prepare`, where the caller has prepared all layers at once.
+        """
+        weights = weights or self.prepare([self], state, graph)[0]
+        if weights is not None:  # a fast path: the same result from the same weights
+            return remove_model_axis(self, self._fast(add_model_axis(self, state), graph, weights))
 
-def kept_edges(model: nn.Module) -> int:
-    """Edges that keep their score in a full batch: in the seed's experiments all of them."""
-    return _budget(model, model.batch_size) or model.num_directed_edges
+        tables = graph.neighbours  # node i has K slots: tables.nbr[i] are the senders j of its edges (i <- j)
+        first = state[..., :1, :, :]
+        h_j = first[..., tables.nbr, :]  # (..., 1, N, K, D)
+        error = h_j.new_zeros(*h_j.shape[:-1], 1)
+        if self.predicts:
+            prediction = self.router.W_pred(first)[..., :, None, :]
+            error = torch.linalg.vector_norm(h_j - prediction, dim=-1, keepdim=True)
+        scores = torch.where(tables.valid, self.router(first, error, tables), 0)  # (..., 1, N, K)
+        listed = tables.valid.expand_as(scores)
+        gate_scores = self._within_budget(scores, listed, graph, num_images=state.shape[-3])
+        gates = self.router.gates(gate_scores) * listed[..., None]  # (..., 1, N, K, D)
+        heard = (gates * self.pcu.W_msg(first)[..., tables.nbr, :]).sum(dim=-2)
+        silent = heard.new_zeros(*state.shape[:-3], state.shape[-3] - heard.shape[-3], *state.shape[-2:])
+        new_state = self.pcu(state, torch.cat([heard, silent], dim=-3))
+        gate_sum = gates.sum(dim=(-3, -2, -1))
+        return LayerOutput(new_state, new_state.mean(dim=-2), scores, gate_scores, listed, gate_sum)
 
+    def kept_edges(self, graph: Graph) -> int:
+        """Return the scores kept in a full batch: in the original notebook's experiments, all E of them."""
+        return self._kept_scores(graph, self.budget.batch_size) or len(graph.edge_slots)
 
-def exchange_messages(model: nn.Module, weights: ExchangeWeights, state: Tensor) -> Exchange:
-    """One layer on state (M, B, N, D); only the first image's nodes hear anything."""
-    tables = model.tables
-    first = state[:, :1]
-    maps = [weights.message, weights.incoming, weights.outgoing] + ([weights.prediction] if weights.prediction else [])
-    message, incoming, outgoing, *prediction = map_nodes(first, maps)
-    surprise = {"state": first, "prediction": prediction[0]} if prediction else {}
-    scores = edge_scores(incoming, outgoing, weights.score, tables, **surprise)
-    listed = tables.valid.expand_as(scores)
+    def _fast(self, state: Tensor, graph: Graph, weights: PackedLayer) -> LayerOutput:
+        """Compute the same on state (M, B, N, D), with one product for all maps of the first image."""
+        rows = weights.layout.sizes("own", weights.layout.order[1:])
+        (own_weight, weight), (own_bias, bias) = (part.split(rows, dim=1) for part in (weights.weight, weights.bias))
+        layout = weights.layout._replace(order=weights.layout.order[1:])
+        first = weights._replace(weight=weight, bias=bias, layout=layout)
+        _, message, scores = score_all_edges(state[:, :1], first, graph.neighbours)
+        listed = graph.neighbours.valid.expand_as(scores)
+        gate_scores = self._within_budget(scores, listed, graph, num_images=state.shape[1])
+        heard, gate_sum = sum_gated_messages(message, gate_scores, listed, weights, graph.neighbours)
+        own = map_nodes(state, own_weight, own_bias)
+        new_state = F.gelu(torch.cat([own[:, :1] + heard, own[:, 1:]], dim=1))
+        return LayerOutput(new_state, new_state.mean(dim=2), scores, gate_scores, listed, gate_sum)
 
-    gate_scores = scores
-    if budget := _budget(model, state.shape[1]):
-        ranked = scores.detach().masked_fill(~listed, -torch.inf).flatten(1)
-        threshold = torch.topk(ranked, budget, sorted=False).values.amin(dim=1)
-        # Ties with the threshold all stay.
-        gate_scores = torch.where(scores >= threshold[:, None, None, None], scores, 0)
+    def _within_budget(self, scores: Tensor, listed: Tensor, graph: Graph, *, num_images: int) -> Tensor:
+        """Return scores (..., 1, N, K) with 0 for those below the threshold of a batch of `num_images`; ties stay."""
+        kept = self._kept_scores(graph, num_images)
+        if not kept:
+            return scores
+        ranked = scores.detach().masked_fill(~listed, -torch.inf).flatten(-3)
+        threshold = torch.topk(ranked, kept, sorted=False).values.amin(dim=-1)
+        return torch.where(scores >= threshold[..., None, None, None], scores, 0)
 
-    heard, gate_sum = gated_sum(message, gate_scores, listed, weights.gate_weight, weights.gate_bias, tables)
-    own = map_nodes(state, [weights.own])[0]
-    own = torch.cat([own[:, :1] + heard, own[:, 1:]], dim=1)
-    new_state = F.gelu(own)
-    return Exchange(new_state, new_state.mean(dim=2), scores, gate_scores, listed, gate_sum)
+    def _kept_scores(self, graph: Graph, num_images: int) -> int:
+        """Return how many scores a batch of `num_images` may keep, where fewer than there are; else 0: all stay."""
+        if not self.budget.is_sparse:
+            return 0
+        nodes_per_graph = num_images * len(graph.neighbours.nbr) // self.budget.batch_size
+        kept = int(self.budget.sparsity * nodes_per_graph) * self.budget.batch_size
+        return kept if kept < len(graph.edge_slots) else 0
 
+    @staticmethod
+    def stored_edges(positions: Tensor, *, scaffold: str, window_size: int) -> Tensor:
+        """Return the edge list (2, stored edges) of weights files: Delaunay edges once, window edges both ways."""
+        edge_index = build_edges(positions, scaffold=scaffold, window_size=window_size)
+        return both_directions(edge_index) if scaffold == "window" or positions.shape[1] == 1 else edge_index
 
-def pooled_readout(model: nn.Module, exchanges: list[Exchange]) -> Tensor:
-    """What the readout reads, (M, B, D): the node mean of the last state, with the top-down pass or without."""
-    return exchanges[-1].mean
+    @staticmethod
+    def directed_edges(edge_index: Tensor) -> Tensor:
+        """Return the directed edges (2, E), receiver first: the stored list itself, in its own order."""
+        return edge_index
 
-
-def _budget(model: nn.Module, num_images: int) -> int:
-    """Scores that a batch of `num_images` may keep, where that is fewer than there are; else 0: all stay."""
-    if not model.is_sparse:
-        return 0
-    nodes_per_graph = num_images * model.num_patches // model.batch_size
-    budget = int(model.sparsity * nodes_per_graph) * model.batch_size
-    return budget if budget < model.num_directed_edges else 0
+    @staticmethod
+    def prepare(layers: list["NotebookLayer"], state: Tensor, graph: Graph) -> list[PackedLayer | None]:
+        """Pack all layers' weights for a pass over states like `state`; None for a layer on the plain path."""
+        return prepare_layers(layers, state)

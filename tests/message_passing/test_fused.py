@@ -9,45 +9,49 @@ import sys
 
 import pytest
 import torch
-from exchange_layers import (
+from graphs import grid_graph
+from plain_layers import (
     CASES,
     DEVICE,
     HIDDEN,
+    LinearMap,
     convert,
     layer_inputs,
     leaves_of,
+    map_nodes,
     new_exchange,
     normal,
     packed,
+    packed_tensors,
     reference_layer,
     relative_error,
     results,
     tables_of,
+    weights_of,
 )
-from graphs import grid_graph
 
 from afmp import AFMP
-from afmp.message_passing.layer import Exchange
+from afmp.message_passing import implementation
+from afmp.message_passing.layer import LayerOutput
 from afmp.message_passing.neighbours import build_neighbours
 from afmp.message_passing.selection import top_k_edges
-from afmp.message_passing.weights import LinearMap, map_nodes
 from afmp.model.stack import stack_models
 
 # torch brings Triton along on Linux x86-64: there, a missing one is an error.
 if (sys.platform, platform.machine()) != ("linux", "x86_64"):
     pytest.importorskip("triton", reason="Triton exists for Linux alone")
 from afmp.message_passing.all_edges import fused
-from afmp.message_passing.kept_edges import fused as fused_exchange
+from afmp.message_passing.kept_edges import fused as kept_edges
 from afmp.message_passing.kept_edges import packing
 from afmp.message_passing.kept_edges import selection as radix_select
 
 
 def fused_layer(state, weights, tables, k):
     layer = packed(weights)
-    state, mean, gate_sum, scores, _, _, place, *_ = fused_exchange.exchange_few(
-        state, *layer[:-1], *tables, k, layer.predicts
+    state, mean, gate_sum, scores, _, _, place, *_ = kept_edges.kept_edges_layer(
+        state, *packed_tensors(layer), *tables, k, layer.layout.predicts
     )
-    return Exchange(state, mean, scores, scores, place >= 0, gate_sum)
+    return LayerOutput(state, mean, scores, scores, place >= 0, gate_sum)
 
 
 @pytest.mark.parametrize(("graph", "sizes"), CASES)
@@ -72,10 +76,10 @@ def node_operations(state, weights, tables, keep):
     maps = [weights.own, weights.message, weights.incoming, weights.outgoing]
     own, message, *mapped = map_nodes(state, maps + ([weights.prediction] if weights.prediction else []))
     surprise = (state, mapped[2]) if weights.prediction else (None, None)
-    scores = fused.edge_scores(mapped[0], mapped[1], *surprise, *weights.score, *tables)
+    scores = fused.edge_scores_operator(mapped[0], mapped[1], *surprise, *weights.score, *tables)
     place = torch.where(keep, tables.nbr, -1).to(torch.int32)
     gates = weights.gate_weight, weights.gate_bias
-    heard, gate_sum = fused.gated_sum(message, scores, place, *gates, tables.nbr, tables.rev)
+    heard, gate_sum = fused.gated_sum_operator(message, scores, place, *gates, tables.nbr, tables.rev)
     return new_exchange(own + heard, scores, keep, gate_sum)
 
 
@@ -209,14 +213,14 @@ def test_operators_are_well_registered(predicts):
         torch.cat(parts, dim=1).detach().requires_grad_() for parts in zip(*filter(None, maps), strict=True)
     )
     edge_weights = (*weights.score, weights.gate_weight, weights.gate_bias)
-    torch.library.opcheck(fused_exchange.exchange_few, (state, weight, bias, *edge_weights, *tables, 2, predicts))
+    torch.library.opcheck(kept_edges.kept_edges_layer, (state, weight, bias, *edge_weights, *tables, 2, predicts))
     incoming, outgoing = (torch.randn(2, 2, 5, 2 * HIDDEN, device=DEVICE, requires_grad=True) for _ in range(2))
     surprise = (state, torch.randn_like(state, requires_grad=True)) if predicts else (None, None)
-    torch.library.opcheck(fused.edge_scores, (incoming, outgoing, *surprise, *weights.score, *tables))
+    torch.library.opcheck(fused.edge_scores_operator, (incoming, outgoing, *surprise, *weights.score, *tables))
     scores = torch.randn(2, 2, *tables.nbr.shape, device=DEVICE, requires_grad=True)
     place = torch.where(tables.valid, tables.nbr, -1).to(torch.int32).expand(scores.shape).contiguous()
     gates = weights.gate_weight, weights.gate_bias
-    torch.library.opcheck(fused.gated_sum, (state, scores, place, *gates, tables.nbr, tables.rev))
+    torch.library.opcheck(fused.gated_sum_operator, (state, scores, place, *gates, tables.nbr, tables.rev))
 
 
 def test_the_first_images_of_several_models_need_not_lie_together():
@@ -226,7 +230,7 @@ def test_the_first_images_of_several_models_need_not_lie_together():
     first, prediction = state[:, :1], torch.randn(2, 1, *state.shape[2:], device=DEVICE)
     outcomes = []
     for given in (first, first.contiguous()):
-        scores = fused.edge_scores(incoming, outgoing, given, prediction, *weights.score, *tables)
+        scores = fused.edge_scores_operator(incoming, outgoing, given, prediction, *weights.score, *tables)
         outcomes.append([scores, *torch.autograd.grad(scores.square().sum(), (state, *weights.score))])
     assert all(torch.equal(a, b) for a, b in zip(*outcomes, strict=True))
 
@@ -243,7 +247,7 @@ def test_rows_need_not_lie_evenly_apart():
     expected = None
     for layout in (lambda rows: rows, *layouts.values()):
         given = [layout(rows.detach()).requires_grad_() for rows in mapped]
-        scores = fused.edge_scores(*given[:2], state, given[2], *weights.score, *tables)
+        scores = fused.edge_scores_operator(*given[:2], state, given[2], *weights.score, *tables)
         found = [scores, *torch.autograd.grad(scores.square().sum(), (*given, state, *weights.score))]
         expected = expected or found
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
@@ -261,14 +265,14 @@ def small_stack(models, **kind):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_packed_layers_are_the_layers_own_weights(models, dtype):
     stack = small_stack(models)
-    layers = [layer.exchange_parameters(predicts=i > 0) for i, layer in enumerate(stack.layers)]
+    layers = [layer.parameters_by_kind() for layer in stack.layers]
     generator = torch.Generator().manual_seed(1)
     found, expected = [], []
     for number, layer in enumerate(packing.pack_layers(layers, dtype)):
-        weights = packed(stack.layers[number].exchange_weights(predicts=number > 0))
-        found += layer[:-1]
-        expected += [weights.weight.to(dtype), weights.bias.to(dtype), *weights[2:-1]]
-        assert layer.predicts == (number > 0)
+        weights = packed(weights_of(stack.layers[number]))
+        found += packed_tensors(layer)
+        expected += [weights.weight.to(dtype), weights.bias.to(dtype), *packed_tensors(weights)[2:]]
+        assert layer.layout == weights.layout and layer.layout.predicts == (number > 0)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-6)
     factors = [normal(*part.shape, generator=generator).to(part) for part in expected]
@@ -282,16 +286,14 @@ def test_packed_layers_are_the_layers_own_weights(models, dtype):
 
 
 def test_the_packing_operator_is_well_registered():
-    layers = [layer.exchange_parameters(predicts=i > 0) for i, layer in enumerate(small_stack(2).layers)]
+    layers = [layer.parameters_by_kind() for layer in small_stack(2).layers]
     by_kind = [part for kind in zip(*layers, strict=True) for part in kind if part is not None]
     torch.library.opcheck(packing.pack, (by_kind, [False, True], torch.bfloat16))
 
 
 def choose_kernels(monkeypatch, *, is_fused):
-    """Whether Triton's kernels or PyTorch passes messages, wherever that is asked."""
-    # Layers that keep many edges take the kernels by way of `operation`.
-    for module in ("afmp.model.afmp", "afmp.message_passing.layer", "afmp.message_passing.all_edges.pytorch"):
-        monkeypatch.setattr(sys.modules[module], "uses_triton", lambda rows: is_fused)
+    """Choose whether Triton's kernels or PyTorch pass messages: the one place that decides."""
+    monkeypatch.setattr(implementation, "uses_triton", lambda state: is_fused)
 
 
 KINDS = {
@@ -353,7 +355,7 @@ def test_what_is_folded_is_folded_in_full_precision(monkeypatch):
     monkeypatch.setattr(
         torch, "bmm", lambda *a, **k: (precisions.append(torch.get_float32_matmul_precision()), bmm(*a, **k))[1]
     )
-    layers = [layer.exchange_parameters(predicts=i > 0) for i, layer in enumerate(small_stack(2).layers)]
+    layers = [layer.parameters_by_kind() for layer in small_stack(2).layers]
     torch.set_float32_matmul_precision("high")
     try:
         packed_layers = packing.pack_layers(layers, torch.float32)

@@ -6,13 +6,13 @@ import operator
 import pytest
 import torch
 from graphs import grid_graph, lone_node_graph
+from plain_layers import plain_edge_scores, plain_gated_sum
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from afmp.message_passing import reference
 from afmp.message_passing.all_edges.pytorch import edge_scores, gated_sum
 from afmp.message_passing.neighbours import GRID_DEGREE, build_neighbours
 from afmp.message_passing.selection import kept_slots, top_k_edges, top_k_numbers
-from afmp.message_passing.weights import ScoreWeights
+from afmp.message_passing.weights import ScoreWeights, fold_query
 from afmp.model.router import PredictiveRouter
 
 HIDDEN = 3
@@ -118,7 +118,7 @@ def test_operation_equals_the_reference(graph, d_model):
     found, expected = [], []
     for functions, results in (
         ((edge_scores, gated_sum), found),
-        ((reference.edge_scores, reference.gated_sum), expected),
+        ((plain_edge_scores, plain_gated_sum), expected),
     ):
         outputs = [
             functions[0](incoming, outgoing, weights, tables, state=state, prediction=prediction),
@@ -241,7 +241,8 @@ def test_u_is_folded_without_tf32_in_one_graph(precision, dtype):
         with FakeTensorMode():
             with torch.device("cuda"):
                 router = PredictiveRouter(24)
-            incoming, *_ = torch.compile(router.maps, backend=look, fullgraph=True)(predicts=True)
+            fold = torch.compile(fold_query, backend=look, fullgraph=True)
+            query = fold(router.U[None], router.W_q.weight[None], router.W_q.bias[None])
     finally:
         torch.set_float32_matmul_precision("highest")
-    assert found == [dtype] and incoming.weight.dtype == torch.float32
+    assert found == [dtype] and query.dtype == torch.float32

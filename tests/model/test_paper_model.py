@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from afmp import AFMP, afmp_small, afmp_tiny
 from afmp.errors import AfmpError
-from afmp.model.capsule import TopDownAggregator, hierarchy_map
+from afmp.model.top_down import TopDownAggregator, hierarchy_map
 
 # The first layer has no previous output to predict from, so these two have no gradient, and they alone.
 WITHOUT_GRADIENT = {"layers.0.router.W_pred.weight", "layers.0.router.W_pred.bias"}

@@ -1,7 +1,7 @@
-"""`edge_scores` and `gated_sum` of `operation` as Triton kernels, known to PyTorch as operators of their own.
+"""Edge scores and gated sums over all edges as Triton kernels, registered as operators of PyTorch.
 
-So torch.compile, autocast and CUDA graphs take them as they take any operator. Inputs may be float32, float16 or
-bfloat16, outputs are in the inputs' type; scores and sums of gates are float32.
+As operators they work under torch.compile, autocast and CUDA graphs. Inputs may be float32, float16 or bfloat16, and
+outputs have the inputs' type. Scores and sums of gates are float32.
 """
 
 import torch
@@ -9,11 +9,35 @@ import triton
 from torch import Tensor
 
 from afmp.message_passing.all_edges import kernels
+from afmp.message_passing.neighbours import Neighbours
+from afmp.message_passing.weights import ScoreWeights
 
 Optional = Tensor | None
 SCORE_CHANNELS_A_WARP = 512
 MESSAGES_AT_ONCE = 4  # of a node
 SLOTS_A_BLOCK = 16  # of a node; a grid's has 8
+
+
+def edge_scores(
+    incoming: Tensor,
+    outgoing: Tensor,
+    weights: ScoreWeights,
+    tables: Neighbours,
+    *,
+    state: Optional = None,
+    prediction: Optional = None,
+) -> Tensor:
+    """Return the scores of all slots, as `all_edges.pytorch.edge_scores` does."""
+    surprise = [part if part is None else part.to(incoming.dtype) for part in (state, prediction)]
+    return edge_scores_operator(incoming, outgoing, *surprise, *(part.float() for part in weights), *tables)
+
+
+def gated_sum(
+    message: Tensor, scores: Tensor, keep: Tensor, gate_weight: Tensor, gate_bias: Tensor, tables: Neighbours
+) -> tuple[Tensor, Tensor]:
+    """Return gated messages summed at the receivers, and all gates per image, as `all_edges.pytorch.gated_sum` does."""
+    place = torch.where(keep, tables.nbr, -1).to(torch.int32).contiguous()
+    return gated_sum_operator(message, scores, place, gate_weight.float(), gate_bias.float(), tables.nbr, tables.rev)
 
 
 def block_sizes(slots: int, width: int, hidden: int | None = None) -> dict[str, int]:
@@ -65,12 +89,12 @@ def even_rows(rows: Optional) -> tuple[Optional, int]:
 
 
 @torch.library.custom_op("afmp::edge_scores", mutates_args=())
-def edge_scores(
+def edge_scores_operator(
     incoming: Tensor, outgoing: Tensor, state: Optional, prediction: Optional,
     w_error: Tensor, w_dist: Tensor, w_out: Tensor, out_bias: Tensor,
     nbr: Tensor, valid: Tensor, rev: Tensor, dist: Tensor,
 ) -> Tensor:  # fmt: skip
-    """Scores (M, B, N, K) as `operation.edge_scores` gives them."""
+    """Scores (M, B, N, K) as `all_edges.pytorch.edge_scores` defines them."""
     state = state if state is None else state.contiguous()  # the first images of several models are not
     w_error, w_dist, w_out, out_bias = together(w_error, w_dist, w_out, out_bias)
     models, images, nodes, width = incoming.shape
@@ -88,7 +112,7 @@ def edge_scores(
     return scores
 
 
-@edge_scores.register_fake
+@edge_scores_operator.register_fake
 def _(incoming, outgoing, state, prediction, w_error, w_dist, w_out, out_bias, nbr, valid, rev, dist):
     return incoming.new_empty(*incoming.shape[:3], nbr.shape[1], dtype=torch.float32)
 
@@ -148,14 +172,14 @@ def _scores_backward(ctx, d_scores):
     return d_incoming, d_outgoing, d_state, d_prediction, *weights, d_bias.to(ctx.bias_type), None, None, None, None
 
 
-edge_scores.register_autograd(_scores_backward, setup_context=_save_scores)
+edge_scores_operator.register_autograd(_scores_backward, setup_context=_save_scores)
 
 
 @torch.library.custom_op("afmp::gated_sum", mutates_args=())
-def gated_sum(
+def gated_sum_operator(
     message: Tensor, scores: Tensor, place: Tensor, gate_weight: Tensor, gate_bias: Tensor, nbr: Tensor, rev: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Sums (M, B, N, D) and gates (M, B) as `operation.gated_sum` gives them.
+    """Sums (M, B, N, D) and gates (M, B) as `all_edges.pytorch.gated_sum` defines them.
 
     place (M, B, N, K) int32 is `nbr` where a slot is kept, else -1.
     """
@@ -173,7 +197,7 @@ def gated_sum(
     return total, gates.sum(2)
 
 
-@gated_sum.register_fake
+@gated_sum_operator.register_fake
 def _(message, scores, place, gate_weight, gate_bias, nbr, rev):
     return message.new_empty(message.shape), scores.new_empty(message.shape[:2])
 
@@ -220,4 +244,4 @@ def _gates_backward(ctx, d_total, d_gates):
     return d_message, d_scores, None, d_weight.to(gate_weight.dtype), d_bias.to(gate_bias.dtype), None, None
 
 
-gated_sum.register_autograd(_gates_backward, setup_context=_save_gates)
+gated_sum_operator.register_autograd(_gates_backward, setup_context=_save_gates)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from afmp.message_passing.implementation import uses_triton
 from afmp.message_passing.neighbours import Neighbours
 from afmp.message_passing.weights import ScoreWeights
 
@@ -32,11 +31,6 @@ def edge_scores(
     incoming (M, B, N, 2H) is [query | receiver], outgoing (M, B, N, 2H) [key | sender]; state, prediction
     (M, B, N, D).
     """
-    if uses_triton(incoming):
-        from afmp.message_passing.all_edges import fused
-
-        surprise = [part if part is None else part.to(incoming.dtype) for part in (state, prediction)]
-        return fused.edge_scores(incoming, outgoing, *surprise, *(part.float() for part in weights), *tables)
     return _EdgeScores.apply(incoming, outgoing, state, prediction, *weights, *tables)
 
 
@@ -51,12 +45,6 @@ def gated_sum(
     message (M, B, N, D); scores (M, B, N, K); keep (M, B, N, K) bool, false in slots that are not valid; gate_weight
     and gate_bias (M, D). The first result has message's type, the second is float32 or wider.
     """
-    if uses_triton(message):
-        from afmp.message_passing.all_edges import fused
-
-        place = torch.where(keep, tables.nbr, -1).to(torch.int32).contiguous()
-        gates = (gate_weight.float(), gate_bias.float())
-        return fused.gated_sum(message, scores, place, *gates, tables.nbr, tables.rev)
     return _GatedSum.apply(message, scores, keep, gate_weight, gate_bias, tables.nbr, tables.rev)
 
 

@@ -6,8 +6,6 @@ products run over the kept edges' ends, k rows an image and not N. Kept for it a
 `own` and the messages, rows of the kept edges, and one score an edge.
 """
 
-from typing import NamedTuple
-
 import torch
 import triton
 from torch import Tensor
@@ -16,7 +14,7 @@ from afmp.message_passing.all_edges import kernels
 from afmp.message_passing.all_edges.fused import (
     MESSAGES_AT_ONCE,
     block_sizes,
-    edge_scores,
+    edge_scores_operator,
     even_rows,
     nodes_a_program,
     row_block,
@@ -25,31 +23,11 @@ from afmp.message_passing.all_edges.fused import (
 )
 from afmp.message_passing.kept_edges import kernels as kept_kernels
 from afmp.message_passing.kept_edges.selection import select
-from afmp.message_passing.weights import map_rows
+from afmp.message_passing.weights import INCOMING, OUTGOING, RECEIVING, Layout, map_rows
 
 NODES_A_STEP = 2  # of the gradient of GELU
 MOST_PARTS = 512  # partial sums that a program adds up at once
 MEAN_COLUMNS, SUM_COLUMNS = 16, 8  # of them
-
-
-class Widths(NamedTuple):
-    """Where the rows of the packed weight (M, width, D) begin: [own | prediction | incoming | outgoing | message]."""
-
-    own: int
-    prediction: int  # D, or 0 in the first layer
-    incoming: int
-    outgoing: int
-    message: int
-
-    @property
-    def mapped(self) -> int:
-        """Of what all nodes are mapped to."""
-        return self.own + self.prediction + self.incoming + self.outgoing
-
-
-def widths_of(d_model: int, hidden: int, predicts: bool) -> Widths:
-    """The packed weight's parts."""
-    return Widths(d_model, d_model if predicts else 0, 2 * hidden, 2 * hidden, d_model)
 
 
 def _sum_tile(parts: int, columns: int) -> dict[str, int]:
@@ -83,34 +61,35 @@ def _gather(
     return rows
 
 
-@torch.library.custom_op("afmp::exchange", mutates_args=())
-def exchange_few(
+@torch.library.custom_op("afmp::kept_edges_layer", mutates_args=())
+def kept_edges_layer(
     state: Tensor, weight: Tensor, bias: Tensor,
     w_error: Tensor, w_dist: Tensor, w_out: Tensor, out_bias: Tensor, gate_weight: Tensor, gate_bias: Tensor,
     nbr: Tensor, valid: Tensor, rev: Tensor, dist: Tensor, k: int, predicts: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """One layer on state (M, B, N, D) with the packed weight (M, width, D) and bias (M, width) of `Widths`.
+    """One layer on state (M, B, N, D) with a packed weight (M, rows, D) and bias (M, rows).
 
     Gives the new state (M, B, N, D), its mean over nodes (M, B, D), gate sums (M, B), scores (M, B, N, K), and for the
     backward pass: total, slots, place, messages (M, B, k, D), receiving (M, B, k, D + 2H) [prediction | incoming],
     outgoing (M, B, k, 2H).
     """
     models, images, nodes, d_model = state.shape
-    widths = widths_of(d_model, w_out.shape[1], predicts)
+    layout = Layout(d_model, w_out.shape[1], predicts)
+    *groups, _ = layout.sizes("own", RECEIVING, OUTGOING, "message")
     state = state.contiguous()
     gate_weight, gate_bias = together(gate_weight, gate_bias)
     with torch.autocast(state.device.type, enabled=False):
-        mapped = map_rows(state.flatten(1, 2), weight[:, : widths.mapped], bias[:, : widths.mapped])
-        mapped = mapped.view(models, images, nodes, widths.mapped)
-        own, receiving, outgoing = mapped.split(
-            [widths.own, widths.prediction + widths.incoming, widths.outgoing], dim=-1
-        )
-        prediction, incoming = receiving.split([widths.prediction, widths.incoming], dim=-1)
+        mapped = map_rows(state.flatten(1, 2), weight[:, : sum(groups)], bias[:, : sum(groups)])
+        mapped = mapped.view(models, images, nodes, sum(groups))
+        own, receiving, outgoing = mapped.split(groups, dim=-1)
+        prediction, incoming = receiving.split(layout.sizes("prediction", INCOMING), dim=-1)
         surprise = (state, prediction) if predicts else (None, None)
-        scores = edge_scores(incoming, outgoing, *surprise, w_error, w_dist, w_out, out_bias, nbr, valid, rev, dist)
+        scores = edge_scores_operator(
+            incoming, outgoing, *surprise, w_error, w_dist, w_out, out_bias, nbr, valid, rev, dist
+        )
         slots, place = select(scores, valid, k)
         sending, receiving, outgoing = _gather(slots, nbr, state, receiving, outgoing)
-        message = map_rows(sending.flatten(1, 2), weight[:, widths.mapped :], bias[:, widths.mapped :])
+        message = map_rows(sending.flatten(1, 2), weight[:, sum(groups) :], bias[:, sum(groups) :])
         message = message.view(sending.shape)
     total, new_state = torch.empty_like(state), torch.empty_like(state)
     own, own_stride = even_rows(own)
@@ -131,17 +110,14 @@ def exchange_few(
     return new_state, mean, gates, scores, total, slots, place, message, receiving, outgoing
 
 
-@exchange_few.register_fake
+@kept_edges_layer.register_fake
 def _(
     state, weight, bias, w_error, w_dist, w_out, out_bias, gate_weight, gate_bias, nbr, valid, rev, dist, k, predicts
 ):
     models, images, _, d_model = state.shape
-    widths = widths_of(d_model, w_out.shape[1], predicts)
+    sizes = Layout(d_model, w_out.shape[1], predicts).sizes("own", RECEIVING, OUTGOING)
     scores = state.new_empty(models, images, *nbr.shape, dtype=torch.float32)
-    rows = [
-        state.new_empty(models, images, k, width)
-        for width in (d_model, widths.prediction + widths.incoming, widths.outgoing)
-    ]
+    rows = [state.new_empty(models, images, k, width) for width in sizes]
     return (
         state.new_empty(state.shape), state.new_empty(models, images, d_model), scores.new_empty(models, images),
         scores, state.new_empty(state.shape),
@@ -150,8 +126,8 @@ def _(
     )  # fmt: skip
 
 
-@torch.library.custom_op("afmp::exchange_backward", mutates_args=())
-def exchange_few_backward(
+@torch.library.custom_op("afmp::kept_edges_layer_backward", mutates_args=())
+def kept_edges_layer_backward(
     d_new_state: Tensor | None, d_mean: Tensor, d_gates: Tensor, state: Tensor, weight: Tensor,
     w_error: Tensor, w_dist: Tensor, w_out: Tensor, gate_weight: Tensor, gate_bias: Tensor,
     scores: Tensor, total: Tensor, slots: Tensor, place: Tensor, message: Tensor, receiving: Tensor, outgoing: Tensor,
@@ -163,7 +139,9 @@ def exchange_few_backward(
     """
     models, images, nodes, d_model = state.shape
     hidden, k, num_slots = w_out.shape[1], slots.shape[-1], nbr.shape[1]
-    widths = widths_of(d_model, hidden, predicts)
+    layout = Layout(d_model, hidden, predicts)
+    groups = layout.sizes("own", RECEIVING, (*OUTGOING, "message"))
+    _, width_receiving, width_sending = groups
     state, edges_per_model = state.contiguous(), images * k
     edge_weights = together(w_error, w_dist, w_out, gate_weight, gate_bias)
     sizes = block_sizes(1, d_model, hidden)
@@ -176,21 +154,20 @@ def exchange_few_backward(
         nodes, d_model, FROM_STATE=d_new_state is not None, BLOCK_R=NODES_A_STEP, STEPS=rows // NODES_A_STEP,
         BLOCK_D=sizes["BLOCK_D"], num_warps=warps(NODES_A_STEP, sizes["BLOCK_D"]),
     )  # fmt: skip
-    width_receiving, width_sending = widths.prediction + widths.incoming, widths.outgoing + widths.message
     d_receiving = state.new_empty(models, edges_per_model, width_receiving)
     d_sending = state.new_empty(models, edges_per_model, width_sending)
     edges = _edges_a_program(edges_per_model)
     programs = triton.cdiv(edges_per_model, edges)
     edge_sums = scores.new_empty(models, programs, width_receiving + width_sending + 2 * d_model + 3 * hidden + 1)
     kept_kernels.edge_backward_kernel[(programs, models)](
-        state, message, receiving[..., widths.prediction :], outgoing, receiving, scores, slots, nbr, dist,
-        *edge_weights, d_total, d_gates.contiguous(), d_receiving, d_sending, edge_sums,
+        state, message, receiving[..., sum(layout.sizes("prediction")) :], outgoing, receiving,
+        scores, slots, nbr, dist, *edge_weights, d_total, d_gates.contiguous(), d_receiving, d_sending, edge_sums,
         nodes, edges_per_model, k, num_slots, d_model, hidden, width_receiving,
         PREDICTS=predicts, BLOCK_D=sizes["BLOCK_D"], BLOCK_H=sizes["BLOCK_H"], EDGES=edges,
         num_warps=warps(1, max(sizes["BLOCK_D"], 2 * sizes["BLOCK_H"])),
     )  # fmt: skip
 
-    own, receivers, senders = weight.split([widths.own, width_receiving, width_sending], dim=1)
+    own, receivers, senders = weight.split(groups, dim=1)
     d_weight = torch.empty_like(weight)
     d_own = d_total.flatten(1, 2)
     with torch.autocast(state.device.type, enabled=False):
@@ -217,7 +194,7 @@ def exchange_few_backward(
     return d_state.view(state.shape), d_weight, d_bias, d_edges
 
 
-@exchange_few_backward.register_fake
+@kept_edges_layer_backward.register_fake
 def _(
     d_new_state, d_mean, d_gates, state, weight, w_error, w_dist, w_out, gate_weight, gate_bias,
     scores, total, slots, place, message, receiving, outgoing, nbr, rev, dist, predicts,
@@ -239,7 +216,7 @@ def _backward(ctx, d_new_state, d_mean, d_gates, *_):
     _, _, w_out, _, _, scores, *_ = rest
     d_mean = state.new_zeros(*state.shape[:2], state.shape[3]) if d_mean is None else d_mean
     d_gates = scores.new_zeros(scores.shape[:2]) if d_gates is None else d_gates
-    d_state, d_weight, d_bias, sums = exchange_few_backward(
+    d_state, d_weight, d_bias, sums = kept_edges_layer_backward(
         d_new_state, d_mean, d_gates, state, weight, *rest, ctx.predicts
     )
     d_model, hidden = state.shape[-1], w_out.shape[1]
@@ -247,4 +224,4 @@ def _backward(ctx, d_new_state, d_mean, d_gates, *_):
     return d_state, d_weight, d_bias, *d_score, d_gate_weight, d_gate_bias, None, None, None, None, None, None
 
 
-exchange_few.register_autograd(_backward, setup_context=_save)
+kept_edges_layer.register_autograd(_backward, setup_context=_save)

@@ -13,7 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from afmp.message_passing.weights import LayerParameters, PackedLayer
+from afmp.message_passing.implementation import KEPT_FUSED
+from afmp.message_passing.weights import LayerParameters, Layout, PackedLayer, ScoreWeights
 
 
 def pack_layers(layers: list[LayerParameters], dtype: torch.dtype) -> list[PackedLayer]:
@@ -24,23 +25,16 @@ def pack_layers(layers: list[LayerParameters], dtype: torch.dtype) -> list[Packe
     # By kind, the layers of a kind one after the other: so the factors of the folded query lie together.
     kinds = [[part for part in kind if part is not None] for kind in zip(*layers, strict=True)]
     weight, bias, edges = pack([part for kind in kinds for part in kind], predicts, dtype)
-    widths = [_width(d_model, hidden, there) for there in predicts]
-    weights = weight.split([models * width * d_model for width in widths])
-    biases = bias.split([models * width for width in widths])
+    layouts = [Layout(d_model, hidden, there) for there in predicts]
+    weights = weight.split([models * layout.rows * d_model for layout in layouts])
+    biases = bias.split([models * layout.rows for layout in layouts])
     pieces = edges.split([models * size for size in _edge_sizes(d_model, hidden)] * len(layers))
-    return [
-        PackedLayer(
-            weights[number].view(models, -1, d_model),
-            biases[number].view(models, -1),
-            *(piece.view(models, -1) for piece in pieces[6 * number : 6 * number + 6]),
-            predicts[number],
-        )
-        for number in range(len(layers))
-    ]
-
-
-def _width(d_model: int, hidden: int, predicts: bool) -> int:
-    return (3 if predicts else 2) * d_model + 4 * hidden
+    packed = []
+    for number, layout in enumerate(layouts):
+        *score, gate_weight, gate_bias = (piece.view(models, -1) for piece in pieces[6 * number : 6 * number + 6])
+        maps = weights[number].view(models, -1, d_model), biases[number].view(models, -1)
+        packed.append(PackedLayer(*maps, ScoreWeights(*score), gate_weight, gate_bias, layout, KEPT_FUSED))
+    return packed
 
 
 def _edge_sizes(d_model: int, hidden: int) -> tuple[int, ...]:
@@ -86,35 +80,35 @@ def _tables(models: int, d_model: int, hidden: int, predicts: tuple[bool, ...], 
     rows, edges, packed_rows = [], [], 0
     for number, there in enumerate(predicts):
         stride = 2 * d_model + 2  # of hidden's rows
-        # kind of the weight, places of the rows in it, kind of the bias, places in that
-        parts = [
-            ("own", d * d_model, "own_bias", d),
-            *([("prediction", d * d_model, "prediction_bias", d)] if there else []),
-            ("folded", h * d_model, "folded_bias", h),
-            ("hidden", h * stride, "hidden_bias", h),
-            ("key", h * d_model, "key_bias", h),
-            ("hidden", h * stride + d_model, None, h),
-            ("message", d * d_model, "message_bias", d),
-        ]
-        width, done = _width(d_model, hidden, there), 0
-        for kind, places, bias, bias_places in parts:
-            count = len(places)
+        # Of each part of the layout: the kind of its weight and the places of its rows in that, the kind of its bias.
+        sources = {
+            "own": ("own", d * d_model, "own_bias"),
+            "prediction": ("prediction", d * d_model, "prediction_bias"),
+            "query": ("folded", h * d_model, "folded_bias"),
+            "receiver": ("hidden", h * stride, "hidden_bias"),
+            "key": ("key", h * d_model, "key_bias"),
+            "sender": ("hidden", h * stride + d_model, None),
+            "message": ("message", d * d_model, "message_bias"),
+        }
+        layout, done = Layout(d_model, hidden, there), 0
+        for part, count in layout.parts.items():
+            kind, places, bias = sources[part]
             output = packed_rows + done + torch.arange(count)
             no_bias = torch.full((count,), -1)
             rows.append(
                 torch.stack(
                     [
                         begin(kind, number) + places,
-                        begin(bias, number) + bias_places if bias else no_bias,
+                        begin(bias, number) + torch.arange(count) if bias else no_bias,
                         output,
                         torch.full((count,), sizes[kind]),
                         torch.full((count,), sizes[bias] if bias else 0),
-                        torch.full((count,), width),
+                        torch.full((count,), layout.rows),
                     ]
                 )
             )
             done += count
-        packed_rows += models * width
+        packed_rows += models * layout.rows
         model = torch.arange(models)[:, None]
         for kind, places in (
             ("hidden", h * stride + 2 * d_model),
@@ -197,8 +191,8 @@ def pack(parameters: list[Tensor], predicts: list[bool], dtype: torch.dtype) -> 
         u, query, query_bias, folded, folded_bias = _factors(flat, tables, models, d_model, hidden)
         torch.bmm(u.mT, query, out=folded)
         torch.bmm(u.mT, query_bias, out=folded_bias)
-    weight = flat.new_empty(models * sum(_width(d_model, hidden, there) for there in predicts) * d_model, dtype=dtype)
-    bias = weight.new_empty(len(weight) // d_model)
+    rows = models * sum(Layout(d_model, hidden, there).rows for there in predicts)
+    weight, bias = flat.new_empty(rows * d_model, dtype=dtype), flat.new_empty(rows, dtype=dtype)
     _run(flat, tables, weight, bias, models, d_model, backward=False)
     return weight, bias, flat.index_select(0, tables.edges)
 
@@ -206,7 +200,7 @@ def pack(parameters: list[Tensor], predicts: list[bool], dtype: torch.dtype) -> 
 @pack.register_fake
 def _(parameters, predicts, dtype):
     models, d_model, hidden = _shape(parameters, predicts)
-    rows = models * sum(_width(d_model, hidden, there) for there in predicts)
+    rows = models * sum(Layout(d_model, hidden, there).rows for there in predicts)
     edges = models * len(predicts) * sum(_edge_sizes(d_model, hidden))
     packed = parameters[0].new_empty(rows * d_model, dtype=dtype), parameters[0].new_empty(rows, dtype=dtype)
     return *packed, parameters[0].new_empty(edges, dtype=torch.float32)

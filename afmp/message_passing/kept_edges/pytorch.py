@@ -12,14 +12,14 @@ from torch.autograd.function import once_differentiable
 
 from afmp.message_passing.neighbours import Neighbours
 from afmp.message_passing.selection import top_k_numbers
-from afmp.message_passing.weights import map_rows
+from afmp.message_passing.weights import OUTGOING, RECEIVING, Layout, map_rows
 
 # What is gathered of this many edges at a time stays in a core's cache, at 128 channels.
 EDGES_A_BLOCK = 2048
 MOST_PAIRS_AN_EDGE = 4  # of an image's nodes, where query . key is computed for all of them
 
 
-class ExchangeFew(torch.autograd.Function):
+class KeptEdgesLayer(torch.autograd.Function):
     """One layer on state (M, B, N, D) with the parts of a PackedLayer; edge_slots (E,) are ascending.
 
     Gives the new state (M, B, N, D), its mean over nodes (M, B, D) and gate sums (M, B), which have gradients, and
@@ -30,22 +30,23 @@ class ExchangeFew(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx, state, weight, bias, w_error, w_dist, w_out, out_bias, gate_weight, gate_bias,
-        tables: Neighbours, edge_slots: Tensor, k: int, predicts: bool,
+        tables: Neighbours, edge_slots: Tensor, k: int, layout: Layout,
     ):  # fmt: skip
         models, images, nodes, d_model = state.shape
-        hidden, wide = w_out.shape[1], w_out.dtype
+        wide = w_out.dtype
         state = state.contiguous()
         receiver, sender = edge_slots // tables.nbr.shape[1], tables.nbr.take(edge_slots)
         lengths = tables.dist.take(edge_slots).to(wide)
-        received = hidden * 2 + (d_model if predicts else 0)
-        own, mapped, message = weight.split([d_model, received + 2 * hidden, d_model], dim=1)
-        own_bias, mapped_bias, message_bias = bias.split([d_model, received + 2 * hidden, d_model], dim=1)
+        (received,) = layout.sizes(RECEIVING)
+        groups = layout.sizes("own", (*RECEIVING, *OUTGOING), "message")
+        own, mapped, message = weight.split(groups, dim=1)
+        own_bias, mapped_bias, message_bias = bias.split(groups, dim=1)
         rows = state.flatten(1, 2)  # of all nodes of all images
         mapped = map_rows(rows, mapped, mapped_bias)
         score_weights = (w_error, w_dist, w_out)
         few_pairs = nodes * nodes <= MOST_PAIRS_AN_EDGE * len(edge_slots)
         score = _score_pairs if few_pairs else _score_all
-        scores = score(state, mapped, score_weights, (receiver, sender), lengths, predicts)
+        scores = score(state, mapped, score_weights, (receiver, sender), lengths, layout)
         scores += out_bias[:, :, None]
 
         # (M, B, k): numbers of the kept edges, and the rows of their ends among all nodes of all models.
@@ -66,7 +67,7 @@ class ExchangeFew(torch.autograd.Function):
 
         saved = (score, message, receiving, outgoing, lengths.take(kept), to, origin, total.to(state.dtype))
         ctx.save_for_backward(state, weight, *score_weights, gate_weight, gate_bias, *saved)
-        ctx.predicts, ctx.received = predicts, received
+        ctx.layout = layout
         ctx.mark_non_differentiable(scores, kept)
         ctx.set_materialize_grads(False)
         return new_state, new_state.mean(dim=2), gates.view(models, images, k * d_model).sum(dim=2), scores, kept
@@ -83,7 +84,7 @@ def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
     state, weight, w_error, w_dist, w_out, gate_weight, gate_bias, *saved = ctx.saved_tensors
     score, message, receiving, outgoing, length, to, origin, total = saved
     models, images, nodes, d_model = state.shape
-    hidden, wide = w_out.shape[1], w_out.dtype
+    wide = w_out.dtype
     rows, edges = state.view(-1, d_model), message.shape[1]
 
     if d_new_state is None:
@@ -103,10 +104,10 @@ def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
     d_score = torch.bmm(d_logit, gate_weight[..., None])  # (M, edges, 1)
 
     receiving, outgoing = (part.view(models, edges, part.shape[-1]).to(wide) for part in (receiving, outgoing))
-    prediction, query, receiver = receiving.split([receiving.shape[-1] - 2 * hidden, hidden, hidden], dim=-1)
+    prediction, query, receiver = receiving.split(ctx.layout.sizes(*RECEIVING), dim=-1)
     key, sender = outgoing.chunk(2, dim=-1)
     features, columns = length.view(models, edges, 1), w_dist[:, None]
-    if ctx.predicts:
+    if ctx.layout.predicts:
         surprise = prediction - rows.index_select(0, origin).view(message.shape)
         error = torch.linalg.vector_norm(surprise, dim=-1, keepdim=True)
         features, columns = torch.cat([error, features], dim=-1), torch.stack([w_error, w_dist], dim=1)
@@ -116,17 +117,17 @@ def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
     d_columns = torch.bmm(features.mT, d_units)
     d_receiving, d_sending = [d_score * key, d_units], [d_score * query, d_units, d_heard * gates]
     d_error, d_dist = torch.zeros_like(w_error), d_columns[:, -1]
-    if ctx.predicts:
+    if ctx.layout.predicts:
         d_error = d_columns[:, 0]
         along = torch.bmm(d_units, w_error[..., None]) / error
         surprise *= torch.where(error > 0, along, 0)  # d error / d state is 0 where there is no error
         d_receiving.insert(0, surprise)
     d_receiving, d_sending = (torch.cat(parts, dim=-1).to(weight.dtype) for parts in (d_receiving, d_sending))
 
-    own, receivers, senders = weight.split([d_model, ctx.received, 2 * hidden + d_model], dim=1)
+    own, receivers, senders = weight.split(ctx.layout.sizes("own", RECEIVING, (*OUTGOING, "message")), dim=1)
     d_state = _product(d_total, own).to(wide)
     d_received, d_sent = _product(d_receiving, receivers).flatten(0, 1), _product(d_sending, senders)
-    if ctx.predicts:
+    if ctx.layout.predicts:
         d_sent = d_sent - surprise
     d_nodes = d_state.view(-1, d_model)
     for end, gradient in ((to, d_received), (origin, d_sent.flatten(0, 1))):
@@ -140,20 +141,20 @@ def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
     return d_state.to(state.dtype).view(state.shape), d_weight, d_bias, *d_edges
 
 
-def _score_all(state, mapped, score_weights, ends, lengths, predicts: bool) -> Tensor:
+def _score_all(state, mapped, score_weights, ends, lengths, layout: Layout) -> Tensor:
     """Scores (M, B, E) of all edges but for their bias.
 
     state (M, B, N, D), and what it is mapped to, mapped (M, B * N, width); ends: receiver and sender (E,); lengths
     (E,).
     """
     models, images, nodes, _ = state.shape
-    hidden, wide = score_weights[-1].shape[1], lengths.dtype
+    predicts, hidden, wide = layout.predicts, layout.hidden, lengths.dtype
     first_node = torch.arange(0, images * nodes, nodes, device=state.device)[:, None]
     receiver, sender = ((first_node + end).flatten() for end in ends)
     lengths = lengths.repeat(images)
     scores = lengths.new_empty(models, len(receiver))
     rows, mapped = state.flatten(1, 2).to(wide), mapped.to(wide)
-    sources = [*mapped.split([mapped.shape[-1] - 2 * hidden, 2 * hidden], dim=-1), *([rows] if predicts else [])]
+    sources = [*mapped.split(layout.sizes(RECEIVING, OUTGOING), dim=-1), *([rows] if predicts else [])]
     # Made once, as memory that is new to the process costs more than what is written there.
     buffers = [lengths.new_empty(min(EDGES_A_BLOCK, len(receiver)), part.shape[-1]) for part in sources]
     for model in range(models):
@@ -165,7 +166,7 @@ def _score_all(state, mapped, score_weights, ends, lengths, predicts: bool) -> T
                 torch.index_select(source[model], 0, end, out=buffer[: len(end)])
                 for source, end, buffer in zip(sources, (here, there, there), buffers, strict=False)
             )
-            prediction, query, units = incoming.split([incoming.shape[1] - 2 * hidden, hidden, hidden], dim=1)
+            prediction, query, units = incoming.split(layout.sizes(*RECEIVING), dim=1)
             features = length[:, None]
             if predicts:
                 # From the difference itself: |h|^2 - 2 h.p + |p|^2 cancels.
@@ -177,16 +178,14 @@ def _score_all(state, mapped, score_weights, ends, lengths, predicts: bool) -> T
     return scores.view(models, images, len(ends[0]))
 
 
-def _score_pairs(state, mapped, score_weights, ends, lengths, predicts: bool) -> Tensor:
+def _score_pairs(state, mapped, score_weights, ends, lengths, layout: Layout) -> Tensor:
     """The same where an image has few nodes: query . key of all pairs of them, edge or not, are cheaper than rows of
     queries and keys gathered for every edge."""
     models, images, nodes, _ = state.shape
     w_error, w_dist, w_out = score_weights
-    hidden, wide, edges = w_out.shape[1], lengths.dtype, len(lengths)
+    predicts, hidden, wide, edges = layout.predicts, layout.hidden, lengths.dtype, len(lengths)
     rows, mapped = state.flatten(1, 2).to(wide), mapped.to(wide)
-    prediction, query, receiving, key, sending = mapped.split(
-        [mapped.shape[-1] - 4 * hidden, hidden, hidden, hidden, hidden], dim=-1
-    )
+    prediction, query, receiving, key, sending = mapped.split(layout.sizes(*RECEIVING, *OUTGOING), dim=-1)
     query, key = (part.reshape(models * images, nodes, hidden) for part in (query, key))
     pair = ends[0] * nodes + ends[1]
     scores = lengths.new_empty(models, images, edges)

@@ -2,38 +2,43 @@
 
 import pytest
 import torch
-from exchange_layers import (
+from plain_layers import (
     CASES,
+    LinearMap,
     convert,
     layer_inputs,
     leaves_of,
     normal,
     packed,
+    packed_tensors,
     reference_layer,
     relative_error,
     results,
     tables_of,
+    weights_of,
 )
 
 from afmp import AFMP
-from afmp.message_passing.kept_edges import pytorch as exchange_few
-from afmp.message_passing.layer import exchange
+from afmp.message_passing.implementation import KEPT_PYTORCH
+from afmp.message_passing.kept_edges import pytorch as kept_edges
+from afmp.message_passing.layer import message_passing_layer
+from afmp.message_passing.neighbours import Graph
 from afmp.message_passing.selection import top_k_edges
-from afmp.message_passing.weights import LinearMap, pack_layer
+from afmp.message_passing.weights import KEPT_EDGES, pack_layer
 from afmp.model.stack import stack_models
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the helpers put layers on the GPU")
 
 
 def layer(state, weights, tables, edge_slots, k):
-    return exchange(state, packed(weights), tables, edge_slots, k=k)
+    return message_passing_layer(state, packed(weights), Graph(tables, edge_slots), k=k)
 
 
 @pytest.mark.parametrize(("graph", "sizes"), CASES)
 @pytest.mark.parametrize("predicts", [True, False])
 @pytest.mark.parametrize("edges_a_block", [7, 1024])
 def test_equals_the_reference_with_all_gradients(graph, sizes, predicts, edges_a_block, monkeypatch):
-    monkeypatch.setattr(exchange_few, "EDGES_A_BLOCK", edges_a_block)
+    monkeypatch.setattr(kept_edges, "EDGES_A_BLOCK", edges_a_block)
     tables, edge_slots = tables_of(graph, torch.float64)
     inputs = convert(*layer_inputs(len(tables.nbr), *sizes, predicts=predicts), torch.float64)
     for k in {1, 2, len(edge_slots)}:
@@ -48,7 +53,7 @@ def test_equals_the_reference_with_all_gradients(graph, sizes, predicts, edges_a
 @pytest.mark.parametrize("images", [3, 5])
 def test_images_need_not_divide_into_blocks(images, monkeypatch):
     tables, edge_slots = tables_of("grid", torch.float64)
-    monkeypatch.setattr(exchange_few, "EDGES_A_BLOCK", 2 * len(edge_slots))
+    monkeypatch.setattr(kept_edges, "EDGES_A_BLOCK", 2 * len(edge_slots))
     inputs = convert(*layer_inputs(len(tables.nbr), 2, images, 24), torch.float64)
     found, exact = layer(*inputs, tables, edge_slots, 3), reference_layer(*inputs, tables, k=3)
     for ours, theirs in zip(results(found, leaves_of(*inputs)), results(exact, leaves_of(*inputs)), strict=True):
@@ -97,31 +102,32 @@ def test_only_what_the_loss_reads_need_have_a_gradient():
         torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-11)
 
 
+def pack(layer, dtype):
+    return pack_layer(layer.parameters_by_kind(), path=KEPT_PYTORCH, order=KEPT_EDGES, dtype=dtype)
+
+
 @pytest.mark.parametrize("models", [1, 3])
 def test_a_packed_layer_is_the_layers_own_weights(models):
     torch.manual_seed(0)
     stack = stack_models([AFMP(2, 20, img_size=16, patch_size=4, num_classes=5) for _ in range(models)])
-    for number, own in enumerate(stack.layers):
-        found = pack_layer(own.exchange_parameters(predicts=number > 0), torch.float32)
-        expected = packed(own.exchange_weights(predicts=number > 0))
-        assert found.predicts == expected.predicts
-        for ours, theirs in zip(found[:-1], expected[:-1], strict=True):
+    for own in stack.layers:
+        found, expected = pack(own, torch.float32), packed(weights_of(own))
+        assert found.layout == expected.layout
+        for ours, theirs in zip(packed_tensors(found), packed_tensors(expected), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("models", [None, 1, 3])
-def test_what_packs_a_layer_has_the_gradient_of_its_maps(models):
+def test_gradients_of_a_packed_layer_reach_the_layers_own_weights(models):
     torch.manual_seed(0)
     own = [AFMP(2, 20, img_size=16, patch_size=4, num_classes=5).double() for _ in range(models or 1)]
     stack = own[0] if models is None else stack_models(own)
-    for number, layer_of in enumerate(stack.layers):
+    for layer_of in stack.layers:
         leaves, gradients = list(layer_of.parameters()), []
-        for found in (
-            pack_layer(layer_of.exchange_parameters(predicts=number > 0), torch.float64),
-            packed(layer_of.exchange_weights(predicts=number > 0)),
-        ):
+        for found in (pack(layer_of, torch.float64), packed(weights_of(layer_of))):
             generator = torch.Generator().manual_seed(1)
-            value = sum((part * normal(*part.shape, generator=generator)).sum() for part in found[:-1])
+            parts = packed_tensors(found)
+            value = sum((part * normal(*part.shape, generator=generator)).sum() for part in parts)
             gradients.append(torch.autograd.grad(value, leaves, allow_unused=True))
         for ours, theirs in zip(*gradients, strict=True):
             assert (ours is None) == (theirs is None)

@@ -1,0 +1,111 @@
+"""Base of all layers: their weights under the original notebook's names, and the parameters that operations read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from afmp.message_passing.layer import LayerOutput
+from afmp.message_passing.neighbours import Graph
+from afmp.message_passing.weights import LayerParameters, PackedLayer
+from afmp.model.capsule import PCU
+from afmp.model.linear import has_hooks, is_linear
+from afmp.model.router import PredictiveRouter
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many edges a layer keeps.
+
+    - sparsity: edges kept per node of the image; is_sparse=False keeps all
+    - batch_size: of training; `notebook` alone counts with it
+    """
+
+    sparsity: float
+    is_sparse: bool
+    batch_size: int
+
+
+class Layer(nn.Module):
+    """Base of a layer: a router, which gates the edges, and a capsule (PCU), which updates the nodes.
+
+    A semantics is one subclass in one file (paper.py, notebook.py), which defines what is declared here and `forward`.
+    predicts: whether the layer has prediction errors; the first layer has none.
+    """
+
+    reads_refined_states: ClassVar[bool]  # whether the readout reads the states refined by the top-down pass
+
+    def __init__(self, d_model: int, budget: Budget, *, predicts: bool) -> None:
+        super().__init__()
+        self.budget, self.predicts = budget, predicts
+        self.router = PredictiveRouter(d_model)
+        self.pcu = PCU(d_model)
+
+    @staticmethod
+    def stored_edges(positions: Tensor, *, scaffold: str, window_size: int) -> Tensor:
+        """Return the edge list (2, stored edges) int64 that weights files contain."""
+        raise NotImplementedError
+
+    @staticmethod
+    def directed_edges(edge_index: Tensor) -> Tensor:
+        """Return the directed edges (2, E), receiver first, of a stored edge list."""
+        raise NotImplementedError
+
+    @staticmethod
+    def prepare(layers: Sequence["Layer"], state: Tensor, graph: Graph) -> list[PackedLayer | None]:
+        """Pack all layers' weights for a pass over states like `state`; None for a layer on the plain path."""
+        raise NotImplementedError
+
+    def kept_edges(self, graph: Graph) -> int:
+        """Return how many edges this layer keeps."""
+        raise NotImplementedError
+
+    def forward(self, state: Tensor, graph: Graph, weights: PackedLayer | None = None) -> LayerOutput:
+        """Update state (B, N, D), or (M, B, N, D) in a stack of models.
+
+        weights: this layer's entry of `prepare`, where the caller has prepared all layers at once.
+        """
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """The budget, in the printed model."""
+        return f"{self.budget}, predicts={self.predicts}"
+
+    def is_readable(self) -> bool:
+        """Whether operations may read the weights of the inner modules instead of calling them.
+
+        They may not where something is hooked to an inner module, or where one was replaced by a module of another
+        class (an adapter, say, or a parametrised map): those must be called.
+        """
+        router, pcu = self.router, self.pcu
+        containers = (router, pcu, router.v, router.v[1])
+        if tuple(map(type, containers)) != (PredictiveRouter, PCU, nn.Sequential, nn.ReLU) or len(router.v) != 3:
+            return False
+        maps = (router.W_pred, router.W_q, router.W_k, router.v[0], router.v[2], router.W_gate, pcu.W_self, pcu.W_msg)
+        return all(map(is_linear, maps)) and not any(map(has_hooks, containers))
+
+    def parameters_by_kind(self) -> LayerParameters:
+        """Return the parameters of this layer, with a model axis in front."""
+        router, pcu = self.router, self.pcu
+        prediction = router.W_pred if self.predicts else None
+        maps = (router.W_q, pcu.W_self, prediction, router.v[0], router.W_k, pcu.W_msg, router.v[2], router.W_gate)
+        parts: list[Tensor | None] = []
+        for linear in maps:
+            parts += (None, None) if linear is None else (per_model(linear.weight, 2), per_model(linear.bias, 1))
+        return LayerParameters(per_model(router.U, 2), *parts)
+
+
+def add_model_axis(layer: Layer, state: Tensor) -> Tensor:
+    """Return state (M, B, N, D) of `layer`: M is 1 in a single model, whose state has no model axis."""
+    return state if layer.router.U.dim() == 3 else state.unsqueeze(0)
+
+
+def remove_model_axis(layer: Layer, output: LayerOutput) -> LayerOutput:
+    """Return the output of an operation as `layer` returns it: a single model has no model axis."""
+    return output if layer.router.U.dim() == 3 else LayerOutput(*(part.squeeze(0) for part in output))
+
+
+def per_model(parameter: Tensor, dim: int) -> Tensor:
+    """Return a parameter that has `dim` dimensions in a single model with a model axis in front of them."""
+    return parameter if parameter.dim() > dim else parameter[None]

@@ -1,0 +1,34 @@
+"""Linear maps that may have a model axis, for models that train together as a stack; and hooks on modules."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
+
+
+class Linear(nn.Linear):
+    """A linear map as `nn.Linear`. In a stack of M models, weight is (M, out, in), bias (M, out), one map per model."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map inputs (..., in) to (..., out); in a stack (M, ..., in) to (M, ..., out)."""
+        if self.weight.dim() == 2:
+            return F.linear(inputs, self.weight, self.bias)
+        if len(self.weight) == 1:  # libraries are fastest with a plain product
+            return F.linear(inputs, self.weight[0], self.bias[0])
+        mapped = torch.bmm(inputs.flatten(1, -2), self.weight.mT).view(*inputs.shape[:-1], self.weight.shape[1])
+        bias = self.bias.view(len(self.bias), *[1] * (inputs.dim() - 2), -1)
+        return mapped + bias.to(mapped.dtype)
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether `module` is a linear map and nothing else: its weights may be read instead of calling it.
+
+    An adapter, or a map with a parametrisation or a hook, must be called.
+    """
+    return type(module) in (Linear, nn.Linear) and not has_hooks(module)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether anything is hooked to the calls of `module`, forward or backward."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(len(registered) > 0 for registered in hooks) or _has_any_global_hook()

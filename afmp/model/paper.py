@@ -1,0 +1,73 @@
+"""`paper`: the system that the original notebook's text describes (docs/semantics.md). Its layer stands here whole.
+
+    err_e = || h_j - (W_pred p_i + b_pred) ||_2                       of the edge e = (i <- j): how wrong i was about j
+    s_e   = (W_q h_i)^T U (W_k h_j) + v([h_i ; h_j ; err_e ; dist_e])
+    keep  = the k edges of the image with the highest scores, of equal scores the lower edge first
+    g_e   = sigmoid(W_gate s_e + b_gate) on kept edges, exactly 0 on the others
+    h'_i  = GELU( W_self h_i + b + sum over e = (i <- j) of g_e * (W_msg h_j + b_msg) )
+
+p is the output of the layer before, which is this layer's input h. The first layer has no p, and err_e = 0.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from afmp.message_passing.layer import LayerOutput, message_passing_layer, prepare_layers
+from afmp.message_passing.neighbours import Graph
+from afmp.message_passing.selection import top_k_edges
+from afmp.message_passing.weights import PackedLayer
+from afmp.model.layer import Layer, add_model_axis, remove_model_axis
+from afmp.model.scaffold import both_directions, build_edges
+
+
+class PaperLayer(Layer):
+    """One layer of `paper`: messages along the best-scored edges of each image."""
+
+    reads_refined_states = True  # the readout reads the mean of r_0, the first layer's refined states
+
+    def forward(self, state: Tensor, graph: Graph, weights: PackedLayer | None = None) -> LayerOutput:
+        """Update state (B, N, D), or (M, B, N, D) in a stack of models.
+
+        weights: this layer's entry of `prepare`, where the caller has prepared all layers at once.
+        """
+        weights = weights or self.prepare([self], state, graph)[0]
+        if weights is not None:  # a fast path: the same result from the same weights
+            output = message_passing_layer(add_model_axis(self, state), weights, graph, k=self.kept_edges(graph))
+            return remove_model_axis(self, output)
+
+        tables = graph.neighbours  # node i has K slots: tables.nbr[i] are the senders j of its edges (i <- j)
+        h_j = state[..., tables.nbr, :]  # (..., N, K, D)
+        error = h_j.new_zeros(*h_j.shape[:-1], 1)
+        if self.predicts:
+            prediction = self.router.W_pred(state)[..., :, None, :]
+            error = torch.linalg.vector_norm(h_j - prediction, dim=-1, keepdim=True)
+        scores = torch.where(tables.valid, self.router(state, error, tables), 0)  # (..., N, K)
+        keep = top_k_edges(scores, tables.valid, self.kept_edges(graph))
+        gates = self.router.gates(scores) * keep[..., None]  # (..., N, K, D)
+        heard = (gates * self.pcu.W_msg(state)[..., tables.nbr, :]).sum(dim=-2)
+        new_state = self.pcu(state, heard)
+        return LayerOutput(new_state, new_state.mean(dim=-2), scores, scores, keep, gates.sum(dim=(-3, -2, -1)))
+
+    def kept_edges(self, graph: Graph) -> int:
+        """Return k = min(E, max(1, floor(sparsity * N))), the edges kept per image; all E in a dense model."""
+        num_edges, num_patches = len(graph.edge_slots), len(graph.neighbours.nbr)
+        # A sparsity means the decimal it is written as: 0.29 of 100 is 29, though 0.29 * 100 < 29 in binary.
+        share = math.floor(round(self.budget.sparsity * num_patches, 9))
+        return min(num_edges, max(1, share)) if self.budget.is_sparse else num_edges
+
+    @staticmethod
+    def stored_edges(positions: Tensor, *, scaffold: str, window_size: int) -> Tensor:
+        """Return the edge list (2, stored edges) that weights files contain: each undirected edge once."""
+        return build_edges(positions, scaffold=scaffold, window_size=window_size)
+
+    @staticmethod
+    def directed_edges(edge_index: Tensor) -> Tensor:
+        """Return the directed edges (2, E), receiver first: both directions of each stored edge."""
+        return both_directions(edge_index)
+
+    @staticmethod
+    def prepare(layers: list["PaperLayer"], state: Tensor, graph: Graph) -> list[PackedLayer | None]:
+        """Pack all layers' weights for a pass over states like `state`; None for a layer on the plain path."""
+        return prepare_layers(layers, state, k=layers[0].kept_edges(graph), num_edges=len(graph.edge_slots))

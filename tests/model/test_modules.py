@@ -1,0 +1,204 @@
+"""Every part of the model is a module that is called: hooks fire, parts can be replaced, and no result changes."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from afmp import AFMP
+from afmp.message_passing import implementation
+from afmp.model.afmp import LAYERS
+from afmp.model.stack import stack_models
+from afmp.study.semantics import SEMANTICS
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+KINDS = {
+    "few kept edges": {},
+    "many kept edges": {"sparsity": 1.5},
+    "dense": {"is_sparse": False},
+    "without top-down": {"use_top_down": False},
+    "notebook": {"semantics": "notebook"},
+    "notebook with a budget": {"semantics": "notebook", "batch_size": 2, "sparsity": 0.4},
+}
+INNER = (
+    "router",
+    "pcu",
+    "router.W_q",
+    "router.W_k",
+    "router.v",
+    "router.v.0",
+    "router.W_gate",
+    "pcu.W_self",
+    "pcu.W_msg",
+)
+
+
+def build(models=None, dtype=torch.float64, **kind):
+    """A model, or a stack of models, and images for it."""
+    torch.manual_seed(0)
+    kind = {"sparsity": 0.4, "lambda_sparse": 0.5} | kind
+    parts = [AFMP(3, 12, img_size=(12, 16), patch_size=4, num_classes=5, **kind) for _ in range(models or 1)]
+    model = (parts[0] if models is None else stack_models(parts)).to(DEVICE, dtype)
+    shape = (4, 3, 12, 16) if models is None else (models, 4, 3, 12, 16)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(DEVICE, dtype)
+    return model, images
+
+
+def hooked_modules(model) -> list[str]:
+    """Names of all modules that a pass calls: all but the containers."""
+    containers = ("", "layers", "top_down_aggregators", "readout")
+    silent = {"layers.0.router.W_pred"}  # the first layer has no prediction
+    return [name for name, _ in model.named_modules() if name not in (*containers, *silent)]
+
+
+def passed(model, images) -> list[torch.Tensor]:
+    """Logits, sparsity loss, and the gradient of each parameter."""
+    logits, sparsity_loss = model.forward_train(images)
+    target = logits.square().sum() + 1e3 * sparsity_loss.sum()
+    gradients = torch.autograd.grad(target, list(model.parameters()), allow_unused=True)
+    return [logits, sparsity_loss, *(g for g in gradients if g is not None)]
+
+
+@pytest.mark.parametrize("models", [None, 1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_plain_layer_equals_the_fast_path(kind, models):
+    model, images = build(models, **KINDS[kind])
+    expected = passed(model, images)
+    for name in ("router.W_q", "pcu"):  # a hook that does nothing: the layer calls its inner modules
+        handles = [layer.get_submodule(name).register_forward_hook(lambda *_: None) for layer in model.layers]
+        for ours, theirs in zip(passed(model, images), expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+        for handle in handles:
+            handle.remove()
+
+
+@pytest.mark.parametrize("models", [None, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_hooks_fire_on_every_module(kind, models):
+    model, images = build(models, **KINDS[kind])
+    names = hooked_modules(model)
+    forward, backward = [], []
+    for name in names:
+        module = model.get_submodule(name)
+        module.register_forward_hook(lambda *_, name=name: forward.append(name))
+        module.register_full_backward_hook(lambda *_, name=name: backward.append(name))
+    logits, sparsity_loss = model.forward_train(images)
+    (logits.square().sum() + sparsity_loss.sum()).backward()
+    assert sorted(forward) == sorted(names)
+    # Under `notebook` the refinement changes no output, so it gets no gradient.
+    silent = {name for name in names if name.startswith("top_down") and model.semantics == "notebook"}
+    assert set(backward) == set(names) - silent
+
+
+@pytest.mark.parametrize("name", INNER)
+@pytest.mark.parametrize("semantics", SEMANTICS)
+def test_a_hook_that_changes_an_inner_module_changes_the_result(semantics, name):
+    model, images = build(semantics=semantics)
+    before = model(images)
+    model.layers[1].get_submodule(name).register_forward_hook(lambda module, inputs, output: output * 0.5)
+    assert not torch.allclose(model(images)[0], before[0])
+
+
+@pytest.mark.parametrize("name", ["embed", "position_embed", "layers.1", "top_down_aggregators.0", "readout.2"])
+def test_a_hook_that_changes_a_part_changes_the_result(name):
+    model, images = build()
+    before = model(images)
+
+    def halve(module, inputs, output):
+        return output * 0.5 if isinstance(output, torch.Tensor) else output._replace(state=output.state * 0.5)
+
+    model.get_submodule(name).register_forward_hook(halve)
+    assert not torch.allclose(model(images), before)
+
+
+def test_a_hook_on_the_last_layer_changes_what_is_read_out():
+    model, images = build(use_top_down=False)
+    model.layers[-1].register_forward_hook(lambda module, inputs, output: output._replace(state=output.state * 0))
+    assert torch.equal(model(images), model.readout["2"].bias.expand(4, 5))
+
+
+@pytest.mark.parametrize("kind", ["few kept edges", "notebook"])
+def test_only_a_hooked_layer_leaves_the_fast_path(kind, monkeypatch):
+    model, images = build(**KINDS[kind])
+    taken = []
+    path_of = implementation.path_of
+    monkeypatch.setattr(
+        "afmp.message_passing.layer.path_of", lambda *a, **k: (taken.append(path_of(*a, **k)), taken[-1])[1]
+    )
+    handle = model.layers[1].router.v[0].register_forward_hook(lambda *_: None)
+    model(images)
+    assert [path == implementation.PLAIN for path in taken[:3]] == [False, True, False]
+    handle.remove()
+    taken.clear()
+    model(images)
+    assert implementation.PLAIN not in taken
+
+
+def test_a_hook_for_all_modules_selects_the_plain_path():
+    model, images = build()
+    seen = []
+    handle = nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(module))
+    try:
+        model(images)
+    finally:
+        handle.remove()
+    assert model.layers[1].router.W_k in seen
+
+
+class Adapter(nn.Module):
+    """A linear map with a low-rank correction, as fine-tuning libraries put in its place."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear
+        self.down = nn.Linear(linear.in_features, 1, bias=False, dtype=linear.weight.dtype)
+        self.up = nn.Linear(1, linear.out_features, bias=False, dtype=linear.weight.dtype)
+
+    def forward(self, inputs):
+        return self.linear(inputs) + self.up(self.down(inputs))
+
+
+@pytest.mark.parametrize("semantics", SEMANTICS)
+def test_an_inner_map_can_be_replaced_by_any_module(semantics):
+    model, images = build(semantics=semantics)
+    before = model(images)
+    model.layers[2].pcu.W_msg = Adapter(model.layers[2].pcu.W_msg).to(DEVICE)
+    changed = model(images)
+    assert not torch.allclose(changed[0], before[0])
+    changed.sum().backward()
+    assert model.layers[2].pcu.W_msg.up.weight.grad.any()
+
+
+def test_the_readout_can_be_replaced_by_any_module():
+    model, images = build()
+    features = []
+    model.readout["2"].register_forward_hook(lambda module, inputs, output: features.append(inputs[0]))
+    model(images)
+    model.readout["2"] = nn.Identity()
+    assert torch.equal(model(images), features[0]) and features[0].shape == (4, 12)
+    model.readout["2"] = nn.Sequential(nn.BatchNorm1d(12), nn.Dropout(0.1), nn.Linear(12, 7)).to(DEVICE, torch.float64)
+    assert model(images).shape == (4, 7)
+
+
+def test_a_layer_can_be_called_by_itself():
+    model, images = build()
+    shapes = []
+    model.layers[0].register_forward_hook(lambda module, inputs, output: shapes.append(output.state.shape))
+    model(images)
+    state = torch.randn(2, model.num_patches, 12, dtype=torch.float64, device=DEVICE)
+    output = model.layers[0](state, model.graph)
+    assert shapes[0] == (4, 12, 12) and output.state.shape == (2, 12, 12) and output.gate_sum.shape == (2,)
+
+
+@pytest.mark.parametrize("kind", ["few kept edges", "dense", "notebook"])
+def test_a_hooked_model_compiles_and_copies(kind):
+    model, images = build(**KINDS[kind])
+    model.layers[1].router.W_q.register_forward_hook(lambda module, inputs, output: output * 0.5)
+    expected = model(images)
+    torch.testing.assert_close(copy.deepcopy(model)(images), expected)
+    torch.testing.assert_close(torch.compile(model, backend="eager", fullgraph=True)(images), expected)
+
+
+def test_there_is_a_layer_for_each_semantics():
+    assert tuple(LAYERS) == SEMANTICS
