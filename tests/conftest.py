@@ -1,8 +1,9 @@
-"""What several tests share: one prepared digits file, and small configurations."""
+"""Fixtures that several tests share: the digits as a prepared dataset, and a full disk."""
 
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,17 @@ def digits_file(tmp_path_factory) -> Path:
     config = {"source": "digits", "path": None, "image_size": 32}
     prepare_dataset(config, path, download_folder=path.parent)
     return path
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Make every temporary file a link to /dev/full, where each write fails because the disk is full."""
+
+    def make(*, dir: Path, prefix: str, suffix: str):
+        part = Path(dir) / f"{prefix}x{suffix}"
+        part.symlink_to("/dev/full")
+        return os.open(part, os.O_RDWR), str(part)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "mkstemp", make)
+        yield patched

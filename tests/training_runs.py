@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,6 +18,13 @@ from afmp.study.study import RunConfig, resolve_study
 from afmp.training.run import Run
 from afmp.training.run_training import train_run
 
+MODEL_VARIANTS = {  # semantics, and changes of the section `model`
+    "sparse": ("paper", {}),
+    "dense": ("paper", {"is_sparse": False}),
+    "top-down": ("paper", {"use_top_down": True}),
+    "notebook": ("notebook", {"use_top_down": True}),
+}
+
 
 def small_config(run: str = "sparse_0.3", **changes) -> RunConfig:
     """Return a small run of the study on digits: 2 layers, 16 channels, 3 epochs, on the CPU.
@@ -27,10 +35,10 @@ def small_config(run: str = "sparse_0.3", **changes) -> RunConfig:
     study["dataset"]["source"] = "digits"
     study["model"] |= {"num_layers": 2, "d_model": 16}
     study["training"] |= {"epochs": 3, "batch_size": 64, "learning_rate": 0.005, "visualize_every": 2, "device": "cpu"}
-    for section in ("model", "training"):
-        study[section] |= {key: changes.pop(key) for key in list(changes) if key in study[section]}
-    assert not changes
-    return resolve_study(study).runs[run]
+    config = resolve_study(study).runs[run]
+    model, training = ({key: changes[key] for key in changes if key in study[name]} for name in ("model", "training"))
+    assert changes == model | training
+    return replace(config, model=replace(config.model, **model), training=replace(config.training, **training))
 
 
 def run_in(folder: Path, config: RunConfig, *, name="tiny", semantics="paper", seeds=(0,)) -> Run:
@@ -76,17 +84,22 @@ import afmp.training.loop
 from afmp.study.study import RunConfig
 from afmp.training.run import Run
 from afmp.training.run_training import train_run
-config, semantics, seed, share, folder, dataset = *map(json.loads, sys.argv[1:5]), *map(Path, sys.argv[5:])
+config, semantics, seed, share, root, dataset = *map(json.loads, sys.argv[1:5]), *map(Path, sys.argv[5:])
 afmp.training.loop.CHECKPOINT_SHARE = share
-run = Run("tiny", semantics, RunConfig.from_dict(config), {seed: folder / f"seed_{seed}"}, folder / "checkpoints")
-train_run(run, dataset_path=dataset)
+for name in semantics:
+    folder = root / name
+    run = Run("tiny", name, RunConfig.from_dict(config), {seed: folder / f"seed_{seed}"}, folder / "checkpoints")
+    train_run(run, dataset_path=dataset)
 """
 
 
 def start_training(
-    config: RunConfig, folder: Path, digits_file: Path, *, semantics="paper", seed=0, share=0.05, threads=1
+    config: RunConfig, folder: Path, digits_file: Path, *, semantics, seed=0, share=0.05, threads=1
 ) -> subprocess.Popen:
-    """Train one seed in its own process with this CHECKPOINT_SHARE and number of threads."""
+    """Train one seed in its own process, under one semantics after the other, into folder/<semantics>.
+
+    share: the CHECKPOINT_SHARE; threads: the number of CPU threads.
+    """
     options = map(json.dumps, (config.to_dict(), semantics, seed, share))
     # Passive: threads that wait for each other on a busy machine would otherwise spin.
     environment = {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}

@@ -1,6 +1,7 @@
 """The training of one run: what it writes, that a killed run resumes with the same bits, and what it refuses."""
 
 import json
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -41,7 +42,14 @@ def trained(config, digits_file, tmp_path_factory):
     }
 
 
-def test_result_says_what_was_run(trained, config, digits_file):
+@pytest.fixture
+def trained_copy(trained, tmp_path):
+    """A copy of the training under `paper`, for a test that continues it: (folder, result)."""
+    folder, result = trained["paper"]
+    return shutil.copytree(folder, tmp_path / "copy"), result
+
+
+def test_the_result_records_what_was_trained(trained, config, digits_file):
     _, result = trained["paper"]
     data = load_dataset(digits_file)
     assert result["model_type"] == result["run"] == "tiny"
@@ -58,7 +66,7 @@ def test_result_says_what_was_run(trained, config, digits_file):
     assert result["num_parameters"] == sum(p.numel() for p in model.parameters())
 
 
-def test_training_learns(trained):
+def test_training_lowers_the_loss(trained):
     for _, result in trained.values():
         history = result["training_history"]
         assert history["train_loss"][-1] < history["train_loss"][0]
@@ -89,7 +97,7 @@ def test_paper_validates_on_held_out_training_images(trained, config, digits_fil
     assert set(split.val_labels.tolist()) == set(range(10))
 
 
-def test_notebook_validates_on_the_test_set_and_says_so(trained, digits_file):
+def test_notebook_validates_on_the_test_set_and_records_it(trained, digits_file):
     _, result = trained["notebook"]
     data = load_dataset(digits_file)
     assert result["validation_set"] == "test"
@@ -98,7 +106,7 @@ def test_notebook_validates_on_the_test_set_and_says_so(trained, digits_file):
     assert result["test_accuracy"] == result["best_val_accuracy"]
 
 
-def test_every_step_is_an_optimiser_step_also_the_last_smaller_one(trained, config):
+def test_the_last_smaller_batch_is_an_optimizer_step_too(trained, config):
     folder, result = trained["paper"]
     (checkpoint,) = (folder / "checkpoints").glob("*.safetensors")
     steps = load_file(checkpoint)["optimizer/embed.weight/step"].item()
@@ -107,7 +115,7 @@ def test_every_step_is_an_optimiser_step_also_the_last_smaller_one(trained, conf
     assert steps == config.training.epochs * -(-num_train // batch_size)
 
 
-def test_plateau_schedule_is_torchs_on_the_validation_accuracy(config, digits_file, tmp_path):
+def test_the_schedule_is_reduce_on_plateau_of_the_validation_accuracy(config, digits_file, tmp_path):
     # A learning rate too small to learn with: the accuracy stays, so the rate must fall.
     training = replace(config.training, learning_rate=1e-9, plateau_patience=0, epochs=4)
     (result,) = train(replace(config, training=training), tmp_path, digits_file)
@@ -121,7 +129,7 @@ def test_plateau_schedule_is_torchs_on_the_validation_accuracy(config, digits_fi
     assert state["learning_rate"] == pytest.approx(optimizer.param_groups[0]["lr"])
 
 
-def test_diagnostics_stand_at_their_epochs_and_tell_what_is_pruned(trained, config):
+def test_diagnostics_have_the_configured_epochs_and_the_share_of_pruned_edges(trained, config):
     for semantics, (folder, _) in trained.items():
         record = read_diagnostics(folder / "seed_0" / "diagnostics.json")
         assert sorted(record["epochs"]) == ["2", "3"]  # every second, and the last
@@ -148,25 +156,24 @@ def test_same_seed_gives_the_same_bits_and_another_seed_does_not(trained, config
         assert_same_tensors(folder / f"seed_0/{name}.safetensors", tmp_path / f"seed_0/{name}.safetensors")
 
 
-def test_a_new_seed_does_not_train_finished_ones_again(config, digits_file, tmp_path, caplog):
-    (first,) = train(config, tmp_path, digits_file)
-    (tmp_path / "seed_0" / "results_tiny.json").unlink()  # Snakemake deletes a job's outputs before it runs it again
+def test_a_new_seed_does_not_train_finished_ones_again(trained_copy, config, digits_file, caplog):
+    folder, first = trained_copy
+    (folder / "seed_0" / "results_tiny.json").unlink()  # Snakemake deletes a job's outputs before it runs it again
     caplog.set_level("INFO", logger="afmp")
-    caplog.clear()
-    again, _ = train(config, tmp_path, digits_file, seeds=(0, 1))
+    again, _ = train(config, folder, digits_file, seeds=(0, 1))
     assert again["training_history"] == first["training_history"]
     assert not [line for line in caplog.messages if "seed 0: epoch" in line]
     assert len([line for line in caplog.messages if "seed 1: epoch" in line]) == config.training.epochs
 
 
 @pytest.mark.parametrize("semantics", ["paper", "notebook"])
-def test_killed_and_started_again_ends_with_the_same_numbers(config, digits_file, tmp_path, semantics):
+def test_a_killed_run_resumes_to_the_same_bits(config, digits_file, tmp_path, semantics):
     config = replace(config, training=replace(config.training, epochs=8))
-    (undisturbed,) = train(config, tmp_path / "undisturbed", digits_file, semantics=semantics)
-    folder = tmp_path / "killed"
+    (uninterrupted,) = train(config, tmp_path / "uninterrupted", digits_file, semantics=semantics)
+    folder = tmp_path / semantics
     epochs_seen = []
     for after in (1, 4):  # kill -9 some time after that many epochs were finished
-        process = start_training(config, folder, digits_file, semantics=semantics, share=float("inf"))
+        process = start_training(config, tmp_path, digits_file, semantics=[semantics], share=float("inf"))
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
             files = list((folder / "checkpoints").glob("seed_*.safetensors"))
@@ -180,12 +187,12 @@ def test_killed_and_started_again_ends_with_the_same_numbers(config, digits_file
         assert not (folder / "seed_0" / "results_tiny.json").exists()
     assert 1 <= epochs_seen[0] <= epochs_seen[1] < 8
     (resumed,) = train(config, folder, digits_file, semantics=semantics)
-    assert without_times(resumed) == without_times(undisturbed)
+    assert without_times(resumed) == without_times(uninterrupted)
     for name in ("best", "final"):
-        assert_same_tensors(*(root / f"seed_0/{name}.safetensors" for root in (folder, tmp_path / "undisturbed")))
+        assert_same_tensors(*(root / f"seed_0/{name}.safetensors" for root in (folder, tmp_path / "uninterrupted")))
     # The optimizer too: everything from which a longer run would resume.
     checkpoints = "checkpoints/seed_*.safetensors"
-    assert_same_tensors(*(next(root.glob(checkpoints)) for root in (folder, tmp_path / "undisturbed")))
+    assert_same_tensors(*(next(root.glob(checkpoints)) for root in (folder, tmp_path / "uninterrupted")))
 
 
 def test_checkpoint_of_another_run_is_refused(trained, config):
@@ -221,7 +228,7 @@ def test_divergence_stops_with_epoch_and_step_and_leaves_no_result(config, digit
     assert not list(tmp_path.rglob("*.json")) and not list(tmp_path.rglob("best.safetensors"))
 
 
-def test_weights_spoilt_by_the_very_last_step_are_a_divergence(config, digits_file):
+def test_weights_that_the_last_step_made_infinite_are_a_divergence(config, digits_file):
     data = load_dataset(digits_file)
     model = build_model(config, semantics="paper", num_classes=10)
     stack = stack_models([model])
@@ -236,27 +243,27 @@ def test_weights_spoilt_by_the_very_last_step_are_a_divergence(config, digits_fi
     assert step.read()[0].bad_step == 0
 
 
-def test_who_trained_is_kept_when_a_finished_seed_is_written_again(config, digits_file, tmp_path, monkeypatch):
-    (first,) = train(config, tmp_path, digits_file)
+def test_device_and_versions_are_kept_when_a_finished_seed_is_written_again(
+    trained_copy, config, digits_file, monkeypatch
+):
+    folder, first = trained_copy
     other = first["versions"] | {"torch": "99.0"}
     monkeypatch.setattr("afmp.training.run_training.versions", lambda: other)
-    (again,) = train(config, tmp_path, digits_file)
+    (again,) = train(config, folder, digits_file)
     assert again["versions"] == first["versions"] and again["trained_by"] == first["trained_by"]
-    longer = replace(config, training=replace(config.training, epochs=1))
-    (new,) = train(longer, tmp_path, digits_file)
+    shorter = replace(config, training=replace(config.training, epochs=1))
+    (new,) = train(shorter, folder, digits_file)
     assert new["versions"] == other and [entry["from_epoch"] for entry in new["trained_by"]] == [1]
 
 
-def test_a_checkpoint_of_another_configuration_is_named_and_not_used(config, digits_file, tmp_path, caplog):
-    train(config, tmp_path, digits_file)
+def test_a_checkpoint_of_another_configuration_is_logged_and_not_used(trained_copy, config, digits_file, caplog):
     caplog.set_level("INFO", logger="afmp")
-    caplog.clear()
-    train(replace(config, training=replace(config.training, weight_decay=0.5)), tmp_path, digits_file)
+    train(replace(config, training=replace(config.training, weight_decay=0.5)), trained_copy[0], digits_file)
     (line,) = [line for line in caplog.messages if "not used" in line]
     assert "run/training/weight_decay is 0.0001 there, 0.5 here" in line
 
 
-def test_device_that_is_not_there_is_refused():
+def test_a_missing_device_is_refused():
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA GPU")
     with pytest.raises(AfmpError, match="'cuda' is not on this machine; allowed here: auto, "):
