@@ -28,10 +28,12 @@ LAYERS: dict[str, type[Layer]] = dict(zip(SEMANTICS, (PaperLayer, NotebookLayer)
 
 @dataclass(frozen=True)
 class Internals:
-    """Everything a forward pass went through. Edges are in the order of `AFMP.directed_edge_index`.
+    """All that a forward pass computed. Edges are in the order of `AFMP.directed_edge_index`.
 
-    logits (B, num_classes); sparsity_loss, a scalar; per layer: scores (B, E) before any is pruned,
-    gates (B, E, D), states (B, N, D), refined_states (B, N, D), equal to states without the top-down pass.
+    - logits (B, num_classes); sparsity_loss, a scalar
+    - per layer: scores (B, E) before any edge is pruned, gates (B, E, D), states (B, N, D)
+    - refined_states (B, N, D) per layer: equal to states without the top-down pass
+
     Under `notebook` only the first image has edges: all other rows of scores and gates are zero.
     """
 
@@ -48,15 +50,19 @@ class AFMP(GraphModule):
 
     - num_layers, d_model (D), num_classes
     - img_size, patch_size: pixels; one side or (height, width), which patch_size must divide
-    - sparsity: edges kept, per node of the image; is_sparse=False keeps all, and has no regulariser
+    - sparsity: edges kept per node of the image; is_sparse=False keeps all edges, and has no regulariser
     - use_top_down: refine the states from the last layer down to the first before the readout
     - lambda_sparse: weight of the mean gate, the second result of `forward_train`
-    - semantics: "paper", what the text describes, or "notebook", what the seed's code computes
-    - scaffold: "delaunay", or "window", which joins patches at most window_size numbers apart
-    - batch_size: of training; `notebook` alone uses it, to count its budget
+    - semantics: "paper", what the text describes, or "notebook", what the original notebook's code computes
+    - scaffold: "delaunay", or "window", which joins patches whose indices differ by at most window_size
+    - batch_size: of training; only `notebook` uses it, for its budget
 
-    Raises AfmpError on an argument that is not allowed. The graph travels in the weights (`static_positions`,
-    `edge_index`, `edge_attr`): a model that loads weights takes over the graph they were trained with.
+    Every part is a module that is called: embed, position_embed, each of layers, each of top_down_aggregators, and
+    readout["2"], which may be replaced. A hook on a module inside of a layer makes that layer call its inner modules
+    one by one, instead of computing all of them at once.
+
+    Raises AfmpError for an argument that is not allowed. The graph is saved with the weights (`static_positions`,
+    `edge_index`, `edge_attr`): a model that loads weights takes over the graph that they were trained with.
     """
 
     def __init__(
@@ -99,7 +105,7 @@ class AFMP(GraphModule):
         self.sparsity, self.is_sparse, self.use_top_down = sparsity, is_sparse, use_top_down
         self.lambda_sparse = lambda_sparse if is_sparse else 0.0
 
-        # Made in the original notebook's order and under its names: the same random seed gives both the same weights.
+        # In the original notebook's order and under its names: one random seed gives both the same initial weights.
         budget = Budget(sparsity, is_sparse, batch_size)
         self.embed = Linear(3 * patch_size * patch_size, d_model)
         self.position_embed = Linear(2, d_model)

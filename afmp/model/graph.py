@@ -1,4 +1,4 @@
-"""A module that carries its graph in its weights, under the names the notebook gave it."""
+"""A module whose weights contain its graph, under the names of the original notebook."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from afmp.model.scaffold import edge_lengths
 
 
 class GraphModule(nn.Module):
-    """Base of a model over one scaffold, saved with its weights and taken over from weights it loads.
+    """Base of a model over one scaffold. The graph is saved with the weights, and loaded weights replace it.
 
     Saved: static_positions (N, 2) in pixels, edge_index (2, stored edges), and their lengths edge_attr.
     Derived from these: directed_edge_index (2, E), receiver first, and the neighbour tables.
@@ -28,12 +28,12 @@ class GraphModule(nn.Module):
 
     @property
     def num_patches(self) -> int:
-        """N, nodes of an image."""
+        """N, nodes per image."""
         return len(self.static_positions)
 
     @property
     def num_directed_edges(self) -> int:
-        """E, edges receiver <- sender of an image, in the order of `directed_edge_index`."""
+        """E, edges (receiver <- sender) per image, in the order of `directed_edge_index`."""
         return self.directed_edge_index.shape[1]
 
     @property
@@ -43,7 +43,7 @@ class GraphModule(nn.Module):
 
     @property
     def tables(self) -> Neighbours:
-        """The scaffold as neighbour tables; `edge_slots` (E,) is the slot of every directed edge in them."""
+        """The scaffold as neighbour tables."""
         return Neighbours(self.nbr, self.valid, self.rev, self.dist)
 
     def _lay_out_graph(self) -> None:
@@ -60,7 +60,7 @@ class GraphModule(nn.Module):
             super()._load_from_state_dict(state_dict, prefix, *arguments)
             return
         check_graph(*loaded, num_patches=self.num_patches)
-        # The graph in the weights may have another number of edges than the one built here.
+        # The graph in the weights may have more or fewer edges than the one built here.
         self.edge_index = self.edge_index.new_empty(loaded[1].shape)
         self.edge_attr = self.edge_attr.new_empty(loaded[2].shape)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
@@ -70,14 +70,14 @@ class GraphModule(nn.Module):
         before = self.static_positions.dtype
         super()._apply(fn, recurse)
         if self.static_positions.dtype != before:
-            # Measured again, not converted: a float32 length is wrong in float64 from the eighth digit on.
+            # Computed again and not converted: a float32 length is wrong in float64 from the eighth digit on.
             self.edge_attr = edge_lengths(self.static_positions, self.edge_index)
             self.dist = slot_lengths(self.static_positions, self.nbr)
         return self
 
 
 def check_graph(positions: Tensor, edge_index: Tensor, edge_attr: Tensor, *, num_patches: int) -> None:
-    """AfmpError unless a graph read with weights fits a model of `num_patches` patches."""
+    """Raise AfmpError unless a graph from a weights file fits a model of `num_patches` patches."""
     if tuple(positions.shape) != (num_patches, 2):
         raise AfmpError(
             f"the weights hold static_positions of shape {tuple(positions.shape)}, and this model has "

@@ -1,4 +1,4 @@
-"""Who can talk to whom: one scaffold over the patch centres (seed, "Static Communication Scaffold")."""
+"""The scaffold: one fixed graph over the patch centres (original notebook, "Static Communication Scaffold")."""
 
 import hashlib
 
@@ -13,9 +13,9 @@ SCAFFOLDS = ("delaunay", "window")
 
 
 def grid_shape(img_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:
-    """(rows, columns) of patches of an image whose side, or (height, width), is `img_size` pixels.
+    """Return (rows, columns) of patches of an image whose side, or (height, width), is `img_size` pixels.
 
-    AfmpError if a size is not a positive whole number, or `patch_size` does not divide both sides.
+    Raises AfmpError if a size is not a positive whole number, or `patch_size` does not divide both sides.
     """
     sides = tuple(img_size) if isinstance(img_size, (tuple, list)) else (img_size, img_size)
     if len(sides) != 2:
@@ -33,7 +33,7 @@ def grid_shape(img_size: int | tuple[int, int], patch_size: int) -> tuple[int, i
 
 
 def grid_positions(img_size: int | tuple[int, int], patch_size: int) -> Tensor:
-    """Patch centres (N, 2) in pixels as (row, column), row by row from the top left: the patches' order."""
+    """Return the patch centres (N, 2) in pixels as (row, column), row by row from the top left: the order of patches."""
     rows, columns = grid_shape(img_size, patch_size)
     row_centres = torch.arange(rows, dtype=torch.float32) * patch_size + patch_size / 2
     column_centres = torch.arange(columns, dtype=torch.float32) * patch_size + patch_size / 2
@@ -41,12 +41,11 @@ def grid_positions(img_size: int | tuple[int, int], patch_size: int) -> Tensor:
 
 
 def build_edges(positions: Tensor, *, scaffold: str = "delaunay", window_size: int = 8) -> Tensor:
-    """Undirected edges (2, E) int64 over `positions` (N, 1) or (N, 2): each once, a < b, lexicographic.
+    """Return the undirected edges (2, E) int64 over `positions` (N, 1) or (N, 2): each once, a < b, lexicographic.
 
-    `delaunay` triangulates the points; points on one line have no triangles, and get the chain of neighbours
-    that a triangulation becomes in one dimension. `window` joins patches whose numbers differ by at most
-    `window_size`, and is what 1-D positions always get. The order is fixed because the edge list travels in
-    the weights.
+    `delaunay` triangulates the points. Points on one line have no triangles: they become a chain of neighbours, which
+    is a triangulation in one dimension. `window` joins patches whose indices differ by at most `window_size`; positions
+    in one dimension always use it. The order is fixed because weights files contain the edge list.
     """
     check_choice("scaffold", scaffold, SCAFFOLDS)
     check_whole_number("window_size", window_size)
@@ -63,19 +62,19 @@ def build_edges(positions: Tensor, *, scaffold: str = "delaunay", window_size: i
 
 
 def both_directions(edge_index: Tensor) -> Tensor:
-    """Directed list (2, E), receiver first: both directions, each once, sorted by (receiver, sender)."""
+    """Return the directed edges (2, E), receiver first: both directions, each once, sorted by (receiver, sender)."""
     pairs = torch.cat([edge_index, edge_index.flip(0)], dim=1)
     return torch.unique(pairs, dim=1, sorted=True)
 
 
 def edge_lengths(positions: Tensor, edge_index: Tensor) -> Tensor:
-    """Distance (E,) in pixels between the two patch centres of every edge."""
+    """Return the distance (E,) in pixels between the two patch centres of each edge."""
     first, second = edge_index
     return torch.linalg.vector_norm(positions[first] - positions[second], dim=1)
 
 
 def scaffold_hash(positions: Tensor, edge_index: Tensor) -> str:
-    """sha256 (hex) of a scaffold: the same for the same patch centres and undirected edges in any order."""
+    """Return the sha256 (hex) of a scaffold: equal for equal patch centres and undirected edges in any order."""
     points = np.ascontiguousarray(positions.detach().cpu().numpy(), dtype="<f4")
     pairs = np.unique(np.sort(edge_index.detach().cpu().numpy().T.astype("<i8"), axis=1), axis=0)
     digest = hashlib.sha256(f"positions {points.shape} edges {pairs.shape}\n".encode())
@@ -96,7 +95,7 @@ def _on_one_line(points: np.ndarray) -> bool:
 
 
 def _chain_pairs(points: np.ndarray) -> np.ndarray:
-    # Along a line, distance from an end point orders the points: the point farthest from any other is an end.
+    # The point farthest from any other is an end of the line, and distance from an end orders the points.
     end = points[np.argmax(np.linalg.norm(points - points[0], axis=1))]
     order = np.argsort(np.linalg.norm(points - end, axis=1), kind="stable")
     return np.stack([order[:-1], order[1:]], axis=1)

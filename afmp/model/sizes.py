@@ -1,21 +1,21 @@
-"""AFMP in the sizes that the paper names, and the model of a run."""
+"""AFMP in the sizes of the paper, and the model of a run of the study."""
 
 from afmp.model.afmp import AFMP
 from afmp.study.study import RunConfig
 
 
 def afmp_tiny(**overrides) -> AFMP:
-    """AFMP at CIFAR size: 4 layers, 128 channels, patches of 8 on 32 px; 435,688 parameters, 100 classes."""
+    """Build AFMP for CIFAR images: 4 layers, 128 channels, patches of 8 on 32 px; 435,688 parameters, 100 classes."""
     return AFMP(**{"num_layers": 4, "d_model": 128, "img_size": 32, "patch_size": 8, **overrides})
 
 
 def afmp_small(**overrides) -> AFMP:
-    """AFMP-Small: 5 layers, 512 channels, patches of 16 on 224 px; 6,119,913 parameters, 100 classes."""
+    """Build AFMP-Small: 5 layers, 512 channels, patches of 16 on 224 px; 6,119,913 parameters, 100 classes."""
     return AFMP(**{"num_layers": 5, "d_model": 512, "img_size": 224, "patch_size": 16, **overrides})
 
 
 def build_model(config: RunConfig, *, semantics: str, num_classes: int) -> AFMP:
-    """The model of one run, with weights from torch's global random state."""
+    """Build the model of one run, with initial weights from torch's global random state."""
     model = config.model
     return AFMP(
         num_layers=model.num_layers,

@@ -1,4 +1,4 @@
-"""Models of one shape on a leading model axis, so that the seeds of a run train in the same kernels."""
+"""Stacks: models of one shape on a leading model axis, so that the random seeds of a run train in the same kernels."""
 
 import copy
 
@@ -9,10 +9,10 @@ from afmp.model.afmp import AFMP
 
 
 def stack_models(models: list[AFMP]) -> AFMP:
-    """One AFMP whose every parameter carries a leading model axis M = len(models), and the graph that all share.
+    """Return one AFMP whose parameters all have a leading model axis M = len(models), with the graph that all share.
 
-    The models stay usable one by one, in the memory of the stack: their parameters become views of it, so a step of
-    either changes both. Raises AfmpError if the models do not have the same graph.
+    The parameters of `models` become views of the stack's memory: an update of either changes both. Raises AfmpError if
+    the models do not have the same graph.
     """
     first = models[0]
     if not all(torch.equal(model.edge_index, first.edge_index) for model in models):
@@ -32,12 +32,12 @@ def stack_models(models: list[AFMP]) -> AFMP:
 
 
 def stack_size(stack: AFMP) -> int:
-    """M, models in a stack."""
+    """Return M, the number of models in a stack."""
     return len(stack.embed.weight)
 
 
 def hand_out_gradients(stack: AFMP, models: list[AFMP]) -> None:
-    """Give every model its part of the stack's gradients, as views; none where the stack has none."""
+    """Give each model its part of the stack's gradients, as views; None where the stack has no gradient."""
     for stacked, *own in zip(stack.parameters(), *(model.parameters() for model in models), strict=True):
         gradients = [None] * len(own) if stacked.grad is None else stacked.grad.unbind()
         for parameter, gradient in zip(own, gradients, strict=True):

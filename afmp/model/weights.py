@@ -1,4 +1,4 @@
-"""Trained weights from a file into a model: nothing in the file runs, and nothing that does not fit gets in."""
+"""Loading of trained weights. No code in a file is executed, and weights that do not fit are refused."""
 
 import json
 from pathlib import Path
@@ -13,12 +13,12 @@ SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
 def load_weights(model: AFMP, path: Path | str) -> None:
-    """Load weights into `model`: a .safetensors as training writes it, or a .pth or .pt state dict as the notebook did.
+    """Load weights into `model`: a .safetensors of a training, or a .pth or .pt state dict of the original notebook.
 
-    The graph in the file comes with them. A .pth is read by torch.load(weights_only=True), which builds tensors and
-    plain containers only. Raises AfmpError naming the file, the model left as it was, for a file that is not there,
-    damaged, or holds anything else than tensors, for weights of another architecture or of the other semantics (where
-    the file says which), and for a number that is not finite.
+    The graph in the file replaces the model's. A .pth is read by torch.load(weights_only=True), which builds only
+    tensors and plain containers. Raises AfmpError, and leaves the model as it was, for a file that is missing, damaged or
+    contains anything except tensors, for weights of another architecture or semantics, and for a number that is not
+    finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -50,14 +50,14 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # A damaged file raises whatever its bytes happen to mean; one with code in it, an UnpicklingError.
+        # A damaged file may raise any exception. A file with code in it raises UnpicklingError.
         reason = " ".join(str(error).split())[:200]
         raise AfmpError(
-            f"{path}: refused: damaged, or more than tensors in it ({reason}); save the model's state_dict() alone."
+            f"{path}: refused: damaged, or more than tensors in it ({reason}); save only the model's state_dict()."
         ) from None
     if not isinstance(weights, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
         raise AfmpError(
-            f"{path}: holds {type(weights).__name__}, not a dict of tensors; save the model's state_dict() alone."
+            f"{path}: holds {type(weights).__name__}, not a dict of tensors; save only the model's state_dict()."
         )
     return weights
 
@@ -69,7 +69,7 @@ def _check_fit(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
         raise AfmpError(f"{path}: of another architecture: it holds {_some(foreign)}, which the model does not have.")
     for name, tensor in weights.items():
         wanted = expected[name]
-        # Another graph's edges may be more or fewer; GraphModule checks them.
+        # Another graph may have more or fewer edges; GraphModule checks them.
         if tensor.shape != wanted.shape and name not in ("static_positions", "edge_index", "edge_attr"):
             raise AfmpError(
                 f"{path}: of another architecture: {name} has shape {tuple(tensor.shape)}, but {tuple(wanted.shape)} "

@@ -1,4 +1,4 @@
-"""`notebook` equals the seed's own code: golden values made from it by golden/make_golden.py."""
+"""`notebook` equals the original notebook's code: golden values made from it by golden/make_golden.py."""
 
 import sys
 from pathlib import Path
@@ -124,7 +124,7 @@ def test_only_the_first_image_and_only_the_lower_index_hear(reference_weights):
             assert not felt[1 - image].any()
 
 
-def test_sparsity_changes_nothing_in_the_seeds_experiments():
+def test_sparsity_changes_nothing_in_the_original_experiments():
     """Rule 3: the budget exceeds one graph's edges, so every sparsity is the dense model."""
     images = torch.randn(128, 3, 32, 32)
     logits = []

@@ -315,7 +315,7 @@ def test_hierarchy_maps_for_any_node_counts(n_low, n_high, expected):
     torch.manual_seed(0)
     aggregator = TopDownAggregator(3).double()
     lower, higher = torch.randn(1, 2, n_low, 3).double(), torch.randn(1, 2, n_high, 3).double()
-    matrix = torch.zeros(n_low, n_high).double()  # the seed's dense map
+    matrix = torch.zeros(n_low, n_high).double()  # the original notebook's dense map
     for child, parent in enumerate(expected):
         if parent >= 0:
             matrix[child, parent] = 1
