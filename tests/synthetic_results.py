@@ -1,4 +1,4 @@
-"""Made-up results, studies, sweeps and diagnostics of the right shape, for tests of tables and figures."""
+"""Synthetic results, studies, sweeps and diagnostics for tests of tables and figures."""
 
 import numpy as np
 
@@ -50,7 +50,7 @@ STUDIES = [
         ],
     },
 ]
-# Run: final accuracy under paper and under notebook, lambda, seconds per epoch.
+# Final accuracy under paper and under notebook, lambda, and tenths of a second per epoch of each run.
 RUNS = {
     "dense": (29.0, 34.2, 0.0, 12.0),
     "sparse_0.2": (30.1, 34.0, 1e-4, 9.8),
@@ -67,7 +67,7 @@ FITTED_SIZES = {64: 64, 128: 64, 224: 64, 448: 16, 896: 4, 1792: 1, 3584: 1}
 
 
 def synthetic_result(run, *, semantics="paper", seed=0, epochs=3, device=CPU, dataset="digits") -> dict:
-    """One result file's content, the same for the same arguments."""
+    """Return the content of one result file; equal arguments give equal content."""
     generator = np.random.default_rng([seed, epochs, len(semantics), *run.encode()])
     final, lambda_sparse, seconds = RUNS[run][semantics == "notebook"], *RUNS[run][2:]
     progress = 1 - np.exp(-4 * np.arange(1, epochs + 1) / max(epochs, 5))
@@ -123,7 +123,7 @@ def synthetic_result(run, *, semantics="paper", seed=0, epochs=3, device=CPU, da
 
 
 def synthetic_results(*, semantics="paper", seeds=range(5), epochs=3, **options) -> list[dict]:
-    """Every run of STUDIES under one semantics, for every seed."""
+    """Return the results of every run of STUDIES under one semantics, for every seed."""
     return [
         synthetic_result(run, semantics=semantics, seed=seed, epochs=epochs, **options)
         for run in RUNS
@@ -143,7 +143,7 @@ def synthetic_point(
     execution="eager",
     attention="fused",
 ) -> dict:
-    """One point of a scalability sweep at patch size 16; a point that is not ok has no numbers."""
+    """Return one point of a sweep at patch size 16. A point that is not ok has no numbers."""
     num_patches = (resolution // 16) ** 2
     afmp = model == "afmp_small"
     faster = {"fp32": 1.0, "tf32": 0.8, "bf16": 0.5, "fp16": 0.5}[precision] * (0.3 if mode == "inference" else 1.0)
@@ -197,7 +197,7 @@ def synthetic_point(
 
 
 def synthetic_scalability(points, *, semantics="paper", device=GPU) -> dict:
-    """A scalability file's content around `points`."""
+    """Return the content of a scalability file with `points`."""
     protocol = {"warmup": 5, "repeats": 10, "seconds": 1.0, "num_classes": 100, "cpu_threads": 1, "skipped": []}
     return {
         "format_version": 2,
@@ -210,7 +210,7 @@ def synthetic_scalability(points, *, semantics="paper", device=GPU) -> dict:
 
 
 def synthetic_sweep_of_times(time_of, *, fixed=0.0, noise=0.02, model="afmp_small") -> dict:
-    """A sweep of one model whose pass takes `fixed` ms, and time_of(N) ms more per image of N patches."""
+    """Return a sweep of one model. A pass lasts `fixed` ms, and time_of(N) ms more per image of N patches."""
     points = []
     for size, batch in FITTED_SIZES.items():
         point = synthetic_point(model, size, batch_size=batch)
@@ -222,7 +222,7 @@ def synthetic_sweep_of_times(time_of, *, fixed=0.0, noise=0.02, model="afmp_smal
 
 
 def synthetic_diagnostics(*, semantics="paper", side=4, patch_size=8, num_layers=4, epochs=(10, 100)) -> dict:
-    """Diagnostics on side x side patches, each joined to its right and lower neighbours, both ways."""
+    """Return diagnostics of side x side patches with edges to right and lower neighbours; under paper also back."""
     generator = np.random.default_rng(7)
     nodes = np.arange(side * side).reshape(side, side)
     pairs = [(nodes[:, :-1], nodes[:, 1:]), (nodes[:-1], nodes[1:]), (nodes[:-1, :-1], nodes[1:, 1:])]

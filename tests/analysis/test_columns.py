@@ -1,4 +1,4 @@
-"""Every column of every table is explained where the tables are."""
+"""results/README.md explains every column of every table."""
 
 import re
 
@@ -30,8 +30,8 @@ def test_every_column_is_explained(name):
     common, *sections = re.split(r"^\*\*(?=\w+\.csv\*\*)", columns, flags=re.MULTILINE)
     own = {section.partition(".csv")[0]: section for section in sections}
     # The other two tables of the sweep have its settings.
-    said = common + own[name] + (own["scalability"] if name.startswith("scalability") else "")
-    explained = set(re.findall(r"`([\w<>*]+)`", said))
+    text = common + own[name] + (own["scalability"] if name.startswith("scalability") else "")
+    explained = set(re.findall(r"`([\w<>*]+)`", text))
     for column in TABLES[name]().columns:
         whole = re.sub(r"_(mean|std|ci95_low|ci95_high)$", "", column)
         assert column in explained or whole in explained or f"{whole}_*" in explained, f"{name}.csv: {column}"

@@ -1,4 +1,4 @@
-"""Fits over the number of patches find known coefficients, slopes and crossings, with intervals that hold them."""
+"""Fits over the number of patches recover known coefficients, slopes and crossings, within their intervals."""
 
 import math
 
@@ -15,7 +15,7 @@ def fitted(time_of, **options):
 
 
 @pytest.mark.parametrize("true", [(2.0, 2e-3, 0.0), (2.0, 1e-3, 3e-7), (0.0, 0.0, 1e-6)])
-def test_known_coefficients_come_back(true):
+def test_known_coefficients_are_recovered(true):
     image = {"time_of": lambda n: true[1] * n + true[2] * n * n, "fixed": true[0]}
     exact = fitted(**image, noise=0)
     assert exact.coefficients == pytest.approx(true, rel=1e-6, abs=1e-12)
@@ -33,15 +33,15 @@ def test_local_slope_is_1_for_linear_and_2_for_quadratic_growth():
         assert fit.slope.low < slope < fit.slope.high
 
 
-def test_what_a_pass_costs_is_not_taken_for_growth_with_n():
-    # The same for any image; the batches of large images are small, so an image's share of it grows like N.
+def test_a_fixed_cost_per_pass_is_no_growth_with_n():
+    # The cost is equal for all images. Large images have small batches, so the cost per image grows with N.
     fit = fitted(lambda n: 0, fixed=25)
     assert fit.coefficient(0).value == pytest.approx(25, rel=0.02)
     assert fit.quadratic_share < 0.02 and fit.largest_miss < 0.02
 
 
-def test_passes_that_are_alike_in_a_row_make_wide_intervals():
-    """As when a clock changes: 40 passes that drift say less than 40 that do not depend on each other."""
+def test_correlated_passes_have_wide_intervals():
+    """Passes that drift, as when a clock changes, are less certain than independent passes."""
     content = synthetic_sweep_of_times(lambda n: 1e-3 * n)
     for point in content["points"]:
         every = sorted(point["time_ms"]["all"])
@@ -51,7 +51,7 @@ def test_passes_that_are_alike_in_a_row_make_wide_intervals():
     assert width["drift"] > 1.3 * width["none"]
 
 
-def test_crossing_is_where_the_other_model_gets_slower():
+def test_crossing_is_where_the_other_model_becomes_slower():
     ours = fitted(lambda n: 3e-3 * n, noise=0.001)
     theirs = fitted(lambda n: 1e-3 * n + 1e-5 * n * n, noise=0.001)
     at = crossing(ours, theirs)
@@ -59,12 +59,12 @@ def test_crossing_is_where_the_other_model_gets_slower():
     assert math.isnan(crossing(theirs, ours).value)
     slower = fitted(lambda n: 4e-3 * n + 1e-5 * n * n, noise=0.001)
     assert crossing(ours, slower).value == 0
-    # Whether it would be somewhere beyond the sizes measured is not said.
+    # A crossing beyond the measured sizes is not reported.
     hardly = fitted(lambda n: 1e-3 * n + 1e-9 * n * n, noise=0.001)
     assert math.isnan(crossing(ours, hardly).value) and crossing_is_sure(ours, hardly)
 
 
-def test_a_crossing_is_sure_where_every_bootstrap_sample_has_one_or_none():
+def test_a_crossing_is_sure_if_all_bootstrap_samples_have_one_or_none_has():
     ours = fitted(lambda n: 1e-3 * n, noise=0.001)
     theirs = fitted(lambda n: 2e-4 * n + 1e-5 * n * n, noise=0.001)
     assert crossing_is_sure(ours, theirs) and crossing_is_sure(theirs, ours)
@@ -77,13 +77,13 @@ def test_a_crossing_is_sure_where_every_bootstrap_sample_has_one_or_none():
     assert crossing_is_sure(*once)
 
 
-def test_no_crossing_is_sure_where_the_points_say_otherwise():
-    """As where neither fit follows its points: the other model takes less at a size in the middle, not by the fits."""
+def test_no_crossing_is_sure_if_the_points_contradict_the_fits():
+    """The other model needs less at one size in the middle, which the fits do not show."""
     ours, theirs = fitted(lambda n: 1e-3 * n, noise=0), fitted(lambda n: 2e-3 * n, noise=0)
     assert crossing_is_sure(ours, theirs) and crossing(ours, theirs).value == 0
-    measured = theirs.values.copy()
-    measured[3] = 0.9 * ours.values[3]
-    theirs = theirs._replace(values=measured)
+    values = theirs.values.copy()
+    values[3] = 0.9 * ours.values[3]
+    theirs = theirs._replace(values=values)
     assert not crossing_is_sure(ours, theirs) and math.isnan(crossing(ours, theirs).value)
 
 

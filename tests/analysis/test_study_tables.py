@@ -68,7 +68,7 @@ def test_summary_table_has_mean_and_interval_of_each_run():
     assert row["test_accuracy_std"] == pytest.approx(np.std(values, ddof=1))
     assert (row["test_accuracy_ci95_low"], row["test_accuracy_ci95_high"]) == pytest.approx((low, high))
     assert row["best_epoch_mean"] == pytest.approx(np.mean([run["best_epoch"] for run in runs]))
-    # The synthetic first epoch takes three seconds more than the others: it is left out.
+    # The first epoch, three seconds longer than the others, is left out.
     assert row["epoch_time_s_mean"] == pytest.approx(1.01, abs=0.05)
     assert row["wall_time_s_mean"] == pytest.approx(np.mean([run["wall_time_s"] for run in runs]))
     assert (row["dataset"], row["device"], row["num_parameters"]) == ("digits", "CPU, 2 cores", "386152")

@@ -1,0 +1,69 @@
+"""Figure of a run's diagnostics: edges, pruned shares, and the histogram of gates."""
+
+import numpy as np
+import pytest
+from drawn_figures import all_text, by_gid, panel
+from matplotlib.colors import to_rgba
+from synthetic_results import synthetic_diagnostics
+
+from afmp.errors import AfmpError
+from afmp.figures import diagnostics
+from afmp.figures.parts import style
+
+
+def test_panels_show_the_recorded_gates():
+    content = synthetic_diagnostics()
+    image = np.full((3, 32, 32), 200, dtype=np.uint8)
+    figure = diagnostics.draw(content, epoch=100, image=image)
+    assert (
+        figure.get_suptitle()
+        == "Run sparse_0.3, seed 0, epoch 100\npaper semantics: what the text of the original notebook describes"
+    )
+    gates = np.array(content["epochs"]["100"]["mean_gate"][2])
+    axis = panel(figure, "Communication graph, layer 2")
+    edges = by_gid(axis, "edges")
+    assert len(edges.get_paths()) == (gates > 0).sum() < len(gates)
+    opacity = edges.get_facecolor()[:, 3]
+    np.testing.assert_array_equal(np.argsort(opacity), np.argsort(gates[gates > 0]))
+    bars = panel(figure, "Edges pruned per layer").patches
+    np.testing.assert_allclose([bar.get_height() for bar in bars], content["epochs"]["100"]["pruned_percent"])
+    assert "not among the k kept" in panel(figure, "Edges pruned per layer").get_ylabel()
+    histogram = panel(figure, "Mean gates of layer 2")
+    assert histogram.get_yscale() == "log"
+    drawn = sum(p.get_height() for p in histogram.patches if to_rgba(style.GREEN)[:3] == p.get_facecolor()[:3])
+    assert drawn == (gates > 0).sum()
+    assert f"gate exactly 0: {(gates == 0).sum()} edges" in all_text(figure)
+    # The bar of gates that are exactly 0 has its own label, left of the axis from 0 to 1.
+    closed = next(p for p in histogram.patches if to_rgba(style.GREY) == p.get_facecolor())
+    assert closed.get_x() + closed.get_width() < 0
+    labels = dict(zip(histogram.get_xticks(), [t.get_text() for t in histogram.get_xticklabels()], strict=True))
+    assert labels[closed.get_x() + closed.get_width() / 2] == "exactly\n0"
+    assert all(text == f"{at:.1f}" for at, text in labels.items() if at >= 0)
+
+
+def test_edges_narrow_from_sender_to_receiver_in_image_coordinates():
+    # Row 4, column 12 sends to row 20, column 12: the edge runs down the image along x = 12.
+    (wedge,) = diagnostics.wedges(np.array([[4.0, 12.0], [20.0, 12.0]]), np.array([[1], [0]]), np.array([2.0]))
+    start, side, tip = wedge
+    np.testing.assert_allclose([start[0], tip[0], abs(side[0] - 12)], [12, 12, 2])
+    assert 4 < start[1] == side[1] < tip[1] < 20
+    (back,) = diagnostics.wedges(np.array([[4.0, 12.0], [20.0, 12.0]]), np.array([[0], [1]]), np.array([2.0]))
+    assert np.sign(back[1][0] - 12) == -np.sign(side[0] - 12)
+
+
+def test_notebook_counts_mean_gates_below_one_half():
+    content = synthetic_diagnostics(semantics="notebook")
+    figure = diagnostics.draw(content, epoch=10, image=np.zeros((3, 32, 32), dtype=np.uint8))
+    assert "mean gate below 0.5" in all_text(figure) and "notebook semantics" in figure.get_suptitle()
+    assert "mean gate below 0.5" in diagnostics.caption(content, epoch=10)
+    with pytest.raises(AfmpError, match="epoch 11; recorded are 10, 100"):
+        diagnostics.draw(content, epoch=11, image=np.zeros((3, 32, 32), dtype=np.uint8))
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_patch_has_no_edges(tmp_path):
+    content = synthetic_diagnostics(side=1)
+    figure = diagnostics.draw(content, epoch=10, image=np.zeros((3, 8, 8), dtype=np.uint8))
+    assert "no edges" in all_text(figure) and "no edges" in diagnostics.caption(content, epoch=10)
+    style.save_figure(figure, png=tmp_path / "figure.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
