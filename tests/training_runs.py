@@ -14,7 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from afmp.records import read_result
-from afmp.study.study import RunConfig, resolve_study
+from afmp.study.run_config import RunConfig
+from afmp.study.study import resolve_study
 from afmp.training.run import Run
 from afmp.training.run_training import train_run
 
@@ -81,7 +82,7 @@ TRAIN = """
 import json, sys
 from pathlib import Path
 import afmp.training.loop
-from afmp.study.study import RunConfig
+from afmp.study.run_config import RunConfig
 from afmp.training.run import Run
 from afmp.training.run_training import train_run
 config, semantics, seed, share, root, dataset = *map(json.loads, sys.argv[1:5]), *map(Path, sys.argv[5:])

@@ -6,7 +6,7 @@ from afmp.data.download import archive_folder
 from afmp.log import log_to
 from afmp.machine.device_lock import own_device
 from afmp.machine.stopping import stop_on_sigterm
-from afmp.study.study import RunConfig
+from afmp.study.run_config import RunConfig
 from afmp.training.checkpoint_lock import lock_checkpoints
 from afmp.training.job import train_job
 from afmp.training.run import Run

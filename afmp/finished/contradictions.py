@@ -14,7 +14,8 @@ from afmp.errors import AfmpError
 from afmp.finished.study_records import StudyRecord
 from afmp.model.scaffold import scaffold_hash
 from afmp.model.weights import load_weights
-from afmp.study.study import RunConfig, Study
+from afmp.study.run_config import RunConfig
+from afmp.study.study import Study
 
 VALIDATION_SETS = {"paper": "train_holdout", "notebook": "test"}
 

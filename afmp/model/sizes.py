@@ -1,7 +1,7 @@
 """AFMP in the sizes of the paper, and the model of a run of the study."""
 
 from afmp.model.afmp import AFMP
-from afmp.study.study import RunConfig
+from afmp.study.run_config import RunConfig
 
 
 def afmp_tiny(**overrides) -> AFMP:

@@ -1,1 +1,1 @@
-"""The study: config.yaml, its schema, the runs and the result paths that follow from it."""
+"""The study: config.yaml and its checks, the runs that follow from it, and their result paths."""

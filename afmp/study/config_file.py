@@ -1,4 +1,4 @@
-"""config.yaml as a file: read whole, and refused by line where YAML would silently mean something else than it says."""
+"""Configuration files: read completely, and refused by line where YAML would silently read something else."""
 
 import re
 from pathlib import Path
@@ -9,16 +9,16 @@ from afmp.errors import AfmpError
 
 MAX_CHARACTERS = 1_000
 MAX_VALUES = 100_000
-# YAML 1.1 counts 010 in eights and 1:30 in sixties.
+# YAML 1.1 reads 010 as an octal number and 1:30 as a number of base 60.
 FOREIGN_NUMBER = re.compile(r"[-+]?(0[0-7_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
 
 
 def read_config(path: Path | str) -> dict:
-    """What the YAML (or JSON) file says.
+    """Return the content of a YAML (or JSON) file.
 
-    Raises AfmpError naming file and line for a file that is not there, is no YAML or no mapping, a key that stands
-    twice in its mapping, a number with a leading zero or colons, a value that YAML cannot build or that is longer than
-    MAX_CHARACTERS, and more than MAX_VALUES values, which a few aliases are enough for.
+    Raises AfmpError naming file and line if the file does not exist, is no YAML or no mapping, repeats a key, or
+    contains a number with a leading zero or colons, a value that YAML cannot build or that is longer than
+    MAX_CHARACTERS, or more than MAX_VALUES values, which takes only a few aliases.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -43,14 +43,14 @@ def read_config(path: Path | str) -> dict:
 
 
 def _check(root: yaml.Node | None, path: Path | str) -> None:
-    """Walk the composed file, aliases followed each time they stand, and refuse what `read_config` says."""
+    """Walk the composed file, following every alias, and raise AfmpError as `read_config` describes."""
     pending, count = [(root, "")], 0
     while pending:
         node, where = pending.pop()
         count += 1
         if count > MAX_VALUES:
             raise AfmpError(
-                f"{path}: {where[:80]}: the file has more than {MAX_VALUES:,} values, or one that holds itself; "
+                f"{path}: {where[:80]}: the file has more than {MAX_VALUES:,} values, or one that contains itself; "
                 "write it without aliases (*)."
             )
         if isinstance(node, yaml.MappingNode):
@@ -62,7 +62,7 @@ def _check(root: yaml.Node | None, path: Path | str) -> None:
                     raise AfmpError(f"{path}: line {line}: a key is a {key.id}; allowed: text.")
                 _check_scalar(key, f"{path}: line {line}: a key")
                 if key.value in lines:
-                    raise AfmpError(f"{path}: {name} stands twice, in lines {lines[key.value]} and {line}; keep one.")
+                    raise AfmpError(f"{path}: {name} appears twice, in lines {lines[key.value]} and {line}; keep one.")
                 lines[key.value] = line
                 pending.append((value, name))
         elif isinstance(node, yaml.SequenceNode):
@@ -77,13 +77,13 @@ def _check_scalar(node: yaml.ScalarNode, where: str) -> None:
         raise AfmpError(f"{where}: found {len(text):,} characters, {text[:30]!r}...; allowed: {MAX_CHARACTERS:,}.")
     if node.tag.endswith((":int", ":float")) and FOREIGN_NUMBER.fullmatch(text):
         raise AfmpError(
-            f"{where}: found {text}, which YAML reads as another number (a leading zero counts in eights, a colon in "
-            "sixties); write the number in plain digits, or text in quotes."
+            f"{where}: found {text}, which YAML reads as another number (a leading zero means octal, a colon means "
+            "base 60); write the number in plain digits, or text in quotes."
         )
     try:
         yaml.constructor.SafeConstructor().construct_object(node)
     except Exception as error:
-        # PyYAML's constructors raise half a dozen types for a value that is none: 2026-99-99, !!int x, !!bool x.
+        # PyYAML's constructors raise many exception types for an invalid value: 2026-99-99, !!int x, !!bool x.
         problem = getattr(error, "problem", None) or error
         raise AfmpError(
             f"{where}: found {text[:80]!r}, which YAML cannot read ({problem}); put it in quotes."

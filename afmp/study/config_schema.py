@@ -1,4 +1,4 @@
-"""config.yaml against its schema: numbers as the schema means them, and one message for every mistake."""
+"""The schema of a configuration: values get the types of the schema, and every mistake has one message."""
 
 import difflib
 import math
@@ -11,14 +11,14 @@ from afmp.records import schema
 
 
 def validated(config: dict) -> dict:
-    """A copy of `config` that keeps to schemas/config.schema.yaml, whole numbers as int wherever it wants an integer.
+    """Return a copy of `config`, checked against schemas/config.schema.yaml, with numbers of the types of the schema.
 
-    Raises AfmpError with the key, the value and what is allowed: a key that the schema does not know or misses, a value
+    Raises AfmpError with the key, the value and what is allowed, for a key that is unknown or missing and for a value
     of the wrong type or out of range.
     """
     config = _with_numbers(config, schema("config"), "")
     errors = filter(_is_mistake, jsonschema.Draft202012Validator(schema("config")).iter_errors(config))
-    # The outermost mistake first: a missing section explains what is wrong inside it.
+    # The outermost mistake first: it may be the reason for others inside it.
     error = min(errors, key=lambda e: (len(e.absolute_path), str(e.absolute_path)), default=None)
     if error is not None:
         raise AfmpError(f"config: {_run_of(error, config)}{_message(error)}")
@@ -26,7 +26,7 @@ def validated(config: dict) -> dict:
 
 
 def _with_numbers(value, fragment: dict, where: str):
-    """`value` with its numbers as `fragment` of the schema means them; what is no number there stays as it is."""
+    """Return `value` with its numbers and flags as `fragment` of the schema types them, and all else unchanged."""
     if isinstance(value, dict):
         known = _properties(fragment)
         others = fragment.get("additionalProperties") or {}
@@ -37,8 +37,8 @@ def _with_numbers(value, fragment: dict, where: str):
         items = fragment.get("items", {})
         return [_with_numbers(item, items, f"{where}/{index}") for index, item in enumerate(value)]
     kind = fragment.get("type")
-    # Text that means a number or a flag: Snakemake's `--config 'training={epochs: 3}'` gives nothing else, and YAML 1.1
-    # reads 1e-3, without a dot, as text.
+    # Numbers and flags may come as text: Snakemake's `--config 'training={epochs: 3}'` makes text of all values, and
+    # YAML 1.1 reads 1e-3, without a dot, as text.
     if kind == "boolean" and value in ("true", "false"):
         return value == "true"
     if kind not in ("number", "integer"):
@@ -53,7 +53,7 @@ def _with_numbers(value, fragment: dict, where: str):
 
 
 def _properties(fragment: dict) -> dict:
-    """The keys that a fragment of the schema knows, its references followed, each with its own fragment."""
+    """Return the keys of a fragment of the schema and of its references, each with its own fragment."""
     known: dict = {}
     pending = [fragment]
     while pending:
@@ -71,12 +71,12 @@ def _unknown_keys(error: jsonschema.ValidationError) -> list:
 
 
 def _is_mistake(error: jsonschema.ValidationError) -> bool:
-    # A wrong value makes jsonschema call all keys beside it unevaluated too, though only the value is wrong.
+    # For one wrong value, jsonschema also calls all neighbouring keys unevaluated.
     return error.validator != "unevaluatedProperties" or bool(_unknown_keys(error))
 
 
 def _run_of(error: jsonschema.ValidationError, config: dict) -> str:
-    """What leads to a mistake in a line of a study: the name of its run, unless that is the mistake."""
+    """Return the start of the message about a line of a study: the name of its run, unless that is the mistake."""
     match list(error.absolute_path):
         case ["studies", study, "runs", index, *rest] if rest != ["run"]:
             line = config["studies"][study]["runs"][index]
@@ -120,7 +120,7 @@ def _allowed(error: jsonschema.ValidationError) -> str:
     if error.validator == "uniqueItems":
         return "each value once"
     if error.validator == "pattern":
-        return fragment["$comment"]  # the pattern in words, beside it in the schema
+        return fragment["$comment"]  # the schema explains the pattern in words
     kinds = fragment.get("type", "a value")
     kinds = kinds if isinstance(kinds, list) else [kinds]
     names = {

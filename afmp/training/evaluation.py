@@ -11,7 +11,7 @@ from afmp.machine.cuda_graph import capture, run_before_capture
 from afmp.machine.device import autocast
 from afmp.model.afmp import AFMP
 from afmp.model.stack import stack_models, stack_size
-from afmp.study.study import TrainingConfig
+from afmp.study.run_config import TrainingConfig
 from afmp.training.seed_state import SeedTraining
 
 

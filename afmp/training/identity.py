@@ -29,10 +29,9 @@ NOT_NUMBERS = (
     "training/seed_files",
     "training/side_by_side",
     "machine/stopping",
-    "study/config_file",
-    "study/config_schema",
     "study/paths",
-    "study/study",
+    "study/run_config",
+    "study/semantics",
 )
 
 

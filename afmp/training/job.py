@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from afmp.study import paths
-from afmp.study.study import RunConfig
+from afmp.study.run_config import RunConfig
 from afmp.training.checkpoint_lock import lock_checkpoints_if_free
 from afmp.training.identity import checkpoint_path, prepared_dataset_hash, seed_identity
 from afmp.training.run import Run

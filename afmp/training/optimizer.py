@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from afmp.study.study import TrainingConfig
+from afmp.study.run_config import TrainingConfig
 
 SCHEDULE_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")  # attributes of ReduceLROnPlateau
 

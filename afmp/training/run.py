@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from afmp.study.study import RunConfig
+from afmp.study.run_config import RunConfig
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from afmp.machine.cuda_graph import capture, run_before_capture
 from afmp.machine.device import autocast
 from afmp.model.afmp import AFMP
 from afmp.model.stack import hand_out_gradients
-from afmp.study.study import TrainingConfig
+from afmp.study.run_config import TrainingConfig
 from afmp.training.optimizer import optimizer_tensors
 
 

@@ -16,7 +16,8 @@ from shipped_study import SHIPPED, complains
 
 from afmp.errors import AfmpError
 from afmp.model.sizes import build_model
-from afmp.study.study import RunConfig, Study, TrainingConfig, read_study, resolve_study
+from afmp.study.run_config import RunConfig, TrainingConfig
+from afmp.study.study import Study, read_study, resolve_study
 
 EXAMPLES = 600  # of each of the two tests below
 

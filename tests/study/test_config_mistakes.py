@@ -26,7 +26,7 @@ FOUND = {
     "names apart by case": (add_run(run="DENSE"), "runs/3/run: 'DENSE' differs from the run 'dense' by case alone"),
     "two runs of one label": (
         add_run(run="x", label="λ = 1e-3"),
-        "run 'x', .*runs/3/label: 'λ = 1e-3' stands for two runs",
+        "run 'x', .*runs/3/label: 'λ = 1e-3' labels two runs",
     ),
     "mathematics": (put("study", title=r"$\nothing$"), "title: found .* without [$] and braces"),
     "a wildcard": (put("study", section="{run}"), "section: found '{run}'; allowed: one line of text without"),
@@ -36,7 +36,7 @@ FOUND = {
     "a key of control characters": (put("model", **{"\x1b[1m": 1}), r"model/'\\x1b\[1m': unknown key with value 1"),
     "a folder no disk can name": (
         put("dataset", source="folder", path="x" * 300),
-        "dataset/path: 'x+.* holds no train",
+        "dataset/path: 'x+.* contains no train",
     ),
     "a folder of no name": (put("dataset", source="folder", path=""), "dataset/path: found ''; allowed: text"),
     "digits of another script": (

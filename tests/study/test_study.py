@@ -1,6 +1,7 @@
 """config.yaml: what it resolves to, and one message for every mistake."""
 
 import copy
+import pkgutil
 import re
 from dataclasses import fields
 
@@ -13,17 +14,11 @@ from afmp.benchmark import settings as benchmark
 from afmp.benchmark.device_limits import CUDA_ONLY as CUDA_ONLY_VALUES
 from afmp.errors import AfmpError
 from afmp.records import schema
+from afmp.study.checks import CUDA_ONLY, TAKEN_FIGURES
 from afmp.study.config_file import read_config
-from afmp.study.study import (
-    CUDA_ONLY,
-    TAKEN_FIGURES,
-    DatasetConfig,
-    ModelConfig,
-    RunConfig,
-    TrainingConfig,
-    read_study,
-    resolve_study,
-)
+from afmp.study.run_config import DatasetConfig, ModelConfig, RunConfig, TrainingConfig
+from afmp.study.semantics import SEMANTICS
+from afmp.study.study import read_study, resolve_study
 
 
 @pytest.fixture
@@ -77,6 +72,14 @@ def test_every_key_has_a_description():
         assert "pattern" not in fragment or fragment.get("$comment"), f"{where}: no words for the pattern"
 
 
+def test_schema_and_code_know_the_same_semantics():
+    assert tuple(schema("config")["properties"]["semantics"]["items"]["enum"]) == SEMANTICS
+    for record in ("result", "diagnostics", "scalability"):
+        assert tuple(schema(record)["properties"]["semantics"]["enum"]) == SEMANTICS
+    for section in ("test_accuracy", "scalability"):
+        assert tuple(schema("expected")["properties"][section]["propertyNames"]["enum"]) == SEMANTICS
+
+
 def test_schema_and_code_know_the_same_keys(config):
     definitions, sections = schema("config")["$defs"], schema("config")["properties"]
     model, training = (set(definitions[name]["properties"]) for name in ("model_keys", "training_keys"))
@@ -105,9 +108,9 @@ def test_no_figure_takes_a_name_of_the_workflow(config):
     files = [PROJECT / "Snakefile", *(PROJECT / "rules").glob("*.smk")]
     rules = {rule for file in files for rule in re.findall(r"^\s*rule (\w+):", file.read_text(), re.MULTILINE)}
     rules = {rule for rule in rules if not rule.startswith("plot_")}
-    modules = {file.stem for file in (PROJECT / "afmp" / "figures").glob("*.py") if file.stem != "__init__"}
+    modules = {module.name for module in pkgutil.iter_modules([str(PROJECT / "afmp" / "figures")])}
     modules -= {table["figure"] for table in config["studies"].values()}
-    assert {"all", "train", "report"} < rules and {"style", "diagnostics"} < modules
+    assert {"all", "train", "report"} < rules and {"catalogue", "parts"} < modules
     assert set(TAKEN_FIGURES) == rules | modules
 
 
@@ -336,7 +339,7 @@ def test_a_folder_without_splits_is_refused(config, tmp_path, monkeypatch):
         resolve_study(config)
     monkeypatch.chdir(tmp_path)
     relative = config | {"dataset": config["dataset"] | {"path": "images"}}
-    with pytest.raises(AfmpError, match=f"'images' in {tmp_path} holds no train/<class>/"):
+    with pytest.raises(AfmpError, match=f"'images' in {tmp_path} contains no train/<class>/"):
         resolve_study(relative)
     (tmp_path / "train").mkdir()
     (tmp_path / "val").mkdir()
@@ -361,7 +364,7 @@ def test_resolving_leaves_its_input_alone(config):
 def test_key_that_stands_twice_is_refused(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("model:\n  d_model: 1\n  patch_size: 8\n  d_model: 2\n")
-    with pytest.raises(AfmpError, match=r"model/d_model stands twice, in lines 2 and 4"):
+    with pytest.raises(AfmpError, match=r"model/d_model appears twice, in lines 2 and 4"):
         read_config(path)
 
 

@@ -22,7 +22,8 @@ from afmp.data.preparation import prepare_dataset
 from afmp.errors import AfmpError
 from afmp.machine import stopping
 from afmp.records import read_diagnostics, read_result
-from afmp.study.study import RunConfig, read_study
+from afmp.study.run_config import RunConfig
+from afmp.study.study import read_study
 from afmp.training import loop
 from afmp.training.run_training import train_run
 from afmp.training.seed_state import SeedTraining

@@ -11,7 +11,7 @@ from training_runs import MODEL_VARIANTS, read_checkpoint, small_config, train
 
 from afmp.errors import AfmpError
 from afmp.model.sizes import build_model
-from afmp.study.study import RunConfig
+from afmp.study.run_config import RunConfig
 from afmp.training.run_training import next_group
 from afmp.training.seed_state import Progress, SeedTraining
 

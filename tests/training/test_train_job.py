@@ -18,7 +18,7 @@ from training_runs import assert_same_tensors, run_in, small_config, train, with
 from afmp.errors import AfmpError
 from afmp.machine.stopping import stop_on_sigterm
 from afmp.records import read_result
-from afmp.study.study import RunConfig
+from afmp.study.run_config import RunConfig
 from afmp.training import loop
 from afmp.training.checkpoint_lock import lock_checkpoints_if_free
 from afmp.training.job import WANTED_RUNS, train_job
@@ -28,7 +28,7 @@ from afmp.training.run_training import train_run
 JOB = """
 import json, sys
 from pathlib import Path
-from afmp.study.study import RunConfig
+from afmp.study.run_config import RunConfig
 from afmp.training.job import train_job
 from afmp.training.run import Run
 folder, study = Path(sys.argv[1]), json.loads(sys.argv[3])

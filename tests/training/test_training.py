@@ -19,7 +19,7 @@ from afmp.machine.device import resolve_device
 from afmp.model.sizes import build_model
 from afmp.model.stack import stack_models
 from afmp.records import read_diagnostics
-from afmp.study.study import RunConfig
+from afmp.study.run_config import RunConfig
 from afmp.training.checkpoint import load_checkpoint
 from afmp.training.evaluation import count_correct
 from afmp.training.identity import identity_key

@@ -48,7 +48,7 @@ MISTAKES = {
     "endless": (
         changed("model:\n", "model: &model\n  more: *model\n"),
         [],
-        r"config\.yaml: model/more.*one that holds itself",
+        r"config\.yaml: model/more.*one that contains itself",
     ),
     "not a mapping": ("- paper\n", [], r"config\.yaml: found \['paper'\]; allowed: a mapping"),
     "studies a number": (SHIPPED[: SHIPPED.index("studies:")] + "studies: 5\n", [], "config: scalability: missing"),
@@ -66,7 +66,7 @@ MISTAKES = {
     "--configfile": (
         SHIPPED,
         ["--configfile", "overlay.yaml"],
-        r"overlay\.yaml: model/d_model stands twice, in lines 1 and 2",
+        r"overlay\.yaml: model/d_model appears twice, in lines 1 and 2",
     ),
     "--configfile, no YAML": (SHIPPED, ["--configfile", "broken.yaml"], "Config file is not valid JSON or YAML"),
 }

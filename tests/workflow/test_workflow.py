@@ -262,7 +262,7 @@ def test_run_named_twice_in_yaml_ends_before_any_job(tmp_path):
     write_study(folder, STUDY)
     append(folder / "config.yaml", "\nseeds: [5]\n")
     said = snakemake(folder, "all", check=False)
-    assert "seeds stands twice" in said and "Traceback" not in said
+    assert "seeds appears twice" in said and "Traceback" not in said
 
 
 def test_one_semantics_is_enough(tmp_path):

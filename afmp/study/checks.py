@@ -1,0 +1,64 @@
+"""Checks of a study that no schema can express. Each raises AfmpError with the key, the value and what is allowed."""
+
+import os
+
+from afmp.errors import AfmpError
+from afmp.study.run_config import DatasetConfig
+
+# Names that the figure of a study may not have: rules and targets of the workflow, and modules in afmp/figures/.
+TAKEN_FIGURES = (
+    "all", "download", "tables", "prepare_data", "train", "aggregate", "benchmark_resolution", "benchmark_scalability",
+    "count_parameters", "tabulate_scalability", "report", "scalability_results", "scalability_fits",
+    "notebook_vs_paper", "archive", "figures_from_archive", "verify", "diagnostics", "catalogue", "parts",
+)  # fmt: skip
+
+# Values of the sweep's lists that exist on CUDA devices only.
+CUDA_ONLY = ("tf32", "graph", "compiled_graph")
+
+
+def check_dataset(dataset: DatasetConfig) -> None:
+    """Check that source `folder`, and no other source, has the path of a folder with two splits."""
+    if dataset.source != "folder":
+        if dataset.path is not None:
+            raise AfmpError(
+                f"config: dataset/path: {dataset.path!r} is only read by source 'folder', but dataset/source is "
+                f"{dataset.source!r}; set path to null or source to folder."
+            )
+        return
+    if dataset.path is None:
+        raise AfmpError("config: dataset/path: null, but dataset/source 'folder' needs the path of an image folder.")
+    # os.path, because pathlib raises for a path that cannot exist (too long) or cannot be read.
+    train, test, val = (os.path.isdir(os.path.join(dataset.path, split)) for split in ("train", "test", "val"))
+    if not train or not (test or val):
+        seen_from = "" if os.path.isabs(dataset.path) else f" in {os.getcwd()}"
+        raise AfmpError(
+            f"config: dataset/path: {dataset.path!r}{seen_from} contains no train/<class>/ and test/<class>/ "
+            "(or val/<class>/); give the folder that contains both."
+        )
+
+
+def check_sweep(sweep: dict) -> None:
+    """Check that the device has at least one value of each list: the sweep skips those that it does not have."""
+    for key in ("precision", "execution"):
+        if sweep["device"] in ("cpu", "mps") and all(value in CUDA_ONLY for value in sweep[key]):
+            raise AfmpError(
+                f"config: scalability/{key}: {sweep[key]} exists on CUDA devices only, but scalability/device is "
+                f"{sweep['device']!r}; allowed with it: device cuda or auto, or one more {key}."
+            )
+
+
+def check_figures(studies: dict) -> None:
+    """Check that each study's figure has a name of its own, which the workflow does not use."""
+    taken = dict.fromkeys(TAKEN_FIGURES, "the workflow itself")
+    for study, table in studies.items():
+        figure, where = table["figure"], f"studies/{study}"
+        if figure in taken:
+            raise AfmpError(
+                f"config: {where}/figure: {figure!r} is already taken by {taken[figure]}; choose another name."
+            )
+        if figure.startswith("plot_"):
+            raise AfmpError(
+                f"config: {where}/figure: {figure!r} starts with plot_, as the workflow's own rules that draw do; "
+                "choose another name."
+            )
+        taken[figure] = where

@@ -1,0 +1,72 @@
+"""The configuration of one run, resolved: its dataset, model and training."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """Source and size of the images; keys as in section `dataset` of config.yaml."""
+
+    source: str
+    path: str | None
+    image_size: int
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The model of one run; keys as in section `model` of config.yaml."""
+
+    num_layers: int
+    d_model: int
+    patch_size: int
+    is_sparse: bool
+    sparsity: float
+    lambda_sparse: float
+    use_top_down: bool
+    scaffold: str
+    window_size: int
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The training of one run; keys as in section `training` of config.yaml."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    plateau_patience: int
+    plateau_factor: float
+    validation_fraction: float
+    crop_padding: int
+    horizontal_flip: bool
+    precision: str
+    device: str
+    visualize_every: int
+
+    @property
+    def visualized_epochs(self) -> list[int]:
+        """Epochs (1-based) with diagnostics: every `visualize_every`-th and the last."""
+        return [e for e in range(1, self.epochs + 1) if e % self.visualize_every == 0 or e == self.epochs]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the numbers of one run, apart from its random seed and its semantics."""
+
+    dataset: DatasetConfig
+    model: ModelConfig
+    training: TrainingConfig
+
+    def to_dict(self) -> dict:
+        """Return the configuration as plain JSON values, as result files contain it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, config: dict) -> "RunConfig":
+        """Return the configuration that `to_dict` was called on."""
+        return cls(
+            dataset=DatasetConfig(**config["dataset"]),
+            model=ModelConfig(**config["model"]),
+            training=TrainingConfig(**config["training"]),
+        )

@@ -1,0 +1,145 @@
+"""The lines of a study's table, resolved: one line of config.yaml is one run with its configuration.
+
+Several lines may be one run: a run that two studies name, or two names for one configuration. It is trained once.
+"""
+
+from dataclasses import asdict, dataclass, replace
+
+from afmp.errors import AfmpError
+from afmp.study.run_config import DatasetConfig, ModelConfig, RunConfig, TrainingConfig
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """One line of a study's table: the place of its key `run`, and its resolved configuration."""
+
+    where: str
+    study: str
+    run: str
+    label: str
+    config: RunConfig
+
+
+def resolve_lines(config: dict, dataset: DatasetConfig) -> list[RunLine]:
+    """Return every line of every study, for a configuration that follows the schema.
+
+    Raises AfmpError for two runs with one name, two runs of a study with one label or one configuration, and for values
+    that do not fit together.
+    """
+    lines = [
+        RunLine(
+            where=f"studies/{study}/runs/{index}",
+            study=study,
+            run=line["run"],
+            label=line.get("label", line["run"]),
+            config=_resolve_run(config, dataset, line, f"studies/{study}/runs/{index}"),
+        )
+        for study, table in config["studies"].items()
+        for index, line in enumerate(table["runs"])
+    ]
+    for study in config["studies"]:
+        _check_study([line for line in lines if line.study == study])
+    _check_names(lines)
+    return lines
+
+
+def trained_names(lines: list[RunLine]) -> dict[str, str]:
+    """Map the name of each run to the name under which it is trained: the first name of the same computation."""
+    first_name: dict[RunConfig, str] = {}
+    return {line.run: first_name.setdefault(_effective(line.config), line.run) for line in lines}
+
+
+def _check_study(lines: list[RunLine]) -> None:
+    """Check that the lines of one study have different names, labels and configurations."""
+    by_name: dict[str, RunLine] = {}
+    by_label: dict[str, RunLine] = {}
+    by_config: dict[RunConfig, RunLine] = {}
+    for line in lines:
+        if by_name.setdefault(line.run, line) is not line:
+            raise AfmpError(
+                f"config: {line.where}/run: {line.run!r} names two runs of this study; give each its own name."
+            )
+        if by_label.setdefault(line.label, line) is not line:
+            raise AfmpError(
+                f"config: run {line.run!r}, {line.where}/label: {line.label!r} labels two runs of this study; "
+                "the figure could not tell them apart, give each its own label."
+            )
+        same = by_config.setdefault(_effective(line.config), line)
+        if same is not line:
+            raise AfmpError(
+                f"config: {line.where}/run: {line.run!r} and {same.run!r} of this study are the same run; "
+                "remove one or change an override."
+            )
+
+
+def _check_names(lines: list[RunLine]) -> None:
+    """Check that one name is one run in all studies, and one folder on a disk that ignores case."""
+    by_name: dict[str, RunLine] = {}
+    by_lower_case: dict[str, RunLine] = {}
+    for line in lines:
+        other = by_lower_case.setdefault(line.run.lower(), line)
+        if other.run != line.run:
+            raise AfmpError(
+                f"config: {line.where}/run: {line.run!r} differs from the run {other.run!r} by case alone, and would "
+                "share its folder on many disks; rename one."
+            )
+        first = by_name.setdefault(line.run, line)
+        if _effective(first.config) != _effective(line.config):
+            raise AfmpError(
+                f"config: {line.where}/run: {line.run!r} names two different runs, here with "
+                f"{_difference(first.config, line.config)} (the other is in studies/{first.study}); rename one."
+            )
+
+
+def _resolve_run(config: dict, dataset: DatasetConfig, line: dict, where: str) -> RunConfig:
+    sections = {"model": dict(config["model"]), "training": dict(config["training"])}
+    keys = {name: f"{section}/{name}" for section, values in sections.items() for name in values}
+    for values in sections.values():
+        overrides = {name: line[name] for name in values if name in line}
+        values.update(overrides)
+        keys |= {name: f"{where}/{name}" for name in overrides}
+
+    def named(key: str) -> str:
+        """Return the place of a key, after the name of the run if this line sets the key."""
+        return f"run {line['run']!r}, {keys[key]}" if key in line else keys[key]
+
+    model, training = sections["model"], sections["training"]
+    patch_size = model["patch_size"]
+    if dataset.image_size % patch_size:
+        divisors = [str(d) for d in range(1, dataset.image_size + 1) if dataset.image_size % d == 0]
+        raise AfmpError(
+            f"config: {named('patch_size')}: {patch_size} does not divide dataset/image_size {dataset.image_size}; "
+            f"allowed: {', '.join(divisors)}."
+        )
+    if training["precision"] == "tf32" and training["device"] in ("cpu", "mps"):
+        raise AfmpError(
+            f"config: {named('precision')}: 'tf32' exists on CUDA devices only, but {keys['device']} is "
+            f"{training['device']!r}; allowed with tf32: device cuda or auto."
+        )
+    numbers = {name: float(model[name]) for name in ("sparsity", "lambda_sparse")}
+    rates = ("learning_rate", "weight_decay", "plateau_factor", "validation_fraction")
+    training |= {name: float(training[name]) for name in rates}
+    return RunConfig(dataset, ModelConfig(**(model | numbers)), TrainingConfig(**training))
+
+
+def _effective(run: RunConfig) -> RunConfig:
+    """Return `run` with 0 for keys that have no effect in it; only for comparisons."""
+    model = run.model
+    if not model.is_sparse:
+        model = replace(model, sparsity=0.0, lambda_sparse=0.0)
+    if model.scaffold == "delaunay":
+        model = replace(model, window_size=0)
+    return replace(run, model=model)
+
+
+def _difference(one: RunConfig, other: RunConfig) -> str:
+    """Return the keys in which `other` differs, as words."""
+    pairs = [
+        f"{key} {new!r} instead of {old!r}"
+        for section in ("model", "training")
+        for (key, old), new in zip(
+            asdict(getattr(one, section)).items(), asdict(getattr(other, section)).values(), strict=True
+        )
+        if old != new
+    ]
+    return ", ".join(pairs)
