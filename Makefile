@@ -1,8 +1,10 @@
-# make demo    set up .venv and run the whole workflow, both semantics, on the embedded digits, on the CPU
+# make demo    set up .venv and run the whole workflow on the CPU: both semantics, on the digits of scikit-learn
 # make test    set up .venv and run the tests
-# make long    the tests that take minutes each
-# make lint    ruff, snakefmt and snakemake --lint
+# make long    run the tests that take minutes each
+# make lint    run ruff, snakefmt and snakemake --lint
 # make setup   only set up .venv
+# make format  format the code
+# make clean   remove .venv and demo/
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-# Its own folder, so that it never touches the results of a real study.
+# The demo has its own folder and never touches the results of a real study.
 demo: $(READY)
 	$(BIN)/snakemake report --cores 2 --directory demo --configfile demo.yaml
 	@echo; echo "Figures:"; find demo/results/figures -name '*.png' | sort

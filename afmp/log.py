@@ -1,4 +1,4 @@
-"""What a person watches while something long runs: the same lines on the terminal and in the rule's log file."""
+"""Progress messages: the same lines on the terminal and in a log file."""
 
 import logging
 import signal
@@ -10,12 +10,12 @@ from afmp.errors import AfmpError
 
 log = logging.getLogger("afmp")
 
-# What a shell reports of a process that Ctrl-C ended.
+# The exit code that a shell reports for a process ended by Ctrl-C.
 INTERRUPTED = 128 + signal.SIGINT
 
 
 class _LogFile(logging.FileHandler):
-    """Says nothing where the disk is full: stderr has the lines too, and the files that the job is for fail aloud."""
+    """A log file that ignores a full disk: stderr has the lines too, and the job's own files report the error."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         pass
@@ -27,13 +27,13 @@ class _LogFile(logging.FileHandler):
 
 @contextmanager
 def show_progress(path: Path | str | None = None):
-    """Send the package's messages to stderr and, with `path`, to that file too."""
+    """Write the package's messages to stderr and, with `path`, to that file too."""
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if path is not None:
         with suppress(OSError):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             Path(path).write_bytes(b"")
-            # Appended to: should two processes write one log, neither writes into the other's lines.
+            # Opened for appending, so that two processes with one log do not overwrite each other's lines.
             handlers.append(_LogFile(path, mode="a", encoding="utf-8"))
             handlers[-1].setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     for handler in handlers:
@@ -49,10 +49,10 @@ def show_progress(path: Path | str | None = None):
 
 @contextmanager
 def log_to(path: Path | str):
-    """Progress to stderr and to the log of a rule; what goes wrong ends the process with exit code 1.
+    """Write progress to stderr and to the file `path`, and exit with code 1 after an error.
 
-    An AfmpError leaves its one sentence, anything else a traceback too, in both places. Ctrl-C leaves a sentence, and
-    exit code 130.
+    Both get the sentence of an AfmpError, and a traceback for any other error. After Ctrl-C both get a sentence, and
+    the exit code is 130.
     """
     with show_progress(path):
         try:
@@ -61,7 +61,7 @@ def log_to(path: Path | str):
             log.error("error: %s", error)
             raise SystemExit(1) from None
         except KeyboardInterrupt:
-            log.error("interrupted; the same command goes on from what is saved.")
+            log.error("interrupted; run the same command again to resume.")
             raise SystemExit(INTERRUPTED) from None
         except Exception:
             log.exception("This is a fault of the program, not of its input:")

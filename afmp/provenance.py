@@ -1,4 +1,4 @@
-"""Where a number came from: versions, device, and the source files that decide it."""
+"""Provenance of results: the versions of the software and the device that computed them."""
 
 import platform
 import subprocess
@@ -8,19 +8,19 @@ from pathlib import Path
 
 from afmp.sources import PROJECT
 
+# Paths whose uncommitted changes make a checkout dirty. Others compute nothing, and results contain the configuration.
 CODE = ("afmp", "rules", "Snakefile", "workflow_scripts")
 
 
 @cache
 def versions() -> dict:
-    """Versions of what computed a result: python, torch, cuda, driver, timm, numpy and this project.
+    """Return the versions of python, torch, cuda, driver, timm, numpy and this project.
 
     `cuda` and `driver` are None without an NVIDIA GPU; `git_commit` and `git_dirty` are None outside a git checkout.
     """
     import torch
 
     commit = _output("git", "-C", str(PROJECT), "rev-parse", "HEAD")
-    # Only what computes counts: the configuration stands in the result, and results and notes are nobody's business.
     changes = _output("git", "-C", str(PROJECT), "status", "--porcelain", "--", *CODE)
     return {
         "python": platform.python_version(),
@@ -62,7 +62,7 @@ def _output(*command: str) -> str | None:
 
 
 def device_record(device) -> dict:
-    """Type and name of a torch device, as results carry it."""
+    """Return type and name of a torch device, as results record them."""
     import torch
 
     if device.type == "cuda":
@@ -77,5 +77,5 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return " ".join(line.split(":", 1)[1].split())
     except OSError:
-        pass  # no Linux
+        pass  # not Linux
     return platform.processor() or platform.machine()

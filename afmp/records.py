@@ -1,4 +1,4 @@
-"""Files that outlive a job: written whole or not at all, and checked against their schema whenever one is read."""
+"""Records: files that outlive a job, written completely or not at all, and checked against a schema when read."""
 
 import errno
 import fcntl
@@ -21,8 +21,8 @@ NOT_TO_BE_WRITTEN = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
 )
-# mkstemp makes files private; results are read by a group, so they get the mode an ordinary open() would give. Asked
-# for once, since asking sets it for all threads.
+# mkstemp makes files private. A group reads results, so they get the mode of an ordinary open(). The umask is read only
+# once, because reading it also sets it, for all threads.
 UMASK = os.umask(0)
 os.umask(UMASK)
 SCHEMA_FOLDER = Path(__file__).resolve().parent / "schemas"
@@ -30,11 +30,11 @@ SCHEMA_FOLDER = Path(__file__).resolve().parent / "schemas"
 
 @contextmanager
 def atomic_path(path: Path | str):
-    """Yield a temporary path beside `path`; it takes the final name only when the block ends without an error.
+    """Yield a temporary path in the folder of `path`. It is renamed to `path` when the block ends without an error.
 
-    The bytes are on disk before the name changes, so a crash leaves the old file or the new one, never a part. The
-    temporary file of a process that was killed goes with the next writer of `path`. Raises AfmpError where the disk is
-    full or may not be written.
+    The bytes are on the disk before the name changes, so a crash leaves the old file or the new one, never a part. The
+    next writer of `path` removes the temporary file of a killed process. Raises AfmpError if the disk is full or
+    cannot be written.
     """
     path = Path(path)
     try:
@@ -43,7 +43,7 @@ def atomic_path(path: Path | str):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         temporary = Path(name)
         try:
-            with suppress(OSError):  # some file systems have no locks: leftovers then stay
+            with suppress(OSError):  # some file systems have no locks; leftovers then stay
                 fcntl.flock(handle, fcntl.LOCK_EX)
             yield temporary
             with temporary.open("rb") as written:
@@ -77,12 +77,12 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, content) -> None:
-    """Write `content` as JSON atomically. Non-finite numbers are refused: JSON has no word for them."""
+    """Write `content` as JSON atomically. Raises ValueError for a number that is not finite: JSON has none."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path | str):
-    """Read one JSON file; a broken one is an AfmpError that names it."""
+    """Read one JSON file. Raises AfmpError naming a broken one."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -90,13 +90,13 @@ def read_json(path: Path | str):
     except FileNotFoundError:
         raise AfmpError(f"{path}: no such file.") from None
     except OSError as error:
-        raise AfmpError(f"{path}: cannot be read ({error.strerror}); give a JSON file that can.") from None
+        raise AfmpError(f"{path}: cannot be read ({error.strerror}); make it readable.") from None
     except (ValueError, RecursionError) as error:
         raise AfmpError(f"{path}: not a JSON file ({error}); delete it so that it is made again.") from None
 
 
 def _finite(word: str) -> float:
-    # Python's own reader would take NaN, Infinity and 1e999, which no schema bounds.
+    # Python's own reader accepts NaN, Infinity and 1e999, which no schema excludes.
     number = float(word)
     if not math.isfinite(number):
         raise ValueError(f"{word} is no finite number")
@@ -105,15 +105,15 @@ def _finite(word: str) -> float:
 
 @cache
 def schema(kind: str) -> dict:
-    """The JSON schema (2020-12) of one kind of file: schemas/<kind>.schema.yaml."""
+    """Return the JSON schema (2020-12) of one kind of file, schemas/<kind>.schema.yaml."""
     return yaml.safe_load((SCHEMA_FOLDER / f"{kind}.schema.yaml").read_text(encoding="utf-8"))
 
 
 def validate(content, kind: str, *, where: Path | str) -> None:
-    """Raise an AfmpError naming file, key, value and what is allowed if `content` breaks the schema of its kind.
+    """Raise AfmpError naming file, key, value and what is allowed if `content` breaks the schema of its kind.
 
-    Of every kind one format is read, the one that `format_version` of the schema names: an older file may mean
-    something else by the same key, and is made again or read with the release that wrote it.
+    One format of every kind is read, the schema's `format_version`. In an older file the same key may mean something
+    else, so it is made again or read with the release that wrote it.
     """
     readable = schema(kind)["properties"]["format_version"]["const"]
     if isinstance(content, dict) and content.get("format_version") != readable:
@@ -129,13 +129,13 @@ def validate(content, kind: str, *, where: Path | str) -> None:
         )
     if kind == "result" and len({len(values) for values in content["training_history"].values()}) > 1:
         raise AfmpError(
-            f"{where}: not a valid result file: training_history: its lists have different lengths, but each holds one "
-            "value an epoch. Delete it so that it is made again."
+            f"{where}: not a valid result file: training_history: its lists have different lengths, but each has one "
+            "value per epoch. Delete it so that it is made again."
         )
 
 
 def with_checksum(content: dict) -> dict:
-    """The content and, as one more key, the sha256 of it: a lost bit can turn a digit into another."""
+    """Return the content with its sha256 as one more key: a flipped bit can turn one digit into another."""
     return content | {"checksum": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
 
 
@@ -149,7 +149,7 @@ def _reader(kind: str):
             )
         return content
 
-    read.__doc__ = f"Read one {kind} file; raises AfmpError unless schemas/{kind}.schema.yaml and its checksum hold."
+    read.__doc__ = f"Read one {kind} file. Raises AfmpError if it breaks schemas/{kind}.schema.yaml or its checksum."
     return read
 
 
@@ -158,7 +158,7 @@ def _writer(kind: str):
         validate(content, kind, where=path)
         write_json(path, with_checksum(content))
 
-    write.__doc__ = f"Write one {kind} file atomically, checked against schemas/{kind}.schema.yaml first."
+    write.__doc__ = f"Check one {kind} file against schemas/{kind}.schema.yaml and write it atomically."
     return write
 
 

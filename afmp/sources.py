@@ -1,34 +1,33 @@
-"""Source files that decide a number: what a module or script imports, and a hash of it."""
+"""Source files: all that a module or script imports, and their hash. An edit there makes a result out of date."""
 
 import ast
 import hashlib
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parent.parent  # the folder that contains afmp/
 
 
 def import_closure(*starts: str | Path) -> list[Path]:
-    """Source files of this package that the given modules and scripts import, directly or not; sorted.
+    """Return the sorted source files of this package that modules and scripts import, directly or not.
 
-    A module (str) is included itself, a script (Path) is not. Found by reading the import statements,
-    function-level ones too, without running anything. Snakemake watches a script but nothing that it imports, so
-    the rules name these files as inputs.
+    A module (str) is included itself, a script (Path) is not. Import statements are read and not run, those inside
+    functions too. The workflow names these files as inputs, because Snakemake watches only the script itself.
     """
-    found: set[Path] = set()
+    closure: set[Path] = set()
     pending: list[str] = []
     for start in starts:
         pending.extend(_imports(start) if isinstance(start, Path) else [start])
     while pending:
         path = _module_file(pending.pop())
-        if path is None or path in found:
+        if path is None or path in closure:
             continue
-        found.add(path)
+        closure.add(path)
         pending.extend(_imports(path))
-    return sorted(found)
+    return sorted(closure)
 
 
 def source_hash(files: list[Path]) -> str:
-    """sha256 over names and contents of source files, in the order given."""
+    """Return the sha256 of names and contents of source files, in the given order."""
     digest = hashlib.sha256()
     for path in files:
         content = path.read_bytes()
@@ -51,7 +50,7 @@ def _imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            # `from afmp.figures import style` may name a module or something inside one: both are tried.
+            # `from package import name` may import a module or something inside one: both are tried.
             modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         else:
             continue

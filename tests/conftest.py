@@ -1,4 +1,4 @@
-"""Fixtures that several tests share: the digits as a prepared dataset, and a full disk."""
+"""Settings of every test, and fixtures that several tests share: the digits as a prepared dataset, and a full disk."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import torch
 
 PROJECT = Path(__file__).resolve().parent.parent
 
-# A shell's background job ignores Ctrl-C, and so would every process that a test starts and sends one.
+# A background job of a shell ignores Ctrl-C, and so would every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, str(PROJECT))
 
@@ -22,7 +22,7 @@ if not torch.cuda.is_available():
 
 @pytest.fixture(scope="session")
 def digits_file(tmp_path_factory) -> Path:
-    """The embedded digits, prepared at 32 px."""
+    """The digits of scikit-learn, prepared at 32 px."""
     from afmp.data.preparation import prepare_dataset
 
     path = tmp_path_factory.mktemp("digits") / "digits.safetensors"

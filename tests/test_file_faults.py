@@ -154,7 +154,7 @@ def test_ctrl_c_ends_a_script_with_one_sentence(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended, log_to(tmp_path / "x.log"):
         log.info("a line")
         signal.raise_signal(signal.SIGINT)
-    sentences = ["a line", "interrupted; the same command goes on from what is saved."]
+    sentences = ["a line", "interrupted; run the same command again to resume."]
     assert ended.value.code == 130 and capsys.readouterr().err.splitlines() == sentences
     assert [line[21:] for line in (tmp_path / "x.log").read_text().splitlines()] == sentences
 

@@ -1,4 +1,4 @@
-"""Result files that a hand edited or another version wrote: refused by name, with the key and what to do."""
+"""Records: files that were edited or written by another version are refused by name, with the key and what to do."""
 
 import json
 
@@ -23,12 +23,12 @@ def read(kind: str, path):
 
 
 @pytest.mark.parametrize("kind", CONTENTS)
-def test_one_format_is_read_and_every_other_refused_with_what_to_do(tmp_path, kind):
+def test_one_format_is_read_and_every_other_is_refused_with_advice(tmp_path, kind):
     path = tmp_path / f"{kind}.json"
     getattr(records, f"write_{kind}")(path, CONTENTS[kind])
     assert read(kind, path) == CONTENTS[kind]
     path.write_text(json.dumps(CONTENTS[kind]))
-    with pytest.raises(AfmpError, match="does not match its own checksum"):  # nor does one that was taken away
+    with pytest.raises(AfmpError, match="does not match its own checksum"):  # a missing checksum does not match either
         read(kind, path)
     readable = CONTENTS[kind]["format_version"]
     for found in (0, readable + 1, "1", None):
@@ -46,7 +46,7 @@ def test_one_format_is_read_and_every_other_refused_with_what_to_do(tmp_path, ki
 
 
 @pytest.mark.parametrize("kind", CONTENTS)
-def test_no_file_of_another_format_is_written(tmp_path, kind):
+def test_a_file_of_another_format_is_not_written(tmp_path, kind):
     with pytest.raises(AfmpError, match="of format 7"):
         getattr(records, f"write_{kind}")(tmp_path / "file.json", CONTENTS[kind] | {"format_version": 7})
     assert not list(tmp_path.iterdir())

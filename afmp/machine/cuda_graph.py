@@ -1,4 +1,4 @@
-"""Work on a GPU captured once as a CUDA graph, to be replayed."""
+"""CUDA graphs: work on a GPU that is captured once and replayed."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import torch
 
 
 def run_before_capture(function: Callable[[], object], stream: torch.cuda.Stream) -> None:
-    """Warm up outside the capture, on a stream of its own, as torch.cuda.graph asks for."""
+    """Run `function` once outside the capture, on a separate stream, as torch.cuda.graph requires."""
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         function()
@@ -14,13 +14,13 @@ def run_before_capture(function: Callable[[], object], stream: torch.cuda.Stream
 
 
 def capture(function: Callable[[], object], stream: torch.cuda.Stream) -> tuple[torch.cuda.CUDAGraph, object]:
-    """`function` as a CUDA graph, and what it returned: the tensors that every replay fills anew.
+    """Capture `function` as a CUDA graph. Return the graph and the function's result, which every replay overwrites.
 
-    cuBLAS has one workspace a stream, so graphs that are replayed at the same time need to be captured on different
-    ones: PyTorch's default is one for all.
+    Graphs that are replayed at the same time must be captured on different streams, because cuBLAS has one workspace
+    per stream. PyTorch's default is one stream for all.
     """
     graph = torch.cuda.CUDAGraph()
-    # Another thread may allocate meanwhile.
+    # thread_local: another thread may allocate memory during the capture.
     with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         result = function()
     return graph, result

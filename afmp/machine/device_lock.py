@@ -1,4 +1,4 @@
-"""A GPU of its own for each job on a machine: jobs that run at once would all take the first one."""
+"""One GPU per job: without a lock, jobs that run at the same time on a machine would all use the first GPU."""
 
 import logging
 import os
@@ -17,23 +17,25 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 @contextmanager
 def own_device(name: str):
-    """Leave one NVIDIA GPU visible to this process and its children, and hold it while the block runs.
+    """Lock one NVIDIA GPU inside this block, and make only that one visible to this process and its children.
 
-    name: the device of the configuration; auto and cuda take the first GPU that no other job of this machine holds, of
-    those that CUDA_VISIBLE_DEVICES (a person, a scheduler) leaves to this one, and wait where all are held. A device
-    with an index, cpu, mps, or a machine without GPUs takes none. To be entered before CUDA is.
+    name: the device of the configuration. For auto and cuda, the first GPU is locked that no other job of this machine
+    has locked, among those that CUDA_VISIBLE_DEVICES allows; while all are locked, it waits. For a device with an
+    index, for cpu and mps, and on a machine without GPUs, nothing is locked. Enter the block before CUDA starts.
     """
     gpus = _visible_gpus() if name in ("auto", "cuda") else {}
     if not gpus:
         yield
         return
-    folder = Path(tempfile.gettempdir())  # the same for every user of the machine
+    folder = Path(tempfile.gettempdir())  # the same folder for every user of the machine
     locks = {folder / f"afmp_{identity.replace('/', '_')}.lock": entry for entry, identity in gpus.items()}
-    busy = f"every GPU that this job may use ({', '.join(gpus)}) is taken: start no more GPU jobs at once than GPUs"
+    busy = (
+        f"other jobs use all GPUs that this job may use ({', '.join(gpus)}): start no more GPU jobs at once than GPUs"
+    )
     before = os.environ.get(VISIBLE)
     with locked(*locks, busy=busy) as lock:
         os.environ[VISIBLE] = locks[lock]
-        log.info("takes GPU %s of %s", locks[lock], ", ".join(gpus))
+        log.info("uses GPU %s of %s", locks[lock], ", ".join(gpus))
         try:
             yield
         finally:
@@ -43,17 +45,17 @@ def own_device(name: str):
 
 
 def _visible_gpus() -> dict[str, str]:
-    """What CUDA_VISIBLE_DEVICES calls each GPU that this process may use, and an identity that all processes share."""
+    """Return, by entry of CUDA_VISIBLE_DEVICES, an identity for each usable GPU that all processes share."""
     uuids = _gpu_uuids()
     visible = os.environ.get(VISIBLE)
     entries = map(str, range(len(uuids))) if visible is None else map(str.strip, visible.split(","))
-    # As CUDA reads it: nothing after the first -1.
+    # CUDA ignores everything after the first -1.
     entries = takewhile(lambda entry: entry not in ("", "-1"), entries)
     return {entry: uuids[int(entry)] if entry.isdigit() and int(entry) < len(uuids) else entry for entry in entries}
 
 
 def _gpu_uuids() -> list[str]:
-    # Not from torch, which would start CUDA, after which the choice comes too late.
+    # Not from torch: it would start CUDA, and then it is too late to choose a GPU.
     command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()

@@ -1,8 +1,9 @@
-"""Make the golden values of `notebook`: python tests/golden/make_golden.py REFERENCE_FILE
+"""The golden values of `notebook`. Make them with: python tests/golden/make_golden.py REFERENCE_FILE
 
-REFERENCE_FILE is the seed's model and training code as a module that can be imported. It is run in float64, on weights
-that it made and saved itself in float32, and on images that tests/test_notebook_model.py can make again; what it gives
-is stored in float32: in notebook_weights.npz its state dict, in notebook_values.npz one group of arrays for each case.
+REFERENCE_FILE is the model and training code of the original notebook, as a module that can be imported. It runs in
+float64, with weights that it made itself in float32, and on images that tests/model/test_notebook_model.py can make
+again. Its results are stored in float32: its state dict in notebook_weights.npz, and one group of arrays per case in
+notebook_values.npz.
 """
 
 import importlib.util
@@ -34,19 +35,19 @@ CASES = {
 
 
 def images_and_labels(num_images: int) -> tuple[np.ndarray, np.ndarray]:
-    """The inputs of a case: images (B, 3, 32, 32) float32 and labels (B,) int64, from numpy's frozen generator."""
+    """Return inputs of a case: images (B, 3, 32, 32) float32 and labels (B,) int64, from NumPy's frozen generator."""
     random = np.random.RandomState(num_images)
     images = random.standard_normal((num_images, 3, 32, 32)).astype(np.float32)
     return images, random.randint(0, MODEL["num_classes"], num_images).astype(np.int64)
 
 
 def stored_images(state: torch.Tensor) -> torch.Tensor:
-    """States of the images whose states are stored: the first two and the last of a batch."""
+    """Return the states that are stored: those of the first two images and the last image of a batch."""
     return torch.cat([state[:2], state[-1:]])
 
 
 def main(reference_file: str) -> None:
-    """Write both .npz files beside this one."""
+    """Write both .npz files into the folder of this file."""
     specification = importlib.util.spec_from_file_location("reference", reference_file)
     reference = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(reference)
@@ -62,7 +63,7 @@ def main(reference_file: str) -> None:
 
 
 def run_case(reference, saved, num_images, batch_size, sparsity, is_sparse, use_top_down) -> dict[str, np.ndarray]:
-    """What the reference gives on one case; of cross entropy + sparsity loss, every gradient it has."""
+    """Return the reference's values for one case, and its gradients of cross entropy + sparsity loss."""
     reference.config.batch_size = batch_size
     # Its first layer makes zeros of the default type: in float64 all of it must be.
     torch.set_default_dtype(torch.float64)

@@ -25,7 +25,7 @@ def test_each_job_has_its_own_gpu_and_a_killed_job_frees_it(start):
     given = first.wait_for("has")
     assert {given, second.wait_for("has")} == {"has 0", "has 1"}
     third = start(HOLD_GPU, "auto")
-    line = third.wait_for("every GPU that this job may use (0, 1) is taken: start no more GPU jobs at once than GPUs")
+    line = third.wait_for("other jobs use all GPUs that this job may use (0, 1): start no more GPU jobs at once")
     assert f"process {first.process.pid} on" in line and f"process {second.process.pid} on" in line
     assert not [line for line in third.lines if line.startswith("has")]
     first.kill()
@@ -39,7 +39,7 @@ def test_only_the_gpus_that_a_scheduler_allows_are_used(start, visible):
     assert job.wait_for("has") == f"has {visible.split(',')[0]}"
     # Another name of the same GPU means the same lock.
     assert start(HOLD_GPU, "auto").wait_for("has") == "has 0"
-    assert start(HOLD_GPU, "auto", CUDA_VISIBLE_DEVICES="1").wait_for("is taken")
+    assert start(HOLD_GPU, "auto", CUDA_VISIBLE_DEVICES="1").wait_for("other jobs use all GPUs")
     assert f"left {visible}\n" in job.finish()
 
 
@@ -67,6 +67,6 @@ def test_a_sweep_holds_its_gpu_for_the_processes_that_measure(start):
     sweep = start(MEASURE, CUDA_VISIBLE_DEVICES="1")
     assert sweep.wait_for("measures on") == "measures on 1"
     waiting = start(HOLD_GPU, "auto", CUDA_VISIBLE_DEVICES="1")
-    waiting.wait_for("is taken")
+    waiting.wait_for("other jobs use all GPUs")
     sweep.kill()
     assert waiting.wait_for("has") == "has 1"  # although a process of the sweep may live a moment longer

@@ -63,7 +63,7 @@ def test_ctrl_c_ends_a_job_at_once_with_a_sentence(folder, what):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 1 and "Traceback" not in said and "KeyboardInterrupt" not in said, said
-    assert log.read_text().endswith("  interrupted; the same command goes on from what is saved.\n")
+    assert log.read_text().endswith("  interrupted; run the same command again to resume.\n")
     saved = folder / "results/checkpoints"
     assert list(saved.rglob("*.safetensors")) if trains else (saved / "benchmark_resolution/16.jsonl").stat().st_size
 

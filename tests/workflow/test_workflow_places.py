@@ -228,4 +228,4 @@ def test_training_and_sweep_take_a_gpu_that_nobody_holds(project, tmp_path):
     with locked(tmp_path / "afmp_GPU-a.lock", busy=""), started(project, *targets, environment=environment) as run:
         ends_well(run)
     for log in ("train/paper/dense.log", "benchmark_resolution/16.log"):
-        assert "takes GPU GPU-b of GPU-a, GPU-b" in (project / "results/logs" / log).read_text()
+        assert "uses GPU GPU-b of GPU-a, GPU-b" in (project / "results/logs" / log).read_text()

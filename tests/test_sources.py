@@ -1,4 +1,4 @@
-"""The files that a rule watches are the files that its script runs."""
+"""Source files: a rule watches all files that its script imports."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from afmp.sources import import_closure
 SCRIPTS = sorted((PROJECT / "workflow_scripts").glob("*.py"))
 RULES = "".join(path.read_text() for path in sorted((PROJECT / "rules").glob("*.smk")))
 
-# The import statements of every script, executed; what they leave in sys.modules, the scripts apart from one another.
+# Runs the import statements of every script, one script at a time, and prints the modules that they load.
 IMPORTED = """
 import ast, json, sys
 loaded = {}
@@ -43,7 +43,7 @@ def loaded() -> dict[str, set[Path]]:
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_closure_of_a_script_holds_all_that_it_loads(script, loaded):
+def test_the_closure_of_a_script_contains_all_that_it_loads(script, loaded):
     assert loaded[str(script)] and loaded[str(script)] <= set(import_closure(script))
     assert script not in import_closure(script)
 
@@ -67,7 +67,7 @@ def test_the_sweep_depends_on_what_runs_in_its_processes():
     assert 'code=code("benchmark_resolution.py", "afmp.benchmark.measurement")' in RULES
 
 
-def test_modules_named_besides_are_in_the_closure_and_what_they_import():
+def test_the_closure_contains_modules_that_are_named_and_what_they_import():
     script = PROJECT / "workflow_scripts/plot_figure.py"
     assert "figures/parts/study_panels" not in names(script)
     assert {"figures/parts/study_panels", "analysis/statistics"} <= names(script, "afmp.figures.parts.study_panels")
