@@ -1,16 +1,14 @@
 # Figures: one rule per figure, each with a short name as its target. afmp/figures/catalogue.py lists them all.
 
-from dataclasses import asdict
+from afmp.figures.catalogue import SWEEP_FIGURES, diagnostics_figures, figure_module
+from afmp.study.paths import NOTEBOOK_VS_PAPER, figure_files, figure_path
 
-from afmp.figures import catalogue
-from afmp.study import paths
-
-# Every figure by its path, in plain values: Snakemake compares them, and draws again what has changed.
-DRAWINGS = {drawing.path: drawing for drawing in catalogue.figures(asdict(STUDY))}
+# Every figure by its path, in plain values: Snakemake compares them and draws again what has changed.
+DRAWINGS = {drawing.path: drawing for drawing in figures(asdict(STUDY))}
 
 # The figures of each semantics, and their categories in the report.
 CATEGORIES = {study["figure"]: f"{study['section']} {study['title']}" for study in STUDY.studies}
-CATEGORIES |= dict.fromkeys(catalogue.SWEEP_FIGURES, "Scalability")
+CATEGORIES |= dict.fromkeys(SWEEP_FIGURES, "Scalability")
 
 for figure, category in CATEGORIES.items():
 
@@ -19,29 +17,29 @@ for figure, category in CATEGORIES.items():
         name:
             f"plot_{figure}"
         input:
-            code=code("plot_figure.py", catalogue.figure_module(figure)),
-            records=lambda wildcards, figure=figure: paths.in_results(
-                DRAWINGS[paths.figure_path(wildcards.semantics, figure)].sources
+            code=code("plot_figure.py", figure_module(figure)),
+            records=lambda wildcards, figure=figure: in_results(
+                DRAWINGS[figure_path(wildcards.semantics, figure)].sources
             ),
         output:
             png=report(
-                f"results/figures/{{semantics}}/{figure}.png",
+                in_results(f"{figure_path('{semantics}', figure)}.png"),
                 caption="../report/figure.rst",
                 category=category,
                 labels={"figure": figure, "semantics": "{semantics}"},
             ),
-            pdf=f"results/figures/{{semantics}}/{figure}.pdf",
-            caption=f"results/figures/{{semantics}}/{figure}.rst",
+            pdf=in_results(f"{figure_path('{semantics}', figure)}.pdf"),
+            caption=in_results(f"{figure_path('{semantics}', figure)}.rst"),
         log:
-            f"results/logs/plot_{figure}/{{semantics}}.log",
+            in_results(log_file(f"plot_{figure}", "{semantics}")),
         benchmark:
-            f"results/benchmarks/plot_{figure}/{{semantics}}.tsv"
+            in_results(benchmark_file(f"plot_{figure}", "{semantics}"))
         localrule: True
         conda:
             "../envs/afmp.yaml"
         params:
             drawing=lambda wildcards, figure=figure: asdict(
-                DRAWINGS[paths.figure_path(wildcards.semantics, figure)]
+                DRAWINGS[figure_path(wildcards.semantics, figure)]
             ),
             captions=captions,
         script:
@@ -53,7 +51,7 @@ for figure, category in CATEGORIES.items():
             figure
         input:
             [
-                paths.in_results(DRAWINGS[paths.figure_path(semantics, figure)].files)
+                in_results(figure_files(figure_path(semantics, figure)))
                 for semantics in STUDY.semantics
             ],
 
@@ -63,26 +61,26 @@ if COMPARE_SEMANTICS:
     # The same runs under both semantics.
     rule plot_notebook_vs_paper:
         input:
-            code=code("plot_figure.py", "afmp.figures.notebook_vs_paper"),
-            records=paths.in_results(DRAWINGS[paths.NOTEBOOK_VS_PAPER].sources),
+            code=code("plot_figure.py", DRAWINGS[NOTEBOOK_VS_PAPER].module),
+            records=in_results(DRAWINGS[NOTEBOOK_VS_PAPER].sources),
         output:
             png=report(
-                "results/figures/notebook_vs_paper.png",
+                in_results(f"{NOTEBOOK_VS_PAPER}.png"),
                 caption="../report/figure.rst",
                 category="Notebook and paper",
                 labels={"figure": "notebook_vs_paper", "semantics": "both"},
             ),
-            pdf="results/figures/notebook_vs_paper.pdf",
-            caption="results/figures/notebook_vs_paper.rst",
+            pdf=in_results(f"{NOTEBOOK_VS_PAPER}.pdf"),
+            caption=in_results(f"{NOTEBOOK_VS_PAPER}.rst"),
         log:
-            "results/logs/plot_notebook_vs_paper/plot_notebook_vs_paper.log",
+            in_results(log_file("plot_notebook_vs_paper")),
         benchmark:
-            "results/benchmarks/plot_notebook_vs_paper/plot_notebook_vs_paper.tsv"
+            in_results(benchmark_file("plot_notebook_vs_paper"))
         localrule: True
         conda:
             "../envs/afmp.yaml"
         params:
-            drawing=asdict(DRAWINGS[paths.NOTEBOOK_VS_PAPER]),
+            drawing=asdict(DRAWINGS[NOTEBOOK_VS_PAPER]),
             captions=captions,
         script:
             "../workflow_scripts/plot_figure.py"
@@ -90,7 +88,7 @@ if COMPARE_SEMANTICS:
     # Its short name.
     rule notebook_vs_paper:
         input:
-            paths.in_results(DRAWINGS[paths.NOTEBOOK_VS_PAPER].files),
+            in_results(figure_files(NOTEBOOK_VS_PAPER)),
 
 else:
 
@@ -104,11 +102,11 @@ else:
 rule plot_diagnostics:
     input:
         code=code("plot_diagnostics.py", "afmp.figures.diagnostics"),
-        diagnostics=paths.in_results(paths.diagnostics_file("{semantics}", "{run}", STUDY.seeds[0])),
+        diagnostics=in_results(diagnostics_file("{semantics}", "{run}", STUDY.seeds[0])),
         dataset=DATASET_FILE,
     output:
         folder=report(
-            directory("results/plot_diagnostics/{semantics}/{run}"),
+            directory(in_results(plot_diagnostics_folder("{semantics}", "{run}"))),
             patterns=["epoch_{epoch}.png"],
             caption="../report/diagnostics.rst",
             category="Diagnostics",
@@ -116,16 +114,16 @@ rule plot_diagnostics:
             labels={"run": "{run}", "epoch": "{epoch}"},
         ),
     log:
-        "results/logs/plot_diagnostics/{semantics}/{run}.log",
+        in_results(log_file("plot_diagnostics", "{semantics}/{run}")),
     benchmark:
-        "results/benchmarks/plot_diagnostics/{semantics}/{run}.tsv"
+        in_results(benchmark_file("plot_diagnostics", "{semantics}/{run}"))
     localrule: True
     conda:
         "../envs/afmp.yaml"
     params:
         drawings=lambda wildcards: [
             asdict(drawing)
-            for drawing in catalogue.diagnostics_figures(
+            for drawing in diagnostics_figures(
                 asdict(STUDY),
                 semantics=wildcards.semantics,
                 run=wildcards.run,

@@ -50,23 +50,23 @@ def _both(studies: list[dict], paper: list[dict], notebook: list[dict]) -> list[
     """Return {semantics: its runs} for each study. Raises AfmpError for results of the wrong semantics."""
     if not studies:
         raise AfmpError("notebook_vs_paper: found no study; config.yaml needs at least one under studies.")
-    given = {"paper": paper, "notebook": notebook}
-    for semantics, results in given.items():
+    by_semantics = {"paper": paper, "notebook": notebook}
+    for semantics, results in by_semantics.items():
         wrong = {result["semantics"] for result in results} - {semantics}
         if wrong:
             raise AfmpError(
                 f"notebook_vs_paper: found results of {sorted(wrong)} among those of {semantics}; give each its own."
             )
-    return [{name: study_runs(study, results)[0] for name, results in given.items()} for study in studies]
+    return [{name: study_runs(study, results)[0] for name, results in by_semantics.items()} for study in studies]
 
 
 def _draw_study(axis, study: dict, runs: dict) -> None:
     members = range(len(study["members"]))
-    scores = {name: [run.interval("test_accuracy") for run in of] for name, of in runs.items()}
+    accuracies = {name: [run.interval("test_accuracy") for run in runs[name]] for name in runs}
     for row in members:
-        pair = [scores[name][row].mean for name in scores]
+        pair = [intervals[row].mean for intervals in accuracies.values()]
         axis.plot(pair, [row - 0.13, row + 0.13], color="#BBBBBB", linewidth=1.2, zorder=2)
-    for (name, intervals), offset in zip(scores.items(), (-0.13, 0.13), strict=True):
+    for (name, intervals), offset in zip(accuracies.items(), (-0.13, 0.13), strict=True):
         look = {**style.SEMANTICS_STYLE[name], "linestyle": "none"}
         mean, rows = [float(interval.mean) for interval in intervals], np.array(members) + offset
         axis.plot(mean, rows, label=name, markersize=7, zorder=4, **look)
@@ -86,11 +86,12 @@ def _draw_study(axis, study: dict, runs: dict) -> None:
 def _limit_accuracy(axes, both) -> bool:
     """Set equal accuracy axes for all studies. Returns whether an interval is cut."""
     runs = [run for study in both for members in study.values() for run in members]
-    drawn = [i for run in runs if (i := run.interval("test_accuracy")).n >= wording.FEWEST_SEEDS]
+    intervals = [run.interval("test_accuracy") for run in runs]
+    drawn = [interval for interval in intervals if interval.n >= wording.FEWEST_SEEDS]
     values, low, high = [run.values("test_accuracy") for run in runs], [i.low for i in drawn], [i.high for i in drawn]
-    low, high, cut = style.readable_limits(values, low=low, high=high)
+    left, right, cut = style.readable_limits(values, low=low, high=high)
     for axis in axes:
-        axis.set_xlim(max(low, 0), min(high, 100))
+        axis.set_xlim(max(left, 0), min(right, 100))
     return cut
 
 
@@ -103,10 +104,10 @@ def _draw_references(axis, studies, both) -> bool:
             name: next(run for runs in both for run in runs[name] if run.name == study["reference"])
             for name in style.SEMANTICS_STYLE
         }
-    labels = [wording.shortened(of_reference["paper"].label, lines=1) for of_reference in references.values()]
+    labels = [wording.shortened(pair["paper"].label, lines=1) for pair in references.values()]
     curves, low, high = [], [], []
-    for index, of_reference in enumerate(references.values()):
-        for name, run in of_reference.items():
+    for index, pair in enumerate(references.values()):
+        for name, run in pair.items():
             look = {**style.SEMANTICS_STYLE[name], "linestyle": style.LINES[index % len(style.LINES)]}
             curves.append(run.curve("val_acc"))
             label = f"{labels[index]}, {name}"

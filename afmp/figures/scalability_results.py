@@ -19,8 +19,8 @@ MEMORY_AXIS = {
 }
 FAILED = {"oom": "out of memory", "error": "error"}
 # The axes are logarithmic if the largest number of patches is more than this times the smallest.
-LOG_FROM = 20
-DODGE = 0.06  # inches between the bars of two lines at one size
+LOGARITHMIC_ABOVE = 20
+BAR_SPACING = 0.06  # inches between the bars of two lines at one size
 FAINT = {"alpha": 0.28, "linewidth": 0.9, "marker": None, "zorder": 1}
 
 
@@ -69,7 +69,7 @@ def _draw_panel(axis, lines: list[Line], faint: list[Series], value) -> None:
     """Draw main lines, and faint ones below them. `value` returns the middle, low and high value of a point."""
     points = [point for line in lines for point in line.series.points]
     sizes = np.array(sorted({point["num_patches"] for point in points}))
-    logarithmic = sizes[-1] / sizes[0] > LOG_FROM
+    logarithmic = sizes[-1] / sizes[0] > LOGARITHMIC_ABOVE
     if logarithmic:
         axis.set_xscale("log")
         axis.set_yscale("log")
@@ -90,7 +90,7 @@ def _draw_panel(axis, lines: list[Line], faint: list[Series], value) -> None:
         if (low == high).all():
             continue
         # Bars of one size are side by side, because they would cover each other.
-        shift = ScaledTranslation(DODGE * (place - (len(lines) - 1) / 2), 0, axis.figure.dpi_scale_trans)
+        shift = ScaledTranslation(BAR_SPACING * (place - (len(lines) - 1) / 2), 0, axis.figure.dpi_scale_trans)
         look = {"fmt": "none", "color": line.look["color"], "capsize": 2, "linewidth": 1}
         bars = [middle - low, high - middle]
         axis.errorbar(line.series.sizes, middle, yerr=bars, transform=axis.transData + shift, **look)
