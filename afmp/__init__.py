@@ -5,7 +5,7 @@ __all__ = ["AFMP", "afmp_small", "afmp_tiny"]
 
 
 def __getattr__(name: str):
-    # Lazy (PEP 562): tables and figures read results without paying for torch or depending on the model's code.
+    # Imported lazily (PEP 562): tables and figures need neither torch nor the model's code.
     if name in __all__:
         from importlib import import_module
 

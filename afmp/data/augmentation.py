@@ -54,7 +54,7 @@ def pad_images(images: torch.Tensor, padding: int) -> PaddedImages:
     return PaddedImages(padded.reshape(-1), planes + rows, columns, channels * plane_size, row_size)
 
 
-def crop_places(images: PaddedImages, order, offsets, flips) -> tuple[torch.Tensor, torch.Tensor]:
+def crop_positions(images: PaddedImages, order, offsets, flips) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the positions of an epoch plan's crops in `images.pixels`.
 
     order (..., n), offsets (..., n, 2) and flips (..., n) are the plan's. Returns start and step, (..., n) int64: the
@@ -66,16 +66,16 @@ def crop_places(images: PaddedImages, order, offsets, flips) -> tuple[torch.Tens
     return start, step
 
 
-def cut_and_normalise(images: PaddedImages, start, step, *, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """Cut out the crops at start and step (...,), as `crop_places` returns them, and normalise them.
+def crop_and_normalise(images: PaddedImages, start, step, *, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """Cut out the crops at start and step (...,), as `crop_positions` returns them, and normalise them.
 
     Returns (..., 3, H, W) float32, equal to torchvision's RandomCrop(padding=padding), horizontal flip, ToTensor and
     Normalize with the same choices. Shapes are static and nothing waits for the device, so a CUDA graph can capture it.
     """
     start, step = start[..., None, None, None], step[..., None, None, None]
     columns = torch.addcmul(start, step, images.columns)  # (..., 1, 1, W)
-    places = columns + images.rows  # (..., 3, H, W)
-    return normalise(images.pixels.index_select(0, places.flatten()).view(places.shape), mean, std)
+    positions = columns + images.rows  # (..., 3, H, W)
+    return normalise(images.pixels.index_select(0, positions.flatten()).view(positions.shape), mean, std)
 
 
 def normalise(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
-from afmp.data.augmentation import EpochPlan, crop_places, cut_and_normalise
+from afmp.data.augmentation import EpochPlan, crop_and_normalise, crop_positions
 from afmp.data.dataset import PreparedDataset
 from afmp.data.split import Split
 from afmp.machine.cuda_graph import capture, run_before_capture
@@ -62,7 +62,7 @@ class TrainingStep:
         split, device = self.split, self.plan.device
         order, offsets, flips = (torch.stack(parts).to(device) for parts in zip(*plans, strict=True))
         index = split.train_index[order]
-        start, step = crop_places(split.train_images, index, offsets, flips)
+        start, step = crop_positions(split.train_images, index, offsets, flips)
         torch.stack([start, step, split.train_labels[index]], out=self.plan)
         self.next_step.zero_()
 
@@ -71,7 +71,7 @@ class TrainingStep:
         data, split, training = self.data, self.split, self.training
         places = torch.add(self.within_batch[:batch_size], self.next_step, alpha=training.batch_size)
         start, step, labels = self.plan.index_select(2, places)  # (M, B) each
-        images = cut_and_normalise(split.train_images, start, step, mean=data.mean, std=data.std)
+        images = crop_and_normalise(split.train_images, start, step, mean=data.mean, std=data.std)
         self.stack.zero_grad(set_to_none=True)
         with autocast(training.precision, images.device):
             logits, sparsity_loss = self.stack.forward_train(images)  # (M, B, classes), (M,)

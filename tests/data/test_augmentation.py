@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchvision.transforms.functional as vision
 
-from afmp.data.augmentation import crop_places, cut_and_normalise, epoch_plan, normalise, pad_images
+from afmp.data.augmentation import crop_and_normalise, crop_positions, epoch_plan, normalise, pad_images
 
 
 def test_the_plan_of_an_epoch_depends_only_on_seed_and_epoch():
@@ -37,8 +37,8 @@ def test_augmentation_equals_torchvision_image_by_image(height, width, padding):
         image = vision.hflip(image) if flip else image
         expected.append(vision.normalize(image.float() / 255, mean.tolist(), std.tolist()))
     padded, every = pad_images(images, padding), torch.arange(64)
-    result = cut_and_normalise(padded, *crop_places(padded, every, offsets, flips), mean=mean, std=std)
+    result = crop_and_normalise(padded, *crop_positions(padded, every, offsets, flips), mean=mean, std=std)
     assert result.dtype == torch.float32 and result.is_contiguous()
     torch.testing.assert_close(result, torch.stack(expected), rtol=1e-6, atol=1e-6)
-    still = crop_places(padded, every, torch.full((64, 2), padding), torch.zeros(64, dtype=bool))
-    assert torch.equal(cut_and_normalise(padded, *still, mean=mean, std=std), normalise(images, mean, std))
+    still = crop_positions(padded, every, torch.full((64, 2), padding), torch.zeros(64, dtype=bool))
+    assert torch.equal(crop_and_normalise(padded, *still, mean=mean, std=std), normalise(images, mean, std))
