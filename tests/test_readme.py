@@ -57,6 +57,13 @@ def test_relative_links_lead_to_files_and_headings(page):
         assert not heading or heading in headings(target.read_text(encoding="utf-8")), link
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_files_named_in_backquotes_exist(page):
+    named = re.findall(r"`((?:afmp|archive|docs|profiles|rules|tests)/[\w./-]+?)(?:::\w+)?`", TEXTS[page])
+    example = "2026-01-31-h200"  # an archive to be made
+    assert [file for file in named if not (PROJECT / file).exists() and example not in file] == []
+
+
 def headings(text: str) -> set[str]:
     """Anchors of a page's headings, as GitHub makes them."""
     titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
