@@ -15,7 +15,6 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from afmp.errors import AfmpError
-from afmp.figures.parts.style import save_figure
 from afmp.records import read_diagnostics, read_result, read_scalability, write_text
 from afmp.study.paths import (
     DIAGNOSTICS_ENDINGS,
@@ -83,6 +82,9 @@ class Drawing:
 
         Raises AfmpError for a file that is missing or not valid.
         """
+        # Imported only here: Snakemake reads the catalogue at every start, and Matplotlib loads slowly.
+        from afmp.figures.parts.style import save_figure
+
         module = import_module(self.module)
         arguments = self.settings | {
             name: READERS[name](Path(source, paths))
