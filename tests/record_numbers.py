@@ -146,7 +146,8 @@ def archive(folder: Path) -> dict:
     folder.mkdir()
     snakemake("figures_from_archive", directory=folder)
     drawn = folder / "results/figures_from_archive"
-    files = [path for path in sorted(drawn.rglob("*")) if path.suffix not in ("", ".pdf")]  # a PDF carries its date
+    # A PDF carries its date.
+    files = [path for path in sorted(drawn.rglob("*")) if path.is_file() and path.suffix not in ("", ".pdf")]
     return {str(path.relative_to(drawn)): sha256(path.read_bytes()) for path in files}
 
 

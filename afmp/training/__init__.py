@@ -1,1 +1,14 @@
-"""Training: jobs, runs, the training loop, checkpoints, and the files of a finished seed."""
+"""Training: jobs, runs, the training loop, checkpoints, and the files of a finished seed.
+
+On the way from the workflow to the result files:
+
+- job: one job of the workflow, which may train other runs too
+- run, identity: a run to be trained, what decides its numbers, and the names of its checkpoints
+- run_training: a run with all its seeds, set up and then trained
+- side_by_side: several runs in one process, each in its own thread and CUDA stream
+- loop: the epochs of a group of seeds that train as one stack
+- step, optimizer, evaluation, gates: one batch; AdamW and the schedule; accuracy; diagnostics
+- seed_state, checkpoint: one seed in training, and the file from which it resumes
+- seed_files: weights, diagnostics and result of a finished seed
+- checkpoint_lock, out_of_memory: one process per checkpoint folder; the error that names the sizes to lower
+"""
