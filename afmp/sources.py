@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+from functools import cache
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent  # the folder that contains afmp/
@@ -44,7 +45,8 @@ def _module_file(module: str) -> Path | None:
     return None
 
 
-def _imports(path: Path) -> set[str]:
+@cache  # the closures of the rules share most of their files
+def _imports(path: Path) -> frozenset[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -58,4 +60,4 @@ def _imports(path: Path) -> set[str]:
             parts = module.split(".")
             if parts[0] == "afmp":
                 names.update(".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
-    return names
+    return frozenset(names)

@@ -3,6 +3,8 @@
 
 from datetime import date
 
+from afmp.study.paths import FIGURES_FROM_ARCHIVE
+
 # Archives are committed to the clone. A study in its own working directory (--directory) may have archives too; those come
 # first. Both paths are relative to the working directory, as all others.
 ARCHIVES = list(dict.fromkeys(["archive", os.path.relpath(Path(workflow.basedir, "archive"))]))

@@ -13,32 +13,15 @@ from afmp.finished.manifest import MANIFEST, manifest_of
 from afmp.records import write_text
 from afmp.sources import import_closure
 from afmp.study.paths import (
-    CHECKS_FILE,
-    DOWNLOAD_FOLDER,
-    FIGURES_FROM_ARCHIVE,
-    NOTEBOOK_VS_PAPER,
-    PARAMETERS_FILE,
-    REPORT_FILE,
     TABLE_ENDINGS,
     TABLE_PAGE_ENDING,
     TABLES,
-    WEIGHTS,
-    benchmark_checkpoint,
     benchmark_file,
-    checkpoint_folder,
     dataset_file,
-    diagnostics_file,
-    epoch_name,
-    figure_files,
-    figure_path,
     in_results,
     log_file,
     plot_diagnostics_folder,
-    resolution_file,
-    result_files,
-    scalability_file,
     table_file,
-    weights_file,
 )
 from afmp.study.semantics import SEMANTICS
 from afmp.study.study import resolve_study

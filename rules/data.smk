@@ -1,5 +1,7 @@
 # Data: one plain file of uint8 images, from the source that config.yaml names.
 
+from afmp.study.paths import DOWNLOAD_FOLDER
+
 
 # Fetch (for cifar10 and cifar100), check, convert and hash the dataset.
 rule prepare_data:

@@ -1,5 +1,7 @@
 # Report: Snakemake's own, one HTML file with every figure and table, whose captions contain the runs' numbers.
 
+from afmp.study.paths import REPORT_FILE
+
 
 # Make everything that the report shows, and the report. (`snakemake --report report.html` shows what is already there.)
 rule report:

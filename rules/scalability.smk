@@ -1,5 +1,12 @@
 # Scalability: AFMP-Small and DeiT-Tiny over image sizes, and the number of parameters of each.
 
+from afmp.study.paths import (
+    PARAMETERS_FILE,
+    benchmark_checkpoint,
+    resolution_file,
+    scalability_file,
+)
+
 
 # Measure time and memory at one size: each AFMP and one DeiT. Running out of memory is a result and is recorded.
 rule benchmark_resolution:

@@ -1,5 +1,7 @@
 # Tables: every number of the study as CSV, as a page of the report, and with a caption.
 
+from afmp.study.paths import PARAMETERS_FILE, result_files, scalability_file
+
 
 # Tables of all runs: every epoch, a summary with intervals, paired differences from each study's reference.
 rule aggregate:

@@ -1,5 +1,14 @@
 # Training: one job per run and semantics, which trains all random seeds.
 
+from afmp.study.paths import (
+    DOWNLOAD_FOLDER,
+    WEIGHTS,
+    checkpoint_folder,
+    diagnostics_file,
+    result_files,
+    weights_file,
+)
+
 
 # Train a run. Checkpoints are not outputs, because Snakemake deletes the outputs of a failed job.
 rule train:

@@ -1,5 +1,7 @@
 # Verification: a finished study is checked, with one line per check. Not part of `all`.
 
+from afmp.study.paths import CHECKS_FILE
+
 
 # Check what is there. No file of the study is an input: Snakemake would make a missing file instead of reporting it.
 rule verify:
