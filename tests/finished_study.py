@@ -1,4 +1,4 @@
-"""A finished study that holds together, of made-up numbers: what `snakemake verify` passes."""
+"""Finished studies of made-up numbers: one to archive, and one in which all files agree and verification passes."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ from afmp.study.paths import TABLES, diagnostics_file, result_file, scalability_
 from afmp.study.study import Study
 from afmp.training.checkpoint import save_weights
 
-# The two runs of the smallest study that has every kind of figure.
+# The smallest study with every kind of figure: two runs.
 CHANGES = {
     "dataset": {"source": "digits", "path": None, "image_size": 32},
     "seeds": [0, 1],
@@ -40,7 +40,7 @@ CHANGES = {
 }
 
 
-# Small weights, a second scaffold, and the protocol of the made-up sweeps.
+# The same with small weights, a second scaffold, and the protocol of the made-up sweeps.
 TOP_DOWN = CHANGES["studies"]["top_down_refinement"]
 WINDOW = {"run": "sparse_0.4", "label": "Window", "scaffold": "window", "window_size": 2}
 STUDY = CHANGES | {
@@ -53,7 +53,7 @@ EPOCHS = (2, 3)  # with diagnostics
 
 
 def fill_results(folder: Path, study) -> None:
-    """A results folder as a finished study leaves it, of made-up numbers and empty figures."""
+    """Fill `folder` as the results of a finished study, with made-up numbers and empty figures."""
     for semantics in study.semantics:
         for run, config in study.runs.items():
             for seed in study.seeds:
@@ -81,7 +81,7 @@ def fill_results(folder: Path, study) -> None:
 
 
 def finish_study(folder: Path, study: Study, digits_file: Path) -> None:
-    """Fill `folder` as results/ with files that agree: weights of the right models, tables, and the figures last."""
+    """Fill `folder` as results/ with files that agree: weights of the right models, tables, and last the figures."""
     fill_results(folder, study)
     dataset = folder / "prepare_data/digits.safetensors"
     shutil.copy(digits_file, dataset)

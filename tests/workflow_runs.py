@@ -96,7 +96,11 @@ def start_snakemake(folder: Path, *arguments, environment: dict | None = None, *
 
 def planned(folder: Path, target: str = "all") -> dict[str, int]:
     """Return how many jobs of each rule `snakemake <target> -n` plans, `all` itself left out."""
-    said = snakemake(folder, target, "--dry-run")
+    return planned_jobs(snakemake(folder, target, "--dry-run"))
+
+
+def planned_jobs(said: str) -> dict[str, int]:
+    """Return how many jobs of each rule the output of a dry run lists, `all` itself left out."""
     stats = said.rsplit("Job stats:", 1)[1] if "Job stats:" in said else ""
     jobs = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", stats, re.MULTILINE)}
     assert jobs or "Nothing to be done" in said, said

@@ -1,4 +1,4 @@
-"""An archive holds what a finished study left, refuses what is not that, and its figures are drawn from it alone."""
+"""Archives: they contain a finished study, refuse anything else, and suffice to draw its figures."""
 
 import gzip
 import json
@@ -29,7 +29,7 @@ from afmp.study.study import resolve_study
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A copy of the project with a small study, finished, and its archive; the config then becomes another's."""
+    """A copy of the project with a small finished study and its archive; config.yaml is then another study."""
     folder = copy_project(tmp_path_factory.mktemp("project"))
     write_study(folder, CHANGES)
     config = yaml.safe_load((folder / "config.yaml").read_text())
@@ -63,7 +63,7 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_an_archive_holds_every_number_and_no_weights(project):
+def test_an_archive_contains_every_number_and_no_weights(project):
     kept, results = project / "archive/2026-01-02-h100", project / "results"
     manifest = json.loads((kept / "MANIFEST.json").read_text())["files"]
     assert files(kept) == {"MANIFEST.json", *manifest}
@@ -147,7 +147,7 @@ def test_a_damaged_archive_is_refused_before_anything_is_drawn(kept, tmp_path, d
     assert not (tmp_path / "drawn").exists()
 
 
-def test_diagnostics_are_drawn_over_the_very_image(project):
+def test_diagnostics_are_drawn_over_the_archived_image(project):
     study = json.loads((project / "archive/2026-01-02-h100/study.json").read_text())
     drawing = last_diagnostics(study)[0]
     assert drawing.path == "plot_diagnostics/paper/top_down/epoch_0003"
@@ -157,7 +157,7 @@ def test_diagnostics_are_drawn_over_the_very_image(project):
 
 
 def test_the_workflow_draws_the_newest_archive_without_dataset_or_training(project):
-    """With config.yaml another study (the project's own): the archive's is drawn."""
+    """config.yaml is another study; that of the archive is drawn."""
     older = project / "archive/2025-12-31-h200"
     older.mkdir()
     (older / "MANIFEST.json").write_text("not JSON")
@@ -187,13 +187,13 @@ def test_the_workflow_draws_the_newest_archive_without_dataset_or_training(proje
         shutil.rmtree(older)
 
 
-def test_without_an_archive_the_workflow_says_so_and_plans_everything_else(tmp_path):
+def test_without_an_archive_drawing_is_refused_and_all_else_is_planned(tmp_path):
     folder = copy_project(tmp_path)
     said = snakemake(folder, "figures_from_archive", check=False)
     assert "archive: no archive there" in said and "Traceback" not in said
     said = snakemake(folder, "all", "--dry-run")
     assert "archive" not in said.rsplit("Job stats:", 1)[1]
-    # What an archive asks for is what the workflow makes.
+    # The workflow makes all that an archive needs.
     study = asdict(resolve_study(yaml.safe_load((folder / "config.yaml").read_text())))
     needed = {file for drawing in figures(study) for file in drawing.files}
     assert set(re.findall(r"results/(figures/[\w/]+\.\w+)", said)) == needed
@@ -201,7 +201,7 @@ def test_without_an_archive_the_workflow_says_so_and_plans_everything_else(tmp_p
 
 
 def test_a_study_in_a_folder_of_its_own_has_its_archives_there(project, tmp_path):
-    """And until it has one, the newest of the clone's is drawn."""
+    """As long as it has none, the newest archive of the clone is drawn."""
     clone, own = project / "archive/2026-01-02-h100", tmp_path / "own"
     where, drawn = ["--directory", str(own)], "figures_from_archive"
     snakefile = (project / "Snakefile").read_text()
@@ -247,7 +247,7 @@ def test_nothing_outside_an_archive_is_read_and_no_link_out_followed(kept, tmp_p
     assert not (tmp_path / "drawn").exists()
 
 
-def test_what_the_manifest_does_not_name_takes_no_part(kept, tmp_path, monkeypatch):
+def test_files_that_the_manifest_does_not_name_are_ignored(kept, tmp_path, monkeypatch):
     (kept / "study.json.gz").write_bytes(gzip.compress(b"not the study that was checked"))
     monkeypatch.setattr("afmp.finished.archive.figures", lambda study: [])
     draw_archive(kept, tmp_path / "drawn")

@@ -1,4 +1,4 @@
-"""`snakemake verify` passes a finished study, and names the file of whatever is missing, changed, old or mixed up."""
+"""Verification: a finished study passes; a file that is missing, changed, outdated or misplaced is named."""
 
 import json
 import os
@@ -40,12 +40,12 @@ def finished(tmp_path_factory, digits_file) -> Path:
 
 @pytest.fixture
 def project(finished, tmp_path) -> Path:
-    """The same, with its file times, to be broken."""
+    """A copy, with the same file times, that a test may break."""
     return Path(shutil.copytree(finished, tmp_path / "project"))
 
 
 def lines(project: Path) -> list[str]:
-    """What `verify` says of a project, paths below results/."""
+    """Return the lines that `verify` prints for a project, with paths below results/."""
     said = []
     config = yaml.safe_load((project / "config.yaml").read_text())
     results = project / "results"
@@ -63,14 +63,14 @@ def failed(project: Path) -> list[str]:
 
 
 def rewrite(path: Path, text: str) -> None:
-    """Another content under the same file time, so that only the content tells."""
+    """Write other content under the same file time."""
     times = path.stat()
     path.write_text(text)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def edit(path: Path, **changes) -> None:
-    """Changes with the checksum to match: what is left to notice is what they contradict."""
+    """Change a record and its checksum, so that only contradictions reveal the change."""
     rewrite(path, json.dumps(with_checksum(read(path) | changes)))
 
 
@@ -84,7 +84,7 @@ def snapshot(folder: Path) -> dict:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
-def test_a_finished_study_passes_line_by_line_and_is_left_as_it_is(finished):
+def test_a_finished_study_passes_every_check_and_is_not_changed(finished):
     before = snapshot(finished)
     said = lines(finished)
     assert snapshot(finished) == before
@@ -168,7 +168,7 @@ def sweep_of(results: Path, semantics: str) -> Path:
     return results / f"benchmark_scalability/{semantics}/scalability.json"
 
 
-# Name: what is done to results/, and for each line that then fails what it says.
+# Per name: the change of results/, and a pattern for each line that then fails.
 NOT_AGAIN = [
     r"table (epochs|summary|differences), .*not computed again, because 1 of its 18 sources failed, first " + RESULT
 ] * 3
@@ -379,14 +379,14 @@ def test_a_fault_fails_and_names_its_file(project, fault):
     assert [line for line in found if not any(re.search(pattern, line) for pattern in expected)] == []
 
 
-def test_a_result_written_anew_makes_its_figures_old(project):
+def test_a_rewritten_result_makes_its_figures_outdated(project):
     (project / "results" / RESULT).touch()
     drawn = {re.match(r"(\S+), newer", line)[1] for line in failed(project) if f"older than {RESULT};" in line}
     assert drawn == {FIGURE, "figures/notebook_vs_paper"}
 
 
 def archive_of(project: Path, *, ranges: dict | None = None) -> Path:
-    """An archive of the project's study with its expected.yaml, and `ranges` in place of what is expected."""
+    """Make an archive of the project's study with its expected.yaml, in which `ranges` replace some ranges."""
     archive = project / "archive/2026-01-02-h100"
     config = yaml.safe_load((project / "config.yaml").read_text())
     write_archive(config, results=project / "results", archive=archive)
@@ -400,7 +400,7 @@ def ranges_line(project: Path) -> list[str]:
     return [line for line in lines(project) if "ranges of" in line]
 
 
-def test_a_study_keeps_to_the_ranges_of_its_own_archive(project):
+def test_a_study_is_within_the_ranges_of_its_own_archive(project):
     archive = archive_of(project)
     assert ranges_line(project) == [f"PASS  ranges of {archive}/expected.yaml"]
     expected = read_expected(archive / "expected.yaml")
@@ -457,7 +457,7 @@ def test_ranges_of_another_study_or_device_are_not_applied(project):
     assert ranges_line(project) == [f"PASS  ranges of {archive}/expected.yaml"]
 
 
-def test_the_workflow_holds_a_study_to_the_archives_beside_it_and_to_the_clones(project):
+def test_the_workflow_applies_the_ranges_of_its_own_archives_and_of_the_clones(project):
     clone, own = archive_of(project), project / "own"
     own.mkdir()
     (project / "results").rename(own / "results")

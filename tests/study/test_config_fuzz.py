@@ -1,4 +1,4 @@
-"""config.yaml bent in every way: it resolves to the study it says, or one line names the mistake."""
+"""Random changes of config.yaml: it resolves to the study that it describes, or one line names the mistake."""
 
 import copy
 import datetime
@@ -21,7 +21,7 @@ from afmp.study.study import Study, read_study, resolve_study
 
 EXAMPLES = 600  # of each of the two tests below
 
-# What a hand or a program may put in the place of any value.
+# Values that a person or a program may write anywhere.
 WORDS = [
     "", " ", "a b", "a/b", "../up", "..", ".", ".hidden", "a.", "-rf", "~", "~nobody/x", "ä", "λ = 1", "斑马",
     "x" * 300, "d\n", "t\nl", "\0", "\ud800", "\x1b[1m", "{run}", "{", "$", "$x$", r"$\nothing$", "$x", "*bold", "`",
@@ -62,7 +62,7 @@ keys = st.one_of(
 
 
 def places(value, path=()):
-    """The path of every value of a configuration."""
+    """Yield the path of every value of a configuration."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
         yield (*path, key)
@@ -120,7 +120,7 @@ def mutated(draw):
 
 
 def assert_means_what_it_says(study: Study, config: dict) -> None:
-    """Every number of every run is the one that its line, or else the section, has; nothing was rounded or guessed."""
+    """Check that every value of every run is that of its line, or else of the section, neither rounded nor guessed."""
     assert study.semantics == config["semantics"] and study.seeds == [float(seed) for seed in config["seeds"]]
     for told, table in zip(study.studies, config["studies"].values(), strict=True):
         for member, line in zip(told["members"], table["runs"], strict=True):
@@ -131,13 +131,13 @@ def assert_means_what_it_says(study: Study, config: dict) -> None:
                 for key in SHIPPED[section].keys() - idle:
                     found, wanted = getattr(getattr(run, section), key), line.get(key, config[section][key])
                     assert type(found) is type(SHIPPED[section][key]), key
-                    # Text that is a number, or true or false, is taken for it.
+                    # Text that spells a number or a flag counts as one.
                     meant = {int: float, float: float, bool: lambda flag: flag in (True, "true")}.get(type(found), str)
                     assert found == meant(wanted), key
 
 
 def assert_builds_small(run: RunConfig, semantics: str) -> None:
-    """The model of a run, with its sizes cut down to what takes milliseconds."""
+    """Build the model of a run, with sizes so small that it takes milliseconds."""
     model, training = run.model, SHIPPED["training"] | {"batch_size": min(run.training.batch_size, 64)}
     patch = min(model.patch_size, 16)
     side = patch * min(run.dataset.image_size // model.patch_size, 4)
@@ -158,7 +158,7 @@ BENDING = settings(
 )
 
 
-def test_a_bent_study_resolves_to_what_it_says_or_is_refused_in_one_line(tmp_path):
+def test_a_changed_study_resolves_to_what_it_says_or_is_refused_in_one_line(tmp_path):
     resolved = []
 
     @BENDING
@@ -180,19 +180,19 @@ def test_a_bent_study_resolves_to_what_it_says_or_is_refused_in_one_line(tmp_pat
         names = [*study.runs, *(table["figure"] for table in study.studies)]
         assert all(re.fullmatch(r"[A-Za-z0-9][\w.+-]{0,79}", name, re.ASCII) for name in names)
         assert len({name.lower() for name in study.runs}) == len(study.runs)
-        # As the report and the archive hand it on.
+        # As the report and the archive write it.
         (tmp_path / "again.yaml").write_text(
             yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8"
         )
         assert read_study(tmp_path / "again.yaml") == study
 
     bend()
-    assert EXAMPLES // 10 < len(resolved) < EXAMPLES // 2  # neither refuses all nor takes anything
+    assert EXAMPLES // 10 < len(resolved) < EXAMPLES // 2  # neither refuses nor accepts everything
 
 
 TEXT = (PROJECT / "config.yaml").read_text(encoding="utf-8")
 LINES = TEXT.splitlines()
-# Pieces of YAML that mean something, or nothing at all.
+# Pieces of YAML, with a meaning or without.
 PIECES = [
     "\t", "  ", "\n", ":", "- ", "{", "}", "[", "]", "&a ", "*a", "<<: *a\n", "!!binary ", "!!python/object:os.system ",
     "!!int ", "? ", "|\n", "---\n", "...\n", "%YAML 1.2\n", "#", '"', "'", "\0", "\ufeff", "2026-01-31",
@@ -202,7 +202,7 @@ PIECES = [
 
 @st.composite
 def mistyped(draw):
-    """The shipped file with one to three slips of the keyboard."""
+    """The shipped file with one to three typing mistakes."""
     lines = list(LINES)
     for _ in range(draw(st.integers(1, 3))):
         number = draw(st.integers(0, len(lines) - 1))

@@ -1,4 +1,4 @@
-"""Mistakes in config.yaml that no small change of the shipped file comes upon: each refused in one line."""
+"""Mistakes in config.yaml that small random changes of the shipped file do not produce: each refused in one line."""
 
 import copy
 
@@ -47,7 +47,7 @@ FOUND = {
 
 
 @pytest.mark.parametrize("case", FOUND)
-def test_what_was_found_stays_refused(case):
+def test_a_mistake_is_refused_in_one_line(case):
     change, message = FOUND[case]
     config = copy.deepcopy(SHIPPED)
     change(config)
@@ -72,7 +72,7 @@ YAML_OF_NO_USE = {
 
 
 @pytest.mark.parametrize("case", YAML_OF_NO_USE)
-def test_yaml_that_says_something_else_is_refused_with_its_line(tmp_path, case):
+def test_ambiguous_yaml_is_refused_with_its_line(tmp_path, case):
     text, message = YAML_OF_NO_USE[case]
     path = tmp_path / "config.yaml"
     path.write_text(text)

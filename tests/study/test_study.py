@@ -1,4 +1,4 @@
-"""config.yaml: what it resolves to, and one message for every mistake."""
+"""The study: what config.yaml resolves to, and one message for every mistake."""
 
 import copy
 import pkgutil
@@ -26,7 +26,7 @@ def config() -> dict:
     return yaml.safe_load((PROJECT / "config.yaml").read_text())
 
 
-def test_shipped_study_is_the_seeds():
+def test_shipped_study_is_that_of_the_original_notebook():
     study = read_study(PROJECT / "config.yaml")
     assert len(study.runs) == 9
     assert [s["figure"] for s in study.studies] == [
@@ -54,7 +54,7 @@ def test_demo_overlay_is_a_valid_study(config):
 
 
 def _fragments(fragment, where="config"):
-    """Every fragment of the schema that stands for a value, with where it stands."""
+    """Yield every fragment of the schema that describes a value, after its place."""
     yield where, fragment
     for name in ("properties", "$defs"):
         for key, child in fragment.get(name, {}).items():
@@ -192,7 +192,7 @@ def test_tf32_is_allowed_where_cuda_may_be(config):
     assert resolve_study(config).scalability["precision"] == ["tf32"]
 
 
-def test_half_precision_sweep_is_allowed_on_the_cpu_and_tf32_beside_others(config):
+def test_half_precision_sweep_is_allowed_on_the_cpu_and_tf32_among_others(config):
     config["scalability"] |= {"precision": ["fp16", "tf32"], "device": "cpu"}
     assert resolve_study(config).scalability["precision"] == ["fp16", "tf32"]
 
@@ -361,7 +361,7 @@ def test_resolving_leaves_its_input_alone(config):
     assert config == before
 
 
-def test_key_that_stands_twice_is_refused(tmp_path):
+def test_a_repeated_key_is_refused(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("model:\n  d_model: 1\n  patch_size: 8\n  d_model: 2\n")
     with pytest.raises(AfmpError, match=r"model/d_model appears twice, in lines 2 and 4"):

@@ -1,4 +1,4 @@
-"""profiles/slurm on a real SLURM: what jobs ask for, and a study whose jobs are requeued and cancelled.
+"""profiles/slurm on a real SLURM: the resources of jobs, and a study whose jobs are requeued and cancelled.
 
 What starts SLURM on this machine, from Debian's packages slurm-wlm and munge, runs only when asked for by
 `pytest -m slurm`, as .ci/run does.
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(900)
 
 EPOCHS = 12
 SEEDS = [0, 1]
-# `dense` looks for a GPU, and so asks for one; as SLURM only pretends to have it, it then trains on the CPU.
+# `dense` looks for a GPU and so requests one. SLURM only pretends to have it, so it trains on the CPU.
 STUDY = {
     "semantics": ["paper"],
     "seeds": SEEDS,
@@ -39,7 +39,7 @@ STUDY = {
     "scalability": {"resolutions": [32, 64], "repeats": 2},
 }
 RUNS = ["dense", "sparse_0.3", "lambda_1e-3", "top_down"]
-# A core each, on the cluster as without it: how many there are decides the last bits.
+# One core per job, with and without the cluster: the last bits of a result depend on the number.
 ONE_CORE = ["--set-threads", "train=1", "benchmark_resolution=1"]
 
 
@@ -51,7 +51,7 @@ def slurm():
 
 
 class Workflow:
-    """Snakemake on the demo study, made smaller, in a folder of its own; a context, after which it has ended."""
+    """A running Snakemake on a smaller demo study, in its own folder; a context manager that ends it."""
 
     def __init__(self, folder: Path, *arguments: str, environment: dict | None = None, study: dict = STUDY):
         self.folder, self.output = folder, folder.with_suffix(".out")
@@ -69,14 +69,14 @@ class Workflow:
 
     def __exit__(self, *_) -> None:
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)  # upon which Snakemake cancels its jobs
+            self.process.send_signal(signal.SIGINT)  # Snakemake then cancels its jobs
             self.process.wait()
 
     def said(self) -> str:
         return self.output.read_text()
 
     def wait_for(self, condition, *, seconds: float = 300):
-        """What `condition` returns once it is true; it must come true while Snakemake runs."""
+        """Return the value of `condition` once it is true; fail if Snakemake exits before."""
         end = time.monotonic() + seconds
         while not (found := condition()):
             assert self.process.poll() is None, self.said()
@@ -85,7 +85,7 @@ class Workflow:
         return found
 
     def submitted(self) -> Counter:
-        """How often each run, and sizes of the sweep by their rule, was submitted, as SLURM's logs are called."""
+        """Return how often each run, and the rule of the sweep, was submitted, by the names of SLURM's logs."""
         found = re.findall(
             r"SLURM jobid \d+ \(log: \S*/slurm/rule_(\w+?)(?:/paper_(\S*)|/\d+)?/\d+\.log\)", self.said()
         )
@@ -93,7 +93,7 @@ class Workflow:
 
 
 def on_cluster(folder: Path, *profiles: str) -> list[str]:
-    """Arguments for this cluster, in the way of docs/cluster.md, and without the waiting that only a real one needs."""
+    """Return the arguments for this cluster, as in docs/cluster.md, without the delays that only a real one needs."""
     site = {
         "default-resources": {"slurm_partition": "'all'", "constraint": "pretended"},
         "slurm-no-account": True,
@@ -111,7 +111,7 @@ def ask(slurm: dict, *command: str) -> str:
 
 
 def jobs(slurm: dict) -> dict[str, dict[str, str]]:
-    """What SLURM says of the last job of each run, and of the sweep's last, as `sweep`."""
+    """Return SLURM's description of the last job of each run, and of the last job of the sweep as `sweep`."""
     found = {}
     for block in ask(slurm, "scontrol", "show", "job").split("\n\n"):
         fields = dict(re.findall(r"(\S+?)=(\S*)", block))
@@ -123,7 +123,7 @@ def jobs(slurm: dict) -> dict[str, dict[str, str]]:
 
 
 def checkpoints(folder: Path, run: str) -> dict[str, int]:
-    """Times of the checkpoints of a run, by name."""
+    """Return the times of the checkpoints of a run, by name."""
     return {
         path.name: path.stat().st_mtime_ns for path in folder.glob(f"results/checkpoints/paper/{run}/*.safetensors")
     }
@@ -161,7 +161,7 @@ def test_what_jobs_ask_for(slurm, tmp_path, profiles):
         assert not [key for key in asked["sparse_0.3"] if key.startswith("Tres")]
         assert asked["sparse_0.3"]["CPUs/Task"] == "1"
     assert {(job["Requeue"], job["Features"]) for job in asked.values()} == {("1", "pretended")}
-    # Interrupted, Snakemake takes back what waits.
+    # When interrupted, Snakemake cancels waiting jobs.
     assert {job["JobState"] for job in jobs(slurm).values()} == {"CANCELLED"}
 
 
@@ -172,12 +172,12 @@ def test_a_study_whose_jobs_are_requeued_and_cancelled(slurm, tmp_path):
     profile = [*on_cluster(tmp_path, "slurm"), *ONE_CORE]
 
     def training() -> set[str]:
-        """The runs that are training, and will go on for a while: no epoch of the last seed is done."""
+        """Return the runs that are training and not near their end: no epoch of the last seed is done."""
         running = {run for run, job in jobs(slurm).items() if job["JobState"] == "RUNNING"}
         return {run for run in running & set(RUNS) if {name[:6] for name in checkpoints(folder, run)} == {"seed_0"}}
 
-    # One job is requeued while it trains, as a site does that preempts it; one is cancelled, and not sent again. Which
-    # ones is SLURM's choice, that of the first to train: jobs take turns on its cores.
+    # One job is requeued while it trains, as if the site preempted it. Another is cancelled and not submitted again.
+    # SLURM chooses which jobs train first.
     with Workflow(folder, "all", *profile, "--retries", "0", environment=slurm) as workflow:
         requeued = workflow.wait_for(training).pop()
         number = jobs(slurm)[requeued]["JobId"]
@@ -196,7 +196,7 @@ def test_a_study_whose_jobs_are_requeued_and_cancelled(slurm, tmp_path):
     assert {path.parts[-3] for path in results.glob("train/paper/*/*/*.json")} == set(RUNS) - {cancelled}
     finished = {path: path.stat().st_mtime_ns for path in results.glob("[tb]*/paper/**/*") if path.is_file()}
 
-    # The same command again, as the profile has it: a job that is lost on its way is sent again, and goes on.
+    # The same command with the profile's retries: a job that is lost is submitted again and resumes.
     alone = [*ONE_CORE, "--cores", "2", "--resources", "gpu=1"]
     local = Workflow(tmp_path / "local", "results/aggregate/epochs.csv", *alone)
     with local, Workflow(folder, "all", *profile, environment=slurm) as workflow:
@@ -232,6 +232,6 @@ def test_a_study_whose_jobs_are_requeued_and_cancelled(slurm, tmp_path):
 
 
 def continued(log: Path) -> bool:
-    """Whether a run's log says that it went on from a checkpoint, between its first and its last epoch."""
+    """Return whether a run's log says that it resumed between its first and its last epoch."""
     after = [int(epoch) for epoch in re.findall(r"continues after epoch (\d+)", log.read_text())]
     return any(1 <= epoch < EPOCHS for epoch in after)

@@ -1,4 +1,4 @@
-"""The workflow where it runs: ended by a person or a scheduler, with files damaged between two of its jobs."""
+"""The workflow, interrupted by a person or a scheduler, with files damaged between two jobs."""
 
 import os
 import re
@@ -38,7 +38,7 @@ def log_of(folder: Path) -> str:
 
 
 def damage(path: Path, position: int) -> None:
-    """Change one bit and leave the file's time, as a disk does."""
+    """Change one bit and keep the file's time, as a failing disk does."""
     times = path.stat()
     path.write_bytes(flipped(path.read_bytes(), position))
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -46,7 +46,7 @@ def damage(path: Path, position: int) -> None:
 
 @pytest.mark.parametrize("what", ["train/paper/dense.log", "benchmark_resolution/16.log"])
 def test_ctrl_c_ends_a_job_at_once_with_a_sentence(folder, what):
-    """And no traceback, on the terminal and in the log; what was saved stays."""
+    """Neither the terminal nor the log shows a traceback, and what was saved stays."""
     study = yaml.safe_load((folder / "config.yaml").read_text())
     study["training"]["epochs"] = 1000
     study["scalability"] |= {"resolutions": [16], "mode": ["inference", "train"], "repeats": 300, "seconds": 60}
@@ -70,9 +70,9 @@ def test_ctrl_c_ends_a_job_at_once_with_a_sentence(folder, what):
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_ended_and_damaged_the_workflow_goes_on_by_the_same_command(folder):
+def test_interrupted_and_damaged_the_workflow_resumes_with_the_same_command(folder):
     checkpoints = folder / "results/checkpoints/paper/dense"
-    # Ctrl-C and a scheduler reach Snakemake and its jobs alike. In a group of their own, so that this test lives on.
+    # Ctrl-C and a scheduler send the signal to Snakemake and to its jobs, which have a process group of their own here.
     for number in (signal.SIGINT, signal.SIGTERM):
         (folder / "results/logs/train/paper/dense.log").unlink(missing_ok=True)
         process = start_snakemake(folder, RESULT, start_new_session=True)
@@ -99,12 +99,12 @@ def test_ended_and_damaged_the_workflow_goes_on_by_the_same_command(folder):
     (folder / RESULT).write_bytes(result.replace(b'"seed": 0', b'"seed": 1'))  # one bit
     said = snakemake(folder, FIGURE, check=False)
     assert f"{RESULT}: damaged or edited" in said and "Traceback" not in said and not (folder / FIGURE).exists()
-    assert "rule train" not in said  # the dataset that was prepared again is as old as it was
+    assert "rule train" not in said  # the dataset that was prepared again keeps its time
     (folder / RESULT).unlink()
     snakemake(folder, FIGURE)
     assert (folder / FIGURE).exists() and "epoch 1/" not in log_of(folder)
 
-    # A clock that was ahead when the data was prepared: Snakemake refuses and names the file, and nothing is lost.
+    # If the clock was fast when the data was prepared, Snakemake refuses and names the file, and nothing is lost.
     history = read_result(folder / RESULT)["training_history"]
     os.utime(folder / DATASET, (time.time() + 86_400,) * 2)
     said = snakemake(folder, RESULT, check=False)

@@ -1,4 +1,4 @@
-"""The workflow, whatever goes on around it: an edited configuration, no network, a second Snakemake, several GPUs."""
+"""The workflow and its surroundings: an edited configuration, no network, a second Snakemake, several GPUs."""
 
 import functools
 import hashlib
@@ -42,13 +42,13 @@ def project(tmp_path):
 
 
 def trains(folder: Path) -> bool:
-    """Whether a training has written its first checkpoint."""
+    """Return whether a training has written its first checkpoint."""
     return any((folder / "results/checkpoints").rglob("*.safetensors"))
 
 
 @contextmanager
 def started(folder: Path, *arguments: str, environment: dict[str, str] | None = None):
-    """A running Snakemake; nothing of it outlives the block."""
+    """Start Snakemake, and kill what is left of it when the block ends."""
     process = start_snakemake(folder, *arguments, environment=environment, start_new_session=True)
     try:
         yield process
@@ -59,7 +59,7 @@ def started(folder: Path, *arguments: str, environment: dict[str, str] | None = 
 
 
 def ends_well(process: subprocess.Popen) -> str:
-    """What a Snakemake said until its end."""
+    """Wait for Snakemake to exit without an error, and return its output."""
     said, _ = process.communicate()
     assert process.returncode == 0, said
     return said
@@ -67,7 +67,7 @@ def ends_well(process: subprocess.Popen) -> str:
 
 # ---------------------------------------------------------------------------- no network, an edited configuration
 
-# Python runs a sitecustomize.py first of all, in every process.
+# Every Python process runs sitecustomize.py first.
 NO_NETWORK = """
 import os, sys
 
@@ -81,7 +81,7 @@ def refuse(event, arguments):
 sys.addaudithook(refuse)
 """
 
-# Snakemake gives a rule with `run` to a process that reads the Snakefile again, as it does with every job of a cluster.
+# Snakemake runs a rule with `run` in a process that reads the Snakefile again, as it does with every cluster job.
 READ_AGAIN = """
 
 rule read_again:
@@ -97,7 +97,7 @@ rule read_again:
 
 
 def small_cifar() -> bytes:
-    """An archive in the published layout of CIFAR-100: 60 images of 3 classes."""
+    """Return an archive in the published layout of CIFAR-100: 60 images of 3 classes."""
     images = np.random.default_rng(0).integers(0, 256, (60, 3072), np.uint8)
     labels = [index % 3 for index in range(60)]
     train = {"data": images[:45], "fine_labels": labels[:45]}
@@ -108,7 +108,7 @@ def small_cifar() -> bytes:
 
 @contextmanager
 def served(folder: Path):
-    """The files of a folder on a local web server; yields its address."""
+    """Serve the files of a folder on a local web server, and yield its address."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
@@ -123,7 +123,7 @@ def served(folder: Path):
 
 @pytest.fixture(scope="module")
 def disturbed(tmp_path_factory) -> Path:
-    """A project of a small CIFAR-100, downloaded, then run without a network, while its configuration is spoilt.
+    """A project of a small CIFAR-100, downloaded, then run without a network, while its configuration is overwritten.
 
     Its file `asked` is what was tried on the network meanwhile, `asked_first` what a download without one tried.
     """
@@ -177,14 +177,14 @@ def test_a_run_ends_with_the_configuration_it_started_with(disturbed):
 
 
 def paused(folder: Path) -> ExitStack:
-    """Makes the training job of this project wait until it is closed."""
+    """Make the training job of this project wait until the returned stack is closed."""
     pause = ExitStack()
     pause.enter_context(lock_checkpoints(folder / "results/checkpoints/paper/dense"))
     return pause
 
 
 def waits(folder: Path) -> bool:
-    """Whether the training job has said that it waits for this process."""
+    """Return whether the training job has logged that it waits for this process."""
     log = folder / "results/logs/train/paper/dense.log"
     return log.exists() and f"trains into this folder; waiting for process {os.getpid()} on" in log.read_text()
 
@@ -203,7 +203,7 @@ def test_a_second_snakemake_ends_with_a_sentence_and_costs_nothing(project):
 
 
 @pytest.mark.long
-def test_with_nolock_one_of_two_trains_and_the_other_takes_what_it_finds(project):
+def test_with_nolock_one_of_two_trains_and_the_other_uses_its_result(project):
     with paused(project) as pause, started(project, RESULT) as first:
         wait_for(lambda: waits(project), first)
         with started(project, RESULT, "--nolock") as second:
@@ -219,11 +219,11 @@ def test_with_nolock_one_of_two_trains_and_the_other_takes_what_it_finds(project
 
 
 @pytest.mark.long
-def test_training_and_sweep_take_a_gpu_that_nobody_holds(project, tmp_path):
+def test_training_and_sweep_use_a_free_gpu(project, tmp_path):
     training, sweep = SMALL["training"] | {"device": "auto", "epochs": 1}, SMALL["scalability"] | {"device": "auto"}
     write_study(project, SMALL | {"training": training, "scalability": sweep})
     targets = (RESULT, "results/benchmark_scalability/paper/scalability.json")
-    # Pretended ones, as a scheduler might have given them.
+    # GPUs that do not exist, as a scheduler might have assigned them.
     environment = {"CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b", "TMPDIR": str(tmp_path)}
     with locked(tmp_path / "afmp_GPU-a.lock", busy=""), started(project, *targets, environment=environment) as run:
         ends_well(run)
