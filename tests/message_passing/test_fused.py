@@ -117,7 +117,7 @@ def test_half_precision_is_at_most_twice_as_far_off_as_plain_pytorch(graph, keep
 @pytest.mark.parametrize("predicts", [True, False])
 @pytest.mark.parametrize(("keep_share", "rows"), [(0.0, 1), (0.5, 3), (1.0, 1)])
 def test_node_operations_equal_the_reference(graph, sizes, predicts, keep_share, rows, monkeypatch):
-    monkeypatch.setattr(fused, "rows_a_program", lambda rows_per_model: rows)  # 1 below 2,048 rows a model
+    monkeypatch.setattr(fused, "rows_per_program", lambda rows_per_model: rows)  # 1 below 2,048 rows a model
     tables, _ = tables_of(graph)
     state, weights = layer_inputs(len(tables.nbr), *sizes, predicts=predicts)
     generator = torch.Generator().manual_seed(3)

@@ -1,0 +1,65 @@
+"""Launches of the Triton kernels: tile sizes, warps, work per program, and tensors laid out as kernels read them."""
+
+import triton
+from torch import Tensor
+
+MAX_SLOTS_PER_TILE = 16  # a node of a grid has 8
+
+
+def tile_sizes(slots: int, channels: int, hidden: int | None = None) -> dict[str, int]:
+    """Return powers of two for tiles of one node: BLOCK_K slots, BLOCK_D channels and, if given, BLOCK_H hidden units.
+
+    A tile has room for all channels and hidden units, and for at most MAX_SLOTS_PER_TILE of the slots.
+    """
+    block_k = min(triton.next_power_of_2(slots), MAX_SLOTS_PER_TILE)
+    sizes = {"BLOCK_K": block_k, "BLOCK_D": max(triton.next_power_of_2(channels), 16)}
+    return sizes if hidden is None else sizes | {"BLOCK_H": max(triton.next_power_of_2(hidden), 16)}
+
+
+def num_warps(rows: int, width: int) -> int:
+    """Return the warps of a program with tiles of `rows` by `width` elements: up to 16 elements per thread."""
+    return min(16, max(1, triton.next_power_of_2(rows * width) // (32 * 16)))
+
+
+def row_tile(channels: int) -> dict[str, int]:
+    """Return BLOCK_D and num_warps of a program that reads one row at a time.
+
+    A thread has 8 elements, as many as it loads of bfloat16 at once.
+    """
+    block = max(triton.next_power_of_2(channels), 32)
+    return {"BLOCK_D": block, "num_warps": min(16, max(1, block // 256))}
+
+
+def nodes_per_program(rows_per_model: int) -> int:
+    """Return how many nodes of an image one program computes: more save partial sums, fewer fill the device."""
+    return 8 if rows_per_model <= 1 << 14 else 16 if rows_per_model <= 1 << 15 else 32
+
+
+def rows_per_program(rows_per_model: int) -> int:
+    """Return how many rows one backward program computes: more save partial sums, fewer fill the device."""
+    return max(1, min(8, rows_per_model // 1024))
+
+
+def edges_per_program(edges_per_model: int) -> int:
+    """Return how many kept edges one backward program computes: more save partial sums, fewer fill the device."""
+    return 4 if edges_per_model <= 1 << 13 else 8
+
+
+def contiguous(*tensors: Tensor) -> list[Tensor]:
+    """Return the tensors contiguous, as kernels read them. A column of a weight matrix is not, and is copied."""
+    return [tensor.contiguous() for tensor in tensors]
+
+
+def evenly_spaced_rows(rows: Tensor | None) -> tuple[Tensor | None, int]:
+    """Return rows (M, B, N, C) with one stride between all M * B * N of them, and that stride in elements.
+
+    Rows with other strides are copied. Without rows it returns None and 0.
+    """
+    if rows is None:
+        return None, 0
+    models, images, nodes, width = rows.shape
+    stride = rows.stride(2)
+    even = rows.stride(3) == 1 and rows.stride(1) == stride * nodes
+    if even and (models == 1 or rows.stride(0) == stride * nodes * images):
+        return rows, stride
+    return rows.contiguous(), width

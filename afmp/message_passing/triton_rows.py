@@ -1,0 +1,43 @@
+"""Rows in Triton kernels: loads, stores, and the hidden layer of v. The kernels of both rooms share them.
+
+A program works on all channels of a row at once, BLOCK of them, padded to a power of two. It computes in float32.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def load_row(
+    start,  # (width,)
+    columns, width,
+):  # fmt: skip
+    """Return one row [BLOCK] in float32, 0 beyond its `width`."""
+    return tl.load(start + columns, mask=columns < width, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def load_rows(
+    start,  # (rows, width), `stride` elements from row to row
+    index, stride, live, columns, width,
+):  # fmt: skip
+    """Return the rows [R, BLOCK] at `index` [R] in float32, 0 where not `live` [R]."""
+    mask = live[:, None] & (columns < width)[None, :]
+    return tl.load(start + index[:, None] * stride + columns[None, :], mask=mask, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def store_rows(
+    start,  # (rows, width), `stride` elements from row to row
+    index, stride, live, columns, width, rows,
+):  # fmt: skip
+    """Write `rows` [R, BLOCK] to the places `index` [R], where `live` [R]."""
+    mask = live[:, None] & (columns < width)[None, :]
+    tl.store(start + index[:, None] * stride + columns[None, :], rows, mask=mask)
+
+
+@triton.jit
+def pre_activation(receiver, sender, dist, w_dist, error, w_error):
+    """Return the hidden units of v before the ReLU, [H] or [slots, H]."""
+    # One function for all passes: they must see the same sign.
+    return receiver + sender + dist * w_dist + error * w_error
