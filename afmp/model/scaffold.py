@@ -33,7 +33,7 @@ def grid_shape(img_size: int | tuple[int, int], patch_size: int) -> tuple[int, i
 
 
 def grid_positions(img_size: int | tuple[int, int], patch_size: int) -> Tensor:
-    """Return the patch centres (N, 2) in pixels as (row, column), row by row from the top left: the order of patches."""
+    """Return the patch centres (N, 2) in pixels, (row, column), row by row from the top left: the order of patches."""
     rows, columns = grid_shape(img_size, patch_size)
     row_centres = torch.arange(rows, dtype=torch.float32) * patch_size + patch_size / 2
     column_centres = torch.arange(columns, dtype=torch.float32) * patch_size + patch_size / 2

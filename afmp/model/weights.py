@@ -16,9 +16,9 @@ def load_weights(model: AFMP, path: Path | str) -> None:
     """Load weights into `model`: a .safetensors of a training, or a .pth or .pt state dict of the original notebook.
 
     The graph in the file replaces the model's. A .pth is read by torch.load(weights_only=True), which builds only
-    tensors and plain containers. Raises AfmpError, and leaves the model as it was, for a file that is missing, damaged or
-    contains anything except tensors, for weights of another architecture or semantics, and for a number that is not
-    finite.
+    tensors and plain containers. Raises AfmpError for a file that is missing, damaged or contains anything except
+    tensors, for weights of another architecture or semantics, and for a number that is not finite. The model is then
+    left as it was.
     """
     path = Path(path)
     if not path.is_file():

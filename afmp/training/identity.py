@@ -39,7 +39,9 @@ NOT_NUMBERS = (
 def numbers_hash() -> str:
     """Return the hash of the code that decides a run's numbers."""
     excluded = {PROJECT / "afmp" / f"{name}.py" for name in NOT_NUMBERS}
-    return source_hash([path for path in import_closure("afmp.training.run_training") if path not in excluded])
+    # The __init__ of a package is only a docstring, and that of afmp the version.
+    files = [path for path in import_closure("afmp.training.run_training") if path.name != "__init__.py"]
+    return source_hash([path for path in files if path not in excluded])
 
 
 def seed_identity(run: Run, seed: int, *, dataset_hash: str | None, device_type: str) -> dict:
