@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-# Looked up once: inside a traced function the question would break torch.compile's graph at every layer (torch 2.11).
+# Looked up once: inside a traced function this lookup would break torch.compile's graph at every layer (torch 2.11).
 HAS_TRITON = find_spec("triton") is not None
 
 PLAIN = "plain"
@@ -35,10 +35,10 @@ def path_of(state: Tensor, *, readable: bool, k: int | None = None, num_edges: i
 
 
 def uses_triton(state: Tensor) -> bool:
-    """Whether the Triton kernels compute on this state: on CUDA with Triton installed, except in float64."""
+    """Return whether the Triton kernels compute on this state: on CUDA with Triton installed, except in float64."""
     return implementation(state.device, state.dtype) == "triton"
 
 
 def implementation(device: torch.device, dtype: torch.dtype) -> str:
-    """Name what passes messages of a type on a device: "triton" or "pytorch"."""
+    """Return what computes message passing on a device in a type: "triton" or "pytorch"."""
     return "triton" if device.type == "cuda" and dtype != torch.float64 and HAS_TRITON else "pytorch"

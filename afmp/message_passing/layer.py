@@ -50,13 +50,13 @@ class LayerOutput(NamedTuple):
 
 
 class ReadableLayer(Protocol):
-    """What `prepare_layers` asks of a layer."""
+    """The interface of a layer that `prepare_layers` uses."""
 
     def is_readable(self) -> bool:
-        """Whether the weights of its inner modules may be read instead of calling them."""
+        """Return whether the weights of its inner modules may be read instead of calling the modules."""
 
     def parameters_by_kind(self) -> LayerParameters:
-        """Its parameters, with a model axis in front."""
+        """Return its parameters, with a model axis in front."""
 
 
 def prepare_layers(
@@ -64,10 +64,10 @@ def prepare_layers(
 ) -> list[PackedLayer | None]:
     """Choose the path of each layer for states like `state` (..., N, D), and pack the weights that it reads.
 
-    None stands for the plain path. k, num_edges: as `path_of` takes them.
+    None means the plain path. k, num_edges: as in `path_of`.
     """
     paths = [path_of(state, readable=layer.is_readable(), k=k, num_edges=num_edges) for layer in layers]
-    fast = [path for path in paths if path != PLAIN]  # all the same
+    fast = [path for path in paths if path != PLAIN]  # one path for all of them
     readable = [layer.parameters_by_kind() for layer, path in zip(layers, paths, strict=True) if path != PLAIN]
     packed = iter(_pack(readable, state, fast[0]) if fast else [])
     return [None if path == PLAIN else next(packed) for path in paths]
@@ -82,7 +82,7 @@ def _pack(parameters: list[LayerParameters], state: Tensor, path: str) -> list[P
         return [pack_layer(layer, path=path, order=KEPT_EDGES, dtype=dtype) for layer in parameters]
     from afmp.message_passing.kept_edges.packing import pack_layers
 
-    return pack_layers(parameters, dtype)  # all layers at once: one by one, they are many small kernels
+    return pack_layers(parameters, dtype)  # all layers at once: layer by layer it starts many small kernels
 
 
 def message_passing_layer(state: Tensor, weights: PackedLayer, graph: Graph, *, k: int) -> LayerOutput:
@@ -103,9 +103,10 @@ def message_passing_layer(state: Tensor, weights: PackedLayer, graph: Graph, *, 
 
 
 def score_all_edges(state: Tensor, weights: PackedLayer, tables: Neighbours) -> tuple[Tensor, Tensor, Tensor]:
-    """Map the nodes of state (M, B, N, D) and score every edge: own and message (M, B, N, D), scores (M, B, N, K).
+    """Map the nodes of state (M, B, N, D), and score every edge.
 
-    own is empty, (M, B, N, 0), where the layout of `weights` does not contain it.
+    Returns own and message (M, B, N, D), and scores (M, B, N, K). own is empty, (M, B, N, 0), where the layout of
+    `weights` does not contain it.
     """
     mapped = map_nodes(state, weights.weight, weights.bias)
     groups = ("own", "message", INCOMING, OUTGOING, "prediction")
@@ -118,13 +119,16 @@ def score_all_edges(state: Tensor, weights: PackedLayer, tables: Neighbours) -> 
 def sum_gated_messages(
     message: Tensor, scores: Tensor, keep: Tensor, weights: PackedLayer, tables: Neighbours
 ) -> tuple[Tensor, Tensor]:
-    """Sum messages (M, B, N, D) under their gates at the receivers, (M, B, N, D); and all gates per image, (M, B)."""
+    """Return gated messages summed at the receivers (M, B, N, D), and the sum of all gates per image (M, B).
+
+    message (M, B, N, D); scores (M, B, N, K); keep (M, B, N, K) bool.
+    """
     operations = _operations(weights)
     return operations.gated_sum(message, scores, keep, weights.gate_weight, weights.gate_bias, tables)
 
 
 def _operations(weights: PackedLayer):
-    """The module that implements `edge_scores` and `gated_sum` for the path of `weights`."""
+    """Return the module that implements `edge_scores` and `gated_sum` for the path of `weights`."""
     if weights.path != ALL_FUSED:
         return all_edges
     from afmp.message_passing.all_edges import fused
@@ -148,8 +152,8 @@ def _kept_edges_pytorch(state: Tensor, weights: PackedLayer, graph: Graph, k: in
 def _kept_edges_fused(state: Tensor, weights: PackedLayer, graph: Graph, k: int) -> LayerOutput:
     from afmp.message_passing.kept_edges.fused import kept_edges_layer
 
-    new_state, mean, gate_sum, scores, _, _, place, *_ = kept_edges_layer(
+    new_state, mean, gate_sum, scores, _, _, kept_index, *_ = kept_edges_layer(
         state.to(weights.weight.dtype), weights.weight, weights.bias, *weights.score,
         weights.gate_weight, weights.gate_bias, *graph.neighbours, k, weights.layout.predicts,
     )  # fmt: skip
-    return LayerOutput(new_state, mean, scores, scores, place >= 0, gate_sum)
+    return LayerOutput(new_state, mean, scores, scores, kept_index >= 0, gate_sum)

@@ -1,4 +1,4 @@
-"""Bounded-degree neighbour tables: the scaffold as N rows of K slots, so that every pass is a gather."""
+"""Neighbour tables: the scaffold as N rows of K slots, so that every pass gathers and none scatters."""
 
 from typing import NamedTuple
 
@@ -6,20 +6,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Corners of a grid square lie on one circle, so a triangulation may take any diagonal: up to 8 neighbours.
+# The corners of a grid square are on one circle, so a triangulation may use any diagonal: up to 8 neighbours.
 GRID_DEGREE = 8
 
 
 class Neighbours(NamedTuple):
-    """Tables of one scaffold, shared by all images. Slot s of node i holds one neighbour j of i.
+    """Tables of one scaffold, shared by all images. Slot s of node i contains one neighbour j of i, or is empty.
 
-    - nbr (N, K) int64: j, ascending in a row, so slot order is (receiver, sender) order; i itself where empty
-    - valid (N, K) bool: the slot is an edge i <- j, that is, i hears j
-    - rev (N, K) int64: flat slot j * K + t of the opposite direction j <- i; itself where empty
-    - dist (N, K): distance of the two patch centres in pixels; 0 where empty
+    - nbr (N, K) int64: j, ascending in each row, so that slots are in (receiver, sender) order; i in an empty slot
+    - valid (N, K) bool: the slot is an edge i <- j, that is, i receives from j
+    - rev (N, K) int64: the flat slot j * K + t of the opposite direction j <- i; the slot itself if it is empty
+    - dist (N, K): distance of the two patch centres in pixels; 0 in an empty slot
 
-    Every pair has a slot in both rows, even where only one of the two hears the other: what a node sent is
-    then found by a gather over `rev`, and no backward pass needs a scatter.
+    Every pair of neighbours has a slot in both rows, even where only one of the two receives from the other. So a
+    gather through `rev` finds what a node sent, and no backward pass needs a scatter.
     """
 
     nbr: Tensor
@@ -36,10 +36,10 @@ class Graph(NamedTuple):
 
 
 def build_neighbours(directed_edge_index: Tensor, positions: Tensor) -> tuple[Neighbours, Tensor]:
-    """Tables for a directed edge list (2, E), receiver first, no loops or repeats, over `positions` (N, 2).
+    """Return the tables of a scaffold, and edge_slots (E,) int64, the flat slot of each edge in the given order.
 
-    Also returns edge_slots (E,) int64: the flat slot of every listed edge, in the list's order. K is 8, or
-    the scaffold's largest degree where that is more.
+    directed_edge_index (2, E): receiver first, without loops and repeats; positions (N, 2) in pixels. K is
+    GRID_DEGREE, or the largest degree of the scaffold if that is more.
     """
     num_nodes = len(positions)
     listed = directed_edge_index.detach().cpu().numpy()
@@ -51,8 +51,7 @@ def build_neighbours(directed_edge_index: Tensor, positions: Tensor) -> tuple[Ne
     slots = receiver * width + np.arange(len(receiver)) - first_edge[receiver]
     nbr = np.repeat(np.arange(num_nodes), width)
     nbr[slots] = sender
-    # Pairs sorted by (receiver, sender) read backwards by (sender, receiver): entry e is the opposite of edge
-    # e.
+    # Pairs are sorted by (receiver, sender). In the order of (sender, receiver), entry e is the opposite of pair e.
     opposite = np.empty_like(slots)
     opposite[np.lexsort((receiver, sender))] = slots
     rev = np.arange(num_nodes * width)
@@ -68,5 +67,5 @@ def build_neighbours(directed_edge_index: Tensor, positions: Tensor) -> tuple[Ne
 
 
 def slot_lengths(positions: Tensor, nbr: Tensor) -> Tensor:
-    """Distance (N, K) in pixels from every node to the one in each slot; 0 in empty slots, which hold itself."""
+    """Return the distance (N, K) in pixels from every node to its neighbour in each slot; 0 in empty slots."""
     return torch.linalg.vector_norm(positions[:, None, :] - positions[nbr], dim=-1)

@@ -1,4 +1,4 @@
-"""The weights of a layer as the operations take them: the parameters by name, and the same packed into one matrix.
+"""The weights of a layer: its parameters by name, and the same packed into one matrix for the fast paths.
 
 This module alone knows the row layout of the packed matrix, how it is split, and how U is folded into the query.
 H is the width of queries, keys and the hidden layer of v; M counts models (1, or more in a stack).
@@ -61,19 +61,18 @@ class Layout(NamedTuple):
 
     @property
     def parts(self) -> dict[str, int]:
-        """Rows of each part, in order. The first layer has no prediction."""
+        """The rows of each part, in order. The first layer has no prediction."""
         wide = ("own", "message", "prediction")
         names = [name for name in self.order if self.predicts or name != "prediction"]
         return {name: self.d_model if name in wide else self.hidden for name in names}
 
     @property
     def rows(self) -> int:
-        """All rows."""
+        """The number of all rows."""
         return sum(self.parts.values())
 
     def sizes(self, *groups: str | tuple[str, ...]) -> list[int]:
-        """Rows of consecutive parts or groups of parts, as `Tensor.split` takes them; 0 for a prediction that is not
-        there."""
+        """Return the rows of consecutive parts or groups of parts, for `Tensor.split`; 0 for a missing prediction."""
         parts = self.parts
         return [sum(parts.get(name, 0) for name in ((group,) if isinstance(group, str) else group)) for group in groups]
 
@@ -92,8 +91,8 @@ class PackedLayer(NamedTuple):
     """The weights of one layer, packed for the path that computes it.
 
     - weight (M, rows, D), bias (M, rows): all maps of nodes, in the order of `layout`
-    - score; gate_weight, gate_bias (M, D): what acts on edges, in float32 or wider
-    - path: one of `implementation.PATHS`
+    - score; gate_weight, gate_bias (M, D): the weights that act on edges, in float32 or wider
+    - path: one of the paths in implementation.py, except `plain`
     """
 
     weight: Tensor
@@ -136,7 +135,7 @@ def fold_query(u: Tensor, query: Tensor, query_bias: Tensor) -> Tensor:
 
     The product is computed once per step, in full precision: autocast and TF32 do not reach it.
     """
-    # Where products in float32 are TF32's, those in float64 are not. This switch torch.compile can read.
+    # If TF32 computes float32 products, float64 avoids it. torch.compile can trace this switch.
     wide = torch.float64 if u.is_cuda and torch.backends.cuda.matmul.allow_tf32 else u.dtype
     with torch.autocast(u.device.type, enabled=False):
         both = torch.cat([query, query_bias[..., None]], dim=-1)

@@ -156,7 +156,7 @@ def test_a_perfect_prediction_has_a_finite_gradient():
 @pytest.mark.parametrize("chunk", [64, 4096])  # of 192 slots an image: three programs, or one
 @pytest.mark.parametrize("extreme", [0.0, -0.0, torch.nan, torch.inf, -torch.inf])
 def test_selection_keeps_exactly_k_of_any_scores(extreme, chunk, monkeypatch):
-    monkeypatch.setattr(radix_select, "CHUNK", chunk)
+    monkeypatch.setattr(radix_select, "MAX_BLOCK", chunk)
     tables, edge_slots = build_neighbours(*grid_graph((16, 24)))
     tables, num_edges = type(tables)(*(table.to(DEVICE) for table in tables)), len(edge_slots)
     scores = (
@@ -184,8 +184,8 @@ def test_selection_keeps_exactly_k_of_any_scores(extreme, chunk, monkeypatch):
 )
 @pytest.mark.parametrize("different", [True, False], ids=["few values", "one value"])
 def test_selection_is_the_same_however_an_image_is_cut(nodes, chunk, most_chunks, different, monkeypatch):
-    monkeypatch.setattr(radix_select, "CHUNK", chunk)
-    monkeypatch.setattr(radix_select, "MOST_CHUNKS", most_chunks)
+    monkeypatch.setattr(radix_select, "MAX_BLOCK", chunk)
+    monkeypatch.setattr(radix_select, "MAX_CHUNKS", most_chunks)
     scores = torch.randn(2, 1, nodes, 8, generator=torch.Generator().manual_seed(0)).round(decimals=0).to(DEVICE)
     scores = scores if different else torch.full_like(scores, -2.5)
     valid = (torch.arange(nodes * 8, device=DEVICE) % 7 > 0).view(nodes, 8)
@@ -378,7 +378,7 @@ def test_what_is_folded_is_folded_in_full_precision(monkeypatch):
     ],
 )
 def test_more_than_a_32_bit_offset_or_an_axis_of_a_grid_holds(pixels, width, images, k, monkeypatch):
-    monkeypatch.setattr(radix_select, "CHUNK", 64)  # several programs an image
+    monkeypatch.setattr(radix_select, "MAX_BLOCK", 64)  # several programs an image
     tables, _ = build_neighbours(*grid_graph(pixels))
     tables = type(tables)(*(table.to(DEVICE) for table in tables))
     state, weights = convert(*layer_inputs(len(tables.nbr), 1, 1, width), torch.bfloat16)

@@ -36,9 +36,9 @@ def layer(state, weights, tables, edge_slots, k):
 
 @pytest.mark.parametrize(("graph", "sizes"), CASES)
 @pytest.mark.parametrize("predicts", [True, False])
-@pytest.mark.parametrize("edges_a_block", [7, 1024])
-def test_equals_the_reference_with_all_gradients(graph, sizes, predicts, edges_a_block, monkeypatch):
-    monkeypatch.setattr(kept_edges, "EDGES_A_BLOCK", edges_a_block)
+@pytest.mark.parametrize("edges_per_block", [7, 1024])
+def test_equals_the_reference_with_all_gradients(graph, sizes, predicts, edges_per_block, monkeypatch):
+    monkeypatch.setattr(kept_edges, "EDGES_PER_BLOCK", edges_per_block)
     tables, edge_slots = tables_of(graph, torch.float64)
     inputs = convert(*layer_inputs(len(tables.nbr), *sizes, predicts=predicts), torch.float64)
     for k in {1, 2, len(edge_slots)}:
@@ -53,7 +53,7 @@ def test_equals_the_reference_with_all_gradients(graph, sizes, predicts, edges_a
 @pytest.mark.parametrize("images", [3, 5])
 def test_images_need_not_divide_into_blocks(images, monkeypatch):
     tables, edge_slots = tables_of("grid", torch.float64)
-    monkeypatch.setattr(kept_edges, "EDGES_A_BLOCK", 2 * len(edge_slots))
+    monkeypatch.setattr(kept_edges, "EDGES_PER_BLOCK", 2 * len(edge_slots))
     inputs = convert(*layer_inputs(len(tables.nbr), 2, images, 24), torch.float64)
     found, exact = layer(*inputs, tables, edge_slots, 3), reference_layer(*inputs, tables, k=3)
     for ours, theirs in zip(results(found, leaves_of(*inputs)), results(exact, leaves_of(*inputs)), strict=True):

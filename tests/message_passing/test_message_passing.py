@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from afmp.message_passing.all_edges.pytorch import edge_scores, gated_sum
 from afmp.message_passing.neighbours import GRID_DEGREE, build_neighbours
-from afmp.message_passing.selection import kept_slots, top_k_edges, top_k_numbers
+from afmp.message_passing.selection import kept_slots, top_k_edges, top_k_indices
 from afmp.message_passing.weights import ScoreWeights, fold_query
 from afmp.model.router import PredictiveRouter
 
@@ -211,7 +211,7 @@ def test_the_numbers_of_the_best_edges_are_those_that_are_kept(extreme, dtype):
     scores[1, :, ::3] = extreme
     valid = torch.ones(40, 1, dtype=torch.bool)
     for k in range(1, 41):
-        assert torch.equal(top_k_numbers(scores, k), kept_slots(top_k_edges(scores[..., None], valid, k), k))
+        assert torch.equal(top_k_indices(scores, k), kept_slots(top_k_edges(scores[..., None], valid, k), k))
 
 
 @pytest.mark.parametrize("extreme", [torch.nan, torch.inf, -torch.inf])

@@ -1,1 +1,1 @@
-"""Scores and gated sums over all edges: in PyTorch, and fused by Triton."""
+"""Scores and gated sums over all edges: in PyTorch (`pytorch.py`), and fused with Triton (`fused.py`)."""

@@ -1,9 +1,11 @@
-"""Edge scores and gated sums as they run: linear maps stay on nodes, an edge is a scalar, all else is gathers.
+"""Edge scores and gated sums over all edges, in PyTorch, with their gradients written out.
 
-Both functions walk the K slots of the neighbour tables, one gather a slot, and keep for the backward pass
-only their node-sized inputs and scalars per edge; hidden units and gates are computed again. What a node
-*sent* is found through `rev`, so backward gathers too: no scatter, no atomics, the same bits every time. Sums
-are held in float32 at least, whatever the inputs are; gradients come back in the inputs' types.
+Linear maps are computed per node, and an edge stores scalars only. Both functions walk the K slots of the neighbour
+tables, with one gather per slot. The backward passes compute hidden units and gates again. They save only inputs of the
+nodes' size and scalars per edge. They find what a node sent through `rev`, and so gather too: without scatter and
+atomics the same inputs give the same bits. Sums are in float32 or wider. Gradients have the inputs' types.
+
+Sizes: M models, B images per model, N nodes per image, K slots per node, D channels, H hidden units of v.
 """
 
 import torch
@@ -23,12 +25,12 @@ def edge_scores(
     state: Tensor | None = None,
     prediction: Tensor | None = None,
 ) -> Tensor:
-    """Scores (M, B, N, K) of all slots, float32 or wider; 0 where `tables.valid` is false.
+    """Return the scores (M, B, N, K) of all slots, float32 or wider; 0 where `tables.valid` is false.
 
         s(i <- j) = query_i . key_j + out . relu(receiver_i + sender_j + error * err + dist * dist_ij) + out_bias
-        err       = || state_j - prediction_i ||_2, derivative 0 at zero; without `state` (first layer) it is 0
+        err       = || state_j - prediction_i ||_2, with derivative 0 at zero; 0 without `state` (first layer)
 
-    incoming (M, B, N, 2H) is [query | receiver], outgoing (M, B, N, 2H) [key | sender]; state, prediction
+    incoming (M, B, N, 2H) is [query | receiver], and outgoing (M, B, N, 2H) is [key | sender]; state, prediction
     (M, B, N, D).
     """
     return _EdgeScores.apply(incoming, outgoing, state, prediction, *weights, *tables)
@@ -37,10 +39,10 @@ def edge_scores(
 def gated_sum(
     message: Tensor, scores: Tensor, keep: Tensor, gate_weight: Tensor, gate_bias: Tensor, tables: Neighbours
 ) -> tuple[Tensor, Tensor]:
-    """Messages summed at their receivers under their gates, and the size of all gates of an image.
+    """Return gated messages summed at their receivers, and the sum of all gates per image.
 
         sum_i = sum over kept edges i <- j of sigmoid(gate_weight * s(i <- j) + gate_bias) * message_j  (M, B, N, D)
-        total = sum over kept edges and channels of the gate; a pruned edge's is exactly 0              (M, B)
+        total = sum over kept edges and channels of the gate; the gate of a pruned edge is exactly 0    (M, B)
 
     message (M, B, N, D); scores (M, B, N, K); keep (M, B, N, K) bool, false in slots that are not valid; gate_weight
     and gate_bias (M, D). The first result has message's type, the second is float32 or wider.
@@ -54,7 +56,7 @@ def _without_autocast(tensor: Tensor) -> torch.autocast:
 
 
 def _through_rev(slots: Tensor, rev: Tensor) -> Tensor:
-    """Scalars (M, B, N, K) of the opposite slots: node i gets in slot s what its neighbour there holds for i."""
+    """Return the scalars (M, B, N, K) of the opposite slots: for node i and slot s, its neighbour's entry for i."""
     return slots.flatten(2).index_select(2, rev.flatten()).view_as(slots)
 
 
@@ -71,7 +73,7 @@ class _EdgeScores(torch.autograd.Function):
             for slot, sender_of in enumerate(nbr.unbind(1)):
                 key, sender = outgoing.index_select(2, sender_of).chunk(2, dim=-1)
                 if errors is not None:
-                    # From the difference itself: |h|^2 - 2 h.p + |p|^2 cancels.
+                    # Not as |h|^2 - 2 h.p + |p|^2, which loses digits where h and p are close.
                     surprise = state.index_select(2, sender_of).sub_(prediction)
                     errors[..., slot] = torch.linalg.vector_norm(surprise, dim=-1)
                 hidden = _pre_activation(receiver, sender, dist, w_dist, errors, w_error, slot).relu_()
@@ -93,11 +95,11 @@ class _EdgeScores(torch.autograd.Function):
             d_prediction = d_state = slope = None
             if errors is not None:
                 d_state, d_prediction = torch.zeros_like(state), torch.zeros_like(prediction)
-                slope = torch.zeros_like(errors)  # d score / d err / err, times d_score
+                slope = torch.zeros_like(errors)  # d_score * (d score / d err) / err
                 w_slope = w_out * w_error
 
-            # First pass: every node as the receiver of its slots. `active` is 1 where a hidden unit is on,
-            # else 0; w_out multiplies it, the same for all edges, and waits until the sums are done.
+            # First pass: every node as the receiver of its slots. `active` is 1 where a hidden unit is positive,
+            # else 0. All edges share the factor w_out, so it multiplies the finished sums.
             for slot, sender_of in enumerate(nbr.unbind(1)):
                 key, sender = outgoing.index_select(2, sender_of).chunk(2, dim=-1)
                 d_score = d_scores[..., slot, None]
@@ -110,10 +112,10 @@ class _EdgeScores(torch.autograd.Function):
                 if errors is not None:
                     error = errors[..., slot, None]
                     active_error += _weighted_sum(d_score * error, active)
-                    per_length = torch.where(error > 0, d_score * _times(active, w_slope)[..., None] / error, 0)
-                    slope[..., slot] = per_length[..., 0]
+                    d_direction = torch.where(error > 0, d_score * _times(active, w_slope)[..., None] / error, 0)
+                    slope[..., slot] = d_direction[..., 0]
                     surprise = state.index_select(2, sender_of).sub_(prediction)
-                    d_prediction.addcmul_(surprise, per_length, value=-1)
+                    d_prediction.addcmul_(surprise, d_direction, value=-1)
 
             # Second pass: every node as the sender of the opposite slots.
             key, sender = outgoing.chunk(2, dim=-1)
@@ -142,28 +144,31 @@ class _EdgeScores(torch.autograd.Function):
 
 
 def _cast(tensors, dtype: torch.dtype):
-    # Contiguous, because gathers from slices of a wider tensor are several times slower on a CPU.
+    # Contiguous: gathers from slices of a wider tensor are several times slower on a CPU.
     return [tensor if tensor is None else tensor.to(dtype).contiguous() for tensor in tensors]
 
 
 def _pre_activation(receiver, sender, dist, w_dist, errors, w_error, slot: int) -> Tensor:
-    """Hidden units (M, B, N, H) of one slot before the ReLU, added in one order: all passes see the same sign."""
+    """Return the hidden units (M, B, N, H) of one slot before the ReLU.
+
+    They are always added in the same order, so that all passes see the same sign.
+    """
     hidden = (receiver + sender).add_(dist[:, slot, None].to(w_dist.dtype) * _row(w_dist))
     return hidden if errors is None else hidden.addcmul_(errors[..., slot, None], _row(w_error))
 
 
 def _weighted_sum(weight: Tensor, rows: Tensor) -> Tensor:
-    """Sum (M, C) over images and nodes of weight (M, B, N, 1) * rows (M, B, N, C)."""
+    """Return the sum (M, C) over images and nodes of weight (M, B, N, 1) * rows (M, B, N, C)."""
     return torch.bmm(weight.reshape(len(rows), 1, -1), rows.flatten(1, 2))[:, 0]
 
 
 def _times(rows: Tensor, column: Tensor) -> Tensor:
-    """Every model's rows (M, B, N, C) times its own column (M, C): (M, B, N)."""
+    """Return the product (M, B, N) of each model's rows (M, B, N, C) and its column (M, C)."""
     return torch.bmm(rows.flatten(1, 2), column[..., None]).view(rows.shape[:3])
 
 
 def _row(weights: Tensor) -> Tensor:
-    return weights[:, None, None]  # (M, 1, 1, C): one row a model, for all of its images and nodes
+    return weights[:, None, None]  # (M, 1, 1, C): one row per model, for all its images and nodes
 
 
 class _GatedSum(torch.autograd.Function):
@@ -212,5 +217,5 @@ class _GatedSum(torch.autograd.Function):
 
 
 def _gate(scores, weight, bias, slot: int) -> Tensor:
-    """Gates (M, B, N, D) of one slot, pruned or not."""
+    """Return the gates (M, B, N, D) of one slot, pruned or not."""
     return torch.addcmul(_row(bias), scores[..., slot, None], _row(weight)).sigmoid_()

@@ -1,7 +1,7 @@
-"""The weights of all layers that keep few edges, packed at once for `fused_exchange`, and their gradients unpacked.
+"""The weights of all layers that keep few edges, packed at once for the fused layer, and their gradients unpacked.
 
-Layer by layer this is some forty small kernels forward and a hundred backward, each far smaller than its launch; as one
-operator over all layers it is five and nine. U goes into the query here, in the parameters' own precision.
+Packing layer by layer starts about forty small kernels forward and a hundred backward, each far shorter than its
+launch. One operator over all layers starts five and nine. It also folds U into the query, in float32.
 """
 
 from contextlib import contextmanager
@@ -18,35 +18,38 @@ from afmp.message_passing.weights import LayerParameters, Layout, PackedLayer, S
 
 
 def pack_layers(layers: list[LayerParameters], dtype: torch.dtype) -> list[PackedLayer]:
-    """Pack the layers' parameters; gradients flow back to them. dtype: of weight and bias."""
+    """Pack the parameters of all layers. Gradients flow back to them. dtype: type of weight and bias."""
     first = layers[0]
     models, hidden, d_model = first.query.shape
     predicts = [layer.prediction is not None for layer in layers]
-    # By kind, the layers of a kind one after the other: so the factors of the folded query lie together.
+    # Sorted by kind, then by layer, so that all factors of the folded queries form three matrices.
     kinds = [[part for part in kind if part is not None] for kind in zip(*layers, strict=True)]
     weight, bias, edges = pack([part for kind in kinds for part in kind], predicts, dtype)
-    layouts = [Layout(d_model, hidden, there) for there in predicts]
+    layouts = [Layout(d_model, hidden, layer_predicts) for layer_predicts in predicts]
     weights = weight.split([models * layout.rows * d_model for layout in layouts])
     biases = bias.split([models * layout.rows for layout in layouts])
     pieces = edges.split([models * size for size in _edge_sizes(d_model, hidden)] * len(layers))
     packed = []
-    for number, layout in enumerate(layouts):
-        *score, gate_weight, gate_bias = (piece.view(models, -1) for piece in pieces[6 * number : 6 * number + 6])
-        maps = weights[number].view(models, -1, d_model), biases[number].view(models, -1)
+    for i, layout in enumerate(layouts):
+        *score, gate_weight, gate_bias = (piece.view(models, -1) for piece in pieces[6 * i : 6 * i + 6])
+        maps = weights[i].view(models, -1, d_model), biases[i].view(models, -1)
         packed.append(PackedLayer(*maps, ScoreWeights(*score), gate_weight, gate_bias, layout, KEPT_FUSED))
     return packed
 
 
 def _edge_sizes(d_model: int, hidden: int) -> tuple[int, ...]:
+    """Return the columns of w_error, w_dist, w_out, out_bias, gate_weight and gate_bias."""
     return hidden, hidden, hidden, 1, d_model, d_model
 
 
-class _Tables(NamedTuple):
-    """Where everything lies in the parameters laid end to end, followed by the folded queries and their biases.
+class _Offsets(NamedTuple):
+    """Offsets in `flat`: all parameters one after another, followed by the folded queries and their biases.
 
-    rows (6, R) int64: of each packed row of the first model the place of its weight and its bias (-1: it has none), and
-    of its output row; and the steps of the three to the next model's. edges (E,) int64: places of what edges take.
-    factors: where u, query and its bias begin and end; total: numbers in all parameters.
+    - rows (6, R) int64, one column per packed row of the first model: the offset of its weight in `flat`, the offset of
+      its bias (-1: none), its row in the packed matrix, and the steps of these three from one model to the next
+    - edges (E,) int64: offsets of the weights that act on edges
+    - factors: offsets of u, query and query_bias, and the end of query_bias
+    - total: number of elements of all parameters
     """
 
     rows: Tensor
@@ -56,31 +59,31 @@ class _Tables(NamedTuple):
 
 
 @cache
-def _tables(models: int, d_model: int, hidden: int, predicts: tuple[bool, ...], device: torch.device) -> _Tables:
+def _offsets(models: int, d_model: int, hidden: int, predicts: tuple[bool, ...], device: torch.device) -> _Offsets:
     num_layers, num_predicting = len(predicts), sum(predicts)
     square, lines = d_model * d_model, hidden * d_model
-    # Numbers of each kind a model and layer, in the order of LayerParameters.
+    # Elements of each kind per model and layer, in the order of LayerParameters.
     sizes = dict(
         u=hidden * hidden, query=lines, query_bias=hidden, own=square, own_bias=d_model, prediction=square,
         prediction_bias=d_model, hidden=2 * lines + 2 * hidden, hidden_bias=hidden, key=lines, key_bias=hidden,
         message=square, message_bias=d_model, out=hidden, out_bias=1, gate=d_model, gate_bias=d_model,
         folded=lines, folded_bias=hidden,
     )  # fmt: skip
-    begins, place = {}, 0
+    begins, end = {}, 0
     for kind, size in sizes.items():
-        begins[kind] = place
-        place += models * size * (num_predicting if kind.startswith("prediction") else num_layers)
+        begins[kind] = end
+        end += models * size * (num_predicting if kind.startswith("prediction") else num_layers)
 
-    def begin(kind: str, number: int) -> int:
+    def begin(kind: str, layer: int) -> int:
         if kind.startswith("prediction"):
-            number = sum(predicts[:number])
-        return begins[kind] + number * models * sizes[kind]
+            layer = sum(predicts[:layer])
+        return begins[kind] + layer * models * sizes[kind]
 
     d, h = torch.arange(d_model), torch.arange(hidden)
     rows, edges, packed_rows = [], [], 0
-    for number, there in enumerate(predicts):
-        stride = 2 * d_model + 2  # of hidden's rows
-        # Of each part of the layout: the kind of its weight and the places of its rows in that, the kind of its bias.
+    for layer, layer_predicts in enumerate(predicts):
+        stride = 2 * d_model + 2  # elements per row of the hidden layer's weight
+        # For each part of the layout: the kind of its weight, the offsets of its rows in it, and the kind of its bias.
         sources = {
             "own": ("own", d * d_model, "own_bias"),
             "prediction": ("prediction", d * d_model, "prediction_bias"),
@@ -90,16 +93,16 @@ def _tables(models: int, d_model: int, hidden: int, predicts: tuple[bool, ...], 
             "sender": ("hidden", h * stride + d_model, None),
             "message": ("message", d * d_model, "message_bias"),
         }
-        layout, done = Layout(d_model, hidden, there), 0
+        layout, done = Layout(d_model, hidden, layer_predicts), 0
         for part, count in layout.parts.items():
-            kind, places, bias = sources[part]
+            kind, starts, bias = sources[part]
             output = packed_rows + done + torch.arange(count)
             no_bias = torch.full((count,), -1)
             rows.append(
                 torch.stack(
                     [
-                        begin(kind, number) + places,
-                        begin(bias, number) + torch.arange(count) if bias else no_bias,
+                        begin(kind, layer) + starts,
+                        begin(bias, layer) + torch.arange(count) if bias else no_bias,
                         output,
                         torch.full((count,), sizes[kind]),
                         torch.full((count,), sizes[bias] if bias else 0),
@@ -110,7 +113,7 @@ def _tables(models: int, d_model: int, hidden: int, predicts: tuple[bool, ...], 
             done += count
         packed_rows += models * layout.rows
         model = torch.arange(models)[:, None]
-        for kind, places in (
+        for kind, columns in (
             ("hidden", h * stride + 2 * d_model),
             ("hidden", h * stride + 2 * d_model + 1),
             ("out", h),
@@ -118,49 +121,56 @@ def _tables(models: int, d_model: int, hidden: int, predicts: tuple[bool, ...], 
             ("gate", d),
             ("gate_bias", d),
         ):
-            edges.append((begin(kind, number) + model * sizes[kind] + places).flatten())
+            edges.append((begin(kind, layer) + model * sizes[kind] + columns).flatten())
     factors = tuple(begins[kind] for kind in ("u", "query", "query_bias", "own"))
-    return _Tables(torch.cat(rows, 1).to(device), torch.cat(edges).to(device), factors, begins["folded"])
+    return _Offsets(torch.cat(rows, 1).to(device), torch.cat(edges).to(device), factors, begins["folded"])
 
 
-def _factors(flat: Tensor, tables: _Tables, models: int, d_model: int, hidden: int) -> list[Tensor]:
-    """Views of u, query, query_bias, and of the folded query and its bias, a matrix a layer and model."""
+def _factors(flat: Tensor, offsets: _Offsets, models: int, d_model: int, hidden: int) -> list[Tensor]:
+    """Return views of u, query, query_bias, the folded query and its bias, one matrix per layer and model each."""
     shapes = ((-1, hidden, hidden), (-1, hidden, d_model), (-1, hidden, 1))
-    parts = [flat[a:b].view(s) for a, b, s in zip(tables.factors, tables.factors[1:], shapes, strict=False)]
+    parts = [flat[a:b].view(s) for a, b, s in zip(offsets.factors, offsets.factors[1:], shapes, strict=False)]
     lines = len(parts[0]) * hidden * d_model
-    folded = flat[tables.total :]
+    folded = flat[offsets.total :]
     return [*parts, folded[:lines].view(shapes[1]), folded[lines:].view(shapes[2])]
 
 
 def _shape(parameters: list[Tensor], predicts: list[bool]) -> tuple[int, int, int]:
+    """Return the number of models, D and H."""
     models, hidden, d_model = parameters[len(predicts)].shape  # the first query
     return models, d_model, hidden
 
 
 @triton.jit
-def pack_kernel(flat, rows, weight, bias, num_rows, width, BACKWARD: tl.constexpr, BLOCK_D: tl.constexpr):
-    """One packed row of one model: out of the parameters laid end to end, or back into them."""
+def pack_kernel(
+    flat,  # (elements of all parameters and folded queries,) float32
+    rows,  # (6, num_rows) int64, `_Offsets.rows`
+    weight,  # (packed rows of all layers and models, D)
+    bias,  # (packed rows of all layers and models,)
+    num_rows, channels, BACKWARD: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """One program per packed row and model: copy the row from `flat`; with BACKWARD, copy its gradient to `flat`."""
     row, model = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    place = tl.load(rows + row) + model * tl.load(rows + 3 * num_rows + row)
-    bias_place = tl.load(rows + num_rows + row)
-    has_bias = bias_place >= 0
-    bias_place += model * tl.load(rows + 4 * num_rows + row)
+    start = tl.load(rows + row) + model * tl.load(rows + 3 * num_rows + row)
+    bias_start = tl.load(rows + num_rows + row)
+    has_bias = bias_start >= 0
+    bias_start += model * tl.load(rows + 4 * num_rows + row)
     packed = tl.load(rows + 2 * num_rows + row) + model * tl.load(rows + 5 * num_rows + row)
     d = tl.arange(0, BLOCK_D)
-    live = d < width
+    live = d < channels
     if BACKWARD:
-        tl.store(flat + place + d, tl.load(weight + packed * width + d, mask=live).to(tl.float32), mask=live)
-        tl.store(flat + bias_place, tl.load(bias + packed).to(tl.float32), mask=has_bias)
+        tl.store(flat + start + d, tl.load(weight + packed * channels + d, mask=live).to(tl.float32), mask=live)
+        tl.store(flat + bias_start, tl.load(bias + packed).to(tl.float32), mask=has_bias)
     else:
-        found = tl.load(flat + place + d, mask=live)
-        tl.store(weight + packed * width + d, found.to(weight.dtype.element_ty), mask=live)
-        found = tl.load(flat + bias_place, mask=has_bias, other=0.0)
-        tl.store(bias + packed, found.to(bias.dtype.element_ty))
+        weight_row = tl.load(flat + start + d, mask=live)
+        tl.store(weight + packed * channels + d, weight_row.to(weight.dtype.element_ty), mask=live)
+        bias_value = tl.load(flat + bias_start, mask=has_bias, other=0.0)
+        tl.store(bias + packed, bias_value.to(bias.dtype.element_ty))
 
 
 @contextmanager
 def _full_precision(device: torch.device):
-    """Products in float32: neither autocast nor TF32 reaches what is folded once a step."""
+    """Compute products in float32, without autocast and TF32: U is folded only once per step."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -170,37 +180,40 @@ def _full_precision(device: torch.device):
         torch.set_float32_matmul_precision(before)
 
 
-def _run(flat, tables: _Tables, weight, bias, models: int, width: int, *, backward: bool) -> None:
-    num_rows = tables.rows.shape[1]
-    block = triton.next_power_of_2(width)
+def _copy_rows(flat, offsets: _Offsets, weight, bias, models: int, d_model: int, *, backward: bool) -> None:
+    num_rows = offsets.rows.shape[1]
+    block = triton.next_power_of_2(d_model)
     pack_kernel[(num_rows, models)](
-        flat, tables.rows, weight, bias, num_rows, width,
+        flat, offsets.rows, weight, bias, num_rows, d_model,
         BACKWARD=backward, BLOCK_D=block, num_warps=max(1, min(8, block // 128)),
     )  # fmt: skip
 
 
 @torch.library.custom_op("afmp::pack", mutates_args=())
 def pack(parameters: list[Tensor], predicts: list[bool], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights, biases and what edges take, each laid end to end layer by layer; parameters by kind."""
+    """Return the packed weights, the packed biases and the weights that act on edges, each flat, layer by layer.
+
+    parameters: those of all layers, sorted by kind and then by layer; predicts: one entry per layer.
+    """
     models, d_model, hidden = _shape(parameters, predicts)
-    tables = _tables(models, d_model, hidden, tuple(predicts), parameters[0].device)
+    offsets = _offsets(models, d_model, hidden, tuple(predicts), parameters[0].device)
     folded = len(predicts) * models * hidden * (d_model + 1)
-    flat = parameters[0].new_empty(tables.total + folded, dtype=torch.float32)
-    torch.cat([parameter.reshape(-1).float() for parameter in parameters], out=flat[: tables.total])
+    flat = parameters[0].new_empty(offsets.total + folded, dtype=torch.float32)
+    torch.cat([parameter.reshape(-1).float() for parameter in parameters], out=flat[: offsets.total])
     with _full_precision(flat.device):
-        u, query, query_bias, folded, folded_bias = _factors(flat, tables, models, d_model, hidden)
+        u, query, query_bias, folded, folded_bias = _factors(flat, offsets, models, d_model, hidden)
         torch.bmm(u.mT, query, out=folded)
         torch.bmm(u.mT, query_bias, out=folded_bias)
-    rows = models * sum(Layout(d_model, hidden, there).rows for there in predicts)
+    rows = models * sum(Layout(d_model, hidden, layer_predicts).rows for layer_predicts in predicts)
     weight, bias = flat.new_empty(rows * d_model, dtype=dtype), flat.new_empty(rows, dtype=dtype)
-    _run(flat, tables, weight, bias, models, d_model, backward=False)
-    return weight, bias, flat.index_select(0, tables.edges)
+    _copy_rows(flat, offsets, weight, bias, models, d_model, backward=False)
+    return weight, bias, flat.index_select(0, offsets.edges)
 
 
 @pack.register_fake
 def _(parameters, predicts, dtype):
     models, d_model, hidden = _shape(parameters, predicts)
-    rows = models * sum(Layout(d_model, hidden, there).rows for there in predicts)
+    rows = models * sum(Layout(d_model, hidden, layer_predicts).rows for layer_predicts in predicts)
     edges = models * len(predicts) * sum(_edge_sizes(d_model, hidden))
     packed = parameters[0].new_empty(rows * d_model, dtype=dtype), parameters[0].new_empty(rows, dtype=dtype)
     return *packed, parameters[0].new_empty(edges, dtype=torch.float32)
@@ -210,19 +223,21 @@ def _(parameters, predicts, dtype):
 def pack_backward(
     d_weight: Tensor, d_bias: Tensor, d_edges: Tensor, factors: list[Tensor], predicts: list[bool], total: int
 ) -> Tensor:
-    """Gradients of all `total` parameters, laid end to end, and those of the folded queries; factors: u, query and its
-    bias of all layers, by kind."""
+    """Return the gradients of all parameters (`total` elements), flat, followed by those of the folded queries.
+
+    factors: u, query and query_bias of all layers, sorted by kind and then by layer.
+    """
     models, d_model, hidden = _shape(factors, predicts)
-    tables = _tables(models, d_model, hidden, tuple(predicts), d_weight.device)
+    offsets = _offsets(models, d_model, hidden, tuple(predicts), d_weight.device)
     num_layers = len(predicts)
-    flat = d_edges.new_empty(tables.total + num_layers * models * hidden * (d_model + 1))
-    _run(flat, tables, d_weight.contiguous(), d_bias.contiguous(), models, d_model, backward=True)
-    flat.index_copy_(0, tables.edges, d_edges)
+    flat = d_edges.new_empty(offsets.total + num_layers * models * hidden * (d_model + 1))
+    _copy_rows(flat, offsets, d_weight.contiguous(), d_bias.contiguous(), models, d_model, backward=True)
+    flat.index_copy_(0, offsets.edges, d_edges)
     u, query, query_bias = (
         torch.cat(factors[start : start + num_layers]).float() for start in range(0, 3 * num_layers, num_layers)
     )
     query_bias = query_bias[..., None]
-    d_u, d_query, d_query_bias, d_folded, d_folded_bias = _factors(flat, tables, models, d_model, hidden)
+    d_u, d_query, d_query_bias, d_folded, d_folded_bias = _factors(flat, offsets, models, d_model, hidden)
     with _full_precision(flat.device):
         torch.bmm(query, d_folded.mT, out=d_u)
         d_u.baddbmm_(query_bias, d_folded_bias.mT)

@@ -1,8 +1,10 @@
-"""A whole layer that keeps k edges an image, in PyTorch: what a CPU runs, with its gradient written out.
+"""A whole layer that keeps k edges per image, in PyTorch: the path of a CPU, with its gradient written out.
 
-The same layer as `fused_exchange`, on the same packed weights [own | prediction | incoming | outgoing | message]. All
-edges are scored once, without a gradient, a block of them at a time; a pruned edge passes none, so but for `own` the
-backward pass runs over the kept edges' ends alone, k rows an image and not N.
+The layer and its packed weights are those of `kept_edges.fused`. All edges are scored once, without a gradient, one
+block of edges at a time. A pruned edge has no gradient. So all products of the backward pass except those with `own`
+have k rows per image and not N.
+
+Sizes: M models, B images per model, N nodes per image, E edges, D channels, H hidden units of v.
 """
 
 import torch
@@ -11,20 +13,21 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from afmp.message_passing.neighbours import Neighbours
-from afmp.message_passing.selection import top_k_numbers
+from afmp.message_passing.selection import top_k_indices
 from afmp.message_passing.weights import OUTGOING, RECEIVING, Layout, map_rows
 
-# What is gathered of this many edges at a time stays in a core's cache, at 128 channels.
-EDGES_A_BLOCK = 2048
-MOST_PAIRS_AN_EDGE = 4  # of an image's nodes, where query . key is computed for all of them
+# The rows gathered for this many edges fit into a core's cache, at 128 channels.
+EDGES_PER_BLOCK = 2048
+# Up to this many pairs of nodes per edge, query . key is computed for all pairs of an image.
+MAX_PAIRS_PER_EDGE = 4
 
 
 class KeptEdgesLayer(torch.autograd.Function):
-    """One layer on state (M, B, N, D) with the parts of a PackedLayer; edge_slots (E,) are ascending.
+    """One layer on state (M, B, N, D) with the parts of a PackedLayer. edge_slots (E,) must be ascending.
 
-    Gives the new state (M, B, N, D), its mean over nodes (M, B, D) and gate sums (M, B), which have gradients, and
-    scores (M, B, E) and the numbers of the k kept edges (M, B, k), which have none. There is no second derivative.
-    To be applied outside autocast.
+    Returns the new state (M, B, N, D), its mean over nodes (M, B, D) and the sum of all gates per image (M, B), which
+    have gradients; and scores (M, B, E) and the indices of the kept edges (M, B, k), which have none. There is no
+    second derivative. Apply it outside autocast.
     """
 
     @staticmethod
@@ -44,29 +47,31 @@ class KeptEdgesLayer(torch.autograd.Function):
         rows = state.flatten(1, 2)  # of all nodes of all images
         mapped = map_rows(rows, mapped, mapped_bias)
         score_weights = (w_error, w_dist, w_out)
-        few_pairs = nodes * nodes <= MOST_PAIRS_AN_EDGE * len(edge_slots)
+        few_pairs = nodes * nodes <= MAX_PAIRS_PER_EDGE * len(edge_slots)
         score = _score_pairs if few_pairs else _score_all
         scores = score(state, mapped, score_weights, (receiver, sender), lengths, layout)
         scores += out_bias[:, :, None]
 
-        # (M, B, k): numbers of the kept edges, and the rows of their ends among all nodes of all models.
-        kept = top_k_numbers(scores, k)
+        # kept (M, B, k): indices of the kept edges. receiver_rows, sender_rows (M * B * k,): the rows of their ends
+        # among all nodes of all models.
+        kept = top_k_indices(scores, k)
         first_node = torch.arange(0, models * images * nodes, nodes, device=state.device).view(models, images, 1)
-        to, origin = ((end.take(kept) + first_node).flatten() for end in (receiver, sender))
-        sending = rows.view(-1, d_model).index_select(0, origin)
+        receiver_rows, sender_rows = ((end.take(kept) + first_node).flatten() for end in (receiver, sender))
+        sending = rows.view(-1, d_model).index_select(0, sender_rows)
         mapped = mapped.view(-1, mapped.shape[-1])
-        receiving = mapped[:, :received].index_select(0, to)
-        outgoing = mapped[:, received:].index_select(0, origin)
+        receiving = mapped[:, :received].index_select(0, receiver_rows)
+        outgoing = mapped[:, received:].index_select(0, sender_rows)
         message = map_rows(sending.view(models, -1, d_model), message, message_bias)
         score = scores.gather(2, kept).view(models, -1, 1)
         gates = _gates(score, gate_weight, gate_bias)
         heard = (gates * message).flatten(0, 1)
-        total = map_rows(rows, own, own_bias).to(wide)  # what is heard is summed there
-        total.view(-1, d_model).scatter_add_(0, to[:, None].expand_as(heard), heard)
+        total = map_rows(rows, own, own_bias).to(wide)  # the input of GELU: gated messages are added to it in place
+        total.view(-1, d_model).scatter_add_(0, receiver_rows[:, None].expand_as(heard), heard)
         new_state = F.gelu(total).to(state.dtype).view(state.shape)
 
-        saved = (score, message, receiving, outgoing, lengths.take(kept), to, origin, total.to(state.dtype))
-        ctx.save_for_backward(state, weight, *score_weights, gate_weight, gate_bias, *saved)
+        weights = (weight, *score_weights, gate_weight, gate_bias)
+        edges = (score, message, receiving, outgoing, lengths.take(kept), receiver_rows, sender_rows)
+        ctx.save_for_backward(state, *weights, *edges, total.to(state.dtype))
         ctx.layout = layout
         ctx.mark_non_differentiable(scores, kept)
         ctx.set_materialize_grads(False)
@@ -80,9 +85,9 @@ class KeptEdgesLayer(torch.autograd.Function):
 
 
 def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
-    """Of state, weight, bias, error, dist, out, out_bias, gate_weight, gate_bias."""
+    """Return the gradients of state, weight, bias, w_error, w_dist, w_out, out_bias, gate_weight, gate_bias."""
     state, weight, w_error, w_dist, w_out, gate_weight, gate_bias, *saved = ctx.saved_tensors
-    score, message, receiving, outgoing, length, to, origin, total = saved
+    score, message, receiving, outgoing, length, receiver_rows, sender_rows, total = saved
     models, images, nodes, d_model = state.shape
     wide = w_out.dtype
     rows, edges = state.view(-1, d_model), message.shape[1]
@@ -93,9 +98,9 @@ def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
         d_new_state = torch.add(d_new_state, d_mean[:, :, None], alpha=1 / nodes)
     d_total = torch.ops.aten.gelu_backward(d_new_state.reshape(total.shape), total)
 
-    # What reached the kept edges, (M, edges, .) each; sums over a model's edges are its weights' gradients.
+    # Gradients at the kept edges, (M, edges, .) each. Their sums over a model's edges are the gradients of its weights.
     gates = _gates(score, gate_weight, gate_bias)
-    d_heard = d_total.view(-1, d_model).index_select(0, to).view(message.shape).to(wide)
+    d_heard = d_total.view(-1, d_model).index_select(0, receiver_rows).view(message.shape).to(wide)
     d_gates = d_heard * message
     if d_gate_sum is not None:
         d_gates.view(models, images, message[0].numel() // max(1, images)).add_(d_gate_sum[..., None])
@@ -108,7 +113,7 @@ def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
     key, sender = outgoing.chunk(2, dim=-1)
     features, columns = length.view(models, edges, 1), w_dist[:, None]
     if ctx.layout.predicts:
-        surprise = prediction - rows.index_select(0, origin).view(message.shape)
+        surprise = prediction - rows.index_select(0, sender_rows).view(message.shape)
         error = torch.linalg.vector_norm(surprise, dim=-1, keepdim=True)
         features, columns = torch.cat([error, features], dim=-1), torch.stack([w_error, w_dist], dim=1)
     units = (receiver + sender).baddbmm_(features, columns).relu_()
@@ -119,8 +124,8 @@ def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
     d_error, d_dist = torch.zeros_like(w_error), d_columns[:, -1]
     if ctx.layout.predicts:
         d_error = d_columns[:, 0]
-        along = torch.bmm(d_units, w_error[..., None]) / error
-        surprise *= torch.where(error > 0, along, 0)  # d error / d state is 0 where there is no error
+        slope = torch.bmm(d_units, w_error[..., None]) / error
+        surprise *= torch.where(error > 0, slope, 0)  # the derivative of the norm at zero is 0
         d_receiving.insert(0, surprise)
     d_receiving, d_sending = (torch.cat(parts, dim=-1).to(weight.dtype) for parts in (d_receiving, d_sending))
 
@@ -130,10 +135,10 @@ def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
     if ctx.layout.predicts:
         d_sent = d_sent - surprise
     d_nodes = d_state.view(-1, d_model)
-    for end, gradient in ((to, d_received), (origin, d_sent.flatten(0, 1))):
-        d_nodes.scatter_add_(0, end[:, None].expand_as(gradient), gradient.to(wide))
+    for end_rows, gradient in ((receiver_rows, d_received), (sender_rows, d_sent.flatten(0, 1))):
+        d_nodes.scatter_add_(0, end_rows[:, None].expand_as(gradient), gradient.to(wide))
 
-    received, sent = (rows.index_select(0, end).view(message.shape) for end in (to, origin))
+    received, sent = (rows.index_select(0, end).view(message.shape) for end in (receiver_rows, sender_rows))
     sources = ((d_total, rows.view(total.shape)), (d_receiving, received), (d_sending, sent))
     d_weight = _stacked_products(sources, weight)
     d_bias = torch.cat([part.sum(dim=1) for part in (d_total, d_receiving, d_sending)], dim=1)
@@ -142,10 +147,10 @@ def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
 
 
 def _score_all(state, mapped, score_weights, ends, lengths, layout: Layout) -> Tensor:
-    """Scores (M, B, E) of all edges but for their bias.
+    """Return the scores (M, B, E) of all edges without their bias, one block of edges at a time.
 
-    state (M, B, N, D), and what it is mapped to, mapped (M, B * N, width); ends: receiver and sender (E,); lengths
-    (E,).
+    state (M, B, N, D); mapped (M, B * N, rows of RECEIVING and OUTGOING), the mapped nodes; score_weights: w_error,
+    w_dist, w_out (M, H); ends: receiver and sender (E,) int64; lengths (E,) in pixels.
     """
     models, images, nodes, _ = state.shape
     predicts, hidden, wide = layout.predicts, layout.hidden, lengths.dtype
@@ -155,32 +160,34 @@ def _score_all(state, mapped, score_weights, ends, lengths, layout: Layout) -> T
     scores = lengths.new_empty(models, len(receiver))
     rows, mapped = state.flatten(1, 2).to(wide), mapped.to(wide)
     sources = [*mapped.split(layout.sizes(RECEIVING, OUTGOING), dim=-1), *([rows] if predicts else [])]
-    # Made once, as memory that is new to the process costs more than what is written there.
-    buffers = [lengths.new_empty(min(EDGES_A_BLOCK, len(receiver)), part.shape[-1]) for part in sources]
+    # Allocated once: getting new memory from the system costs more than writing to it.
+    buffers = [lengths.new_empty(min(EDGES_PER_BLOCK, len(receiver)), part.shape[-1]) for part in sources]
     for model in range(models):
         columns = torch.stack([part[model] for part in (score_weights[:2] if predicts else score_weights[1:2])])
         ones_out = torch.cat([torch.ones_like(columns[0]), score_weights[2][model]])
-        blocks = (part.split(EDGES_A_BLOCK) for part in (receiver, sender, lengths, scores[model]))
-        for here, there, length, found in zip(*blocks, strict=True):
+        blocks = (part.split(EDGES_PER_BLOCK) for part in (receiver, sender, lengths, scores[model]))
+        for receivers, senders, length, block_scores in zip(*blocks, strict=True):
             incoming, outgoing, *surprise = (
                 torch.index_select(source[model], 0, end, out=buffer[: len(end)])
-                for source, end, buffer in zip(sources, (here, there, there), buffers, strict=False)
+                for source, end, buffer in zip(sources, (receivers, senders, senders), buffers, strict=False)
             )
             prediction, query, units = incoming.split(layout.sizes(*RECEIVING), dim=1)
             features = length[:, None]
             if predicts:
-                # From the difference itself: |h|^2 - 2 h.p + |p|^2 cancels.
+                # Not as |h|^2 - 2 h.p + |p|^2, which loses digits where h and p are close.
                 error = torch.linalg.vector_norm(surprise[0].sub_(prediction), dim=1)
                 features = torch.stack([error, length], dim=1)
             query.mul_(outgoing[:, :hidden])
             units.add_(outgoing[:, hidden:]).addmm_(features, columns).relu_()
-            torch.mv(incoming[:, -2 * hidden :], ones_out, out=found)
+            torch.mv(incoming[:, -2 * hidden :], ones_out, out=block_scores)
     return scores.view(models, images, len(ends[0]))
 
 
 def _score_pairs(state, mapped, score_weights, ends, lengths, layout: Layout) -> Tensor:
-    """The same where an image has few nodes: query . key of all pairs of them, edge or not, are cheaper than rows of
-    queries and keys gathered for every edge."""
+    """Return the same scores as `_score_all`, faster where an image has few nodes.
+
+    There the products query . key of all pairs of nodes cost less than gathering a query and a key for every edge.
+    """
     models, images, nodes, _ = state.shape
     w_error, w_dist, w_out = score_weights
     predicts, hidden, wide, edges = layout.predicts, layout.hidden, lengths.dtype, len(lengths)
@@ -191,8 +198,8 @@ def _score_pairs(state, mapped, score_weights, ends, lengths, layout: Layout) ->
     scores = lengths.new_empty(models, images, edges)
     flat = scores.view(models, images * edges)
     torch.index_select(torch.bmm(query, key.mT).flatten(1), 1, pair, out=scores.view(models * images, edges))
-    # Of images, as even as can be; the last may have fewer.
-    block = max(1, -(-images // max(1, round(images * edges / EDGES_A_BLOCK))))
+    # Images per block. Blocks are as equal as possible; the last one may have fewer.
+    block = max(1, -(-images // max(1, round(images * edges / EDGES_PER_BLOCK))))
     first_node = torch.arange(0, min(block, images) * nodes, nodes, device=state.device)[:, None]
     receiver, sender = ((first_node + end).flatten() for end in ends)
     sources = [
@@ -200,37 +207,37 @@ def _score_pairs(state, mapped, score_weights, ends, lengths, layout: Layout) ->
         (sending, sender),
         *([(rows, sender), (prediction, receiver)] if predicts else []),
     ]
-    # Made once, as memory that is new to the process costs more than what is written there.
+    # Allocated once: getting new memory from the system costs more than writing to it.
     buffers = [lengths.new_empty(len(receiver), part.shape[-1]) for part, _ in sources]
     features = lengths.new_zeros(len(receiver), 2)
     features.view(-1, edges, 2)[..., 1] = lengths
     for model in range(models):
         columns = torch.stack([w_error[model], w_dist[model]])
         blocks = [part[model].split(block * nodes) for part, _ in sources]
-        for found, *parts in zip(flat[model].split(block * edges), *blocks, strict=True):
-            count = len(found)
+        for block_scores, *parts in zip(flat[model].split(block * edges), *blocks, strict=True):
+            count = len(block_scores)
             units, senders, *surprise = (
                 torch.index_select(part, 0, end[:count], out=buffer[:count])
                 for part, (_, end), buffer in zip(parts, sources, buffers, strict=True)
             )
-            known = features[:count]
+            error_and_length = features[:count]
             if predicts:
-                # From the difference itself: |h|^2 - 2 h.p + |p|^2 cancels.
-                known[:, 0] = torch.linalg.vector_norm(surprise[0].sub_(surprise[1]), dim=1)
-            units.add_(senders).addmm_(known, columns).relu_()
-            found.addmv_(units, w_out[model])
+                # Not as |h|^2 - 2 h.p + |p|^2, which loses digits where h and p are close.
+                error_and_length[:, 0] = torch.linalg.vector_norm(surprise[0].sub_(surprise[1]), dim=1)
+            units.add_(senders).addmm_(error_and_length, columns).relu_()
+            block_scores.addmv_(units, w_out[model])
     return scores
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """left (M, R, in) by right (M, in, out)."""
-    if len(left) == 1:  # libraries are at their best there
+    """Return the product of left (M, R, in) and right (M, in, out) of each model."""
+    if len(left) == 1:  # libraries are fastest with a plain product
         return torch.mm(left[0], right[0])[None]
     return torch.bmm(left, right)
 
 
 def _stacked_products(pairs, weight: Tensor) -> Tensor:
-    """Of each pair (M, R, width), (M, R, D) the product over R, all one below the other, as in `weight`."""
+    """Return the weight's gradient: the product over R of each pair (M, R, width), (M, R, D), one below the other."""
     if len(weight) > 1:
         return torch.cat([torch.bmm(gradient.mT, source) for gradient, source in pairs], dim=1)
     products, start = torch.empty_like(weight), 0
@@ -242,5 +249,5 @@ def _stacked_products(pairs, weight: Tensor) -> Tensor:
 
 
 def _gates(score: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Gates (M, edges, D) of the kept edges' score (M, edges, 1)."""
+    """Return the gates (M, edges, D) of the kept edges from their scores (M, edges, 1)."""
     return torch.baddbmm(bias[:, None], score, weight[:, None]).sigmoid_()

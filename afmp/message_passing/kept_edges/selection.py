@@ -1,9 +1,12 @@
-"""The k best of images with many slots: digits of 8 bits, highest first, counted by many programs at once.
+"""Triton kernels that select the k best edges of each image: a radix select, its counting shared by many programs.
 
-A program holds one chunk of an image's slots. Each of four launches counts the slots that share the k-th best's digits
-so far by their next digit; the launch after it adds up the chunks' counts to find that digit; the fifth writes. Large
-images have larger chunks, not more than 128, which bounds what a program adds up: time is linear in the slots. No
-atomics, no sort, and as many passes at any size.
+A score is read as four digits of 8 bits. The digits of the k-th best score are found one by one, the highest first.
+Each of four launches counts, by their next digit, the slots that have all digits found so far. The next launch adds up
+these counts and so finds that digit. A fifth launch writes the result.
+
+One program reads one chunk of an image's slots. Chunks grow with the image, because a program adds up the counts of all
+chunks: there are at most MAX_CHUNKS. Time is linear in the number of slots. There are no atomics, no sort, and five
+launches at any size.
 """
 
 import torch
@@ -11,15 +14,22 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-CHUNK = 4096  # slots a program holds at once; a larger chunk goes step by step
-SMALLEST_CHUNK, MOST_CHUNKS = 1024, 128
-PROGRAMS = 128  # about one a multiprocessor
+MAX_BLOCK = 4096  # slots that a program reads at once; a larger chunk is read in steps
+MIN_CHUNK, MAX_CHUNKS = 1024, 128
+TARGET_PROGRAMS = 128  # about one per multiprocessor
 BINS = tl.constexpr(256)
 
 
 @triton.jit
-def ordered_scores(scores, valid, image, slot, num_slots):
-    """Scores as unsigned integers of the same order, with NaN the highest, -0.0 as 0.0, and whether they count."""
+def ordered_scores(
+    scores,  # (M, B, N, K) float32
+    valid,  # (N, K) bool
+    image, slot, num_slots,
+):  # fmt: skip
+    """Return the scores of the slots `slot` as unsigned integers in the same order, and whether each slot is an edge.
+
+    NaN is the highest, and -0.0 equals 0.0.
+    """
     inside = slot < num_slots
     score = tl.load(scores + image * num_slots + slot, mask=inside, other=0.0)
     live = inside & (tl.load(valid + slot, mask=inside, other=0) != 0)
@@ -27,51 +37,60 @@ def ordered_scores(scores, valid, image, slot, num_slots):
     score = tl.where(score != score, float("inf"), score)
     bits = score.to(tl.int32, bitcast=True)
     order = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(tl.uint32, bitcast=True) ^ 0x80000000
-    return tl.where(live, order, 0), live  # 0 is below all scores: -inf is above it
+    return tl.where(live, order, 0), live  # 0 is below every score, -inf included
 
 
 @triton.jit
 def next_slots(slot, step, steps, num_slots, BLOCK: tl.constexpr):
-    """The slots of a chunk's next step; after the last one none, so that nothing is loaded."""
+    """Return the slots of a chunk's next step. After the last step there are none, and nothing is loaded."""
     return tl.where(step + 1 < steps, slot + BLOCK, num_slots)
 
 
 @triton.jit
-def _descend(counts, state, image, num_chunks, LEVEL: tl.constexpr, ROWS: tl.constexpr):
-    """LEVEL digits of the k-th best, how many of the slots that share them are wanted, the last digit's bin, and the
-    counts (ROWS, 256) of the level before."""
+def _next_digit(
+    counts,  # (M * B, 4, chunks, 256) int16 or int32
+    prefix,  # (M * B, 4, 2) int32
+    image, num_chunks, LEVEL: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Find the digit of the k-th best score that the launch before has counted.
+
+    Returns the score's first LEVEL digits, how many of the slots with these digits are kept, the bin of the last digit,
+    and the counts [ROWS, 256] of all chunks.
+    """
     chunks, bins = tl.arange(0, ROWS), tl.arange(0, BINS)
     before = image * 4 + LEVEL - 1
-    digits = tl.load(state + before * 2).to(tl.uint32)
-    wanted = tl.load(state + before * 2 + 1)
-    # All chunks in one load: in a loop each step would wait for memory anew.
-    at = counts + (before * num_chunks + chunks)[:, None] * BINS + bins[None, :]
-    found = tl.load(at, mask=(chunks < num_chunks)[:, None], other=0).to(tl.int32)
-    total = tl.sum(found, 0)
-    # Bins above the k-th best's and the slots in them in one sum: bins in the upper half.
+    digits = tl.load(prefix + before * 2).to(tl.uint32)
+    wanted = tl.load(prefix + before * 2 + 1)
+    # One load for all chunks: in a loop every step would wait for memory.
+    rows = counts + (before * num_chunks + chunks)[:, None] * BINS + bins[None, :]
+    counted = tl.load(rows, mask=(chunks < num_chunks)[:, None], other=0).to(tl.int32)
+    total = tl.sum(counted, 0)
+    # One sum for two counts: the bins above the k-th best score in the upper half, the slots in them in the lower.
     better = tl.cumsum(total, 0) < wanted
     both = tl.sum(tl.where(better, total.to(tl.int64) + (1 << 32), 0), 0)
     last = (both >> 32).to(tl.int32)
     digits = (digits << 8) | (255 - last).to(tl.uint32)
-    return digits, wanted - (both & 0xFFFFFFFF).to(tl.int32), last, found
+    return digits, wanted - (both & 0xFFFFFFFF).to(tl.int32), last, counted
 
 
 @triton.jit
 def count_kernel(
-    scores, valid, counts, state, above, num_slots, num_chunks, steps, k,
-    LEVEL: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+    scores,  # (M, B, N, K) float32
+    valid,  # (N, K) bool
+    counts,  # (M * B, 4, chunks, 256) int16 or int32, result: slots by their next digit, the highest digit in bin 0
+    prefix,  # (M * B, 4, 2) int32, result: the k-th best score's digits so far; how many slots with them are kept
+    above,  # (M * B, chunks) int32, result of the last level: slots with higher digits
+    num_slots, num_chunks, steps, k, LEVEL: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """counts (images, 4, chunks, 256): slots by their next digit, the highest in bin 0, among those that share the k-th
-    best's so far. state (images, 4, 2): its digits so far, and how many that share them are wanted. above (images,
-    chunks), by the last level: slots above all that share them."""
+    """One program per chunk of an image: count the slots that have the k-th best score's first LEVEL digits."""
     program = tl.program_id(0).to(tl.int64)
     image, chunk = program // num_chunks, (program % num_chunks).to(tl.int32)
     slot = chunk * steps * BLOCK + tl.arange(0, BLOCK)
     order, live = ordered_scores(scores, valid, image, slot, num_slots)
     digits, wanted = 0, k
     if LEVEL > 0:
-        digits, wanted, _, _ = _descend(counts, state, image, num_chunks, LEVEL, ROWS)
-    found = tl.zeros([BINS], tl.int32)
+        digits, wanted, _, _ = _next_digit(counts, prefix, image, num_chunks, LEVEL, ROWS)
+    counted = tl.zeros([BINS], tl.int32)
     num_above = 0
     for step in range(steps):
         if LEVEL > 0:
@@ -79,60 +98,80 @@ def count_kernel(
             live = live & (shared == digits)
             if LEVEL == 3:
                 num_above += tl.sum((shared > digits).to(tl.int32), 0)
-        found += tl.histogram(255 - ((order >> (24 - 8 * LEVEL)) & 255).to(tl.int32), BINS, mask=live)
+        counted += tl.histogram(255 - ((order >> (24 - 8 * LEVEL)) & 255).to(tl.int32), BINS, mask=live)
         slot = next_slots(slot, step, steps, num_slots, BLOCK)
         order, live = ordered_scores(scores, valid, image, slot, num_slots)
-    tl.store(counts + ((image * 4 + LEVEL) * num_chunks + chunk) * BINS + tl.arange(0, BINS), found)
+    tl.store(counts + ((image * 4 + LEVEL) * num_chunks + chunk) * BINS + tl.arange(0, BINS), counted)
     if LEVEL == 3:
         tl.store(above + image * num_chunks + chunk, num_above)
-    tl.store(state + (image * 4 + LEVEL) * 2, digits, mask=chunk == 0)
-    tl.store(state + (image * 4 + LEVEL) * 2 + 1, wanted, mask=chunk == 0)
+    tl.store(prefix + (image * 4 + LEVEL) * 2, digits, mask=chunk == 0)
+    tl.store(prefix + (image * 4 + LEVEL) * 2 + 1, wanted, mask=chunk == 0)
 
 
 @triton.jit
-def place_kernel(
-    scores, valid, counts, state, above, slots, place, num_slots, num_chunks, steps, k,
-    BLOCK: tl.constexpr, ROWS: tl.constexpr,
+def write_kept_kernel(
+    scores,  # (M, B, N, K) float32
+    valid,  # (N, K) bool
+    counts,  # (M * B, 4, chunks, 256) int16 or int32
+    prefix,  # (M * B, 4, 2) int32
+    above,  # (M * B, chunks) int32
+    slots,  # (M, B, k) int32, result
+    kept_index,  # (M, B, N, K) int32, result
+    num_slots, num_chunks, steps, k, BLOCK: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Write `slots` and `place` of one chunk."""
+    """One program per chunk of an image: write its kept slots, and the index of each."""
     program = tl.program_id(0).to(tl.int64)
     image, chunk = program // num_chunks, (program % num_chunks).to(tl.int32)
     slot = chunk * steps * BLOCK + tl.arange(0, BLOCK)
     order, live = ordered_scores(scores, valid, image, slot, num_slots)
     chunks, bins = tl.arange(0, ROWS), tl.arange(0, BINS)
     above_before = tl.load(above + image * num_chunks + chunks, mask=chunks < chunk, other=0)
-    threshold, wanted, last, found = _descend(counts, state, image, num_chunks, 4, ROWS)
-    earlier = tl.sum(tl.where((chunks < chunk)[:, None], found, 0), 0)
+    threshold, wanted, last, counted = _next_digit(counts, prefix, image, num_chunks, 4, ROWS)
+    earlier = tl.sum(tl.where((chunks < chunk)[:, None], counted, 0), 0)
     above_before = tl.sum(above_before, 0) + tl.sum(tl.where(bins < last, earlier, 0), 0)
     tied_before = tl.sum(tl.where(bins == last, earlier, 0), 0)
     for step in range(steps):
-        above_before, tied_before = write_ranks(
-            order, live, threshold, wanted, above_before, tied_before, slots, place, image, slot, num_slots, k
+        above_before, tied_before = write_kept(
+            order, live, threshold, wanted, above_before, tied_before, slots, kept_index, image, slot, num_slots, k
         )
         slot = next_slots(slot, step, steps, num_slots, BLOCK)
         order, live = ordered_scores(scores, valid, image, slot, num_slots)
 
 
 @triton.jit
-def write_ranks(order, live, threshold, wanted, above_before, tied_before, slots, place, image, slot, num_slots, k):
-    """Ranks of the slots above the threshold, and of the first `wanted` that equal it; how many of both there were."""
+def write_kept(
+    order, live, threshold, wanted, above_before, tied_before,
+    slots,  # (M, B, k) int32, result
+    kept_index,  # (M, B, N, K) int32, result
+    image, slot, num_slots, k,
+):  # fmt: skip
+    """Keep the slots above the threshold and, over all steps, the first `wanted` that equal it.
+
+    `above_before` and `tied_before` count both kinds in earlier slots. Returns them with this step's slots added.
+    """
     above = live & (order > threshold)
     tied = live & (order == threshold)
-    # Both running counts in one scan: ties in the upper half.
+    # One scan for both running counts: ties in the upper half.
     both = above.to(tl.int64) + (tied.to(tl.int64) << 32)
     running = tl.cumsum(both, 0)
     num_tied = (running >> 32).to(tl.int32) + tied_before
     keep = above | (tied & (num_tied <= wanted))
-    rank = (running & 0xFFFFFFFF).to(tl.int32) + above_before + tl.minimum(num_tied, wanted) - 1
-    tl.store(place + image * num_slots + slot, tl.where(keep, rank, -1), mask=slot < num_slots)
-    tl.store(slots + image * k + rank, slot, mask=keep)
+    index = (running & 0xFFFFFFFF).to(tl.int32) + above_before + tl.minimum(num_tied, wanted) - 1
+    tl.store(kept_index + image * num_slots + slot, tl.where(keep, index, -1), mask=slot < num_slots)
+    tl.store(slots + image * k + index, slot, mask=keep)
     both = tl.sum(both, 0)
     return above_before + (both & 0xFFFFFFFF).to(tl.int32), tied_before + (both >> 32).to(tl.int32)
 
 
 @triton.jit
-def select_kernel(scores, valid, slots, place, num_slots, k, BLOCK: tl.constexpr):
-    """All of a small image in one program: the k-th best is found bit by bit."""
+def select_kernel(
+    scores,  # (M, B, N, K) float32
+    valid,  # (N, K) bool
+    slots,  # (M, B, k) int32, result
+    kept_index,  # (M, B, N, K) int32, result
+    num_slots, k, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One program per image, for small images: find the k-th best score bit by bit."""
     image = tl.program_id(0).to(tl.int64)
     slot = tl.arange(0, BLOCK)
     order, live = ordered_scores(scores, valid, image, slot, num_slots)
@@ -144,42 +183,46 @@ def select_kernel(scores, valid, slots, place, num_slots, k, BLOCK: tl.constexpr
         threshold = tl.where(enough, candidate, threshold)
         bit = bit >> 1
     wanted = k - tl.sum((live & (order > threshold)).to(tl.int32), 0)
-    write_ranks(order, live, threshold, wanted, 0, 0, slots, place, image, slot, num_slots, k)
+    write_kept(order, live, threshold, wanted, 0, 0, slots, kept_index, image, slot, num_slots, k)
 
 
 def select(scores: Tensor, valid: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """slots (M, B, k) int32 of the k best of an image, ascending; place (M, B, N, K) int32, their ranks, else -1.
+    """Select the k best of each image's scores (M, B, N, K) float32; of equal scores, the lower slot first.
 
-    Of equal scores the lower slot first; k at most the number of valid slots.
+    valid (N, K) bool; k is at most the number of valid slots. Returns slots (M, B, k) int32, the kept flat slots,
+    ascending, and kept_index (M, B, N, K) int32, the index of each kept slot in `slots`, -1 for a pruned slot.
     """
     models, images, nodes, width = scores.shape
     num_slots = nodes * width
     slots = torch.empty(models, images, k, dtype=torch.int32, device=scores.device)
-    place = torch.empty(scores.shape, dtype=torch.int32, device=scores.device)
-    if num_slots <= CHUNK:
+    kept_index = torch.empty(scores.shape, dtype=torch.int32, device=scores.device)
+    if num_slots <= MAX_BLOCK:
         block = triton.next_power_of_2(num_slots)
         warps = min(8, max(1, block // 256))
-        select_kernel[(models * images,)](scores, valid, slots, place, num_slots, k, BLOCK=block, num_warps=warps)
-        return slots, place
+        select_kernel[(models * images,)](scores, valid, slots, kept_index, num_slots, k, BLOCK=block, num_warps=warps)
+        return slots, kept_index
     chunk = chunk_size(models * images, num_slots)
-    block = min(chunk, CHUNK)
+    block = min(chunk, MAX_BLOCK)
     num_chunks = triton.cdiv(num_slots, chunk)
-    # Half the bytes for as long as a count fits: adding up chunks is bound by reading them.
+    # int16 where a count fits: adding up the chunks takes as long as reading them, and half the bytes are read faster.
     dtype = torch.int16 if chunk < 2**15 else torch.int32
     counts = torch.empty(models * images, 4, num_chunks, 256, dtype=dtype, device=scores.device)
-    state = torch.empty(models * images, 4, 2, dtype=torch.int32, device=scores.device)
+    prefix = torch.empty(models * images, 4, 2, dtype=torch.int32, device=scores.device)
     above = torch.empty(models * images, num_chunks, dtype=torch.int32, device=scores.device)
     grid = (models * images * num_chunks,)
     sizes = (num_slots, num_chunks, chunk // block, k)
-    shape = {"BLOCK": block, "ROWS": triton.next_power_of_2(num_chunks), "num_warps": 8}
+    tile = {"BLOCK": block, "ROWS": triton.next_power_of_2(num_chunks), "num_warps": 8}
     for level in range(4):
-        count_kernel[grid](scores, valid, counts, state, above, *sizes, LEVEL=level, **shape)
-    place_kernel[grid](scores, valid, counts, state, above, slots, place, *sizes, **shape)
-    return slots, place
+        count_kernel[grid](scores, valid, counts, prefix, above, *sizes, LEVEL=level, **tile)
+    write_kept_kernel[grid](scores, valid, counts, prefix, above, slots, kept_index, *sizes, **tile)
+    return slots, kept_index
 
 
 def chunk_size(images: int, num_slots: int) -> int:
-    """Slots of a chunk, a power of 2: small if few programs run, larger if an image had more than MOST_CHUNKS."""
-    # One image fills half the multiprocessors: more chunks take longer to add up than they save in counting.
-    fill = triton.next_power_of_2(triton.cdiv(max(images, 2) * num_slots, PROGRAMS))
-    return max(min(max(fill, SMALLEST_CHUNK), CHUNK), triton.next_power_of_2(triton.cdiv(num_slots, MOST_CHUNKS)))
+    """Return the slots per chunk, a power of 2: so many that about TARGET_PROGRAMS programs run, with two limits.
+
+    The number is between MIN_CHUNK and MAX_BLOCK, except where an image would then have more than MAX_CHUNKS chunks.
+    """
+    # A single image fills half of the multiprocessors: more chunks take longer to add up than they save in counting.
+    fill = triton.next_power_of_2(triton.cdiv(max(images, 2) * num_slots, TARGET_PROGRAMS))
+    return max(min(max(fill, MIN_CHUNK), MAX_BLOCK), triton.next_power_of_2(triton.cdiv(num_slots, MAX_CHUNKS)))
