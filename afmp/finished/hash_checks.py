@@ -7,7 +7,7 @@ from pathlib import Path
 from afmp.data.dataset import load_dataset
 from afmp.errors import AfmpError
 from afmp.finished.check import Check
-from afmp.finished.study_records import FinishedStudy
+from afmp.finished.finished_study import FinishedStudy
 
 
 def hash_checks(finished: FinishedStudy, dataset: Path) -> Iterator[Check]:

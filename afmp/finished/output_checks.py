@@ -15,7 +15,7 @@ from afmp.analysis.sweep_tables import fits_table, ratios_table, scalability_tab
 from afmp.analysis.table_files import write_csv
 from afmp.figures.catalogue import diagnostics_figures, figures
 from afmp.finished.check import Check
-from afmp.finished.study_records import FinishedStudy
+from afmp.finished.finished_study import FinishedStudy
 from afmp.study.paths import PARAMETERS_FILE, TABLES, plot_diagnostics_folder, scalability_file, table_file
 from afmp.study.study import Study
 

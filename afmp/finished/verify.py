@@ -8,12 +8,12 @@ from itertools import product
 from pathlib import Path
 
 from afmp.errors import AfmpError
-from afmp.finished import contradictions
 from afmp.finished.check import Check
+from afmp.finished.contradictions import of_weights
 from afmp.finished.expected import EXPECTED, applies_to, broken_ranges, read_expected
+from afmp.finished.finished_study import FinishedStudy, read_finished_study
 from afmp.finished.hash_checks import hash_checks
 from afmp.finished.output_checks import figure_checks, table_checks
-from afmp.finished.study_records import FinishedStudy, read_finished_study
 from afmp.model.sizes import build_model
 from afmp.study.paths import (
     PARAMETERS_FILE,
@@ -66,7 +66,7 @@ def _summary(faults: list[str]) -> str:
 
 def checks(study: Study, results: Path, *, dataset: Path, archives: list[Path]) -> Iterator[Check]:
     """Yield every check of a study, each after the checks of the files that its own files are made from."""
-    finished = read_finished_study(study, results, contradictions=contradictions.of_record)
+    finished = read_finished_study(study, results)
 
     def faults_of(paths: list[str]) -> list[str]:
         return [fault for path in paths for fault in finished.faults[path]]
@@ -97,7 +97,7 @@ def _weights_faults(finished: FinishedStudy, semantics: str, run: str) -> Iterat
         for which, epoch in zip(WEIGHTS, (result["best_epoch"], config.training.epochs), strict=True):
             path = finished.results / weights_file(semantics, run, seed, which)
             about = {"run": run, "semantics": semantics, "seed": seed, "epoch": epoch}
-            yield from (f"{path}: {fault}" for fault in contradictions.of_weights(path, model, about, result))
+            yield from (f"{path}: {fault}" for fault in of_weights(path, model, about, result))
 
 
 def _expected_checks(finished: FinishedStudy, archives: list[Path]) -> Iterator[Check]:
