@@ -1,4 +1,4 @@
-"""The layer that a CPU runs where few edges are kept: against the reference in float64, and in half precision."""
+"""The layer that keeps few edges per image in PyTorch, on a CPU, against the plain layer."""
 
 import pytest
 import torch
@@ -8,41 +8,34 @@ from plain_layers import (
     convert,
     layer_inputs,
     leaves_of,
-    normal,
     packed,
-    packed_tensors,
     reference_layer,
     relative_error,
     results,
     tables_of,
-    weights_of,
 )
 
-from afmp import AFMP
-from afmp.message_passing.implementation import KEPT_PYTORCH
 from afmp.message_passing.kept_edges import pytorch as kept_edges
 from afmp.message_passing.layer import message_passing_layer
 from afmp.message_passing.neighbours import Graph
 from afmp.message_passing.selection import top_k_edges
-from afmp.message_passing.weights import KEPT_EDGES, pack_layer
-from afmp.model.stack import stack_models
 
-pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the helpers put layers on the GPU")
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="plain_layers puts layers on the GPU")
 
 
-def layer(state, weights, tables, edge_slots, k):
+def kept_edges_layer(state, weights, tables, edge_slots, k):
     return message_passing_layer(state, packed(weights), Graph(tables, edge_slots), k=k)
 
 
 @pytest.mark.parametrize(("graph", "sizes"), CASES)
 @pytest.mark.parametrize("predicts", [True, False])
 @pytest.mark.parametrize("edges_per_block", [7, 1024])
-def test_equals_the_reference_with_all_gradients(graph, sizes, predicts, edges_per_block, monkeypatch):
+def test_a_layer_equals_the_reference(graph, sizes, predicts, edges_per_block, monkeypatch):
     monkeypatch.setattr(kept_edges, "EDGES_PER_BLOCK", edges_per_block)
     tables, edge_slots = tables_of(graph, torch.float64)
     inputs = convert(*layer_inputs(len(tables.nbr), *sizes, predicts=predicts), torch.float64)
     for k in {1, 2, len(edge_slots)}:
-        found, exact = layer(*inputs, tables, edge_slots, k), reference_layer(*inputs, tables, k=k)
+        found, exact = kept_edges_layer(*inputs, tables, edge_slots, k), reference_layer(*inputs, tables, k=k)
         assert (found.keep.flatten(2).sum(-1) == k).all()
         assert torch.equal(found.keep, exact.keep)
         torch.testing.assert_close(found.scores, exact.scores, rtol=1e-10, atol=1e-12)
@@ -51,11 +44,11 @@ def test_equals_the_reference_with_all_gradients(graph, sizes, predicts, edges_p
 
 
 @pytest.mark.parametrize("images", [3, 5])
-def test_images_need_not_divide_into_blocks(images, monkeypatch):
+def test_the_last_block_may_have_fewer_images(images, monkeypatch):
     tables, edge_slots = tables_of("grid", torch.float64)
     monkeypatch.setattr(kept_edges, "EDGES_PER_BLOCK", 2 * len(edge_slots))
     inputs = convert(*layer_inputs(len(tables.nbr), 2, images, 24), torch.float64)
-    found, exact = layer(*inputs, tables, edge_slots, 3), reference_layer(*inputs, tables, k=3)
+    found, exact = kept_edges_layer(*inputs, tables, edge_slots, 3), reference_layer(*inputs, tables, k=3)
     for ours, theirs in zip(results(found, leaves_of(*inputs)), results(exact, leaves_of(*inputs)), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
 
@@ -65,7 +58,7 @@ def test_half_precision_is_at_most_twice_as_far_off_as_plain_pytorch(dtype):
     tables, edge_slots = tables_of("grid")
     state, weights = layer_inputs(len(tables.nbr), 2, 8, 24)
     inputs = [convert(state, weights, kind) for kind in (dtype, dtype, torch.float64)]
-    ours = layer(*inputs[0], tables, edge_slots, 3)
+    ours = kept_edges_layer(*inputs[0], tables, edge_slots, 3)
     assert torch.equal(ours.keep, top_k_edges(ours.scores, tables.valid, 3))
     plain, exact = (
         reference_layer(*inputs[i], tables_of("grid", kind)[0], keep=ours.keep)
@@ -79,7 +72,7 @@ def test_half_precision_is_at_most_twice_as_far_off_as_plain_pytorch(dtype):
 def test_the_same_inputs_give_the_same_bits():
     tables, edge_slots = tables_of("grid")
     inputs = convert(*layer_inputs(len(tables.nbr), 2, 4, 20), torch.float32)
-    first, second = (results(layer(*inputs, tables, edge_slots, 4), leaves_of(*inputs)) for _ in range(2))
+    first, second = (results(kept_edges_layer(*inputs, tables, edge_slots, 4), leaves_of(*inputs)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
@@ -88,68 +81,42 @@ def test_a_perfect_prediction_has_a_finite_gradient():
     state, weights = layer_inputs(len(tables.nbr), 1, 2, 16)
     weights = weights._replace(prediction=LinearMap(torch.zeros(1, 16, 16), torch.ones(1, 16)))
     inputs = convert(torch.ones_like(state), weights, torch.float32)
-    assert all(part.isfinite().all() for part in results(layer(*inputs, tables, edge_slots, 5), leaves_of(*inputs)))
+    assert all(
+        part.isfinite().all() for part in results(kept_edges_layer(*inputs, tables, edge_slots, 5), leaves_of(*inputs))
+    )
 
 
-def test_only_what_the_loss_reads_need_have_a_gradient():
+def test_the_loss_may_read_any_one_output():
     tables, edge_slots = tables_of("grid")
     state, weights = convert(*layer_inputs(len(tables.nbr), 1, 2, 16), torch.float64)
     for part in ("state", "mean", "gate_sum"):
         gradients = [
             torch.autograd.grad(getattr(passed, part).square().sum(), state)[0]
-            for passed in (layer(state, weights, tables, edge_slots, 4), reference_layer(state, weights, tables, k=4))
+            for passed in (
+                kept_edges_layer(state, weights, tables, edge_slots, 4),
+                reference_layer(state, weights, tables, k=4),
+            )
         ]
         torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-11)
 
 
-def pack(layer, dtype):
-    return pack_layer(layer.parameters_by_kind(), path=KEPT_PYTORCH, order=KEPT_EDGES, dtype=dtype)
-
-
-@pytest.mark.parametrize("models", [1, 3])
-def test_a_packed_layer_is_the_layers_own_weights(models):
-    torch.manual_seed(0)
-    stack = stack_models([AFMP(2, 20, img_size=16, patch_size=4, num_classes=5) for _ in range(models)])
-    for own in stack.layers:
-        found, expected = pack(own, torch.float32), packed(weights_of(own))
-        assert found.layout == expected.layout
-        for ours, theirs in zip(packed_tensors(found), packed_tensors(expected), strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("models", [None, 1, 3])
-def test_gradients_of_a_packed_layer_reach_the_layers_own_weights(models):
-    torch.manual_seed(0)
-    own = [AFMP(2, 20, img_size=16, patch_size=4, num_classes=5).double() for _ in range(models or 1)]
-    stack = own[0] if models is None else stack_models(own)
-    for layer_of in stack.layers:
-        leaves, gradients = list(layer_of.parameters()), []
-        for found in (pack(layer_of, torch.float64), packed(weights_of(layer_of))):
-            generator = torch.Generator().manual_seed(1)
-            parts = packed_tensors(found)
-            value = sum((part * normal(*part.shape, generator=generator)).sum() for part in parts)
-            gradients.append(torch.autograd.grad(value, leaves, allow_unused=True))
-        for ours, theirs in zip(*gradients, strict=True):
-            assert (ours is None) == (theirs is None)
-            torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
-
-
 @pytest.mark.parametrize("models", [1, 2])
-def test_compiled_it_is_one_graph_and_gives_the_same(models):
+def test_a_compiled_layer_is_one_graph_and_gives_the_same(models):
     tables, edge_slots = tables_of("grid")
     inputs = convert(*layer_inputs(len(tables.nbr), models, 2, 16), torch.float32)
-    plain = results(layer(*inputs, tables, edge_slots, 4), leaves_of(*inputs))
-    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    plain = results(kept_edges_layer(*inputs, tables, edge_slots, 4), leaves_of(*inputs))
+    compiled = torch.compile(kept_edges_layer, backend="aot_eager", fullgraph=True)
     compiled = results(compiled(*inputs, tables, edge_slots, 4), leaves_of(*inputs))
     for ours, theirs in zip(compiled, plain, strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_no_images_and_states_that_do_not_lie_together():
+def test_an_empty_batch_and_states_that_are_not_contiguous():
     tables, edge_slots = tables_of("grid", torch.float64)
     state, weights = convert(*layer_inputs(len(tables.nbr), 2, 2, 16), torch.float64)
-    assert layer(state[:, :0], weights, tables, edge_slots, 4).state.shape == (2, 0, len(tables.nbr), 16)
+    assert kept_edges_layer(state[:, :0], weights, tables, edge_slots, 4).state.shape == (2, 0, len(tables.nbr), 16)
     shared = state[:1].expand(2, -1, -1, -1)
     torch.testing.assert_close(
-        layer(shared, weights, tables, edge_slots, 4).state, reference_layer(shared, weights, tables, k=4).state
+        kept_edges_layer(shared, weights, tables, edge_slots, 4).state,
+        reference_layer(shared, weights, tables, k=4).state,
     )
