@@ -41,18 +41,7 @@ def outcome(model, images):
 
 @pytest.mark.parametrize(
     ("kind", "models"),
-    [
-        ("few kept edges", 2),
-        ("few kept edges", None),
-        ("many kept edges", 2),
-        ("dense", None),
-        ("without top-down", 1),
-        ("notebook", 2),
-        ("few kept edges", 1),
-        ("dense", 1),
-        ("dense", 2),
-        ("without top-down", 2),
-    ],
+    [*((kind, 2) for kind in KINDS), *((kind, models) for kind in ("few kept edges", "dense") for models in (1, None))],
     ids=str,
 )
 def test_a_model_gives_the_same_with_the_fused_kernels(kind, models, narrow_router, monkeypatch):
