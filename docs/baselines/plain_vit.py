@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("dataset", type=Path, help="a prepared dataset")
     parser.add_argument("--seeds", default="0,1,2,3,4", help="random seeds (default: 0,1,2,3,4)")
     parser.add_argument("--epochs", type=int, help="epochs (default: those of config.yaml)")
+    parser.add_argument("--pooling", choices=("token", "mean"), default="token", help="what the readout reads")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     arguments = parser.parse_args()
     training = read_study(CONFIG).runs["dense"].training
@@ -42,24 +43,28 @@ def main() -> None:
     data = load_dataset(arguments.dataset, device=device)
     split = split_dataset(data, semantics="paper", fraction=training.validation_fraction, padding=training.crop_padding)
     accuracies = []
+    epochs = arguments.epochs or training.epochs
     for seed in map(int, arguments.seeds.split(",")):
-        accuracies.append(train(seed, data, split, training, epochs=arguments.epochs or training.epochs, device=device))
+        torch.manual_seed(seed)
+        vit = build_vit(data.num_classes, pooling=arguments.pooling).to(device)
+        accuracies.append(train(vit, seed, data, split, training, epochs=epochs, device=device))
         print(f"random seed {seed}: test accuracy {accuracies[-1]:.2f} %", flush=True)
     interval = mean_and_interval(np.array(accuracies))
     print(f"mean {interval.mean:.2f} % [{interval.low:.2f}, {interval.high:.2f}], n = {len(accuracies)} random seeds")
 
 
-def build_vit(num_classes: int) -> torch.nn.Module:
-    """Return timm's VisionTransformer with 2 layers, 128 channels, 4 heads and patches of 8: 436,708 parameters."""
-    return timm.models.VisionTransformer(
-        img_size=32, patch_size=8, embed_dim=128, depth=2, num_heads=4, num_classes=num_classes
-    )
+def build_vit(num_classes: int, *, pooling: str) -> torch.nn.Module:
+    """Return timm's VisionTransformer with 2 layers, 128 channels, 4 heads and patches of 8.
+
+    The readout reads the class token (436,708 parameters with 100 classes), or the mean over patches (436,452).
+    """
+    size = {"img_size": 32, "patch_size": 8, "embed_dim": 128, "depth": 2, "num_heads": 4}
+    readout = {} if pooling == "token" else {"class_token": False, "global_pool": "avg"}
+    return timm.models.VisionTransformer(**size, **readout, num_classes=num_classes)
 
 
-def train(seed: int, data, split, training, *, epochs: int, device: torch.device) -> float:
+def train(model, seed: int, data, split, training, *, epochs: int, device: torch.device) -> float:
     """Train one random seed and return the test accuracy, in percent, of its best validation epoch."""
-    torch.manual_seed(seed)
-    model = build_vit(data.num_classes).to(device)
     optimizer = build_optimizer(model, training, device)
     schedule = build_schedule(optimizer, training)
     sizes = [len(batch) for batch in torch.arange(len(split.train_index)).split(training.batch_size)]
