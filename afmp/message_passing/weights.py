@@ -78,8 +78,11 @@ class Layout(NamedTuple):
 
 
 class ScoreWeights(NamedTuple):
-    """Weights of v that act on an edge, one row per model: the columns (M, H) of its first layer for the error and the
-    distance, and its last layer, (M, H) and (M, 1)."""
+    """The weights of v that act on edges, one row per model.
+
+    - error, dist (M, H): the columns of the first layer for the error and the distance
+    - out (M, H), out_bias (M, 1): the last layer
+    """
 
     error: Tensor
     dist: Tensor

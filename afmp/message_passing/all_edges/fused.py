@@ -1,9 +1,9 @@
 """Edge scores and gated sums over all edges: Triton kernels, registered as operators of PyTorch.
 
 As operators they work under torch.compile, autocast and CUDA graphs. Inputs may be float32, float16 or bfloat16, and
-outputs have the inputs' type. Scores and sums of gates are float32. The inputs and results are those of
-`all_edges.pytorch`, which has the equations. Only the operators' tensors are listed here, with M models, B images per
-model, N nodes, K slots per node, D channels and H hidden units of v.
+outputs have the inputs' type. Scores and sums of gates are float32. `all_edges.pytorch` has the equations.
+
+Sizes: M models, B images per model, N nodes per image, K slots per node, D channels, H hidden units of v.
 """
 
 import torch
