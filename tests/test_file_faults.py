@@ -75,6 +75,7 @@ def _after_the_name_changed() -> None:
     os.replace = lambda *names: (replace(*names), _kill())
 
 
+@pytest.mark.promise("no-partial-file")
 @pytest.mark.parametrize("moment", [_in_the_middle, _before_the_name_changes, _after_the_name_changed])
 @pytest.mark.parametrize("kind", WRITERS)
 def test_a_file_whose_writer_is_killed_is_the_old_or_the_new_one(kind, moment, tmp_path):
@@ -101,6 +102,7 @@ def test_a_file_whose_writer_is_killed_is_the_old_or_the_new_one(kind, moment, t
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.promise("no-partial-file")
 def test_the_temporary_file_of_another_process_is_not_removed(tmp_path):
     path = tmp_path / "shared.txt"
     with atomic_path(path) as mine:
@@ -113,6 +115,7 @@ def test_the_temporary_file_of_another_process_is_not_removed(tmp_path):
 # Disks that are full or read-only
 
 
+@pytest.mark.promise("full-disk")
 @pytest.mark.parametrize("kind", WRITERS)
 def test_a_full_disk_gives_one_sentence_that_names_the_file_and_keeps_the_old_one(kind, tmp_path, full_disk):
     path = tmp_path / "file"
@@ -132,6 +135,7 @@ def _read_only(**_):
     raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
 
+@pytest.mark.promise("full-disk")
 def test_a_log_that_cannot_be_written_does_not_end_the_job(tmp_path, capsys):
     (tmp_path / "full.log").symlink_to("/dev/full")
     for path in (tmp_path / "full.log", Path("/proc/no such folder/x.log")):
@@ -141,6 +145,7 @@ def test_a_log_that_cannot_be_written_does_not_end_the_job(tmp_path, capsys):
         assert capsys.readouterr().err.splitlines() == ["a line", "error: what was wrong"]
 
 
+@pytest.mark.promise("full-disk")
 def test_a_download_to_a_full_disk_tries_no_other_source(tmp_path, full_disk):
     source = tmp_path / "archive"
     source.write_bytes(b"content")
@@ -150,6 +155,7 @@ def test_a_download_to_a_full_disk_tries_no_other_source(tmp_path, full_disk):
     assert "No space left on device" in str(raised.value) and "never" not in str(raised.value)
 
 
+@pytest.mark.promise("ctrl-c-ends-with-a-sentence")
 def test_ctrl_c_ends_a_script_with_one_sentence(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended, log_to(tmp_path / "x.log"):
         log.info("a line")
@@ -170,6 +176,7 @@ def damages(content: bytes) -> list[bytes]:
     return [b"", *cuts, *(flipped(content, place) for place in places)]
 
 
+@pytest.mark.promise("damaged-checkpoint")
 def test_a_damaged_checkpoint_is_replaced_by_the_previous_one_and_logged(tmp_path, caplog):
     path = tmp_path / "seed_0.safetensors"
     for version in (1, 2, 3):
@@ -191,6 +198,7 @@ def test_a_damaged_checkpoint_is_replaced_by_the_previous_one_and_logged(tmp_pat
         load_checkpoint(path, identity=IDENTITY)
 
 
+@pytest.mark.promise("damaged-dataset-before-training")
 def test_a_damaged_dataset_is_prepared_again_with_the_same_content(digits_file, tmp_path, caplog):
     path = tmp_path / "digits.safetensors"
     dataset = {"source": "digits", "path": None, "image_size": 32}
@@ -210,6 +218,7 @@ def test_a_damaged_dataset_is_prepared_again_with_the_same_content(digits_file, 
     assert path.stat().st_ino == kept
 
 
+@pytest.mark.promise("damaged-result")
 def test_a_damaged_result_is_refused_by_name(tmp_path):
     path = tmp_path / "results_dense.json"
     write_result(path, RESULT)
@@ -225,6 +234,7 @@ def test_a_damaged_result_is_refused_by_name(tmp_path):
             assert found == json.loads(json.dumps(RESULT))  # the bit was in white space
 
 
+@pytest.mark.promise("damaged-result")
 @pytest.mark.long
 def test_damaged_points_of_an_unfinished_sweep_are_not_used(tmp_path):
     path = tmp_path / "sweep.jsonl"

@@ -22,6 +22,7 @@ def read(kind: str, path):
     return getattr(records, f"read_{kind}")(path)
 
 
+@pytest.mark.promise("other-format")
 @pytest.mark.parametrize("kind", CONTENTS)
 def test_one_format_is_read_and_every_other_is_refused_with_advice(tmp_path, kind):
     path = tmp_path / f"{kind}.json"
@@ -45,6 +46,7 @@ def test_one_format_is_read_and_every_other_is_refused_with_advice(tmp_path, kin
         read(kind, path)
 
 
+@pytest.mark.promise("other-format")
 @pytest.mark.parametrize("kind", CONTENTS)
 def test_a_file_of_another_format_is_not_written(tmp_path, kind):
     with pytest.raises(AfmpError, match="of format 7"):
@@ -82,6 +84,7 @@ EDITS = {
 }
 
 
+@pytest.mark.promise("damaged-result")
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edited_result_is_refused_by_name(tmp_path, edit):
     text, message = EDITS[edit]

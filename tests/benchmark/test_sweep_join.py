@@ -37,6 +37,7 @@ def test_sizes_of_different_commits_name_their_commits():
         assert (row["git_commit"], row["git_dirty"]) == commits[f"{row['resolution']}.json"]
 
 
+@pytest.mark.promise("sizes-of-other-conditions")
 @pytest.mark.parametrize(("group", "key"), [("device", "name"), ("versions", "torch"), ("protocol", "repeats")])
 def test_sizes_measured_under_different_conditions_are_not_joined(group, key):
     sweep = measured_sweep()

@@ -14,6 +14,7 @@ FOLDER = Path(__file__).resolve().parent
 PROJECT = FOLDER.parents[1]
 
 
+@pytest.mark.promise("killed-sweep-resumes")
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_the_measuring_process_ends_with_the_sweep(tmp_path, ending):
     # Run as a workflow runs it: a script without a `__main__` guard.

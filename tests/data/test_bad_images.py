@@ -70,6 +70,7 @@ def test_sixteen_bits_per_channel_become_eight(tmp_path, colour_type, pixel, exp
     assert (np.asarray(read_image(tmp_path / "deep.png", image_size=8)) == expected).all()
 
 
+@pytest.mark.promise("print-colours-and-rotation")
 def test_a_cmyk_jpeg_becomes_rgb(tmp_path):
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "print.jpg", quality=100)
     pixel = np.asarray(read_image(tmp_path / "print.jpg", image_size=8))[4, 4]
@@ -87,6 +88,7 @@ def test_an_animated_image_is_refused_and_a_single_frame_is_not(folder, tmp_path
     assert len(prepare(folder, tmp_path / "data.safetensors").train_images) == 3
 
 
+@pytest.mark.promise("refused-image-file")
 @pytest.mark.parametrize("ending", ["bmp", "gif", "jpg", "png", "tif", "webp"])
 @pytest.mark.parametrize("part", [0.0, 0.1, 0.6])
 def test_a_truncated_image_is_refused(folder, tmp_path, ending, part):
@@ -97,6 +99,7 @@ def test_a_truncated_image_is_refused(folder, tmp_path, ending, part):
         prepare(folder, tmp_path / "data.safetensors")
 
 
+@pytest.mark.promise("refused-image-file")
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize(("width", "height"), [(9500, 9500), (30_000, 30_000), (1, 2**31 - 1)])
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(folder, tmp_path, monkeypatch, width, height):
@@ -111,6 +114,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(folder, tmp_path, 
         prepare(folder, tmp_path / "data.safetensors")
 
 
+@pytest.mark.promise("refused-image-file")
 def test_a_very_thin_image_is_refused_before_it_is_scaled_up(tmp_path, monkeypatch):
     monkeypatch.setattr(Image.Image, "resize", lambda *_: pytest.fail("scaled"))
     for size in ((60_000, 1), (1, 60_000)):
@@ -119,6 +123,7 @@ def test_a_very_thin_image_is_refused_before_it_is_scaled_up(tmp_path, monkeypat
             read_image(tmp_path / "hair.png", image_size=224)
 
 
+@pytest.mark.promise("print-colours-and-rotation")
 def test_a_rotation_flag_of_a_camera_is_not_applied(tmp_path):
     image = noise(8)
     turned = image.getexif()
@@ -128,6 +133,7 @@ def test_a_rotation_flag_of_a_camera_is_not_applied(tmp_path):
     assert np.array_equal(read_image(tmp_path / "camera.png", image_size=8), image)
 
 
+@pytest.mark.promise("refused-image-file")
 def test_links_are_followed_and_a_broken_one_is_refused(folder, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     Image.new("RGB", (8, 8), RED).save(tmp_path / "elsewhere" / "red.png")
@@ -163,6 +169,7 @@ WRONG_ENTRIES = {
 }
 
 
+@pytest.mark.promise("refused-image-file")
 @pytest.mark.parametrize("entry", WRONG_ENTRIES)
 def test_an_entry_that_is_no_image_is_refused_by_name(folder, tmp_path, entry):
     make, message = WRONG_ENTRIES[entry]
@@ -189,6 +196,7 @@ def test_a_class_in_one_split_only_or_without_images_is_named(folder):
         read_image_folder(folder, image_size=8)
 
 
+@pytest.mark.promise("refused-image-file")
 def test_an_unreadable_file_or_folder_is_named(folder, monkeypatch):
     """A stand-in denies the access, because root, who may run the tests, can read everything."""
 

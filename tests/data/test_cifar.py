@@ -51,6 +51,7 @@ def test_cifar_is_downloaded_and_prepared(server, tmp_path, monkeypatch, source)
     assert load_dataset(tmp_path / "b.safetensors").test_images.shape == (3, 3, 16, 16)
 
 
+@pytest.mark.promise("checked-cifar-archive")
 def test_a_pickle_that_runs_code_is_refused_and_an_unchecked_one_is_never_opened(tmp_path):
     class Attack:
         def __reduce__(self):

@@ -29,6 +29,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.promise("bad-download")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_after_a_bad_address_the_next_one_is_used(server, tmp_path, fault):
     server.pages = {"/bad": [FAULTS[fault][0]], "/good": [complete(CONTENT)]}
@@ -40,6 +41,7 @@ def test_after_a_bad_address_the_next_one_is_used(server, tmp_path, fault):
     assert server.asked == ["/bad"] * (2 if fault in ("cut", "short", "broken") else 1) + ["/good"]
 
 
+@pytest.mark.promise("every-source-fails")
 def test_when_every_address_fails_the_error_says_where_to_place_the_file_by_hand(server, tmp_path):
     server.pages = {f"/{fault}": [answer] for fault, (answer, _) in FAULTS.items()}
     no_server = "http://127.0.0.1:9/nobody"
@@ -55,12 +57,14 @@ def test_when_every_address_fails_the_error_says_where_to_place_the_file_by_hand
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.promise("bad-download")
 def test_an_address_that_recovers_is_used(server, tmp_path):
     server.pages = {"/a": [FAULTS["cut"][0], FAULTS["broken"][0], complete(CONTENT)]}
     fetch(archive_of(CONTENT, f"{server.address}/a"), tmp_path / "data.tar.gz", first_wait=0)
     assert (tmp_path / "data.tar.gz").read_bytes() == CONTENT
 
 
+@pytest.mark.promise("file-placed-by-hand")
 def test_a_file_placed_by_hand_needs_no_network_and_a_wrong_one_is_replaced(server, tmp_path):
     placed = tmp_path / "data.tar.gz"
     placed.write_bytes(CONTENT)

@@ -9,6 +9,7 @@ from afmp.data.image_folder import fit_square, read_image, to_rgb
 from afmp.errors import AfmpError
 
 
+@pytest.mark.promise("refused-image")
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_damaged_animated_and_huge_images_are_refused_by_name(tmp_path):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
@@ -32,6 +33,7 @@ def test_damaged_animated_and_huge_images_are_refused_by_name(tmp_path):
             read_image(tmp_path / name, image_size=8)
 
 
+@pytest.mark.promise("image-to-rgb")
 def test_every_colour_mode_becomes_rgb(tmp_path):
     palette = plain_colour(200, 100, 50).quantize(4)
     seen = Image.new("RGBA", (8, 8), (200, 100, 50, 255))

@@ -68,6 +68,7 @@ FOLDER_MISTAKES = {
 }
 
 
+@pytest.mark.promise("class-folders")
 @pytest.mark.parametrize("mistake", FOLDER_MISTAKES)
 def test_a_wrong_folder_is_refused_by_name(folder, mistake):
     make, message = FOLDER_MISTAKES[mistake]

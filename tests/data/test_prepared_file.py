@@ -37,6 +37,7 @@ def test_the_digits_are_the_published_ones_split_by_class(digits_file):
     assert [path.name for path in digits_file.parent.iterdir()] == [digits_file.name]  # no network, no leftovers
 
 
+@pytest.mark.promise("same-prepared-bytes")
 def test_the_same_input_gives_the_same_bytes_in_another_process(digits_file, tmp_path):
     code = f"""from pathlib import Path; from afmp.data.preparation import prepare_dataset
 prepare_dataset({DIGITS}, Path({str(tmp_path / "again")!r}), download_folder=Path("/nowhere"))"""
@@ -64,6 +65,7 @@ def test_the_hash_depends_on_the_content_only(folder, tmp_path):
     assert len({before, renamed, hash_of(moved)}) == 3
 
 
+@pytest.mark.promise("damaged-dataset")
 def test_a_damaged_file_is_refused_by_name(digits_file, tmp_path):
     content = bytearray(digits_file.read_bytes())
     with safe_open(digits_file, framework="pt") as file:
@@ -91,6 +93,7 @@ def test_a_damaged_file_is_refused_by_name(digits_file, tmp_path):
         load_dataset(tmp_path / "absent")
 
 
+@pytest.mark.promise("failed-preparation")
 def test_a_failed_preparation_keeps_the_old_file(digits_file, folder, tmp_path):
     target = tmp_path / "out" / "data.safetensors"
     target.parent.mkdir()

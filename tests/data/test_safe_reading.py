@@ -19,6 +19,7 @@ UNSAFE = re.compile(
 )
 
 
+@pytest.mark.promise("nothing-unpickled")
 def test_no_other_code_loads_files_unsafely():
     files = [*(PROJECT / "afmp").rglob("*.py"), *(PROJECT / "workflow_scripts").glob("*.py"), *PROJECT.glob("rules/*")]
     assert len(files) > 60
@@ -32,6 +33,7 @@ def test_no_other_code_loads_files_unsafely():
     ]
 
 
+@pytest.mark.promise("nothing-unpickled")
 def test_a_swapped_archive_is_refused_before_it_is_opened(tmp_path, monkeypatch):
     content, *_ = tiny_cifar("cifar100")
     swapped = tar_of({f"cifar-100-python/{name}": b"x" for name in ("train", "test", "meta")})
@@ -41,6 +43,7 @@ def test_a_swapped_archive_is_refused_before_it_is_opened(tmp_path, monkeypatch)
         read_cifar(tmp_path / "data.tar.gz", source="cifar100", archive=archive_of(content))
 
 
+@pytest.mark.promise("nothing-unpickled")
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
 def test_an_archive_member_that_is_no_plain_file_is_not_followed(tmp_path, kind):
     secret = tmp_path / "secret"
@@ -58,6 +61,7 @@ def test_an_archive_member_that_is_no_plain_file_is_not_followed(tmp_path, kind)
         read_cifar(tmp_path / "data.tar.gz", source="cifar100", archive=archive_of(buffer.getvalue()))
 
 
+@pytest.mark.promise("nothing-unpickled")
 def test_reading_an_archive_writes_nothing_to_the_disk(tmp_path, monkeypatch):
     content, *_ = tiny_cifar("cifar100")  # one member is called ../../escape
     inside = tmp_path / "a" / "b"

@@ -52,6 +52,7 @@ def slow_server():
         server.resume.set()
 
 
+@pytest.mark.promise("shared-downloads")
 @pytest.mark.parametrize("killed", [False, True])
 def test_two_workflows_share_one_download(start, slow_server, tmp_path, killed):
     archive = archive_of(slow_server.content, f"{slow_server.address}/a")

@@ -91,6 +91,7 @@ def test_the_command_makes_the_same_archive(project, config, tmp_path):
         write_archive(config, results=project / "results", archive=made)
 
 
+@pytest.mark.promise("unfinished-study-not-archived")
 @pytest.mark.parametrize(
     "path",
     [
@@ -108,6 +109,7 @@ def test_an_unfinished_study_is_refused(results, config, tmp_path, path):
     assert not (tmp_path / "archive").exists()
 
 
+@pytest.mark.promise("unfinished-study-not-archived")
 def test_results_of_another_configuration_are_refused(results, config, tmp_path):
     config["training"]["learning_rate"] = 0.5
     with pytest.raises(AfmpError, match=r"results_top_down\.json: computed with another configuration"):
@@ -135,6 +137,7 @@ def test_large_figures_are_left_out_and_large_numbers_packed(results, config, tm
         write_archive(config, results=results, archive=tmp_path / "three")
 
 
+@pytest.mark.promise("incomplete-archive")
 @pytest.mark.parametrize("damage", ["changed", "missing"])
 def test_a_damaged_archive_is_refused_before_anything_is_drawn(kept, tmp_path, damage):
     path = kept / "train/paper/top_down/seed_0/results_top_down.json"
@@ -230,6 +233,7 @@ def rewrite_manifest(kept: Path, change) -> None:
     (kept / "MANIFEST.json").write_text(json.dumps(records.with_checksum(manifest)))
 
 
+@pytest.mark.promise("nothing-unpickled")
 def test_nothing_outside_an_archive_is_read_and_no_link_out_followed(kept, tmp_path):
     secret = tmp_path / "secret.json"
     secret.write_text("{}")

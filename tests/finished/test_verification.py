@@ -84,6 +84,7 @@ def snapshot(folder: Path) -> dict:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
+@pytest.mark.promise("verify-changes-nothing")
 def test_a_finished_study_passes_every_check_and_is_not_changed(finished):
     before = snapshot(finished)
     said = lines(finished)
@@ -368,6 +369,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.promise("verify-fails-by-name")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_fails_and_names_its_file(project, fault):
     inject, expected = FAULTS[fault]
@@ -379,6 +381,7 @@ def test_a_fault_fails_and_names_its_file(project, fault):
     assert [line for line in found if not any(re.search(pattern, line) for pattern in expected)] == []
 
 
+@pytest.mark.promise("verify-fails-by-name")
 def test_a_rewritten_result_makes_its_figures_outdated(project):
     (project / "results" / RESULT).touch()
     drawn = {re.match(r"(\S+), newer", line)[1] for line in failed(project) if f"older than {RESULT};" in line}
@@ -400,6 +403,7 @@ def ranges_line(project: Path) -> list[str]:
     return [line for line in lines(project) if "ranges of" in line]
 
 
+@pytest.mark.promise("rerun-in-range")
 def test_a_study_is_within_the_ranges_of_its_own_archive(project):
     archive = archive_of(project)
     assert ranges_line(project) == [f"PASS  ranges of {archive}/expected.yaml"]
@@ -410,6 +414,7 @@ def test_a_study_is_within_the_ranges_of_its_own_archive(project):
     assert set(expected["scalability"]["paper"]["ratios"]) == {"train"}
 
 
+@pytest.mark.promise("rerun-in-range")
 @pytest.mark.parametrize(
     ("ranges", "says"),
     [
@@ -442,6 +447,7 @@ def test_a_number_outside_its_range_fails(project, ranges, says):
     assert any(re.search(says, line) for line in found)
 
 
+@pytest.mark.promise("rerun-in-range")
 def test_ranges_of_another_study_or_device_are_not_applied(project):
     impossible = {"test_accuracy": {"paper": {"top_down": {"n": 3, "mean": 90.0, "low": 89.5, "high": 90.5}}}}
     archive = archive_of(project, ranges=impossible)
@@ -469,6 +475,7 @@ def test_the_workflow_applies_the_ranges_of_its_own_archives_and_of_the_clones(p
         assert f"PASS  ranges of {archive}/expected.yaml" in said
 
 
+@pytest.mark.promise("range-by-chance")
 def test_of_a_thousand_reruns_one_lies_outside_its_range():
     accuracies = np.random.default_rng(0).normal(60, 0.4, (10_000, 2, 5))
     outside = 0
@@ -505,6 +512,7 @@ def test_the_command_prints_the_lines_and_fails_with_them(project, capsys):
     assert re.search(r"afmp verify: .*: 1 of \d+ checks failed; ", said.err)
 
 
+@pytest.mark.promise("verify-fails-by-name")
 def test_the_workflow_checks_without_making_anything(project):
     (project / "results" / RESULT).unlink()
     (project / "results" / f"{FIGURE}.png").unlink()

@@ -20,6 +20,7 @@ print("left", os.environ.get("CUDA_VISIBLE_DEVICES"))
 """
 
 
+@pytest.mark.promise("one-gpu-per-job")
 def test_each_job_has_its_own_gpu_and_a_killed_job_frees_it(start):
     first, second = start(HOLD_GPU, "auto"), start(HOLD_GPU, "cuda")
     given = first.wait_for("has")
@@ -33,6 +34,7 @@ def test_each_job_has_its_own_gpu_and_a_killed_job_frees_it(start):
     assert "left None\n" in second.finish()
 
 
+@pytest.mark.promise("one-gpu-per-job")
 @pytest.mark.parametrize("visible", ["1", "1,0", "GPU-bbbb", "1,-1,0"])
 def test_only_the_gpus_that_a_scheduler_allows_are_used(start, visible):
     job = start(HOLD_GPU, "auto", CUDA_VISIBLE_DEVICES=visible)
@@ -63,6 +65,7 @@ with own_device("cuda"):
 """
 
 
+@pytest.mark.promise("one-gpu-per-job")
 def test_a_sweep_holds_its_gpu_for_the_processes_that_measure(start):
     sweep = start(MEASURE, CUDA_VISIBLE_DEVICES="1")
     assert sweep.wait_for("measures on") == "measures on 1"

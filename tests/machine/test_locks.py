@@ -2,10 +2,13 @@
 
 import errno
 
+import pytest
+
 from afmp.machine import locks
 from afmp.machine.locks import locked
 
 
+@pytest.mark.promise("no-file-locks")
 def test_without_locks_of_the_file_system_work_continues_and_the_log_says_so(tmp_path, monkeypatch, caplog):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")

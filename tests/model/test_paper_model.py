@@ -247,6 +247,7 @@ def test_a_model_keeps_the_graph_it_was_trained_with():
     assert torch.equal(fresh(images), trained(images))
 
 
+@pytest.mark.promise("unfitting-graph")
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -79,6 +79,7 @@ MISFITS = {
 }
 
 
+@pytest.mark.promise("unfitting-weights")
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("misfit", MISFITS)
 def test_weights_that_do_not_fit_are_refused_and_the_model_stays(tmp_path, misfit, suffix):
@@ -92,12 +93,14 @@ def test_weights_that_do_not_fit_are_refused_and_the_model_stays(tmp_path, misfi
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.promise("unfitting-weights")
 def test_weights_of_the_other_semantics_are_refused(tmp_path):
     save_file(small().state_dict(), tmp_path / "best.safetensors", {"about": json.dumps({"semantics": "notebook"})})
     with pytest.raises(AfmpError, match="trained as 'notebook', but the model is 'paper'"):
         load_weights(small(), tmp_path / "best.safetensors")
 
 
+@pytest.mark.promise("unfitting-weights")
 @pytest.mark.parametrize("kind", ["beside the weights", "a whole model", "an old pickle"])
 def test_a_file_with_code_in_it_is_refused_and_nothing_of_it_runs(tmp_path, kind):
     trace, path = tmp_path / "ran", tmp_path / "weights.pth"
@@ -115,6 +118,7 @@ def test_a_file_with_code_in_it_is_refused_and_nothing_of_it_runs(tmp_path, kind
         assert trace.exists()
 
 
+@pytest.mark.promise("unfitting-weights")
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("length", [0, 7, 1000, -1])
 def test_a_truncated_file_is_refused(tmp_path, suffix, length):

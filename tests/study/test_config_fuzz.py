@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from functools import cache
 
+import pytest
 import yaml
 from conftest import PROJECT
 from hypothesis import HealthCheck, given, settings
@@ -158,6 +159,7 @@ BENDING = settings(
 )
 
 
+@pytest.mark.promise("changed-configurations")
 def test_a_changed_study_resolves_to_what_it_says_or_is_refused_in_one_line(tmp_path):
     resolved = []
 
@@ -226,6 +228,7 @@ def mistyped(draw):
     return "\n".join(lines)
 
 
+@pytest.mark.promise("changed-configurations")
 def test_a_mistyped_file_is_read_as_it_says_or_refused_in_one_line(tmp_path):
     path = tmp_path / "config.yaml"
     resolved = []

@@ -46,6 +46,7 @@ FOUND = {
 }
 
 
+@pytest.mark.promise("mistake-ends-in-one-sentence")
 @pytest.mark.parametrize("case", FOUND)
 def test_a_mistake_is_refused_in_one_line(case):
     change, message = FOUND[case]
@@ -71,6 +72,7 @@ YAML_OF_NO_USE = {
 }
 
 
+@pytest.mark.promise("mistake-ends-in-one-sentence")
 @pytest.mark.parametrize("case", YAML_OF_NO_USE)
 def test_ambiguous_yaml_is_refused_with_its_line(tmp_path, case):
     text, message = YAML_OF_NO_USE[case]

@@ -321,6 +321,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.promise("configuration-mistake")
 @pytest.mark.parametrize("name", MISTAKES)
 def test_each_mistake_has_its_message(config, name):
     change, parts = MISTAKES[name]
@@ -361,6 +362,7 @@ def test_resolving_leaves_its_input_alone(config):
     assert config == before
 
 
+@pytest.mark.promise("repeated-key")
 def test_a_repeated_key_is_refused(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("model:\n  d_model: 1\n  patch_size: 8\n  d_model: 2\n")

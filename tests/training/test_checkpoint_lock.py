@@ -20,6 +20,7 @@ with show_progress(), lock_checkpoints(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.promise("second-trainer-waits")
 def test_a_second_trainer_waits_and_logs_for_whom(start, tmp_path):
     folder = tmp_path / "checkpoints/paper/dense"
     first = start(HOLD_CHECKPOINTS, folder)

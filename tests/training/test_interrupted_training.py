@@ -93,6 +93,7 @@ def assert_same_numbers(folder: Path, other: Path) -> None:
             assert_same_tensors(mine / f"{name}.safetensors", theirs / f"{name}.safetensors")
 
 
+@pytest.mark.promise("interrupted-training-ends-the-same")
 @pytest.mark.parametrize("times", [3, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
 def test_training_interrupted_at_random_moments_ends_with_the_same_files(
@@ -123,6 +124,7 @@ def test_training_interrupted_at_random_moments_ends_with_the_same_files(
     assert expected in codes and set(codes) <= {expected, -number}
 
 
+@pytest.mark.promise("sigterm-saves-every-seed")
 def test_sigterm_ends_training_after_the_epoch_with_every_seed_saved(
     config, digits_file, tmp_path, monkeypatch, caplog
 ):
@@ -162,6 +164,7 @@ def test_the_command_prints_the_accuracy_and_the_folder_of_each_seed(
     ]
 
 
+@pytest.mark.promise("ctrl-c-with-parallel-runs")
 def test_a_second_ctrl_c_does_not_wait_for_the_epoch():
     """After the first Ctrl-C, runs side by side end after their epoch, which takes a minute here."""
     begun = multiprocessing.Semaphore(0)
@@ -198,6 +201,7 @@ def train(config, digits_file, folder, **options) -> None:
     train_run(run_in(folder, config, name="dense", seeds=SEEDS), dataset_path=digits_file, **options)
 
 
+@pytest.mark.promise("jumping-clock")
 def test_a_clock_that_jumps_changes_no_duration(config, digits_file, tmp_path, monkeypatch):
     generator = random.Random(0)
     monkeypatch.setattr(time, "time", lambda: generator.uniform(0, 4e9))
@@ -210,6 +214,7 @@ def test_a_clock_that_jumps_changes_no_duration(config, digits_file, tmp_path, m
         assert sum(result["training_history"]["time"]) <= result["wall_time_s"] < seconds
 
 
+@pytest.mark.promise("training-out-of-memory")
 @pytest.mark.parametrize(
     "error",
     [
@@ -235,6 +240,7 @@ def test_out_of_memory_in_training_names_the_sizes_to_lower(config, digits_file,
         train(config, digits_file, tmp_path)
 
 
+@pytest.mark.promise("full-disk")
 def test_training_on_a_full_disk_ends_with_one_line_and_resumes_when_there_is_room(
     uninterrupted, study_file, digits_file, tmp_path, monkeypatch, full_disk, capsys
 ):
@@ -249,6 +255,7 @@ def test_training_on_a_full_disk_ends_with_one_line_and_resumes_when_there_is_ro
     assert_same_numbers(tmp_path, uninterrupted[0])
 
 
+@pytest.mark.promise("damaged-checkpoint")
 def test_training_resumes_from_the_checkpoint_before_a_damaged_one(
     uninterrupted, config, digits_file, tmp_path, monkeypatch, caplog
 ):

@@ -42,17 +42,20 @@ def trained(digits_file, tmp_path_factory):
     return folder
 
 
+@pytest.mark.promise("same-bits-on-cpu")
 @pytest.mark.parametrize(("semantics", "threads"), [("paper", 1), ("notebook", 1), ("paper", 2)])
 def test_one_seed_gives_the_same_files_in_another_process(trained, semantics, threads):
     assert_the_same_bits(*(trained(which, threads) / semantics / "seed_3" for which in ("one", "other")))
 
 
+@pytest.mark.promise("other-thread-count")
 def test_another_number_of_threads_gives_the_same_to_rounding(trained):
     files = [trained("one", threads) / "paper/seed_3/results_tiny.json" for threads in (1, 2)]
     losses = [read_result(file)["training_history"]["train_loss"] for file in files]
     np.testing.assert_allclose(*losses, rtol=1e-3)
 
 
+@pytest.mark.promise("same-bits-on-gpu")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("semantics", ["paper", "notebook"])
 def test_one_seed_gives_the_same_files_on_a_gpu(digits_file, tmp_path, semantics):

@@ -61,6 +61,7 @@ def assert_same_seed(stacked: dict, alone: dict, folders: tuple[Path, Path]) -> 
             torch.testing.assert_close(mine[key], theirs[key], rtol=1e-4, atol=1e-6, msg=f"{name} {key}")
 
 
+@pytest.mark.promise("together-or-alone")
 @pytest.mark.parametrize(
     "variant", [pytest.param(variant, marks=[pytest.mark.long] * (variant == "dense")) for variant in MODEL_VARIANTS]
 )
@@ -89,6 +90,7 @@ def test_on_a_cpu_seeds_train_one_after_the_other(config, digits_file, tmp_path)
     assert [result["trained_together"] for result in results] == [[0], [1]]
 
 
+@pytest.mark.promise("seeds-catch-up")
 def test_seeds_killed_at_different_epochs_catch_up(config, digits_file, tmp_path, stack_of_three, monkeypatch):
     folder, uninterrupted = stack_of_three
     save = SeedTraining.save
@@ -111,6 +113,7 @@ def test_seeds_killed_at_different_epochs_catch_up(config, digits_file, tmp_path
         assert_same_seed(one, other, (tmp_path, folder))
 
 
+@pytest.mark.promise("seeds-catch-up")
 def test_the_seeds_with_the_fewest_epochs_train_first():
     def seeds_at(*epochs):
         return [
@@ -129,6 +132,7 @@ def test_the_seeds_with_the_fewest_epochs_train_first():
     assert next_group(seeds_at(9, 9), epochs=9, stack_seeds=True) is None
 
 
+@pytest.mark.promise("divergence")
 def test_a_seed_that_diverges_is_named_and_the_others_keep_what_they_have(config, digits_file, tmp_path, monkeypatch):
     built = []
 
@@ -160,6 +164,7 @@ def test_checkpoints_are_written_only_as_often_as_their_time_allows(config, digi
         assert saved == expected
 
 
+@pytest.mark.promise("same-bits-on-gpu")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("variant", MODEL_VARIANTS)
 def test_graphs_on_a_gpu_repeat_their_bits_and_agree_with_training_alone(config, digits_file, tmp_path, variant):

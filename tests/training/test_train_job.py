@@ -83,6 +83,7 @@ def side_by_side(study, digits_file, tmp_path, tmp_path_factory) -> Path:
     return shutil.copytree(trained, tmp_path / "side_by_side")
 
 
+@pytest.mark.promise("parallel-runs-have-their-bits")
 def test_runs_trained_side_by_side_have_the_bits_that_each_has_alone(study, side_by_side, digits_file, tmp_path):
     first = read_result(side_by_side / "one/seed_0/results_one.json")
     assert first["trained_beside"] == ["two"]
@@ -106,6 +107,7 @@ def test_runs_trained_side_by_side_have_the_bits_that_each_has_alone(study, side
     assert without_times(start_job("two", study, side_by_side, digits_file)) == without_times(second)
 
 
+@pytest.mark.promise("parallel-runs-have-their-bits")
 def test_a_run_that_fails_side_by_side_is_left_to_its_own_job(study, digits_file, tmp_path, caplog):
     study["two"] = changed(study["two"], learning_rate=1e30)
     assert start_job("one", study, tmp_path, digits_file)["best_epoch"] >= 1
@@ -137,6 +139,7 @@ def test_a_run_that_another_process_trains_is_left_out(study, digits_file, tmp_p
         assert start_job("one", study, tmp_path, digits_file)["trained_beside"] == []
 
 
+@pytest.mark.promise("sigterm-saves-every-seed")
 def test_sigterm_saves_all_runs_that_train_side_by_side(study, digits_file, tmp_path, monkeypatch):
     finish_epoch, done = loop._finish_epoch, []
     monkeypatch.setattr(loop, "CHECKPOINT_SHARE", 0.0)

@@ -147,6 +147,7 @@ def test_diagnostics_have_the_configured_epochs_and_the_share_of_pruned_edges(tr
             assert record["epochs"]["3"]["pruned_percent"] == pytest.approx(below.tolist(), abs=1e-3)
 
 
+@pytest.mark.promise("same-bits-on-cpu")
 def test_same_seed_gives_the_same_bits_and_another_seed_does_not(trained, config, digits_file, tmp_path):
     folder, result = trained["paper"]
     again, other = train(config, tmp_path, digits_file, seeds=(0, 1))
@@ -156,6 +157,7 @@ def test_same_seed_gives_the_same_bits_and_another_seed_does_not(trained, config
         assert_same_tensors(folder / f"seed_0/{name}.safetensors", tmp_path / f"seed_0/{name}.safetensors")
 
 
+@pytest.mark.promise("new-seed-trains-alone")
 def test_a_new_seed_does_not_train_finished_ones_again(trained_copy, config, digits_file, caplog):
     folder, first = trained_copy
     (folder / "seed_0" / "results_tiny.json").unlink()  # Snakemake deletes a job's outputs before it runs it again
@@ -166,6 +168,7 @@ def test_a_new_seed_does_not_train_finished_ones_again(trained_copy, config, dig
     assert len([line for line in caplog.messages if "seed 1: epoch" in line]) == config.training.epochs
 
 
+@pytest.mark.promise("killed-training-resumes")
 @pytest.mark.parametrize("semantics", ["paper", "notebook"])
 def test_a_killed_run_resumes_to_the_same_bits(config, digits_file, tmp_path, semantics):
     config = replace(config, training=replace(config.training, epochs=8))
@@ -195,6 +198,7 @@ def test_a_killed_run_resumes_to_the_same_bits(config, digits_file, tmp_path, se
     assert_same_tensors(*(next(root.glob(checkpoints)) for root in (folder, tmp_path / "uninterrupted")))
 
 
+@pytest.mark.promise("other-checkpoint")
 def test_checkpoint_of_another_run_is_refused(trained, config):
     folder, _ = trained["paper"]
     (checkpoint,) = (folder / "checkpoints").glob("*.safetensors")
@@ -221,6 +225,7 @@ def test_damaged_checkpoint_is_named(trained, tmp_path):
         load_checkpoint(damaged, identity=identity)
 
 
+@pytest.mark.promise("divergence")
 def test_divergence_stops_with_epoch_and_step_and_leaves_no_result(config, digits_file, tmp_path):
     diverging = replace(config, training=replace(config.training, learning_rate=1e30))
     with pytest.raises(AfmpError, match=r"diverged: the loss or a weight was not finite in epoch 1, step \d+ of \d+"):
@@ -228,6 +233,7 @@ def test_divergence_stops_with_epoch_and_step_and_leaves_no_result(config, digit
     assert not list(tmp_path.rglob("*.json")) and not list(tmp_path.rglob("best.safetensors"))
 
 
+@pytest.mark.promise("divergence")
 def test_weights_that_the_last_step_made_infinite_are_a_divergence(config, digits_file):
     data = load_dataset(digits_file)
     model = build_model(config, semantics="paper", num_classes=10)
@@ -243,6 +249,7 @@ def test_weights_that_the_last_step_made_infinite_are_a_divergence(config, digit
     assert step.read()[0].bad_step == 0
 
 
+@pytest.mark.promise("resumed-elsewhere")
 def test_device_and_versions_are_kept_when_a_finished_seed_is_written_again(
     trained_copy, config, digits_file, monkeypatch
 ):
@@ -256,6 +263,7 @@ def test_device_and_versions_are_kept_when_a_finished_seed_is_written_again(
     assert new["versions"] == other and [entry["from_epoch"] for entry in new["trained_by"]] == [1]
 
 
+@pytest.mark.promise("other-checkpoint")
 def test_a_checkpoint_of_another_configuration_is_logged_and_not_used(trained_copy, config, digits_file, caplog):
     caplog.set_level("INFO", logger="afmp")
     train(replace(config, training=replace(config.training, weight_decay=0.5)), trained_copy[0], digits_file)

@@ -76,6 +76,7 @@ MISTAKES = {
 REPEATS = ("cut off", "no such day", "leading zero", "endless")
 
 
+@pytest.mark.promise("mistake-ends-in-one-sentence")
 @pytest.mark.parametrize(
     "mistake", [pytest.param(name, marks=pytest.mark.long if name in REPEATS else ()) for name in MISTAKES]
 )

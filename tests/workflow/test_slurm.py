@@ -129,6 +129,7 @@ def checkpoints(folder: Path, run: str) -> dict[str, int]:
     }
 
 
+@pytest.mark.promise("slurm-only-in-profiles")
 def test_only_profiles_know_of_slurm():
     sources = [PROJECT / "Snakefile", *(path for part in ("rules", "workflow_scripts", "afmp") for path in files(part))]
     assert len(sources) > 50
@@ -140,6 +141,7 @@ def files(part: str) -> list[Path]:
     return [path for path in (PROJECT / part).rglob("*") if path.suffix in (".smk", ".py")]
 
 
+@pytest.mark.promise("cluster-gpu-request")
 @pytest.mark.slurm
 @pytest.mark.parametrize("profiles", [("slurm",), ("slurm", "slurm-gres")])
 def test_what_jobs_ask_for(slurm, tmp_path, profiles):
@@ -165,6 +167,7 @@ def test_what_jobs_ask_for(slurm, tmp_path, profiles):
     assert {job["JobState"] for job in jobs(slurm).values()} == {"CANCELLED"}
 
 
+@pytest.mark.promise("requeued-jobs")
 @pytest.mark.slurm
 def test_a_study_whose_jobs_are_requeued_and_cancelled(slurm, tmp_path):
     folder = tmp_path / "study"

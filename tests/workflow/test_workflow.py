@@ -81,6 +81,7 @@ def test_end_to_end(finished):
     assert "seed 1: epoch 2/2" in log and "left" in log
 
 
+@pytest.mark.promise("verify-changes-nothing")
 def test_a_study_made_by_the_workflow_passes_verification(finished):
     try:
         said = snakemake(finished, "verify", "--cores", "1")
@@ -239,6 +240,7 @@ def test_a_single_figure_is_a_target_by_name_and_by_file(project):
     assert "Nothing to be done" in snakemake(project, "widths", "download", "tables")
 
 
+@pytest.mark.promise("configuration-mistake")
 @pytest.mark.parametrize(
     ("change", "parts"),
     [
@@ -259,6 +261,7 @@ def test_mistake_in_the_study_ends_before_any_job(tmp_path, change, parts):
     assert not list((folder / "results").iterdir())
 
 
+@pytest.mark.promise("repeated-key")
 def test_a_repeated_key_ends_before_any_job(tmp_path):
     folder = copy_project(tmp_path)
     write_study(folder, STUDY)
@@ -313,6 +316,7 @@ def save_image(path: Path, *, brightness: int) -> None:
     Image.new("RGB", (32, 32), (brightness, brightness, brightness)).save(path)
 
 
+@pytest.mark.promise("killed-workflow-resumes")
 @pytest.mark.long
 def test_a_killed_workflow_resumes(tmp_path):
     epochs = 20

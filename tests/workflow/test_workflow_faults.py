@@ -44,6 +44,7 @@ def damage(path: Path, position: int) -> None:
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
+@pytest.mark.promise("ctrl-c-ends-with-a-sentence")
 @pytest.mark.parametrize("what", ["train/paper/dense.log", "benchmark_resolution/16.log"])
 def test_ctrl_c_ends_a_job_at_once_with_a_sentence(folder, what):
     """Neither the terminal nor the log shows a traceback, and what was saved stays."""
@@ -68,6 +69,7 @@ def test_ctrl_c_ends_a_job_at_once_with_a_sentence(folder, what):
     assert list(saved.rglob("*.safetensors")) if trains else (saved / "benchmark_resolution/16.jsonl").stat().st_size
 
 
+@pytest.mark.promise("same-command-resumes")
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_interrupted_and_damaged_the_workflow_resumes_with_the_same_command(folder):

@@ -157,6 +157,7 @@ def disturbed(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.promise("no-network-after-download")
 @pytest.mark.long
 def test_after_the_download_nothing_needs_a_network(disturbed):
     assert "127.0.0.1" in (disturbed / "asked_first").read_text()
@@ -164,6 +165,7 @@ def test_after_the_download_nothing_needs_a_network(disturbed):
     assert (disturbed / "results/figures/paper/scalability_results.png").exists()
 
 
+@pytest.mark.promise("started-configuration")
 @pytest.mark.long
 def test_a_run_ends_with_the_configuration_it_started_with(disturbed):
     found = json.loads((disturbed / "results/read_again.json").read_text())
@@ -189,6 +191,7 @@ def waits(folder: Path) -> bool:
     return log.exists() and f"trains into this folder; waiting for process {os.getpid()} on" in log.read_text()
 
 
+@pytest.mark.promise("second-snakemake")
 @pytest.mark.long
 def test_a_second_snakemake_ends_with_a_sentence_and_costs_nothing(project):
     with paused(project) as pause, started(project, RESULT) as first:
@@ -202,6 +205,7 @@ def test_a_second_snakemake_ends_with_a_sentence_and_costs_nothing(project):
     assert len(read_result(project / RESULT)["training_history"]["val_acc"]) == EPOCHS
 
 
+@pytest.mark.promise("second-trainer-waits")
 @pytest.mark.long
 def test_with_nolock_one_of_two_trains_and_the_other_uses_its_result(project):
     with paused(project) as pause, started(project, RESULT) as first:
@@ -218,6 +222,7 @@ def test_with_nolock_one_of_two_trains_and_the_other_uses_its_result(project):
 # ---------------------------------------------------------------------------- a GPU for each job
 
 
+@pytest.mark.promise("one-gpu-per-job")
 @pytest.mark.long
 def test_training_and_sweep_use_a_free_gpu(project, tmp_path):
     training, sweep = SMALL["training"] | {"device": "auto", "epochs": 1}, SMALL["scalability"] | {"device": "auto"}
