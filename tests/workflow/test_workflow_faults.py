@@ -50,7 +50,7 @@ def test_ctrl_c_ends_a_job_at_once_with_a_sentence(folder, what):
     """Neither the terminal nor the log shows a traceback, and what was saved stays."""
     study = yaml.safe_load((folder / "config.yaml").read_text())
     study["training"]["epochs"] = 1000
-    study["scalability"] |= {"resolutions": [16], "mode": ["inference", "train"], "repeats": 300, "seconds": 60}
+    study["scalability"] |= {"resolutions": [16], "mode": ["inference", "train"], "repeats": 100, "seconds": 60}
     (folder / "config.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     trains = what.startswith("train/")
     log, begun = folder / "results/logs" / what, r"epoch 1/" if trains else r"\[2/"
