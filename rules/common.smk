@@ -8,7 +8,7 @@ from dataclasses import asdict
 from glob import iglob
 from pathlib import Path
 
-from afmp.figures.catalogue import figure_modules, figures
+from afmp.figures.catalogue import COMPARED_SEMANTICS, figure_modules, figures
 from afmp.finished.manifest import MANIFEST, manifest_of
 from afmp.records import write_text
 from afmp.sources import import_closure
@@ -23,7 +23,6 @@ from afmp.study.paths import (
     plot_diagnostics_folder,
     table_file,
 )
-from afmp.study.semantics import SEMANTICS
 from afmp.study.study import resolve_study
 from afmp.training.job import WANTED_RUNS
 
@@ -43,7 +42,7 @@ except AfmpError as error:
     raise WorkflowError(str(error)) from None
 
 DATASET_FILE = in_results(dataset_file(STUDY.dataset.source))
-COMPARE_SEMANTICS = set(STUDY.semantics) == set(SEMANTICS)
+COMPARE_SEMANTICS = set(COMPARED_SEMANTICS) <= set(STUDY.semantics)
 
 ALL_FIGURES = in_results(file for drawing in figures(asdict(STUDY)) for file in drawing.files)
 ALL_TABLES = in_results(table_file(table, ending) for table in TABLES for ending in TABLE_ENDINGS)

@@ -101,7 +101,7 @@ def differences_table(results, studies) -> pd.DataFrame:
 def _in_order(results) -> list[dict]:
     # A table does not depend on the order in which files were read.
     def key(result):
-        return SEMANTICS.index(result["semantics"]), result["run"], result["seed"]
+        return list(SEMANTICS).index(result["semantics"]), result["run"], result["seed"]
 
     ordered = sorted(results, key=key)
     for one, other in pairwise(ordered):
@@ -149,7 +149,7 @@ def summary_caption(table: pd.DataFrame) -> str:
         sentences.append(
             f"Highest mean test accuracy under {semantics} semantics: {accuracy}, "
             f"run{'s' * (len(leaders) > 1)} {', '.join(leaders['run'])}. "
-            f"{wording.SELECTION[semantics]}"
+            f"{wording.validation_words(semantics).selection}"
         )
     return wording.escape_rst(" ".join(sentences))
 

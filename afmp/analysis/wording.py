@@ -3,10 +3,12 @@
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from afmp.analysis.statistics import Interval, PairedDifference
+from afmp.study.semantics import SEMANTICS
 
 # The fewest random seeds whose interval is drawn. Over two, Student's t is 12.7 standard errors to either side.
 FEWEST_SEEDS = 3
@@ -14,19 +16,30 @@ SEMANTICS_IN_WORDS = {
     "paper": "what the text of the original notebook describes",
     "notebook": "what the code of the original notebook computes",
 }
-ACCURACY_TITLE = {
-    "paper": "Validation accuracy",
-    "notebook": "Test accuracy (the original notebook calls it validation)",
-}
-ACCURACY_AXIS = {
-    "paper": "Validation accuracy\n(held out of the training set), %",
-    "notebook": "Accuracy on the test set\n(used for selection), %",
-}
-SELECTION = {
-    "paper": "The best epoch is chosen on images held out of the training set; the test set is used once.",
-    "notebook": "The best epoch is chosen on the test set, as in the original notebook, so accuracies are optimistic.",
-}
 UNCORRECTED = "without correction for multiple comparisons"
+
+
+class ValidationWords(NamedTuple):
+    """Words for the accuracy over epochs: title and axis of its panel, and a sentence on the best epoch."""
+
+    title: str
+    axis: str
+    selection: str
+
+
+def validation_words(semantics: str) -> ValidationWords:
+    """Return the words for the accuracy by which a semantics chooses its best epoch."""
+    if SEMANTICS[semantics].validates_on_test:
+        return ValidationWords(
+            "Test accuracy (the original notebook calls it validation)",
+            "Accuracy on the test set\n(used for selection), %",
+            "The best epoch is chosen on the test set, as in the original notebook, so accuracies are optimistic.",
+        )
+    return ValidationWords(
+        "Validation accuracy",
+        "Validation accuracy\n(held out of the training set), %",
+        "The best epoch is chosen on images held out of the training set; the test set is used once.",
+    )
 
 
 def with_interval(interval: Interval, *, unit: str = " %", digits: int = 2) -> str:

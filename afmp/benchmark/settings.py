@@ -14,7 +14,7 @@ EXECUTIONS = ("eager", "compiled", "graph", "compiled_graph")
 ATTENTIONS = ("fused", "plain")
 CHOICES = {
     "models": MODELS,
-    "semantics": SEMANTICS,
+    "semantics": tuple(SEMANTICS),
     "precision": PRECISIONS,
     "mode": MODES,
     "execution": EXECUTIONS,

@@ -8,6 +8,7 @@ import torch
 from afmp.data.augmentation import PaddedImages, pad_images
 from afmp.data.dataset import PreparedDataset
 from afmp.errors import AfmpError
+from afmp.study.semantics import SEMANTICS
 
 
 @dataclass
@@ -29,17 +30,18 @@ class Split:
 def split_dataset(data: PreparedDataset, *, semantics: str, fraction: float, padding: int) -> Split:
     """Split a dataset for training.
 
-    `paper` validates on a held-out `fraction` of the training images, `notebook` on the test set. The training images
-    are padded for random crops, by `padding` pixels per side.
+    A semantics that validates on the test set trains on all training images. Otherwise a `fraction` of them is held out
+    for validation. The training images are padded for random crops, by `padding` pixels per side.
     """
     device = data.train_images.device
     images = pad_images(data.train_images, padding)
-    if semantics == "notebook":
+    rules = SEMANTICS[semantics]
+    if rules.validates_on_test:
         every = torch.arange(len(data.train_labels), device=device)
-        return Split(images, data.train_labels, every, data.test_images, data.test_labels, "test")
+        return Split(images, data.train_labels, every, data.test_images, data.test_labels, rules.validation_set)
     train_index, val_index = (index.to(device) for index in stratified_holdout(data.train_labels.cpu(), fraction))
     val_images, val_labels = data.train_images[val_index], data.train_labels[val_index]
-    return Split(images, data.train_labels, train_index, val_images, val_labels, "train_holdout")
+    return Split(images, data.train_labels, train_index, val_images, val_labels, rules.validation_set)
 
 
 def stratified_holdout(labels: torch.Tensor, fraction: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -30,8 +30,8 @@ from afmp.study.paths import (
     result_files,
     scalability_file,
 )
-from afmp.study.semantics import SEMANTICS
 
+COMPARED_SEMANTICS = ("paper", "notebook")  # of notebook_vs_paper
 SWEEP_FIGURES = ("scalability_results", "scalability_fits")
 # How the argument of this name is read from a file.
 READERS = {
@@ -119,8 +119,8 @@ def figures(study: dict) -> list[Drawing]:
             others = [scalability_file(other) for other in study["semantics"] if other != semantics]
             records = {"sweep": scalability_file(semantics), "other_sweeps": others}
             drawings.append(Drawing(figure_path(semantics, figure), f"afmp.figures.{figure}", {}, records))
-    if set(study["semantics"]) == set(SEMANTICS):
-        records = {semantics: result_files(semantics, study["runs"], study["seeds"]) for semantics in SEMANTICS}
+    if set(COMPARED_SEMANTICS) <= set(study["semantics"]):
+        records = {name: result_files(name, study["runs"], study["seeds"]) for name in COMPARED_SEMANTICS}
         settings = {"studies": study["studies"]}
         drawings.append(Drawing(NOTEBOOK_VS_PAPER, "afmp.figures.notebook_vs_paper", settings, records))
     return drawings

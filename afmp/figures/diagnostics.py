@@ -1,5 +1,7 @@
 """Figure of a run's diagnostics at one epoch: communication graph, pruned edges per layer, gates of one layer."""
 
+from typing import NamedTuple
+
 import numpy as np
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
@@ -8,16 +10,33 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from afmp.analysis import wording
 from afmp.errors import AfmpError
 from afmp.figures.parts import style
+from afmp.study.semantics import SEMANTICS
 
 EDGE_COLOUR = (0.0, 0.9, 0.9)
 CLOSED_AT = -0.13  # position of the bar of gates that are exactly 0, left of the axis from 0 to 1
-PRUNED_TITLE = {"paper": "Edges pruned per layer", "notebook": "Edges counted as pruned, per layer"}
-PRUNED_AXIS = {
-    "paper": "Edges pruned (not among the k kept), %",
-    "notebook": "Edges with a mean gate below 0.5, %",
+
+
+class PruningWords(NamedTuple):
+    """Words for pruned edges: title and axis of their panel, a note below the figure, and a part of the caption."""
+
+    title: str
+    axis: str
+    note: str
+    caption: str
+
+
+# By whether a semantics prunes edges.
+PRUNING_WORDS = {
+    True: PruningWords(
+        "Edges pruned per layer", "Edges pruned (not among the k kept), %", "", "pruned (gate exactly 0)"
+    ),
+    False: PruningWords(
+        "Edges counted as pruned, per layer",
+        "Edges with a mean gate below 0.5, %",
+        "The original notebook counts an edge as pruned if its mean gate is below 0.5.",
+        "counted as pruned (mean gate below 0.5)",
+    ),
 }
-PRUNED_NOTE = {"paper": "", "notebook": "The original notebook counts an edge as pruned if its mean gate is below 0.5."}
-PRUNED_IN_WORDS = {"paper": "pruned (gate exactly 0)", "notebook": "counted as pruned (mean gate below 0.5)"}
 
 
 @style.styled
@@ -35,14 +54,15 @@ def draw(diagnostics: dict, *, epoch: int, image: np.ndarray) -> Figure:
     _draw_graph(graph, diagnostics, gates, image)
     graph.set_title(f"Communication graph, layer {layer}")
     _draw_pruned(layers, pruned)
-    layers.set(title=PRUNED_TITLE[semantics], ylabel=PRUNED_AXIS[semantics])
+    words = PRUNING_WORDS[SEMANTICS[semantics].prunes]
+    layers.set(title=words.title, ylabel=words.axis)
     _draw_histogram(histogram, gates)
     histogram.set_title(f"Mean gates of layer {layer}")
     style.add_footer(
         figure,
         [
             f"Test image {diagnostics['image_index']}. Layers are counted from 0; layer {layer} is the middle one. "
-            + PRUNED_NOTE[semantics],
+            + words.note,
             "Each edge narrows from its sender to its receiver. Width and opacity grow with its gate, averaged over "
             "channels (0 to 1). Edges with gate 0 are not drawn.",
         ],
@@ -148,7 +168,8 @@ def caption(diagnostics: dict, *, epoch: int) -> str:
             f"(lowest {gates.min():.3f}, highest {gates.max():.3f})."
         )
         shares = ", ".join(f"{value:.1f}" for value in pruned)
-        sentences.append(f"Edges {PRUNED_IN_WORDS[semantics]}, from the first layer to the last: {shares} %.")
+        words = PRUNING_WORDS[SEMANTICS[semantics].prunes]
+        sentences.append(f"Edges {words.caption}, from the first layer to the last: {shares} %.")
     else:
         sentences.append("The image is one patch, so there are no edges.")
     return wording.escape_rst(" ".join(sentences))

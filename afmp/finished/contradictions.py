@@ -15,9 +15,8 @@ from afmp.finished.study_records import StudyRecord
 from afmp.model.scaffold import scaffold_hash
 from afmp.model.weights import load_weights
 from afmp.study.run_config import RunConfig
+from afmp.study.semantics import SEMANTICS
 from afmp.study.study import Study
-
-VALIDATION_SETS = {"paper": "train_holdout", "notebook": "test"}
 
 
 def of_record(content: dict, record: StudyRecord, study: Study) -> Iterator[str]:
@@ -52,7 +51,8 @@ def _of_result(result: dict, config: RunConfig) -> Iterator[str]:
     best = max(history["val_acc"])
     of_history = {"best_val_accuracy": best, "best_epoch": history["val_acc"].index(best) + 1}
     yield from _different(result, of_history, "its history says")
-    yield from _different(result, {"validation_set": VALIDATION_SETS[result["semantics"]]}, "its semantics says")
+    expected = {"validation_set": SEMANTICS[result["semantics"]].validation_set}
+    yield from _different(result, expected, "its semantics says")
 
 
 def _of_diagnostics(diagnostics: dict, config: RunConfig) -> Iterator[str]:

@@ -20,10 +20,9 @@ from afmp.model.notebook import NotebookLayer
 from afmp.model.paper import PaperLayer
 from afmp.model.scaffold import grid_positions, grid_shape
 from afmp.model.top_down import TopDownAggregator, is_linear_refinement, refine
-from afmp.study.semantics import SEMANTICS
 
-# One class per semantics, each in a file of its own: adding a semantics is adding a file, its name and this entry.
-LAYERS: dict[str, type[Layer]] = dict(zip(SEMANTICS, (PaperLayer, NotebookLayer), strict=True))
+# The class of each semantics, each in a file of its own.
+LAYERS: dict[str, type[Layer]] = {"paper": PaperLayer, "notebook": NotebookLayer}
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class AFMP(GraphModule):
         check_number("lambda_sparse", lambda_sparse)
         check_flag("is_sparse", is_sparse)
         check_flag("use_top_down", use_top_down)
-        check_choice("semantics", semantics, SEMANTICS)
+        check_choice("semantics", semantics, tuple(LAYERS))
         layer = LAYERS[semantics]
         positions = grid_positions(img_size, patch_size).to(torch.get_default_dtype())
         edge_index = layer.stored_edges(positions, scaffold=scaffold, window_size=window_size)

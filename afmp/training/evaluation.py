@@ -12,6 +12,7 @@ from afmp.machine.device import autocast
 from afmp.model.afmp import AFMP
 from afmp.model.stack import stack_models, stack_size
 from afmp.study.run_config import TrainingConfig
+from afmp.study.semantics import SEMANTICS
 from afmp.training.seed_state import SeedTraining
 
 
@@ -35,11 +36,11 @@ def count_correct(stack: AFMP, images, labels, *, data: PreparedDataset, trainin
 def evaluation_batch_size(stack: AFMP, num_images: int, training: TrainingConfig) -> int:
     """Return the number of images per batch when correct answers are counted.
 
-    Under `notebook` it is the training batch size: there the answer for an image depends on its place in the batch, so
-    the batch size is part of what is computed. Under `paper` an answer depends on its image alone. There a GPU gets up
-    to four times as many images, in batches of nearly equal size, because without gradients they need no more memory.
+    Where the answer for an image depends on its batch, it is the training batch size, which is then part of what is
+    computed. Otherwise a GPU gets up to four times as many images, in batches of nearly equal size, because without
+    gradients they need no more memory.
     """
-    if stack.semantics == "notebook" or stack.embed.weight.device.type != "cuda":
+    if SEMANTICS[stack.semantics].depends_on_batch or stack.embed.weight.device.type != "cuda":
         return training.batch_size
     num_batches = -(-num_images // (4 * training.batch_size))
     return -(-num_images // num_batches)

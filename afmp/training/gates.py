@@ -4,13 +4,7 @@ import torch
 
 from afmp.data.augmentation import normalise
 from afmp.data.dataset import PreparedDataset
-
-# Whether an edge counts as pruned. paper: it is outside the budget, so its gate is exactly 0 in every channel.
-# notebook: no edge is pruned; the original notebook counts a mean gate below 0.5 (docs/semantics.md, point 3).
-PRUNED = {
-    "paper": lambda gates: (gates == 0).all(dim=-1),
-    "notebook": lambda gates: gates.mean(dim=-1) < 0.5,
-}
+from afmp.study.semantics import SEMANTICS
 
 
 @torch.no_grad()
@@ -21,7 +15,8 @@ def describe_gates(model, data: PreparedDataset, *, image_index: int) -> dict:
     """
     image = normalise(data.test_images[image_index : image_index + 1], mean=data.mean, std=data.std)
     per_layer = [gates[0].float() for gates in model.forward_internals(image).gates]  # each (E, D)
-    pruned = [PRUNED[model.semantics](gates).float() for gates in per_layer]
+    prunes = SEMANTICS[model.semantics].prunes
+    pruned = [((gates == 0).all(dim=-1) if prunes else gates.mean(dim=-1) < 0.5).float() for gates in per_layer]
     return {
         "mean_gate": [[round(value, 6) for value in gates.mean(dim=-1).tolist()] for gates in per_layer],
         "pruned_percent": [100.0 * mask.mean().item() if mask.numel() else 0.0 for mask in pruned],

@@ -31,7 +31,6 @@ NOT_NUMBERS = (
     "machine/stopping",
     "study/paths",
     "study/run_config",
-    "study/semantics",
 )
 
 

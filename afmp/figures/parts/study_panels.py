@@ -50,7 +50,8 @@ def draw_study(study: dict, results: list[dict], *, title: str, sparsity_scale: 
         _draw_curves(sparsity, runs, "sparsity_loss", scale=sparsity_scale),
         _draw_times(time, runs),
     ]
-    accuracy.set(title=wording.ACCURACY_TITLE[semantics], ylabel=wording.ACCURACY_AXIS[semantics])
+    words = wording.validation_words(semantics)
+    accuracy.set(title=words.title, ylabel=words.axis)
     loss.set(title="Training loss", ylabel="Cross entropy + sparsity loss, nats")
     sparsity.set(title="Sparsity loss", ylabel=f"λ × mean |gate|{', log scale' * (sparsity.get_yscale() == 'log')}")
     _note_zero_runs(sparsity, runs)

@@ -111,5 +111,5 @@ def facts_of(runs: list[StudyRun]) -> dict[str, str]:
         "seeds": wording.counted([len(run.results) for run in runs], "seed"),
         "device": distinct(result["device"]["name"] for result in results),
         "torch": distinct(result["versions"]["torch"] for result in results),
-        "selection": distinct(wording.SELECTION[result["semantics"]] for result in results),
+        "selection": distinct(wording.validation_words(result["semantics"]).selection for result in results),
     }

@@ -15,6 +15,7 @@ from afmp.figures.parts.study_runs import (
     study_runs,
     tied_labels,
 )
+from afmp.study.semantics import SEMANTICS
 
 
 def legend_texts(runs: list[StudyRun], semantics: str) -> tuple[list[str], str]:
@@ -23,13 +24,13 @@ def legend_texts(runs: list[StudyRun], semantics: str) -> tuple[list[str], str]:
     entries = []
     for run in runs:
         entry = f"{run.label}: {wording.with_interval(run.interval('best_val_accuracy'))}"
-        if semantics == "paper":
+        if not SEMANTICS[semantics].validates_on_test:
             entry += f" (test {wording.with_interval(run.interval('test_accuracy'))})"
         if min(counts) != max(counts):
             entry += f", n\u00a0=\u00a0{len(run.results)}{', no interval' * (len(run.results) == 1)}"
         entries.append(textwrap.fill(entry, 120))
     heading = "best test accuracy"
-    if semantics == "paper":
+    if not SEMANTICS[semantics].validates_on_test:
         heading = "best validation accuracy (and test accuracy at that epoch)"
     if max(counts) == 1:
         return entries, f"{heading}; n = 1, no interval"
@@ -47,7 +48,7 @@ def footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
         spread=f"band{' and error bar' * bars}",
         single="Thin lines",
     )
-    shown = ["best_val_accuracy"] + ["test_accuracy"] * (semantics == "paper")
+    shown = ["best_val_accuracy"] + ["test_accuracy"] * (not SEMANTICS[semantics].validates_on_test)
     return [
         f"Dataset {facts['dataset']}, {facts['classes']} classes; {facts['seeds']}, {facts['epochs']} per run; "
         f"{facts['device']}, torch {facts['torch']}. {facts['selection']}",
@@ -93,7 +94,7 @@ def study_caption(study: dict, results: list[dict], *, question: str) -> str:
         sentences.append(f"Equal to the last digit in every seed and epoch: {labels_of(group, runs)}.")
     if others:
         sentences += _against_reference(reference, others)
-    sentences += [resolution_note(runs, "test_accuracy"), wording.SELECTION[semantics]]
+    sentences += [resolution_note(runs, "test_accuracy"), wording.validation_words(semantics).selection]
     return wording.escape_rst(" ".join(filter(None, sentences)))
 
 
