@@ -8,7 +8,8 @@ import torch
 from afmp.data.augmentation import PaddedImages, pad_images
 from afmp.data.dataset import PreparedDataset
 from afmp.errors import AfmpError
-from afmp.study.semantics import SEMANTICS
+
+VALIDATION_SETS = {True: "test", False: "train_holdout"}  # names in results, by whether the test set validates
 
 
 @dataclass
@@ -27,21 +28,22 @@ class Split:
     validation_set: str
 
 
-def split_dataset(data: PreparedDataset, *, semantics: str, fraction: float, padding: int) -> Split:
+def split_dataset(data: PreparedDataset, *, validate_on_test: bool, fraction: float, padding: int) -> Split:
     """Split a dataset for training.
 
-    A semantics that validates on the test set trains on all training images. Otherwise a `fraction` of them is held out
-    for validation. The training images are padded for random crops, by `padding` pixels per side.
+    With `validate_on_test` all training images are trained on. Otherwise a `fraction` of them is held out for
+    validation. The training images are padded for random crops, by `padding` pixels per side.
     """
     device = data.train_images.device
     images = pad_images(data.train_images, padding)
-    rules = SEMANTICS[semantics]
-    if rules.validates_on_test:
+    if validate_on_test:
         every = torch.arange(len(data.train_labels), device=device)
-        return Split(images, data.train_labels, every, data.test_images, data.test_labels, rules.validation_set)
+        return Split(
+            images, data.train_labels, every, data.test_images, data.test_labels, VALIDATION_SETS[validate_on_test]
+        )
     train_index, val_index = (index.to(device) for index in stratified_holdout(data.train_labels.cpu(), fraction))
     val_images, val_labels = data.train_images[val_index], data.train_labels[val_index]
-    return Split(images, data.train_labels, train_index, val_images, val_labels, rules.validation_set)
+    return Split(images, data.train_labels, train_index, val_images, val_labels, VALIDATION_SETS[validate_on_test])
 
 
 def stratified_holdout(labels: torch.Tensor, fraction: float) -> tuple[torch.Tensor, torch.Tensor]:

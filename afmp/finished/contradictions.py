@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from afmp.data.split import VALIDATION_SETS
 from afmp.errors import AfmpError
 from afmp.finished.study_records import StudyRecord
 from afmp.model.scaffold import scaffold_hash
@@ -51,7 +52,7 @@ def _of_result(result: dict, config: RunConfig) -> Iterator[str]:
     best = max(history["val_acc"])
     of_history = {"best_val_accuracy": best, "best_epoch": history["val_acc"].index(best) + 1}
     yield from _different(result, of_history, "its history says")
-    expected = {"validation_set": SEMANTICS[result["semantics"]].validation_set}
+    expected = {"validation_set": VALIDATION_SETS[SEMANTICS[result["semantics"]].validates_on_test]}
     yield from _different(result, expected, "its semantics says")
 
 

@@ -16,11 +16,6 @@ class Semantics(NamedTuple):
     depends_on_batch: bool
     prunes: bool
 
-    @property
-    def validation_set(self) -> str:
-        """Name of the validation images in a result."""
-        return "test" if self.validates_on_test else "train_holdout"
-
 
 SEMANTICS = {
     semantics.name: semantics

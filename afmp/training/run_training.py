@@ -19,6 +19,7 @@ from afmp.data.dataset import PreparedDataset, load_dataset
 from afmp.data.split import Split, split_dataset
 from afmp.machine.device import resolve_device, set_matmul_precision
 from afmp.provenance import device_record, versions
+from afmp.study.semantics import SEMANTICS
 from afmp.training.loop import SeedGroup, set_up_group, train_group
 from afmp.training.out_of_memory import name_sizes_when_out_of_memory
 from afmp.training.run import Run
@@ -50,7 +51,7 @@ def train_run(
     gc.collect()
     allocated_before = _allocated_bytes(device)
     data = load_dataset(dataset_path, device=device)
-    split_once = cache(partial(split_dataset, data, semantics=run.semantics))
+    split_once = cache(partial(split_dataset, data, validate_on_test=SEMANTICS[run.semantics].validates_on_test))
     splits = {}
     for each in (run, *side_by_side):
         training = each.config.training

@@ -41,7 +41,9 @@ def main() -> None:
     device = resolve_device(arguments.device)
     set_matmul_precision("fp32")
     data = load_dataset(arguments.dataset, device=device)
-    split = split_dataset(data, semantics="paper", fraction=training.validation_fraction, padding=training.crop_padding)
+    split = split_dataset(
+        data, validate_on_test=False, fraction=training.validation_fraction, padding=training.crop_padding
+    )
     accuracies = []
     epochs = arguments.epochs or training.epochs
     for seed in map(int, arguments.seeds.split(",")):

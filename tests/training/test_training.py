@@ -89,7 +89,7 @@ def test_best_epoch_is_the_first_best_and_its_weights_give_the_test_accuracy(tra
 
 def test_paper_validates_on_held_out_training_images(trained, config, digits_file):
     data = load_dataset(digits_file)
-    split = split_dataset(data, semantics="paper", fraction=config.training.validation_fraction, padding=4)
+    split = split_dataset(data, validate_on_test=False, fraction=config.training.validation_fraction, padding=4)
     assert trained["paper"][1]["validation_set"] == split.validation_set == "train_holdout"
     held_out = set(range(len(data.train_labels))) - set(split.train_index.tolist())
     assert len(held_out) == len(split.val_labels)
@@ -239,7 +239,7 @@ def test_weights_that_the_last_step_made_infinite_are_a_divergence(config, digit
     model = build_model(config, semantics="paper", num_classes=10)
     stack = stack_models([model])
     optimizer = build_optimizer(model, config.training, torch.device("cpu"))
-    split = split_dataset(data, semantics="paper", fraction=0.1, padding=4)
+    split = split_dataset(data, validate_on_test=False, fraction=0.1, padding=4)
     step = TrainingStep(stack, [model], [optimizer], data=data, split=split, training=config.training)
     step.begin([epoch_plan(len(split.train_index), seed=0, epoch=1)])
     step(4)
