@@ -1,6 +1,6 @@
-# AFMP: a paper's claim made checkable. The workflow goes from a dataset to every figure of the paper.
+# AFMP: the claim of the original notebook, made checkable. The workflow goes from a dataset to every figure of the notebook.
 #
-# Result paths are results/<rule>/<semantics>/..., where semantics is paper or notebook. afmp/study/paths.py spells them.
+# Result paths are results/<rule>/<semantics>/..., where semantics is paper or notebook. afmp/study/paths.py defines them.
 #   results/prepare_data/<dataset>.safetensors
 #   results/train/<semantics>/<run>/seed_<seed>/{results_<run>.json,best.safetensors,final.safetensors,diagnostics.json}
 #   results/benchmark_resolution/<semantics>/<resolution>.json
@@ -19,7 +19,7 @@
 # Files that no rule declares as output, so that Snakemake never deletes them:
 #   results/download/...                                   archives as they were fetched
 #   results/checkpoints/<semantics>/<run>/...              from which an interrupted run resumes
-#   results/checkpoints/<semantics>/<run>/seed_<seed>_<key>/       the files of a seed that another run's job finished
+#   results/checkpoints/<semantics>/<run>/seed_<seed>_<key>/       files of a random seed, trained by another run's job
 #   results/checkpoints/benchmark_resolution/<resolution>.jsonl    from which an interrupted size of the sweep resumes
 
 from snakemake.utils import min_version
@@ -27,8 +27,8 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
-# A `complete` configuration needs nothing from config.yaml. Jobs on a cluster, and the report, read this file again. They
-# get the complete configuration of the call that they belong to, because config.yaml may have been edited since.
+# A `complete` configuration needs nothing from config.yaml. Cluster jobs and the report parse this Snakefile again. They get
+# the configuration of the `snakemake` call that started them, even if config.yaml has changed.
 COMPLETE = config.pop("complete", False)
 
 

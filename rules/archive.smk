@@ -5,20 +5,20 @@ from datetime import date
 
 from afmp.study.paths import FIGURES_FROM_ARCHIVE
 
-# Archives are committed to the clone. A study in its own working directory (--directory) may have archives too; those come
-# first. Both paths are relative to the working directory, as all others.
+# Archives are committed to the repository. A study in its own working directory (--directory) may have archives too; those
+# come first. Both paths are relative to the working directory, as all others.
 ARCHIVES = list(dict.fromkeys(["archive", os.path.relpath(Path(workflow.basedir, "archive"))]))
 
 NEW_ARCHIVE = ARCHIVE or f"archive/{date.today()}"
 
-# The newest archive, unless one is named: their names begin with the date.
+# The newest archive, unless one is named. The names of archives begin with the date.
 FOUND = [sorted(Path(folder).glob(f"*/{MANIFEST}")) for folder in ARCHIVES]
 NEWEST_ARCHIVES = [str(manifests[-1].parent) for manifests in FOUND if manifests]
 OLD_ARCHIVE = ARCHIVE or (NEWEST_ARCHIVES or [" and ".join(ARCHIVES)])[0]
 
 
-# Collect the finished study, whenever asked. The archive is no output of this rule: `figures_from_archive` reads its
-# manifest, and so would train first to make an archive.
+# Collect the finished study, whenever asked. If the archive were an output, `figures_from_archive` would first train a study
+# to make it.
 rule archive:
     input:
         ALL_FIGURES,
@@ -40,7 +40,7 @@ rule archive:
 rule figures_from_archive:
     input:
         code=code("figures_from_archive.py", *figure_modules(asdict(STUDY))),
-        # Empty without an archive: the hook in start.smk then ends the call with one sentence.
+        # Empty without an archive: the hook in start.smk then ends the call with a one-line error.
         manifest=list(map(str, Path(OLD_ARCHIVE).glob(MANIFEST))),
     output:
         folder=directory(in_results(FIGURES_FROM_ARCHIVE)),

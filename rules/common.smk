@@ -1,4 +1,4 @@
-# What the rules share: the checked study, the targets, helper functions, and the source files that a job depends on.
+# Shared parts of the rules: the checked study, the targets, helper functions, and the source files that a job depends on.
 
 import hashlib
 import json
@@ -31,12 +31,12 @@ try:
         read_config(path)
     if not isinstance(ARCHIVE, str | None):
         raise AfmpError(f"config: archive: found {ARCHIVE!r}; allowed: text, the path of a folder.")
-    # An overlay's studies come first in `config`. A run that they share with config.yaml keeps its name from there.
+    # An overlay's studies come first in `config`. A run that is also in config.yaml keeps its name from config.yaml.
     if isinstance(config.get("studies"), dict) and isinstance(own_config.get("studies"), dict):
         order = [name for name in own_config["studies"] if name in config["studies"]]
         config["studies"] = {name: config["studies"][name] for name in [*order, *config["studies"]]}
     STUDY = resolve_study(config)
-    # An overlay in JSON brings ordered mappings, which YAML cannot write for the report and the archive.
+    # An overlay in JSON gives ordered dictionaries, which YAML cannot write for the report and the archive.
     config.update(json.loads(json.dumps(config)))
 except AfmpError as error:
     raise WorkflowError(str(error)) from None
@@ -62,8 +62,8 @@ wildcard_constraints:
 UNWATCHED = ("afmp/log.py", "afmp/study/paths.py")
 
 
-# The source files that a script imports, and those of modules that it imports by name, as inputs of its rule. Snakemake
-# itself watches the script, but nothing that it imports.
+# The source files that a script imports, as inputs of its rule, because Snakemake itself watches only the script. `modules`
+# are those that the script imports by a name in a string.
 def code(script, *modules):
     closure = import_closure(Path(workflow.basedir, "workflow_scripts", script), *modules)
     return [os.path.relpath(path) for path in closure if not path.as_posix().endswith(UNWATCHED)]
@@ -98,8 +98,8 @@ def needs_both_semantics(wildcards):
     )
 
 
-# Digest of the names, sizes and times of the files that source `folder` reads; None for other sources. Snakemake itself
-# only looks at the folder's time, which stays the same when an image in it changes.
+# Digest of the names, sizes and modification times of the files that source `folder` reads; None for other sources.
+# Snakemake itself compares only the folder's time, which stays the same when an image in it changes.
 def folder_digest(wildcards):
     if STUDY.dataset.source != "folder":
         return None
@@ -132,7 +132,7 @@ def write_configuration():
     return path
 
 
-# GPUs that a job needs: a job that trains or times needs one unless its configuration says cpu.
+# GPUs that a job needs: a job that trains or measures times needs one, unless its device is `cpu`.
 def gpus(device):
     return 0 if device == "cpu" else 1
 
@@ -143,15 +143,16 @@ def gpus_at_once():
     return getattr(gpu, "value", gpu)
 
 
-# Cores of a job that times: all of them, so that nothing runs in parallel with it. With --resources gpu=N, N sizes are
-# timed at once, each on its own GPU with its share of the cores. On a cluster the number is unknown, so as many as train.
+# Cores of a job that measures times: all of them, so that nothing runs in parallel with it. With --resources gpu=N, N sizes
+# are timed at once, each on its own GPU with its share of the cores. On a cluster the number of cores is unknown, so 4, as
+# for training.
 def timing_threads(wildcards):
     at_once = gpus_at_once() if gpus(STUDY.scalability["device"]) else 1
     return max(1, (workflow.resource_settings.cores or 4) // max(1, at_once or 1))
 
 
-# The captions of a rule's figures and tables by file name without .rst, for the report: jobs write them, and they are read
-# when the report is made. With `output` as an argument, a changed caption is no reason to rerun the job.
+# The captions of a rule's figures and tables by file name without .rst. Jobs write them, and the report reads them.
+# Snakemake does not rerun a job for a changed parameter whose function takes `output`.
 def captions(wildcards, output):
     found = [Path(path) for path in output if path.endswith(".rst")]
     for path in map(Path, output):
@@ -159,7 +160,7 @@ def captions(wildcards, output):
     return {path.stem: path.read_text(encoding="utf-8") for path in found if path.exists()}
 
 
-# Raise a WorkflowError if there is no such archive.
+# Raise a WorkflowError if this archive does not exist.
 def refuse_no_archive(archive):
     try:
         manifest_of(archive)

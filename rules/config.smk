@@ -1,12 +1,12 @@
-# Configuration: config.yaml is checked before Snakemake reads it, so that a mistake in the YAML is reported with its line.
-# Files given by --configfile have been read by now; common.smk checks them.
+# Configuration: config.yaml is checked before Snakemake reads it, so a mistake in the YAML is reported with its line.
+# Snakemake has already read the files given by --configfile; common.smk checks them.
 
 import os
 import sys
 
 from snakemake.exceptions import WorkflowError
 
-# The code that rules watch must be the code that runs, even if another afmp is installed. Scripts inherit this.
+# The package next to this Snakefile must run, even if another afmp is installed. Scripts inherit this path.
 sys.path.insert(0, str(workflow.basedir))
 os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")]))

@@ -1,9 +1,9 @@
-# Figures: one rule per figure, each with a short name as its target. afmp/figures/catalogue.py lists them all.
+# Figures: one rule per figure, and one target with the figure's short name. afmp/figures/catalogue.py lists them all.
 
 from afmp.figures.catalogue import SWEEP_FIGURES, diagnostics_figures, figure_module
 from afmp.study.paths import NOTEBOOK_VS_PAPER, figure_files, figure_path
 
-# Every figure by its path, in plain values: Snakemake compares them and draws again what has changed.
+# Every figure by its path, in plain values. Snakemake compares these values, and draws a changed figure again.
 DRAWINGS = {drawing.path: drawing for drawing in figures(asdict(STUDY))}
 
 # The figures of each semantics, and their categories in the report.
@@ -92,13 +92,13 @@ if COMPARE_SEMANTICS:
 
 else:
 
-    # Its short name ends in a sentence that says what it needs.
+    # Without both semantics, this target fails with an error that says so.
     rule notebook_vs_paper:
         input:
             needs_both_semantics,
 
 
-# The gates of a run over training, for its first random seed.
+# The gates of a run at several epochs, for its first random seed.
 rule plot_diagnostics:
     input:
         code=code("plot_diagnostics.py", "afmp.figures.diagnostics"),

@@ -1,9 +1,9 @@
-# Report: Snakemake's own, one HTML file with every figure and table, whose captions contain the runs' numbers.
+# Report: Snakemake's report, one HTML file with every figure, table and caption.
 
 from afmp.study.paths import REPORT_FILE
 
 
-# Make everything that the report shows, and the report. (`snakemake --report report.html` shows what is already there.)
+# Make everything that the report shows, and the report. (`snakemake --report report.html` shows only what already exists.)
 rule report:
     input:
         ALL_FIGURES,

@@ -8,10 +8,10 @@ from afmp.study.paths import (
 )
 
 
-# Measure time and memory at one size: each AFMP and one DeiT. Running out of memory is a result and is recorded.
+# Measure time and memory at one size: AFMP under each semantics, and DeiT. A point that runs out of memory is recorded.
 rule benchmark_resolution:
     input:
-        # A module that runs in its own process is named by a string, where no import statement shows it.
+        # This module runs in its own process. It is named in a string, so no import statement shows it.
         code=code("benchmark_resolution.py", "afmp.benchmark.measurement"),
     output:
         scalability=in_results(
@@ -31,7 +31,8 @@ rule benchmark_resolution:
         semantics=STUDY.semantics,
         # The points that an interrupted job has measured.
         unfinished=in_results(benchmark_checkpoint("{resolution}")),
-        # With `output` as an argument it is no reason to rerun this job: a new size leaves the others as they are.
+        # Snakemake does not rerun a job for a changed parameter whose function takes `output`, so a new size measures only
+        # itself.
         part_of=lambda wildcards, output: STUDY.scalability["resolutions"],
     script:
         "../workflow_scripts/benchmark_resolution.py"
@@ -63,7 +64,7 @@ rule benchmark_scalability:
         "../workflow_scripts/benchmark_scalability.py"
 
 
-# Count the parameters of the models that the paper compares.
+# Count the parameters of the models that the original notebook compares.
 rule count_parameters:
     input:
         code=code("count_parameters.py"),

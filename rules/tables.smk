@@ -3,7 +3,7 @@
 from afmp.study.paths import PARAMETERS_FILE, result_files, scalability_file
 
 
-# Tables of all runs: every epoch, a summary with intervals, paired differences from each study's reference.
+# Tables of all runs: every epoch, a summary with intervals, and paired differences from each study's reference.
 rule aggregate:
     input:
         code=code("aggregate.py"),

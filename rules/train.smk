@@ -1,4 +1,4 @@
-# Training: one job per run and semantics, which trains all random seeds.
+# Training: one job per run and semantics. It trains all random seeds.
 
 from afmp.study.paths import (
     DOWNLOAD_FOLDER,
@@ -31,7 +31,7 @@ rule train:
         in_results(benchmark_file("train", "{semantics}/{run}"))
     conda:
         "../envs/afmp.yaml"
-    # With a GPU, or looking for one, a job has the device to itself. CPU jobs run in parallel, on one core each.
+    # A job that may use a GPU (device `cuda` or `auto`) has 4 cores. CPU jobs have one core each and run in parallel.
     threads: lambda wildcards: 1 + 3 * gpus(STUDY.runs[wildcards.run].training.device)
     resources:
         gpu=lambda wildcards: gpus(STUDY.runs[wildcards.run].training.device),
@@ -39,11 +39,12 @@ rule train:
         config=lambda wildcards: STUDY.runs[wildcards.run].to_dict(),
         seeds=STUDY.seeds,
         checkpoint_folder=in_results(checkpoint_folder("{semantics}", "{run}")),
-        # The runs that it may train along with its own. With `output` as an argument it is no reason to rerun this job.
+        # The runs that this job may train in parallel with its own. Snakemake does not rerun a job for a changed parameter
+        # whose function takes `output`.
         study=lambda wildcards, output: {
             run: config.to_dict() for run, config in STUDY.runs.items()
         },
-        # For a damaged dataset, which is prepared again.
+        # A damaged dataset is prepared again from the archives in this folder.
         download_folder=in_results(DOWNLOAD_FOLDER),
     script:
         "../workflow_scripts/train.py"

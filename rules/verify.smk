@@ -1,9 +1,9 @@
-# Verification: a finished study is checked, with one line per check. Not part of `all`.
+# Verification: checks of a finished study, one line each. Not part of `all`.
 
 from afmp.study.paths import CHECKS_FILE
 
 
-# Check what is there. No file of the study is an input: Snakemake would make a missing file instead of reporting it.
+# Check the files that exist. No file of the study is an input, because Snakemake would make a missing file.
 rule verify:
     input:
         code=code("verify.py"),
@@ -13,7 +13,7 @@ rule verify:
     conda:
         "../envs/afmp.yaml"
     params:
-        # A file of its own, because Snakemake prints the log of a failed job, and so would print every line again.
+        # Not the log: Snakemake prints the log of a failed job, and so would print every line again.
         checks=in_results(CHECKS_FILE),
         dataset=DATASET_FILE,
         archives=ARCHIVES,
