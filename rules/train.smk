@@ -31,7 +31,7 @@ rule train:
         in_results(benchmark_file("train", "{semantics}/{run}"))
     conda:
         "../envs/afmp.yaml"
-    # A job that may use a GPU (device `cuda` or `auto`) has 4 cores. CPU jobs have one core each and run in parallel.
+    # A job that may use a GPU (any device but `cpu`) has 4 cores. CPU jobs have one core each and run in parallel.
     threads: lambda wildcards: 1 + 3 * gpus(STUDY.runs[wildcards.run].training.device)
     resources:
         gpu=lambda wildcards: gpus(STUDY.runs[wildcards.run].training.device),

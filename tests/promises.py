@@ -33,7 +33,7 @@ PROMISES = [
     Promise("other-checkpoint", "resume", "A checkpoint of another run, dataset, configuration or version of the code is not used, and the log says why."),
     Promise("seeds-catch-up", "resume", "If the random seeds of a run stopped at different epochs, those behind catch up first. Then all train together."),
     Promise("new-seed-trains-alone", "resume", "Adding a random seed to a finished study trains only that random seed."),
-    Promise("resumed-elsewhere", "resume", "A run that resumes on another device or with other versions lists all of them in its result."),
+    Promise("resumed-elsewhere", "resume", "A run that resumes on another device or with other versions lists all its devices and versions in its result."),
     Promise("killed-sweep-resumes", "resume", "A sweep that is killed keeps its measured sizes and points, and the process that measures ends too."),
     Promise("requeued-jobs", "resume", "A cluster job that is requeued or cancelled resumes, repeats nothing that is finished, and gives the result of a local run, bit for bit."),
     Promise("started-configuration", "resume", "A study ends with the configuration that it started with, even if `config.yaml` is edited meanwhile."),

@@ -1,4 +1,4 @@
-"""docs/reliability.md lists each promise with the tests that hold it, as the markers of the tests say."""
+"""docs/reliability.md lists each guarantee (promise) with its tests, as the markers of the tests say."""
 
 from promises import PAGE, PROMISES, page_with_table, tests_by_promise
 
@@ -10,4 +10,4 @@ def test_every_promise_has_a_test_and_every_marker_a_promise():
 
 
 def test_the_table_of_the_page_is_the_one_that_the_markers_give():
-    assert PAGE.read_text(encoding="utf-8") == page_with_table(), "python tests/promises.py writes it anew"
+    assert PAGE.read_text(encoding="utf-8") == page_with_table(), "run `python tests/promises.py` to write the table"
