@@ -28,7 +28,7 @@ class Interval(NamedTuple):
 
     @property
     def all_equal(self) -> bool:
-        """Whether two or more values are all equal, so that the interval has no width."""
+        """True if there are two or more values and all are equal, so that the interval has no width."""
         return self.n > 1 and bool(self.std < 1e-9)  # rounding can give equal floats a deviation above 0
 
 
@@ -44,7 +44,7 @@ class PairedDifference(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool | None:
-        """Whether the 95 % interval excludes 0; None without an interval, for fewer than two pairs."""
+        """True if the 95 % interval excludes 0; None without an interval, for fewer than two pairs."""
         return None if np.isnan(self.low) else not self.low <= 0 <= self.high
 
 

@@ -27,10 +27,10 @@ def missing_on(machine: dict, **lists: Sequence[str]) -> list[str]:
 def fit_to_device(
     settings: SweepSettings, machine: dict, *, part_of: Sequence[int]
 ) -> tuple[SweepSettings, list[tuple[int, int]], list[str]]:
-    """Return what of the sweep the device can measure: settings, (resolution, batch size) pairs, what is skipped.
+    """Return the part of a sweep that the device can measure: settings, (resolution, batch size) pairs, and skips.
 
-    part_of: all resolutions of the whole sweep; what would need days is skipped as the whole sweep skips it, so no
-    pair may remain. Raises AfmpError if values exist on CUDA only and are not to be skipped, or are the only ones.
+    part_of: all resolutions of the whole sweep. A pair that would need days there is skipped here too, so no pair may
+    remain. Raises AfmpError if values exist on CUDA only and are not to be skipped, or are the only ones.
     """
     if machine["device"]["type"] == "cuda":
         return settings, settings.sizes, []

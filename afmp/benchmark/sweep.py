@@ -30,8 +30,8 @@ def run_sweep(
     A point that ran out of memory has status "oom", one that failed otherwise "error". Raises AfmpError for a device
     that this machine lacks, or a value that the device lacks.
 
-    - part_of: all resolutions of the sweep that these are a part of, if it is measured in parts. What would need days
-      is skipped as the whole sweep skips it, so a part may have no point.
+    - part_of: all resolutions of the sweep that these are a part of, if it is measured in parts. A part skips the
+      points that the whole sweep skips because they would need days, so it may have no point.
     - unfinished: a file that stores each measured group; an interrupted sweep resumes from it
     - progress: is called with one line of text per point
     """

@@ -1,10 +1,10 @@
 """Message passing, the expensive operation of a layer: score all edges, keep the best, sum gated messages at the nodes.
 
-    s_e  = (W_q h_i)^T U (W_k h_j) + v([h_i ; h_j ; err_e ; dist_e])        of every edge e = (i <- j)
+    s_e  = (W_q h_i + b_q)^T U (W_k h_j + b_k) + v([h_i ; h_j ; err_e ; dist_e])        of every edge e = (i <- j)
     keep = the k edges of the image with the highest scores
     h'_i = GELU( W_self h_i + b + sum over kept e = (i <- j) of sigmoid(W_gate s_e + b_gate) * (W_msg h_j + b_msg) )
 
-afmp/model/paper.py has these equations line by line, as the plain path. This room computes the same faster.
+afmp/model/paper.py has these equations line by line, as the plain path. This package computes the same result faster.
 
 - neighbours.py      the scaffold as tables: K slots per node
 - selection.py       the k best edges per image

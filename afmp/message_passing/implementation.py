@@ -1,4 +1,4 @@
-"""The choice of the code that passes messages. It is made here and nowhere else.
+"""The choice of the path that computes a layer. It is made here and nowhere else.
 
 A layer is computed by one of five paths. `plain` is the equation itself, line by line, in the layer's own `forward`
 (afmp/model/paper.py and its siblings): it calls every inner module and stores edges x channels. The other four give the
@@ -21,24 +21,24 @@ ALL_FUSED, ALL_PYTORCH = "all_edges/fused", "all_edges/pytorch"
 def path_of(state: Tensor, *, readable: bool, k: int | None = None, num_edges: int = 0) -> str:
     """Return the path that computes a layer on state (..., N, D).
 
-    - readable: the weights of the inner modules may be read; if they must be called, only the plain path is left
+    - readable: True if the weights of the inner modules may be read; if not, only the plain path is possible
     - k: edges kept per image of its `num_edges`; None for a layer that must visit all edges
     """
     if not readable:
         return PLAIN
     fused = uses_triton(state)
     # A pruned edge has no gradient. Where an image keeps no more edges than it has nodes, the backward pass visits only
-    # the ends of kept edges. Without Triton, their sums would need atomics on a GPU: there it visits all edges.
+    # the ends of kept edges. On a GPU without Triton, summing at these ends would need atomics, so it visits all edges.
     if k is not None and 0 < k < num_edges and k <= state.shape[-2] and (fused or state.device.type == "cpu"):
         return KEPT_FUSED if fused else KEPT_PYTORCH
     return ALL_FUSED if fused else ALL_PYTORCH
 
 
 def uses_triton(state: Tensor) -> bool:
-    """Return whether the Triton kernels compute on this state: on CUDA with Triton installed, except in float64."""
+    """Return True if Triton kernels compute on this state: on CUDA with Triton installed, except in float64."""
     return implementation(state.device, state.dtype) == "triton"
 
 
 def implementation(device: torch.device, dtype: torch.dtype) -> str:
-    """Return what computes message passing on a device in a type: "triton" or "pytorch"."""
+    """Return the implementation of message passing for a device and a type: "triton" or "pytorch"."""
     return "triton" if device.type == "cuda" and dtype != torch.float64 and HAS_TRITON else "pytorch"

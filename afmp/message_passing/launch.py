@@ -1,4 +1,8 @@
-"""Launches of the Triton kernels: tile sizes, warps, work per program, and tensors laid out as kernels read them."""
+"""Launches of the Triton kernels: tile sizes, warps, work per program, and tensors laid out as kernels read them.
+
+If a program computes more rows, fewer partial sums are written. If it computes fewer rows, more programs run, and they
+fill the device. `nodes_per_program`, `rows_per_program` and `edges_per_program` balance the two.
+"""
 
 import triton
 from torch import Tensor
@@ -24,29 +28,29 @@ def num_warps(rows: int, width: int) -> int:
 def row_tile(channels: int) -> dict[str, int]:
     """Return BLOCK_D and num_warps of a program that reads one row at a time.
 
-    A thread has 8 elements, as many as it loads of bfloat16 at once.
+    A thread has 8 elements, as many bfloat16 values as it loads at once.
     """
     block = max(triton.next_power_of_2(channels), 32)
     return {"BLOCK_D": block, "num_warps": min(16, max(1, block // 256))}
 
 
 def nodes_per_program(rows_per_model: int) -> int:
-    """Return how many nodes of an image one program computes: more save partial sums, fewer fill the device."""
+    """Return how many nodes of an image one program computes."""
     return 8 if rows_per_model <= 1 << 14 else 16 if rows_per_model <= 1 << 15 else 32
 
 
 def rows_per_program(rows_per_model: int) -> int:
-    """Return how many rows one backward program computes: more save partial sums, fewer fill the device."""
+    """Return how many rows one backward program computes."""
     return max(1, min(8, rows_per_model // 1024))
 
 
 def edges_per_program(edges_per_model: int) -> int:
-    """Return how many kept edges one backward program computes: more save partial sums, fewer fill the device."""
+    """Return how many kept edges one backward program computes."""
     return 4 if edges_per_model <= 1 << 13 else 8
 
 
 def contiguous(*tensors: Tensor) -> list[Tensor]:
-    """Return the tensors contiguous, as kernels read them. A column of a weight matrix is not, and is copied."""
+    """Return the tensors contiguous, as kernels read them. A tensor that is not, such as a matrix column, is copied."""
     return [tensor.contiguous() for tensor in tensors]
 
 

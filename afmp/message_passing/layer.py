@@ -1,7 +1,7 @@
-"""The fast paths of a layer: scores of all edges, the best edges kept, their gated messages summed at the receivers.
+"""The fast paths of a layer: they score all edges, keep the best, and sum their gated messages at the receivers.
 
 Every tensor has a leading model axis M, with one set of weights per model: models that train together share every
-product. The paths must equal the plain `forward` of afmp/model/paper.py, which has the equations.
+product. The paths give the same result as the plain `forward` of afmp/model/paper.py, which has the equations.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ class ReadableLayer(Protocol):
     """The interface of a layer that `prepare_layers` uses."""
 
     def is_readable(self) -> bool:
-        """Return whether the weights of its inner modules may be read instead of calling the modules."""
+        """Return True if the weights of its inner modules may be read instead of calling the modules."""
 
     def parameters_by_kind(self) -> LayerParameters:
         """Return its parameters, with a model axis in front."""
@@ -67,7 +67,7 @@ def prepare_layers(
     None means the plain path. k, num_edges: as in `path_of`.
     """
     paths = [path_of(state, readable=layer.is_readable(), k=k, num_edges=num_edges) for layer in layers]
-    fast = [path for path in paths if path != PLAIN]  # one path for all of them
+    fast = [path for path in paths if path != PLAIN]  # all of them have the same path
     readable = [layer.parameters_by_kind() for layer, path in zip(layers, paths, strict=True) if path != PLAIN]
     packed = iter(_pack(readable, state, fast[0]) if fast else [])
     return [None if path == PLAIN else next(packed) for path in paths]
@@ -88,7 +88,8 @@ def _pack(parameters: list[LayerParameters], state: Tensor, path: str) -> list[P
 def message_passing_layer(state: Tensor, weights: PackedLayer, graph: Graph, *, k: int) -> LayerOutput:
     """Compute one layer on state (M, B, N, D), keeping the `k` best edges per image, by the path of `weights`.
 
-    Gradients reach state and weights. Scores have none of their own: they act through the gates.
+    Gradients reach state and weights from the new state, its mean and the sum of gates. Do not use gradients of the
+    returned scores: where few edges are kept, these have none.
     """
     if weights.path == KEPT_FUSED:
         return _kept_edges_fused(state, weights, graph, k)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# The corners of a grid square are on one circle, so a triangulation may use any diagonal: up to 8 neighbours.
+# The corners of a grid square are on one circle, so a triangulation may use either diagonal: up to 8 neighbours.
 GRID_DEGREE = 8
 
 
@@ -19,7 +19,7 @@ class Neighbours(NamedTuple):
     - dist (N, K): distance of the two patch centres in pixels; 0 in an empty slot
 
     Every pair of neighbours has a slot in both rows, even where only one of the two receives from the other. So a
-    gather through `rev` finds what a node sent, and no backward pass needs a scatter.
+    backward pass uses `rev` to gather what a node sent, and needs no scatter.
     """
 
     nbr: Tensor
@@ -51,7 +51,7 @@ def build_neighbours(directed_edge_index: Tensor, positions: Tensor) -> tuple[Ne
     slots = receiver * width + np.arange(len(receiver)) - first_edge[receiver]
     nbr = np.repeat(np.arange(num_nodes), width)
     nbr[slots] = sender
-    # Pairs are sorted by (receiver, sender). In the order of (sender, receiver), entry e is the opposite of pair e.
+    # Pairs are sorted by (receiver, sender). Sorted by (sender, receiver), the same position has the opposite edge.
     opposite = np.empty_like(slots)
     opposite[np.lexsort((receiver, sender))] = slots
     rev = np.arange(num_nodes * width)

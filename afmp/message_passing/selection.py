@@ -5,10 +5,11 @@ from torch import Tensor
 
 
 def top_k_edges(scores: Tensor, valid: Tensor, k: int) -> Tensor:
-    """Return keep (M, B, N, K) bool: the k highest-scored edges of each image; of equal scores, the lower edge first.
+    """Return keep (M, B, N, K) bool: the k highest-scored edges of each image; of equal scores, the earlier slot first.
 
-    scores (M, B, N, K); valid (N, K) bool; k is at most the number of valid slots. Exactly k edges are kept, whatever
-    the scores are. Not differentiable: gradients reach the scores of kept edges through their gates.
+    scores (M, B, N, K), with slots in (receiver, sender) order; valid (N, K) bool; k is at most the number of valid
+    slots. Exactly k edges are kept, whatever the scores are. Not differentiable: gradients reach the scores of kept
+    edges through their gates.
     """
     if k == 0:
         return torch.zeros_like(scores, dtype=torch.bool)
@@ -23,7 +24,7 @@ def top_k_edges(scores: Tensor, valid: Tensor, k: int) -> Tensor:
 
 
 def _ranked(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return scores (..., E) without NaN and infinities, in the same order, and the k-th best (..., 1)."""
+    """Return scores (..., E) with NaN replaced by +inf, and the k-th best of them (..., 1)."""
     # NaN ranks highest: a diverged score must reach the loss and not be hidden by pruning.
     ranked = scores.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
     return ranked, torch.topk(ranked, k, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
@@ -42,7 +43,8 @@ def top_k_indices(scores: Tensor, k: int) -> Tensor:
     scores (M, B, E) are those of valid slots only; k is at least 1. Sorts only the k kept indices per image.
     """
     ranked, threshold = _ranked(scores, k)
-    # Edges above the threshold come first, then those equal to it; of both, the lower edge first. All ranks differ.
+    # The highest ranks are those of edges above the threshold, then those of edges equal to it. Among each of the two,
+    # an earlier edge ranks higher. All these ranks differ. The ranks of all other edges are 0.
     count = scores.shape[-1]
     rank = torch.arange(count, 0, -1, dtype=torch.int32, device=scores.device)
     rank = rank.mul(ranked >= threshold).add_(ranked > threshold, alpha=count)

@@ -1,4 +1,4 @@
-"""Rows in Triton kernels: loads, stores, and the hidden layer of v. The kernels of both rooms share them.
+"""Rows in Triton kernels: loads, stores, and the hidden layer of v, for the kernels of all_edges/ and kept_edges/.
 
 A program works on all channels of a row at once, BLOCK of them, padded to a power of two. It computes in float32.
 """
@@ -39,5 +39,5 @@ def store_rows(
 @triton.jit
 def pre_activation(receiver, sender, dist, w_dist, error, w_error):
     """Return the hidden units of v before the ReLU, [H] or [slots, H]."""
-    # One function for all passes: they must see the same sign.
+    # One function for all passes, so that rounding gives every pass the same sign of each unit.
     return receiver + sender + dist * w_dist + error * w_error

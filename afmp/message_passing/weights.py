@@ -2,6 +2,13 @@
 
 This module alone knows the row layout of the packed matrix, how it is split, and how U is folded into the query.
 H is the width of queries, keys and the hidden layer of v; M counts models (1, or more in a stack).
+
+Three words that all paths use, for an edge i <- j:
+
+- own: W_self h_i + b, the part of a node's update that needs no message
+- heard: the sum of the gated messages that a node receives
+- surprise: the sender's state h_j minus the receiver's prediction of it, or the pair of both; the norm of the
+  difference is the error
 """
 
 from collections.abc import Sequence
@@ -18,8 +25,8 @@ ALL_EDGES = ("own", "message", "query", "receiver", "key", "sender", "prediction
 KEPT_EDGES = ("own", "prediction", "query", "receiver", "key", "sender", "message")
 
 # Groups of neighbouring parts that are split off together.
-INCOMING = ("query", "receiver")  # what a receiver contributes to the score of an edge
-OUTGOING = ("key", "sender")  # what a sender contributes
+INCOMING = ("query", "receiver")  # contribution of the receiver to the score of an edge
+OUTGOING = ("key", "sender")  # contribution of the sender
 RECEIVING = ("prediction", *INCOMING)
 
 
@@ -136,9 +143,9 @@ def pack_layer(parameters: LayerParameters, *, path: str, order: Sequence[str], 
 def fold_query(u: Tensor, query: Tensor, query_bias: Tensor) -> Tensor:
     """Return u^T [query | query_bias], (M, H, D + 1): (W_q h + b)^T U k is then a product of two H-wide vectors.
 
-    The product is computed once per step, in full precision: autocast and TF32 do not reach it.
+    The product is computed once per step, in full precision, without autocast and TF32.
     """
-    # If TF32 computes float32 products, float64 avoids it. torch.compile can trace this switch.
+    # float64 is used where float32 products would be computed in TF32. torch.compile can trace this switch.
     wide = torch.float64 if u.is_cuda and torch.backends.cuda.matmul.allow_tf32 else u.dtype
     with torch.autocast(u.device.type, enabled=False):
         both = torch.cat([query, query_bias[..., None]], dim=-1)

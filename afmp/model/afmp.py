@@ -1,4 +1,4 @@
-"""AFMP: patches become nodes, layers of gated messages update them, and the mean over nodes is read out.
+"""AFMP: patches become nodes, layers of gated messages update them, and a linear readout classifies their mean.
 
 Shapes: B images, N nodes (patches), D channels, K neighbour slots per node, E directed edges. A stack of M models that
 train together (afmp/model/stack.py) has a model axis M in front.
@@ -27,11 +27,11 @@ LAYERS: dict[str, type[Layer]] = {"paper": PaperLayer, "notebook": NotebookLayer
 
 @dataclass(frozen=True)
 class Internals:
-    """All that a forward pass computed. Edges are in the order of `AFMP.directed_edge_index`.
+    """The results of a forward pass. Edges are in the order of `AFMP.directed_edge_index`.
 
     - logits (B, num_classes); sparsity_loss, a scalar
     - per layer: scores (B, E) before any edge is pruned, gates (B, E, D), states (B, N, D)
-    - refined_states (B, N, D) per layer: equal to states without the top-down pass
+    - refined_states (B, N, D) per layer: equal to `states` if there is no top-down pass
 
     Under `notebook` only the first image has edges: all other rows of scores and gates are zero.
     """
@@ -52,16 +52,16 @@ class AFMP(GraphModule):
     - sparsity: edges kept per node of the image; is_sparse=False keeps all edges, and has no regulariser
     - use_top_down: refine the states from the last layer down to the first before the readout
     - lambda_sparse: weight of the mean gate, the second result of `forward_train`
-    - semantics: "paper", what the text describes, or "notebook", what the original notebook's code computes
+    - semantics: "paper", as the original notebook's text describes AFMP, or "notebook", as its code computes it
     - scaffold: "delaunay", or "window", which joins patches whose indices differ by at most window_size
-    - batch_size: of training; only `notebook` uses it, for its budget
+    - batch_size: training batch size; only `notebook` uses it, for its budget
 
-    Every part is a module that is called: embed, position_embed, each of layers, each of top_down_aggregators, and
-    readout["2"], which may be replaced. A hook on a module inside of a layer makes that layer call its inner modules
-    one by one, instead of computing all of them at once.
+    Every part is a module, and hooks on it work: embed, position_embed, each of layers, each of top_down_aggregators,
+    and readout["2"]. The readout may be replaced, and so may the linear maps inside a layer. A layer with a hook or a
+    replaced map inside calls its inner modules one by one. Every other layer computes all of them at once.
 
     Raises AfmpError for an argument that is not allowed. The graph is saved with the weights (`static_positions`,
-    `edge_index`, `edge_attr`): a model that loads weights takes over the graph that they were trained with.
+    `edge_index`, `edge_attr`), so a model that loads weights uses the graph that they were trained with.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class AFMP(GraphModule):
         self.sparsity, self.is_sparse, self.use_top_down = sparsity, is_sparse, use_top_down
         self.lambda_sparse = lambda_sparse if is_sparse else 0.0
 
-        # In the original notebook's order and under its names: one random seed gives both the same initial weights.
+        # The original notebook's order and names, so one random seed gives the same initial weights as there.
         budget = Budget(sparsity, is_sparse, batch_size)
         self.embed = Linear(3 * patch_size * patch_size, d_model)
         self.position_embed = Linear(2, d_model)
@@ -115,8 +115,8 @@ class AFMP(GraphModule):
 
     @property
     def top_k(self) -> int:
-        """Edges kept per image (under `notebook`: scores kept in the first image of a full batch)."""
-        return self.layers[0].kept_edges(self.graph)
+        """Number of edges kept per image (under `notebook`: scores kept in the first image of a full batch)."""
+        return self.layers[0].num_kept_edges(self.graph)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, num_classes) of images (B, 3, height, width). A stack has M in front of both."""
@@ -131,7 +131,7 @@ class AFMP(GraphModule):
         return self._read_out(outputs), self._sparsity_loss(outputs)
 
     def forward_internals(self, images: Tensor) -> Internals:
-        """Run one model and return everything that it computed, edges x channels included: for study, not training."""
+        """Run one model and return its inner values, edges x channels included: for inspection, not for training."""
         outputs = self._run_layers(images)
         scores, gates = [], []
         for layer, output in zip(self.layers, outputs, strict=True):
@@ -148,12 +148,12 @@ class AFMP(GraphModule):
 
     @property
     def implementation(self) -> str:
-        """Name of what passes this model's messages on its device: "triton" or "pytorch"."""
+        """Name of the implementation of message passing on this model's device: "triton" or "pytorch"."""
         return implementation(self.embed.weight.device, self.embed.weight.dtype)
 
     @property
     def is_stack(self) -> bool:
-        """Whether every parameter has a leading model axis, and so contains the values of several models."""
+        """True if every parameter has a leading model axis, and so contains the values of several models."""
         return self.embed.weight.dim() == 3
 
     def _run_layers(self, images: Tensor) -> list[LayerOutput]:
@@ -173,7 +173,7 @@ class AFMP(GraphModule):
         models = self.embed.weight.shape[:-2]  # (M,) in a stack, else ()
         if images.dim() != 4 + len(models) or images.shape[-3:] != expected or not images.is_floating_point():
             raise AfmpError(
-                f"images are {images.dtype} of shape {tuple(images.shape)}: this model takes floating-point "
+                f"images are {images.dtype} of shape {tuple(images.shape)}: allowed are floating-point "
                 f"images of shape ({', '.join(map(str, (*models, 'batch', *expected)))})"
             )
         patches = images.reshape(-1, 3, rows, size, columns, size).permute(0, 2, 4, 1, 3, 5)
@@ -182,30 +182,33 @@ class AFMP(GraphModule):
         return self.embed(patches) + self.position_embed(positions)
 
     def _read_out(self, outputs: list[LayerOutput]) -> Tensor:
-        """Return logits of the node mean of r_0, or of the last states where the semantics reads those."""
+        """Return logits (B, num_classes) from the outputs of all layers."""
         return self.readout["2"](self._pool(outputs))
 
     def _pool(self, outputs: list[LayerOutput]) -> Tensor:
-        """Return what the readout reads, (B, D)."""
-        # A hook may have replaced a layer's states: their mean is then computed anew.
+        """Return the input of the readout, (B, D): the mean over nodes of r_0, or of the last layer's states.
+
+        The semantics and `use_top_down` decide which of the two.
+        """
+        # A hook may have replaced a layer's states, so their mean is computed again.
         means = [
             output.state.mean(dim=-2) if has_hooks(layer) else output.mean
             for layer, output in zip(self.layers, outputs, strict=True)
         ]
         reads_refined = self.use_top_down and LAYERS[self.semantics].reads_refined_states
         aggregators = self.top_down_aggregators
-        if not all(map(is_linear_refinement, aggregators)):  # a hook sees the states themselves
+        if not all(map(is_linear_refinement, aggregators)):  # a hook or another step must get the full states
             refined = refine(aggregators, [output.state for output in outputs])
             return refined[0].mean(dim=-2) if reads_refined else means[-1]
         if not reads_refined:
             return means[-1]
-        # Refinement is linear and every P_l the identity, so the mean of r_0 is the refinement of the means: the pass
-        # costs (B, D), not (B, N, D).
+        # Refinement is linear and every P_l is the identity, so refining the means gives the mean of r_0. This works on
+        # (B, D) and not on (B, N, D).
         return refine(aggregators, [mean.unsqueeze(-2) for mean in means])[0].squeeze(-2)
 
     def _sparsity_loss(self, outputs: list[LayerOutput]) -> Tensor:
         gates_per_image = len(outputs) * self.num_directed_edges * self.d_model
         if self.lambda_sparse == 0 or gates_per_image == 0:
             return outputs[-1].gate_sum.new_zeros(outputs[-1].gate_sum.shape[:-1])
-        # Gates are positive: their sum is the sum of |g|.
+        # No gate is negative, so their sum is the sum of |g|.
         return self.lambda_sparse * sum(output.gate_sum.mean(dim=-1) for output in outputs) / gates_per_image

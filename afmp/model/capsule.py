@@ -18,5 +18,5 @@ class PCU(nn.Module):
         self.W_msg = Linear(d_model, d_model)
 
     def forward(self, state: Tensor, heard: Tensor) -> Tensor:
-        """Update state (..., N, D) by the gated messages that each node heard, (..., N, D)."""
+        """Update state (..., N, D) by heard (..., N, D), the sum of the gated messages that each node receives."""
         return F.gelu(self.W_self(state) + heard)

@@ -38,7 +38,7 @@ class GraphModule(nn.Module):
 
     @property
     def graph(self) -> Graph:
-        """The scaffold as layers take it."""
+        """The scaffold in the form that layers read."""
         return Graph(self.tables, self.edge_slots)
 
     @property
@@ -70,7 +70,7 @@ class GraphModule(nn.Module):
         before = self.static_positions.dtype
         super()._apply(fn, recurse)
         if self.static_positions.dtype != before:
-            # Computed again and not converted: a float32 length is wrong in float64 from the eighth digit on.
+            # Computed again, not converted: a converted float32 length is wrong from the eighth digit on.
             self.edge_attr = edge_lengths(self.static_positions, self.edge_index)
             self.dist = slot_lengths(self.static_positions, self.nbr)
         return self
@@ -80,22 +80,22 @@ def check_graph(positions: Tensor, edge_index: Tensor, edge_attr: Tensor, *, num
     """Raise AfmpError unless a graph from a weights file fits a model of `num_patches` patches."""
     if tuple(positions.shape) != (num_patches, 2):
         raise AfmpError(
-            f"the weights hold static_positions of shape {tuple(positions.shape)}, and this model has "
+            f"the weights contain static_positions of shape {tuple(positions.shape)}, and this model has "
             f"{num_patches} patches: build it with the img_size and patch_size the weights were trained with"
         )
     if edge_index.dtype != torch.int64 or edge_index.dim() != 2 or len(edge_index) != 2:
         raise AfmpError(
-            f"the weights hold an edge_index of type {edge_index.dtype} and shape {tuple(edge_index.shape)}: "
+            f"the weights contain an edge_index of type {edge_index.dtype} and shape {tuple(edge_index.shape)}: "
             "allowed is torch.int64 of shape (2, edges)"
         )
     pairs = edge_index.cpu().numpy()
     if pairs.size and (pairs.min() < 0 or pairs.max() >= num_patches):
         raise AfmpError(
-            f"the weights hold an edge_index with entries {pairs.min()} to {pairs.max()}: allowed are the "
-            f"numbers of this model's patches, 0 to {num_patches - 1}"
+            f"the weights contain an edge_index with entries {pairs.min()} to {pairs.max()}: allowed are the "
+            f"indices of this model's patches, 0 to {num_patches - 1}"
         )
     if (pairs[0] == pairs[1]).any() or len(np.unique(pairs[0] * num_patches + pairs[1])) < pairs.shape[1]:
-        raise AfmpError("the weights hold an edge_index with an edge from a patch to itself, or the same edge twice")
+        raise AfmpError("the weights contain an edge_index with an edge from a patch to itself or the same edge twice")
     lengths = edge_lengths(positions.cpu(), edge_index.cpu()).double()
     if edge_attr.shape != lengths.shape or not torch.allclose(edge_attr.cpu().double(), lengths, rtol=1e-2):
-        raise AfmpError("the weights hold an edge_attr other than the distances of static_positions along edge_index")
+        raise AfmpError("the weights contain another edge_attr than the distances of static_positions along edge_index")

@@ -1,4 +1,4 @@
-"""Base of all layers: their weights under the original notebook's names, and the parameters that operations read."""
+"""Base of all layers: weights under the original notebook's names, and the parameters that the fast paths read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from afmp.model.router import PredictiveRouter
 
 @dataclass(frozen=True)
 class Budget:
-    """How many edges a layer keeps.
+    """The settings that decide the number of kept edges.
 
     - sparsity: edges kept per node of the image; is_sparse=False keeps all
-    - batch_size: of training; `notebook` alone counts with it
+    - batch_size: training batch size; only `notebook` uses it
     """
 
     sparsity: float
@@ -30,11 +30,12 @@ class Budget:
 class Layer(nn.Module):
     """Base of a layer: a router, which gates the edges, and a capsule (PCU), which updates the nodes.
 
-    A semantics is one subclass in one file (paper.py, notebook.py), which defines what is declared here and `forward`.
-    predicts: whether the layer has prediction errors; the first layer has none.
+    Each semantics is one subclass in one file (paper.py, notebook.py). It sets `reads_refined_states` and implements
+    the methods that raise NotImplementedError here.
+    predicts: True if the layer has prediction errors; the first layer has none.
     """
 
-    reads_refined_states: ClassVar[bool]  # whether the readout reads the states refined by the top-down pass
+    reads_refined_states: ClassVar[bool]  # True if the readout reads the states that the top-down pass refined
 
     def __init__(self, d_model: int, budget: Budget, *, predicts: bool) -> None:
         super().__init__()
@@ -54,29 +55,29 @@ class Layer(nn.Module):
 
     @staticmethod
     def prepare(layers: Sequence["Layer"], state: Tensor, graph: Graph) -> list[PackedLayer | None]:
-        """Pack all layers' weights for a pass over states like `state`; None for a layer on the plain path."""
+        """Pack the weights of all layers for a pass over states like `state`; None for a layer on the plain path."""
         raise NotImplementedError
 
-    def kept_edges(self, graph: Graph) -> int:
-        """Return how many edges this layer keeps."""
+    def num_kept_edges(self, graph: Graph) -> int:
+        """Return the number of edges that this layer keeps."""
         raise NotImplementedError
 
     def forward(self, state: Tensor, graph: Graph, weights: PackedLayer | None = None) -> LayerOutput:
         """Update state (B, N, D), or (M, B, N, D) in a stack of models.
 
-        weights: this layer's entry of `prepare`, where the caller has prepared all layers at once.
+        weights: this layer's entry in the result of `prepare`; if it is None, the layer calls `prepare` for itself.
         """
         raise NotImplementedError
 
     def extra_repr(self) -> str:
-        """The budget, in the printed model."""
+        """Return the budget, for the printed model."""
         return f"{self.budget}, predicts={self.predicts}"
 
     def is_readable(self) -> bool:
-        """Whether operations may read the weights of the inner modules instead of calling them.
+        """Return True if fast paths may read the weights of the inner modules instead of calling them.
 
-        They may not where something is hooked to an inner module, or where one was replaced by a module of another
-        class (an adapter, say, or a parametrised map): those must be called.
+        The modules must be called if one of them has a hook, or was replaced by a module of another class, such as an
+        adapter or a parametrised map.
         """
         router, pcu = self.router, self.pcu
         containers = (router, pcu, router.v, router.v[1])
@@ -102,10 +103,10 @@ def add_model_axis(layer: Layer, state: Tensor) -> Tensor:
 
 
 def remove_model_axis(layer: Layer, output: LayerOutput) -> LayerOutput:
-    """Return the output of an operation as `layer` returns it: a single model has no model axis."""
+    """Return the output of a fast path as `layer` returns it: a single model has no model axis."""
     return output if layer.router.U.dim() == 3 else LayerOutput(*(part.squeeze(0) for part in output))
 
 
 def per_model(parameter: Tensor, dim: int) -> Tensor:
-    """Return a parameter that has `dim` dimensions in a single model with a model axis in front of them."""
+    """Return a parameter with a model axis in front; in a single model it has `dim` dimensions and no such axis."""
     return parameter if parameter.dim() > dim else parameter[None]

@@ -7,7 +7,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 
 class Linear(nn.Linear):
-    """A linear map as `nn.Linear`. In a stack of M models, weight is (M, out, in), bias (M, out), one map per model."""
+    """A linear map as `nn.Linear`. In a stack of M models, weight is (M, out, in) and bias (M, out)."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map inputs (..., in) to (..., out); in a stack (M, ..., in) to (M, ..., out)."""
@@ -21,7 +21,7 @@ class Linear(nn.Linear):
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether `module` is a linear map and nothing else: its weights may be read instead of calling it.
+    """Return True if `module` is a linear map and nothing else, so that its weights may be read instead of calling it.
 
     An adapter, or a map with a parametrisation or a hook, must be called.
     """
@@ -29,6 +29,6 @@ def is_linear(module: nn.Module) -> bool:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether anything is hooked to the calls of `module`, forward or backward."""
+    """Return True if a call of `module` runs hooks, forward or backward, its own or those for all modules."""
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     return any(len(registered) > 0 for registered in hooks) or _has_any_global_hook()

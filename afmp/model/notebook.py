@@ -1,21 +1,25 @@
-"""`notebook`: what the original notebook's code computes, as opposed to its text. Its layer stands here whole.
+"""`notebook`: what the original notebook's code computes, as opposed to its text. The complete layer is in this file.
 
     err_e = || h_j - (W_pred p_i + b_pred) ||_2                       as in `paper`
-    s_e   = (W_q h_i)^T U (W_k h_j) + v([h_i ; h_j ; err_e ; dist_e])
-    s'_e  = s_e where it reaches the budget-th highest score of the first images, else 0
+    s_e   = (W_q h_i + b_q)^T U (W_k h_j + b_k) + v([h_i ; h_j ; err_e ; dist_e])
+    s'_e  = s_e where it reaches the budget-th highest score of the first image, else 0
     g_e   = sigmoid(W_gate s'_e + b_gate)
-    h'_i  = GELU( W_self h_i + b + sum over e = (i <- j) of g_e * (W_msg h_j + b_msg) )    sum: first image alone
+    h'_i  = GELU( W_self h_i + b + sum over e = (i <- j) of g_e * (W_msg h_j + b_msg) )    sum: only in the first image
 
-It differs from `paper` in these points (docs/semantics.md has where each was seen):
+It differs from `paper` in these points, with the numbers of docs/semantics.md, which compares each with the text:
 
-1. The edge list of one graph indexes the flattened (B * N, D) states: only the first image of a batch exchanges
-   messages. Every other image is a per-patch MLP.
-2. A Delaunay edge is stored once, a < b, and read as a <- b: only the lower index receives. (A window scaffold is
+1. The edge list of one graph indexes the flattened (B * N, D) states, so only the first image of a batch exchanges
+   messages. For every other image the layer is a per-patch MLP.
+2. A Delaunay edge is stored once, a < b, and read as a <- b, so only the lower index receives. (A window scaffold is
    stored in both directions.)
-3. The budget, k * batch_size, is compared with the edges of that one graph, and k comes from the configured batch size,
-   not from the batch at hand. So no edge is pruned, unless sparsity or batch size is small.
+3. The budget, k * batch_size with k = floor(sparsity * N), is compared with the edges of that one graph. So no edge is
+   pruned, unless sparsity or batch size is small.
 4. A pruned score becomes 0, so its gate is sigmoid(b_gate), about one half.
-5. The top-down pass refines all states except the last, and the readout reads the last: it changes no output.
+5. The top-down pass refines all states except the last, but the readout reads the last. So the pass changes no output.
+8. The budget is counted with the configured batch size, not with the size of the batch at hand.
+
+Two points are not about the layer. Point 6, a dense hierarchy map that changes no number, is not reproduced
+(top_down.py). Point 7, validation on the test set, is set in afmp/study/semantics.py.
 """
 
 import torch
@@ -37,7 +41,7 @@ class NotebookLayer(Layer):
     def forward(self, state: Tensor, graph: Graph, weights: PackedLayer | None = None) -> LayerOutput:
         """Update state (B, N, D), or (M, B, N, D) in a stack of models.
 
-        weights: this layer's entry of `prepare`, where the caller has prepared all layers at once.
+        weights: this layer's entry in the result of `prepare`; if it is None, the layer calls `prepare` for itself.
         """
         weights = weights or self.prepare([self], state, graph)[0]
         if weights is not None:  # a fast path: the same result from the same weights
@@ -60,12 +64,12 @@ class NotebookLayer(Layer):
         gate_sum = gates.sum(dim=(-3, -2, -1))
         return LayerOutput(new_state, new_state.mean(dim=-2), scores, gate_scores, listed, gate_sum)
 
-    def kept_edges(self, graph: Graph) -> int:
-        """Return the scores kept in a full batch: in the original notebook's experiments, all E of them."""
+    def num_kept_edges(self, graph: Graph) -> int:
+        """Return how many scores are kept in a full batch: in the original notebook's experiments, all E."""
         return self._kept_scores(graph, self.budget.batch_size) or len(graph.edge_slots)
 
     def _fast(self, state: Tensor, graph: Graph, weights: PackedLayer) -> LayerOutput:
-        """Compute the same on state (M, B, N, D), with one product for all maps of the first image."""
+        """Compute the same on state (M, B, N, D). One product applies all maps but W_self, to the first image only."""
         rows = weights.layout.sizes("own", weights.layout.order[1:])
         (own_weight, weight), (own_bias, bias) = (part.split(rows, dim=1) for part in (weights.weight, weights.bias))
         layout = weights.layout._replace(order=weights.layout.order[1:])
@@ -79,7 +83,7 @@ class NotebookLayer(Layer):
         return LayerOutput(new_state, new_state.mean(dim=2), scores, gate_scores, listed, gate_sum)
 
     def _within_budget(self, scores: Tensor, listed: Tensor, graph: Graph, *, num_images: int) -> Tensor:
-        """Return scores (..., 1, N, K) with 0 for those below the threshold of a batch of `num_images`; ties stay."""
+        """Return scores (..., 1, N, K), with 0 where they are below the threshold of a batch of `num_images`."""
         kept = self._kept_scores(graph, num_images)
         if not kept:
             return scores
@@ -88,7 +92,7 @@ class NotebookLayer(Layer):
         return torch.where(scores >= threshold[..., None, None, None], scores, 0)
 
     def _kept_scores(self, graph: Graph, num_images: int) -> int:
-        """Return how many scores a batch of `num_images` may keep, where fewer than there are; else 0: all stay."""
+        """Return how many scores a batch of `num_images` keeps, or 0 if nothing is pruned."""
         if not self.budget.is_sparse:
             return 0
         nodes_per_graph = num_images * len(graph.neighbours.nbr) // self.budget.batch_size
@@ -97,7 +101,7 @@ class NotebookLayer(Layer):
 
     @staticmethod
     def stored_edges(positions: Tensor, *, scaffold: str, window_size: int) -> Tensor:
-        """Return the edge list (2, stored edges) of weights files: Delaunay edges once, window edges both ways."""
+        """Return the edge list (2, stored edges) of weights files: Delaunay edges once, window edges twice."""
         edge_index = build_edges(positions, scaffold=scaffold, window_size=window_size)
         return both_directions(edge_index) if scaffold == "window" or positions.shape[1] == 1 else edge_index
 
@@ -108,5 +112,5 @@ class NotebookLayer(Layer):
 
     @staticmethod
     def prepare(layers: list["NotebookLayer"], state: Tensor, graph: Graph) -> list[PackedLayer | None]:
-        """Pack all layers' weights for a pass over states like `state`; None for a layer on the plain path."""
+        """Pack the weights of all layers for a pass over states like `state`; None for a layer on the plain path."""
         return prepare_layers(layers, state)

@@ -1,12 +1,12 @@
-"""`paper`: the system that the original notebook's text describes (docs/semantics.md). Its layer stands here whole.
+"""`paper`: what the original notebook's text describes (docs/semantics.md). The complete layer is in this file.
 
-    err_e = || h_j - (W_pred p_i + b_pred) ||_2                       of the edge e = (i <- j): how wrong i was about j
-    s_e   = (W_q h_i)^T U (W_k h_j) + v([h_i ; h_j ; err_e ; dist_e])
-    keep  = the k edges of the image with the highest scores, of equal scores the lower edge first
+    err_e = || h_j - (W_pred p_i + b_pred) ||_2                       of the edge e = (i <- j)
+    s_e   = (W_q h_i + b_q)^T U (W_k h_j + b_k) + v([h_i ; h_j ; err_e ; dist_e])
+    keep  = the k edges of the image with the highest scores; of equal scores, the first in (receiver, sender) order
     g_e   = sigmoid(W_gate s_e + b_gate) on kept edges, exactly 0 on the others
     h'_i  = GELU( W_self h_i + b + sum over e = (i <- j) of g_e * (W_msg h_j + b_msg) )
 
-p is the output of the layer before, which is this layer's input h. The first layer has no p, and err_e = 0.
+p is the output of the previous layer, which is this layer's input h. The first layer has no p, and err_e = 0.
 """
 
 import math
@@ -30,11 +30,11 @@ class PaperLayer(Layer):
     def forward(self, state: Tensor, graph: Graph, weights: PackedLayer | None = None) -> LayerOutput:
         """Update state (B, N, D), or (M, B, N, D) in a stack of models.
 
-        weights: this layer's entry of `prepare`, where the caller has prepared all layers at once.
+        weights: this layer's entry in the result of `prepare`; if it is None, the layer calls `prepare` for itself.
         """
         weights = weights or self.prepare([self], state, graph)[0]
         if weights is not None:  # a fast path: the same result from the same weights
-            output = message_passing_layer(add_model_axis(self, state), weights, graph, k=self.kept_edges(graph))
+            output = message_passing_layer(add_model_axis(self, state), weights, graph, k=self.num_kept_edges(graph))
             return remove_model_axis(self, output)
 
         tables = graph.neighbours  # node i has K slots: tables.nbr[i] are the senders j of its edges (i <- j)
@@ -44,16 +44,16 @@ class PaperLayer(Layer):
             prediction = self.router.W_pred(state)[..., :, None, :]
             error = torch.linalg.vector_norm(h_j - prediction, dim=-1, keepdim=True)
         scores = torch.where(tables.valid, self.router(state, error, tables), 0)  # (..., N, K)
-        keep = top_k_edges(scores, tables.valid, self.kept_edges(graph))
+        keep = top_k_edges(scores, tables.valid, self.num_kept_edges(graph))
         gates = self.router.gates(scores) * keep[..., None]  # (..., N, K, D)
         heard = (gates * self.pcu.W_msg(state)[..., tables.nbr, :]).sum(dim=-2)
         new_state = self.pcu(state, heard)
         return LayerOutput(new_state, new_state.mean(dim=-2), scores, scores, keep, gates.sum(dim=(-3, -2, -1)))
 
-    def kept_edges(self, graph: Graph) -> int:
+    def num_kept_edges(self, graph: Graph) -> int:
         """Return k = min(E, max(1, floor(sparsity * N))), the edges kept per image; all E in a dense model."""
         num_edges, num_patches = len(graph.edge_slots), len(graph.neighbours.nbr)
-        # A sparsity means the decimal it is written as: 0.29 of 100 is 29, though 0.29 * 100 < 29 in binary.
+        # Use sparsity as the decimal in config.yaml: 0.29 * 100 is 28.99... in binary, but must give 29.
         share = math.floor(round(self.budget.sparsity * num_patches, 9))
         return min(num_edges, max(1, share)) if self.budget.is_sparse else num_edges
 
@@ -69,5 +69,5 @@ class PaperLayer(Layer):
 
     @staticmethod
     def prepare(layers: list["PaperLayer"], state: Tensor, graph: Graph) -> list[PackedLayer | None]:
-        """Pack all layers' weights for a pass over states like `state`; None for a layer on the plain path."""
-        return prepare_layers(layers, state, k=layers[0].kept_edges(graph), num_edges=len(graph.edge_slots))
+        """Pack the weights of all layers for a pass over states like `state`; None for a layer on the plain path."""
+        return prepare_layers(layers, state, k=layers[0].num_kept_edges(graph), num_edges=len(graph.edge_slots))

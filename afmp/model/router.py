@@ -12,8 +12,8 @@ ROUTING_WIDTH = 64  # H: width of queries and keys, and of v's hidden layer
 class PredictiveRouter(nn.Module):
     """The router of one layer, for states of `d_model` channels. In a stack its tensors have a model axis in front.
 
-    s_e = (W_q h_i)^T U (W_k h_j) + v([h_i ; h_j ; err_e ; dist_e])      of the edge e = (i <- j)
-    g_e = sigmoid(W_gate s_e + b_gate)                                   one gate per channel
+    s_e = (W_q h_i + b_q)^T U (W_k h_j + b_k) + v([h_i ; h_j ; err_e ; dist_e])      of the edge e = (i <- j)
+    g_e = sigmoid(W_gate s_e + b_gate)                                               one gate per channel
     """
 
     def __init__(self, d_model: int) -> None:

@@ -95,7 +95,7 @@ def _on_one_line(points: np.ndarray) -> bool:
 
 
 def _chain_pairs(points: np.ndarray) -> np.ndarray:
-    # The point farthest from any other is an end of the line, and distance from an end orders the points.
+    # The point farthest from the first one is an end of the line. The distance from that end orders the points.
     end = points[np.argmax(np.linalg.norm(points - points[0], axis=1))]
     order = np.argsort(np.linalg.norm(points - end, axis=1), kind="stable")
     return np.stack([order[:-1], order[1:]], axis=1)

@@ -1,11 +1,11 @@
-"""AFMP in the sizes of the paper, and the model of a run of the study."""
+"""AFMP in its two named sizes, AFMP-Tiny and AFMP-Small, and the model of a run of the study."""
 
 from afmp.model.afmp import AFMP
 from afmp.study.run_config import RunConfig
 
 
 def afmp_tiny(**overrides) -> AFMP:
-    """Build AFMP for CIFAR images: 4 layers, 128 channels, patches of 8 on 32 px; 435,688 parameters, 100 classes."""
+    """Build AFMP-Tiny: 4 layers, 128 channels, patches of 8 on 32 px (CIFAR); 435,688 parameters, 100 classes."""
     return AFMP(**{"num_layers": 4, "d_model": 128, "img_size": 32, "patch_size": 8, **overrides})
 
 

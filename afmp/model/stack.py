@@ -1,4 +1,4 @@
-"""Stacks: models of one shape on a leading model axis, so that the random seeds of a run train in the same kernels."""
+"""Stacks: models of one shape on a leading model axis. So the random seeds of a run train in the same kernels."""
 
 import copy
 
@@ -11,13 +11,13 @@ from afmp.model.afmp import AFMP
 def stack_models(models: list[AFMP]) -> AFMP:
     """Return one AFMP whose parameters all have a leading model axis M = len(models), with the graph that all share.
 
-    The parameters of `models` become views of the stack's memory: an update of either changes both. Raises AfmpError if
+    The parameters of `models` become views of the stack's memory: an update of one changes both. Raises AfmpError if
     the models do not have the same graph.
     """
     first = models[0]
     if not all(torch.equal(model.edge_index, first.edge_index) for model in models):
         raise AfmpError(
-            "edge_index: the seeds to be trained together have different graphs; allowed is one. "
+            "edge_index: the models to be stacked have different graphs; allowed is one graph. "
             "Delete the checkpoints of this run that another version of SciPy wrote."
         )
     stack = copy.deepcopy(first)

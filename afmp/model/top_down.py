@@ -1,8 +1,8 @@
 """Top-down refinement: the states of each layer refined by those of the layer above, from the last layer to the first.
 
-    r_{L-1} = h_{L-1},    r_l = h_l + W_t^l (P_l r_{l+1})    for l = L-2 ... 0
+    r_{L-1} = h_{L-1},    r_l = h_l + W_t^l (P_l r_{l+1}) + b_t^l    for l = L-2 ... 0
 
-P_l, the hierarchy map, takes each node of layer l to its parent in layer l + 1 (docs/semantics.md).
+P_l, the hierarchy map, gives each node of layer l the state of its parent in layer l + 1 (docs/semantics.md).
 """
 
 import torch
@@ -12,7 +12,10 @@ from afmp.model.linear import Linear, has_hooks, is_linear
 
 
 class TopDownAggregator(nn.Module):
-    """One step of the refinement: each node takes over a part of its parent's state."""
+    """One step of the refinement: each node adds a linear map of its parent's state.
+
+    `AFMP._pool` applies it to the means over nodes, unless a step has a hook or was replaced.
+    """
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
@@ -24,7 +27,7 @@ class TopDownAggregator(nn.Module):
 
 
 def refine(aggregators: nn.ModuleList, states: list[Tensor]) -> list[Tensor]:
-    """Refine the states (..., n, D) of all layers, the last first. Without aggregators they stay as they are."""
+    """Refine the states (..., n, D) of all layers, the last first. Without aggregators they do not change."""
     refined = list(states)
     for index in reversed(range(len(aggregators))):
         refined[index] = aggregators[index](states[index], refined[index + 1])
@@ -32,7 +35,7 @@ def refine(aggregators: nn.ModuleList, states: list[Tensor]) -> list[Tensor]:
 
 
 def is_linear_refinement(step: nn.Module) -> bool:
-    """Whether a step is the linear map that it was made as, and nothing is hooked to it."""
+    """Return True if a step is a TopDownAggregator whose map was not replaced, and nothing in it has a hook."""
     return type(step) is TopDownAggregator and is_linear(step.W_t) and not has_hooks(step)
 
 
@@ -51,7 +54,7 @@ def hierarchy_map(n_low: int, n_high: int) -> Tensor:
 def _parent_states(higher: Tensor, n_low: int) -> Tensor:
     n_high = higher.shape[-2]
     if n_low == n_high:
-        return higher  # the identity, as between all layers of one image size: never built as a matrix
+        return higher  # P_l is the identity, as between all layers of AFMP; it is never built as a matrix
     if n_low < n_high or n_high == 0:
         return higher.new_zeros(*higher.shape[:-2], n_low, higher.shape[-1])
     return higher.index_select(-2, hierarchy_map(n_low, n_high).to(higher.device))

@@ -13,12 +13,12 @@ SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
 def load_weights(model: AFMP, path: Path | str) -> None:
-    """Load weights into `model`: a .safetensors of a training, or a .pth or .pt state dict of the original notebook.
+    """Load weights into `model`: a .safetensors of a training, or a state dict (.pth, .pt) of the original notebook.
 
     The graph in the file replaces the model's. A .pth is read by torch.load(weights_only=True), which builds only
     tensors and plain containers. Raises AfmpError for a file that is missing, damaged or contains anything except
-    tensors, for weights of another architecture or semantics, and for a number that is not finite. The model is then
-    left as it was.
+    tensors, for weights of another architecture or semantics, and for a number that is not finite. The model then stays
+    as it was.
     """
     path = Path(path)
     if not path.is_file():
@@ -28,7 +28,8 @@ def load_weights(model: AFMP, path: Path | str) -> None:
     weights, semantics = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), None)
     if semantics not in (None, model.semantics):
         raise AfmpError(
-            f"{path}: weights trained as {semantics!r}, but the model is {model.semantics!r}; build that one."
+            f"{path}: weights trained as {semantics!r}, but the model is {model.semantics!r}; build a model of the "
+            "weights' semantics."
         )
     _check_fit(weights, model.state_dict(), path)
     try:
@@ -53,11 +54,12 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
         # A damaged file may raise any exception. A file with code in it raises UnpicklingError.
         reason = " ".join(str(error).split())[:200]
         raise AfmpError(
-            f"{path}: refused: damaged, or more than tensors in it ({reason}); save only the model's state_dict()."
+            f"{path}: refused: damaged, or it contains more than tensors ({reason}); save only the model's "
+            "state_dict()."
         ) from None
     if not isinstance(weights, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
         raise AfmpError(
-            f"{path}: holds {type(weights).__name__}, not a dict of tensors; save only the model's state_dict()."
+            f"{path}: contains {type(weights).__name__}, not a dict of tensors; save only the model's state_dict()."
         )
     return weights
 
@@ -66,7 +68,7 @@ def _check_fit(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
     if missing := expected.keys() - weights.keys():
         raise AfmpError(f"{path}: of another architecture: it lacks {_some(missing)}, which the model has.")
     if foreign := weights.keys() - expected.keys():
-        raise AfmpError(f"{path}: of another architecture: it holds {_some(foreign)}, which the model does not have.")
+        raise AfmpError(f"{path}: of another architecture: it contains {_some(foreign)}, which the model lacks.")
     for name, tensor in weights.items():
         wanted = expected[name]
         # Another graph may have more or fewer edges; GraphModule checks them.
@@ -76,10 +78,10 @@ def _check_fit(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
                 "in the model; build it with the sizes the weights were trained with."
             )
         if tensor.is_floating_point() != wanted.is_floating_point():
-            raise AfmpError(f"{path}: {name} holds {tensor.dtype}, but the model has {wanted.dtype} there.")
+            raise AfmpError(f"{path}: {name} contains {tensor.dtype}, but the model has {wanted.dtype} there.")
         if not tensor.isfinite().all():
             raise AfmpError(
-                f"{path}: {name} holds NaN or infinite numbers: its training diverged, or the file is damaged."
+                f"{path}: {name} contains NaN or infinite numbers: its training diverged, or the file is damaged."
             )
 
 

@@ -94,6 +94,16 @@ def seed_checkpoint_name(seed: int | str, key: str) -> str:
     return f"{seed_name(seed)}_{key}"
 
 
+def seed_checkpoint_file(seed: int | str, key: str) -> str:
+    """Name of a seed's checkpoint in its checkpoint folder; `key` as for `seed_checkpoint_name`."""
+    return f"{seed_checkpoint_name(seed, key)}.safetensors"
+
+
+def previous_checkpoint_name(name: str) -> str:
+    """Name under which the checkpoint before `name` is kept."""
+    return f"{name}.before"
+
+
 def benchmark_checkpoint(resolution: int | str) -> str:
     """Path of the file with the points of one image size that an interrupted job has measured."""
     return f"{CHECKPOINTS}/benchmark_resolution/{resolution}.jsonl"

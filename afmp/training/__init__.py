@@ -1,14 +1,15 @@
 """Training: jobs, runs, the training loop, checkpoints, and the files of a finished seed.
 
-On the way from the workflow to the result files:
+In this package, "a seed" is short for the training of a run with one random seed. The modules, in the order in which
+a job uses them:
 
 - job: one job of the workflow, which may train other runs too
-- run, identity: a run to be trained, what decides its numbers, and the names of its checkpoints
+- run, identity: a run to be trained; the settings and code that decide its numbers, and its checkpoints' names
 - run_training: a run with all its seeds, set up and then trained
 - side_by_side: several runs in one process, each in its own thread and CUDA stream
 - loop: the epochs of a group of seeds that train as one stack
 - step, optimizer, evaluation, gates: one batch; AdamW and the schedule; accuracy; diagnostics
 - seed_state, checkpoint: one seed in training, and the file from which it resumes
 - seed_files: weights, diagnostics and result of a finished seed
-- checkpoint_lock, out_of_memory: one process per checkpoint folder; the error that names the sizes to lower
+- checkpoint_lock, out_of_memory: one process per checkpoint folder; the out-of-memory error, with the sizes to lower
 """

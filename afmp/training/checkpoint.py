@@ -2,8 +2,8 @@
 
 `identity.checkpoint_path` gives a checkpoint its name, and the file records the identity of its training. It is not an
 output of the workflow, which would delete it when a job fails. It stays after the run has finished, so a job that is
-started again for a new seed does not train finished seeds again. Disks lose bits: each file has a checksum of its
-content, and the previous checkpoint is kept as <name>.before.
+started again for a new seed does not train finished seeds again. Files can be damaged on disk, so each file has a
+checksum of its content, and the previous checkpoint is kept as <name>.before.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save
 
 from afmp.errors import AfmpError
 from afmp.records import atomic_path
+from afmp.study.paths import previous_checkpoint_name, seed_checkpoint_file
 
 log = logging.getLogger("afmp")
 
@@ -40,7 +41,7 @@ def save_checkpoint(path: Path, *, tensors: dict[str, torch.Tensor], state: dict
 def load_checkpoint(path: Path, *, identity: dict) -> tuple[dict[str, torch.Tensor], dict] | None:
     """Return the tensors, on the CPU, and the state of a checkpoint; None if there is no file.
 
-    A damaged checkpoint is replaced by the previous one, and the log says so. Raises AfmpError if that is damaged too,
+    A damaged checkpoint is replaced by the previous one, and the log says so. Raises AfmpError if both are damaged,
     or if the checkpoint belongs to another configuration, seed, dataset or version of the code.
     """
     if not path.exists():
@@ -65,7 +66,7 @@ def load_checkpoint(path: Path, *, identity: dict) -> tuple[dict[str, torch.Tens
 def other_checkpoints(path: Path, *, seed: int, identity: dict) -> list[tuple[Path, str]]:
     """Return the other checkpoints in the folder of `path` of the same seed, each with its difference to `identity`."""
     others = []
-    for other in sorted(path.parent.glob(f"seed_{seed}_*.safetensors")):
+    for other in sorted(path.parent.glob(seed_checkpoint_file(seed, "*"))):
         if other == path:
             continue
         try:
@@ -101,7 +102,7 @@ def _cpu_copies(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _previous(path: Path) -> Path:
-    return path.with_name(f"{path.name}.before")
+    return path.with_name(previous_checkpoint_name(path.name))
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict, dict]:

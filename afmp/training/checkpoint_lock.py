@@ -7,12 +7,12 @@ from afmp.machine.locks import lock_if_free, locked
 
 
 def lock_checkpoints(folder: Path) -> AbstractContextManager:
-    """Hold a checkpoint folder inside this block; wait while another process trains into it."""
+    """Lock a checkpoint folder inside this block; wait first while another process trains into it."""
     return locked(_lock_file(folder), busy=f"{folder}: another process trains into this folder")
 
 
 def lock_checkpoints_if_free(folder: Path, held: ExitStack) -> bool:
-    """Hold a checkpoint folder until `held` closes. Return False at once if another process trains into it."""
+    """Lock a checkpoint folder until `held` closes. Return False at once if another process trains into it."""
     return lock_if_free(_lock_file(folder), held)
 
 

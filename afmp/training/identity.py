@@ -1,7 +1,7 @@
-"""The identity of a seed's training: all that decides its numbers, and the name of its checkpoint.
+"""The identity of a seed: the settings, dataset, device and code that decide its numbers; its checkpoint's name.
 
-A checkpoint is used only by a training of the same identity. The code belongs to it: every file that
-`afmp.training.run_training` imports, directly or not, except NOT_NUMBERS. Does not import PyTorch.
+A checkpoint is used only by a training of the same identity. The code is every file that `afmp.training.run_training`
+imports, directly or indirectly, except NOT_NUMBERS. This module does not import PyTorch.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from afmp.sources import PROJECT, import_closure, source_hash
-from afmp.study.paths import seed_checkpoint_name
+from afmp.study.paths import seed_checkpoint_file
 from afmp.training.run import Run
 
 # Imported files that cannot change a run's numbers, as paths below afmp/. After an edit in one of them Snakemake starts
@@ -44,7 +44,7 @@ def numbers_hash() -> str:
 
 
 def seed_identity(run: Run, seed: int, *, dataset_hash: str | None, device_type: str) -> dict:
-    """Return all that decides the numbers of one seed, as plain JSON values."""
+    """Return the settings, dataset, device and code that decide the numbers of one seed, as plain JSON values."""
     return {
         "run": run.config.to_dict(),
         "semantics": run.semantics,
@@ -62,8 +62,7 @@ def identity_key(identity: dict) -> str:
 
 def checkpoint_path(run: Run, identity: dict) -> Path:
     """Return the path of a seed's checkpoint, e.g. <checkpoint folder>/seed_0_1f2e3d4c5b6a.safetensors."""
-    name = seed_checkpoint_name(identity["seed"], identity_key(identity))
-    return run.checkpoint_folder / f"{name}.safetensors"
+    return run.checkpoint_folder / seed_checkpoint_file(identity["seed"], identity_key(identity))
 
 
 def prepared_dataset_hash(path: Path) -> str | None:

@@ -2,8 +2,8 @@
 
 A small model leaves most of a GPU idle, and a process takes longer to start there than to train one epoch. So the first
 job trains all wanted runs side by side. It leaves the files of the other runs in handover folders, next to their
-checkpoints. The job of such a run then only moves the files. Every run keeps its own job, its own files and its own
-reasons to be trained again.
+checkpoints. The job of such a run then only moves the files. Every run keeps its own job and its own files, and
+Snakemake still decides for each run separately whether to retrain it.
 """
 
 import json
@@ -31,10 +31,10 @@ def train_job(run: Run, *, dataset_path: Path, study: dict[str, dict], download_
 
     On CUDA the other wanted runs of the study train side by side with it. A damaged dataset is prepared again.
 
-    run: its checkpoint_folder is <checkpoints>/<semantics>/<run>, as that of every run of the study.
+    run: its checkpoint_folder must be <checkpoints>/<semantics>/<run>, as for every run of the study.
     study: the configuration of each run of the study, as plain values.
     download_folder: contains the archives from which the dataset was prepared.
-    Raises AfmpError as `train_run` does, for this run and not for the others.
+    Raises AfmpError as `train_run` does, for errors of this run, not of the others.
     """
     handover = _handover_folders(run, dataset_path)
     names = paths.seed_file_names(run.name)  # the result last: where it exists, so do the others
@@ -76,7 +76,7 @@ def _wanted_runs(semantics: str) -> list[str]:
 
 
 def _fit_one_process(one: Run, other: Run) -> bool:
-    """Whether one process can train both runs. Precision of matrix products and device are settings of the process."""
+    """Return True if one process can train both runs: device and precision of products are settings of the process."""
     keys = ("precision", "device")
     return all(getattr(one.config.training, key) == getattr(other.config.training, key) for key in keys)
 
@@ -84,7 +84,7 @@ def _fit_one_process(one: Run, other: Run) -> bool:
 def _handover_folders(run: Run, dataset_path: Path) -> dict[int, Path]:
     """Return the folder in which another run's job leaves the files of each seed.
 
-    Such jobs exist on CUDA only. The folder stays, empty, after the run's own job has moved the files.
+    Such jobs exist on CUDA only. After the run's own job has moved the files, the empty folder remains.
     """
     dataset_hash = prepared_dataset_hash(dataset_path)
     identities = {

@@ -1,7 +1,7 @@
 """The training loop: the epochs of a group of seeds that train as one stack of models.
 
-Each epoch has the optimisation steps, validation, learning rate schedule, best epoch, diagnostics, history and, if
-enough time has passed, a checkpoint.
+An epoch consists of the optimisation steps, validation, learning rate schedule, best epoch, diagnostics and history.
+If enough time has passed, it ends with a checkpoint.
 """
 
 import logging
@@ -27,13 +27,14 @@ from afmp.training.step import EpochSums, GraphedStep, TrainingStep
 log = logging.getLogger("afmp")
 
 # The largest share of the training time that may go into checkpoints. Five seeds on a GPU finish an epoch faster than
-# the disk writes their weights, so some epochs have no checkpoint. On a CPU an epoch is slow, and every one has.
+# the disk writes their weights, so some epochs have no checkpoint. On a CPU an epoch is slow, and every epoch writes a
+# checkpoint.
 CHECKPOINT_SHARE = 0.05
 
 
 @dataclass
 class SeedGroup:
-    """Seeds of one run that have had the same number of epochs, set up to train as one stack until `last_epoch`.
+    """Seeds of one run at the same epoch, set up to train as one stack until `last_epoch`.
 
     `step` trains the stack on one batch. `count_correct` counts the correct answers of each model in validation.
     """

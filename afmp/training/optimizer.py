@@ -1,4 +1,7 @@
-"""AdamW and the learning rate schedule of the original notebook, and their state in a checkpoint."""
+"""AdamW and the learning rate schedule, and their state in a checkpoint.
+
+Both semantics take optimizer and schedule from the original notebook.
+"""
 
 import torch
 from torch import nn

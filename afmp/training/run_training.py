@@ -1,8 +1,9 @@
 """The training of whole runs: a run with all its seeds, alone or side by side with other runs.
 
-On a GPU the seeds of a run train together, as one stack of models. Each seed ends as it would alone, to rounding. Whole
-runs can train side by side there, each on its own CUDA stream, and each gets the same bits as alone. Training resumes
-after any epoch: everything random in an epoch depends on (seed, epoch) alone, and the checkpoint carries the rest.
+On a GPU the seeds of a run train together, as one stack of models. Each random seed ends with the same numbers as if
+trained alone, up to rounding. Whole runs can train side by side there, each on its own CUDA stream, and each gets the
+same bits as alone. Training can resume after any epoch: everything random in an epoch depends only on (seed, epoch),
+and the checkpoint contains the rest.
 """
 
 import gc
@@ -29,8 +30,8 @@ from afmp.training.side_by_side import train_side_by_side
 
 log = logging.getLogger("afmp")
 
-# Held while a run or a group of its seeds is set up. Random weights come from one state of the whole process, and GPU
-# memory is counted for the whole process.
+# The lock is held while a run or a group of its seeds is set up. Initial weights come from the random state of the
+# process, and GPU memory is counted for the whole process.
 SETTING_UP = threading.Lock()
 
 
@@ -42,8 +43,8 @@ def train_run(
 
     side_by_side: other runs of the same semantics, device and precision, which train at the same time. If one of them
     fails, the log says so, and its own job trains it later.
-    stack_seeds: whether seeds train as one stack, or one after the other. None: as one stack on CUDA, where it is
-    faster. It is not on a CPU, and there a seed's bits do not depend on which seeds train with it.
+    stack_seeds: True trains seeds as one stack, False one after another. None means True on CUDA and False on a CPU.
+    On a CPU a stack is not faster, so seeds train one after another, and no result depends on another seed.
     Raises AfmpError with epoch and step if the loss of a seed is not finite, and then writes no result of that seed.
     """
     device = resolve_device(run.config.training.device)
@@ -70,7 +71,7 @@ def train_run(
 
 @dataclass(frozen=True)
 class Shared:
-    """What all runs that train in one process share."""
+    """Data shared by all runs of one process."""
 
     data: PreparedDataset
     splits: dict[str, Split]  # by the name of the run
@@ -96,7 +97,7 @@ class RunTraining:
     group: SeedGroup | None = None
 
     def train(self) -> None:
-        """Train one group of seeds after the other until every seed has had its epochs, and write their files."""
+        """Train one group of seeds after another until every seed has finished, and write their files."""
         while self.group is not None:
             train_group(self.group)
             self.write_finished(self.group.seeds)
@@ -105,14 +106,14 @@ class RunTraining:
                 self.set_up_next_group()
 
     def write_finished(self, seeds: list[SeedTraining]) -> None:
-        """Write the files of those seeds that have had all their epochs."""
+        """Write the files of those seeds that have finished their last epoch."""
         split = self.shared.splits[self.run.name]
         for seed in seeds:
             if seed.progress.epoch == self.run.config.training.epochs:
                 write_seed(self.run, seed, data=self.shared.data, split=split)
 
     def set_up_next_group(self) -> None:
-        """Set up the seeds that train next; to be called with SETTING_UP held."""
+        """Set up the seeds that train next. The caller must hold SETTING_UP."""
         shared = self.shared
         following = next_group(self.seeds, epochs=self.run.config.training.epochs, stack_seeds=shared.stack_seeds)
         if following is None:
@@ -144,10 +145,10 @@ def set_up_run(run: Run, shared: Shared) -> RunTraining:
 
 
 def next_group(seeds: list[SeedTraining], *, epochs: int, stack_seeds: bool) -> tuple[list[SeedTraining], int] | None:
-    """Return the seeds that train next, and until which epoch; None if every seed has had its epochs.
+    """Return the seeds that train next, and their last epoch before the next group; None if every seed has finished.
 
-    These are the seeds with the fewest epochs, until they have caught up with the next ones. Without `stack_seeds` it
-    is one seed, until its last epoch.
+    The seeds with the fewest epochs train first, until they reach the next seed's epoch. Without `stack_seeds` one seed
+    trains, until its last epoch.
     """
     unfinished = [seed for seed in seeds if seed.progress.epoch < epochs]
     if not unfinished:

@@ -22,7 +22,8 @@ def write_seed(run: Run, finished: SeedTraining, *, data: PreparedDataset, split
         (best, finished.best_weights, progress.best_epoch),
         (final, model.state_dict(), progress.epoch),
     ):
-        # One entry: safetensors writes several in no fixed order, and equal weights must give equal files.
+        # All metadata is in one entry: safetensors writes several entries in an undefined order, and equal weights must
+        # give equal bytes.
         save_weights(path, weights, metadata={"about": json.dumps(about | {"epoch": epoch})})
     write_diagnostics(
         diagnostics,

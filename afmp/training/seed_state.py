@@ -53,7 +53,7 @@ class Progress:
 
 @dataclass
 class SeedTraining:
-    """One seed of a run in training: all that its checkpoint contains, and the path of that.
+    """One seed of a run in training: everything that its checkpoint contains, and the path of the checkpoint.
 
     `label` names the seed in logs and errors. `best_weights` is the state dict of the best epoch, on the device.
     """
@@ -74,7 +74,8 @@ class SeedTraining:
             self.best_weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
             return
         current = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
-        # One call for all weights: on a GPU one launch per weight would lengthen an epoch. The graph does not change.
+        # One call for all weights: on a GPU one launch per weight would lengthen an epoch. The graph stays the same, so
+        # its buffers are not copied again.
         torch._foreach_copy_([self.best_weights[name] for name in current], list(current.values()))
 
     def save(self) -> None:
@@ -107,7 +108,7 @@ class SeedTraining:
 def start_seed(run: Run, seed: int, *, data: PreparedDataset) -> SeedTraining:
     """Build the model and optimizer of one seed, and load its checkpoint if there is one.
 
-    Draws the first weights from PyTorch's global random state, which it seeds.
+    Seeds PyTorch's global random state, and draws the initial weights from it.
     """
     training, device = run.config.training, data.train_images.device
     identity = seed_identity(run, seed, dataset_hash=data.hash, device_type=device.type)
@@ -128,6 +129,6 @@ def start_seed(run: Run, seed: int, *, data: PreparedDataset) -> SeedTraining:
         log.info("%s: continues after epoch %d of %d", state.label, state.progress.epoch, training.epochs)
     else:
         for path, difference in other_checkpoints(state.checkpoint, seed=seed, identity=identity):
-            message = "%s: starts from the first epoch; not used, as it belongs to another training: %s (%s)"
+            message = "%s: starts from the first epoch; a checkpoint of another training is not used: %s (%s)"
             log.info(message, state.label, path, difference)
     return state

@@ -1,4 +1,4 @@
-"""Several runs in one process at the same time, because a small model leaves most of a GPU idle."""
+"""Training of several runs side by side in one process, because a small model leaves most of a GPU idle."""
 
 import logging
 import signal
@@ -23,8 +23,8 @@ class Training(Protocol):
 def train_side_by_side(set_ups: dict[str, Callable[[], Training]], device: torch.device) -> None:
     """Set up several runs one after the other, then train them in parallel, each in its own thread and CUDA stream.
 
-    set_ups: for the name of each run, the function that sets it up.
-    Raises what the first run raises, after all have ended. What the other runs raise is logged.
+    set_ups: maps each run's name to the function that sets it up.
+    Raises the exception of the first run, after all runs have ended. Exceptions of the other runs are logged.
     """
     first, *others = set_ups
     streams = {name: torch.cuda.Stream(device) if device.type == "cuda" else None for name in set_ups}

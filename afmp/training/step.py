@@ -27,7 +27,7 @@ class EpochSums(NamedTuple):
     accuracy: float  # percent
     sparsity_loss: float
     num_steps: int
-    bad_step: int | None  # first step, from 0, whose loss is not finite; the last step if only the weights are not
+    bad_step: int | None  # first step (0-based) whose loss is not finite; the last step if only weights are not
 
 
 class TrainingStep:
@@ -78,7 +78,7 @@ class TrainingStep:
         wide = torch.promote_types(logits.dtype, torch.float32)
         task_loss = F.cross_entropy(logits.flatten(0, 1).to(wide), labels.flatten(), reduction="none")
         loss = task_loss.view_as(labels).mean(dim=1) + sparsity_loss
-        # The sum over models. A model's weights are in its own loss only, so its gradient is the same as alone.
+        # The sum over models. A model's weights act on its own loss only, so its gradient is the same as alone.
         loss.backward(self.ones)
         hand_out_gradients(self.stack, self.models)
         for optimizer in self.optimizers:
@@ -121,9 +121,10 @@ class GraphedStep:
         self.graphs = {}
         torch.cuda.reset_peak_memory_stats(device)
         for size in sorted(set(step.batch_sizes), reverse=True):
-            # Twice: the first step creates AdamW's state, the second has it in memory from its beginning.
+            # Twice: the first step creates AdamW's state; the second starts with that state allocated, as all later
+            # steps do.
             for _ in range(2):
-                step.next_step.zero_()  # the epoch may be too short for more steps
+                step.next_step.zero_()  # start at step 0 again: an epoch may have only one step
                 run_before_capture(lambda size=size: step(size), stream)
             if not self.graphs:
                 self.peak_memory_bytes = torch.cuda.max_memory_allocated(device)

@@ -319,7 +319,7 @@ FAULTS = {
     ),
     "weights that are not finite": (
         lambda results: other_weights(results, BEST, spoil),
-        [f"{BEST}: embed.weight holds NaN or infinite numbers"],
+        [f"{BEST}: embed.weight contains NaN or infinite numbers"],
     ),
     "weights of another shape": (
         lambda results: other_weights(results, BEST, widen),

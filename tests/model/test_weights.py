@@ -57,7 +57,7 @@ def not_a_number(weights):
 MISFITS = {
     "another depth": (
         lambda weights: values(small(num_layers=3)),
-        "holds layers.2.*and .* more, which the model does not",
+        "contains layers.2.*and .* more, which the model lacks",
     ),
     "another width": (lambda weights: values(small(d_model=6)), r"embed.(weight|bias) has shape \(6"),
     "another patch": (
@@ -65,14 +65,14 @@ MISFITS = {
         "another architecture: embed.weight|static_positions",
     ),
     "no model of ours": (lambda weights: {"conv1.weight": torch.ones(2)}, "it lacks edge_attr and"),
-    "not a number": (not_a_number, "embed.weight holds NaN"),
+    "not a number": (not_a_number, "embed.weight contains NaN"),
     "infinite": (
         lambda weights: weights | {"readout.2.bias": torch.full((3,), torch.inf)},
-        "readout.2.bias holds NaN or inf",
+        "readout.2.bias contains NaN or inf",
     ),
     "whole numbers": (
         lambda weights: weights | {"readout.2.bias": torch.ones(3, dtype=torch.int64)},
-        "holds torch.int64",
+        "contains torch.int64",
     ),
     "another image": (lambda weights: values(small(img_size=64)), "static_positions of shape"),
     "edge to nowhere": (edit(edge_index=torch.full((2, 1), 99), edge_attr=torch.ones(1)), "edge_index with entries 99"),
@@ -132,6 +132,6 @@ def test_a_truncated_file_is_refused(tmp_path, suffix, length):
 def test_other_files_are_refused_by_name(tmp_path):
     (tmp_path / "weights.npz").write_bytes(b"x")
     torch.save([torch.ones(1)], tmp_path / "list.pt")
-    for name, reason in (("absent.pth", "no such file"), ("weights.npz", "ends in"), ("list.pt", "holds list")):
+    for name, reason in (("absent.pth", "no such file"), ("weights.npz", "ends in"), ("list.pt", "contains list")):
         with pytest.raises(AfmpError, match=f"{name}: .*{reason}"):
             load_weights(small(), tmp_path / name)

@@ -25,7 +25,7 @@ from afmp.message_passing.weights import ScoreWeights
 
 Optional = Tensor | None
 SCORE_CHANNELS_PER_WARP = 512
-MESSAGES_PER_GROUP = 4  # loaded together, of one node
+MESSAGES_PER_GROUP = 4  # messages of one node that are loaded together
 
 
 def edge_scores(
@@ -68,7 +68,7 @@ def edge_scores_operator(
     incoming, outgoing (M, B, N, 2H); state, prediction (M, B, N, D) or None; w_error, w_dist, w_out (M, H) and
     out_bias (M, 1) float32; nbr, valid, rev, dist (N, K).
     """
-    state = state if state is None else state.contiguous()  # the first images of several models are not
+    state = state if state is None else state.contiguous()  # the first images of several models are not contiguous
     w_error, w_dist, w_out, out_bias = contiguous(w_error, w_dist, w_out, out_bias)
     models, images, nodes, width = incoming.shape
     hidden, slots = width // 2, nbr.shape[1]
@@ -99,7 +99,7 @@ def edge_scores_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Return the gradients of incoming, outgoing, state, prediction and the weights, from d_scores (M, B, N, K).
 
-    Those of state and prediction are empty without them. That of the weights is (M, 3H + 1), with columns
+    Without state and prediction, their gradients are empty. That of the weights is (M, 3H + 1), with columns
     [w_error | w_dist | w_out | out_bias].
     """
     state = state if state is None else state.contiguous()

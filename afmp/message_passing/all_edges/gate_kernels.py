@@ -3,7 +3,7 @@
 Sizes: M models, B images per model, N nodes per image, K slots per node, D channels. The nodes of all images of all
 models are R = M * B * N rows, one after another. `message_index` is, for a kept slot, the index of its message among
 the messages of its image, and -1 for a pruned slot. As in the kernels of the scores, sums are in float32, nothing is
-scattered, and row numbers are int64.
+scattered, and row indices are int64.
 """
 
 import triton

@@ -1,9 +1,10 @@
 """Edge scores and gated sums over all edges, in PyTorch, with their gradients written out.
 
 Linear maps are computed per node, and an edge stores scalars only. Both functions walk the K slots of the neighbour
-tables, with one gather per slot. The backward passes compute hidden units and gates again. They save only inputs of the
-nodes' size and scalars per edge. They find what a node sent through `rev`, and so gather too: without scatter and
-atomics the same inputs give the same bits. Sums are in float32 or wider. Gradients have the inputs' types.
+tables, with one gather per slot. The forward passes save only inputs of the nodes' size and scalars per edge, so the
+backward passes compute hidden units and gates again. They use `rev` to find what a node sent, so they gather too:
+without scatter and atomics, the same inputs give the same bits. Sums are in float32 or wider. Gradients have the
+inputs' types.
 
 Sizes: M models, B images per model, N nodes per image, K slots per node, D channels, H hidden units of v.
 """
@@ -151,7 +152,7 @@ def _cast(tensors, dtype: torch.dtype):
 def _pre_activation(receiver, sender, dist, w_dist, errors, w_error, slot: int) -> Tensor:
     """Return the hidden units (M, B, N, H) of one slot before the ReLU.
 
-    They are always added in the same order, so that all passes see the same sign.
+    The terms are always added in the same order, so that rounding gives every pass the same sign of each unit.
     """
     hidden = (receiver + sender).add_(dist[:, slot, None].to(w_dist.dtype) * _row(w_dist))
     return hidden if errors is None else hidden.addcmul_(errors[..., slot, None], _row(w_error))

@@ -2,8 +2,8 @@
 
 Sizes: M models, B images per model, N nodes per image, K slots per node, D channels, H hidden units of v. The nodes of
 all images of all models are R = M * B * N rows, one after another. `*_stride` is the number of elements from one row to
-the next. A program finds what a node sent through `rev`. So nothing is scattered, and no atomics are needed: the same
-inputs give the same bits. Row numbers are int64, because a batch may contain more than 2^31 elements.
+the next. A program uses `rev` to find what a node sent. So nothing is scattered, and no atomics are needed: the same
+inputs give the same bits. Row indices are int64, because a batch may contain more than 2^31 elements.
 """
 
 import triton

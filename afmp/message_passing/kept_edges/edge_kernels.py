@@ -1,8 +1,8 @@
-"""Triton kernels of the kept edges: rows of both ends gathered, their gradients, and those summed at the nodes.
+"""Triton kernels of the kept edges: gather the rows of both ends, compute their gradients, add these at the nodes.
 
 Sizes: M models, B images per model, N nodes per image, K slots per node, k kept edges per image, D channels, H hidden
 units of v; R = M * B * N rows of nodes. `slots` has the kept flat slots of each image, ascending. `kept_index` is its
-reverse: the index of a kept slot in `slots`, and -1 for a pruned slot.
+inverse: the index of a kept slot in `slots`, and -1 for a pruned slot.
 """
 
 import triton
@@ -73,7 +73,7 @@ def edge_backward_kernel(
 
     Columns of `partial`: those of d_receiving and of d_sending, then gate_weight (D), gate_bias (D), w_error (H),
     w_dist (H), w_out (H) and out_bias (1). The sender's state has no result of its own: its gradient through the error
-    is that of the prediction with the opposite sign.
+    is the gradient of the prediction with the opposite sign.
     """
     model = tl.program_id(1).to(tl.int64)
     chunk = tl.program_id(0).to(tl.int64)
@@ -105,7 +105,7 @@ def edge_backward_kernel(
         receiver_row = image * num_nodes + slot // K
         sender_row = image * num_nodes + tl.load(nbr + slot)
 
-        # All loads of an edge come first: the compiler moves none past the barrier of a sum over channels.
+        # All loads of an edge come first: the compiler moves no load across the barrier of a sum over channels.
         score = tl.load(scores + image * num_nodes * K + slot)
         length = tl.load(dist + slot).to(tl.float32)
         from_gates = tl.load(d_gate_sum + image)

@@ -3,9 +3,9 @@
 Forward: one product maps all nodes (own, prediction, incoming, outgoing). All edges are scored, and the k best of each
 image are kept. Only the senders of kept edges are mapped to messages.
 
-Backward: a pruned edge has no gradient. So all products except those with `own` have k rows per image and not N. The
-forward pass saves for it the states of all nodes before and after `own` and the messages, the rows of the kept edges,
-and one score per edge.
+Backward: a pruned edge has no gradient. So all products except those with `own` have k rows per image and not N. For
+this pass, the forward pass saves the input state, the input of GELU, the kept edges with their messages and rows, and
+the scores of all slots.
 
 Sizes: M models, B images per model, N nodes per image, K slots per node, D channels, H hidden units of v.
 """
@@ -145,7 +145,7 @@ def kept_edges_layer_backward(
     """Return the gradients of state, weight, bias and of the weights that act on edges.
 
     The last is (M, 2D + 3H + 1), with columns [gate_weight | gate_bias | w_error | w_dist | w_out | out_bias].
-    d_new_state (M, B, N, D) is None where no one reads the new state: after the last layer only its mean is read.
+    d_new_state (M, B, N, D) is None if nothing reads the new state: of the last layer, only the mean may be read.
     d_mean (M, B, D) and d_gates (M, B) are the gradients of the mean and of the gate sums. The other tensors are those
     of `kept_edges_layer`.
     """

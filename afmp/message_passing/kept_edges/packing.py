@@ -1,7 +1,8 @@
-"""The weights of all layers that keep few edges, packed at once for the fused layer, and their gradients unpacked.
+"""Packing of the weights of all layers at once for the fused layer, and unpacking of their gradients.
 
-Packing layer by layer starts about forty small kernels forward and a hundred backward, each far shorter than its
-launch. One operator over all layers starts five and nine. It also folds U into the query, in float32.
+Packing layer by layer launches about forty small kernels in the forward pass and a hundred in the backward pass. Each
+takes far less time than its launch. One operator over all layers launches five and nine. It also folds U into the
+query, in float32.
 """
 
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ def pack_layers(layers: list[LayerParameters], dtype: torch.dtype) -> list[Packe
     first = layers[0]
     models, hidden, d_model = first.query.shape
     predicts = [layer.prediction is not None for layer in layers]
-    # Sorted by kind, then by layer, so that all factors of the folded queries form three matrices.
+    # Sorted by kind, then by layer, so that u, query and query_bias of all layers form three batches of matrices.
     kinds = [[part for part in kind if part is not None] for kind in zip(*layers, strict=True)]
     weight, bias, edges = pack([part for kind in kinds for part in kind], predicts, dtype)
     layouts = [Layout(d_model, hidden, layer_predicts) for layer_predicts in predicts]
@@ -38,15 +39,20 @@ def pack_layers(layers: list[LayerParameters], dtype: torch.dtype) -> list[Packe
 
 
 def _edge_sizes(d_model: int, hidden: int) -> tuple[int, ...]:
-    """Return the columns of w_error, w_dist, w_out, out_bias, gate_weight and gate_bias."""
+    """Return the number of columns of w_error, w_dist, w_out, out_bias, gate_weight and gate_bias."""
     return hidden, hidden, hidden, 1, d_model, d_model
 
 
 class _Offsets(NamedTuple):
     """Offsets in `flat`: all parameters one after another, followed by the folded queries and their biases.
 
-    - rows (6, R) int64, one column per packed row of the first model: the offset of its weight in `flat`, the offset of
-      its bias (-1: none), its row in the packed matrix, and the steps of these three from one model to the next
+    - rows (6, R) int64, with one column per packed row of the first model:
+        0. the offset of its weight in `flat`
+        1. the offset of its bias in `flat`, or -1 without a bias
+        2. its row in the packed matrix
+        3. the step of row 0 from one model to the next
+        4. the step of row 1
+        5. the step of row 2
     - edges (E,) int64: offsets of the weights that act on edges
     - factors: offsets of u, query and query_bias, and the end of query_bias
     - total: number of elements of all parameters
@@ -170,7 +176,7 @@ def pack_kernel(
 
 @contextmanager
 def _full_precision(device: torch.device):
-    """Compute products in float32, without autocast and TF32: U is folded only once per step."""
+    """Compute products in float32, without autocast and TF32. It costs little, because U is folded once per step."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -1,8 +1,8 @@
 """A whole layer that keeps k edges per image, in PyTorch: the path of a CPU, with its gradient written out.
 
-The layer and its packed weights are those of `kept_edges.fused`. All edges are scored once, without a gradient, one
-block of edges at a time. A pruned edge has no gradient. So all products of the backward pass except those with `own`
-have k rows per image and not N.
+It computes the same layer as `kept_edges.fused`, from weights in the same packed order. All edges are scored once,
+without a gradient, one block of edges at a time. A pruned edge has no gradient. So all products of the backward pass
+except those with `own` have k rows per image and not N.
 
 Sizes: M models, B images per model, N nodes per image, E edges, D channels, H hidden units of v.
 """
@@ -113,6 +113,7 @@ def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
     key, sender = outgoing.chunk(2, dim=-1)
     features, columns = length.view(models, edges, 1), w_dist[:, None]
     if ctx.layout.predicts:
+        # The negative of the surprise in the other files: it has the sign of the prediction's gradient.
         surprise = prediction - rows.index_select(0, sender_rows).view(message.shape)
         error = torch.linalg.vector_norm(surprise, dim=-1, keepdim=True)
         features, columns = torch.cat([error, features], dim=-1), torch.stack([w_error, w_dist], dim=1)
@@ -237,7 +238,7 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _stacked_products(pairs, weight: Tensor) -> Tensor:
-    """Return the weight's gradient: the product over R of each pair (M, R, width), (M, R, D), one below the other."""
+    """Return the weight's gradient: left^T right of each pair, (M, R, width) and (M, R, D), one below the other."""
     if len(weight) > 1:
         return torch.cat([torch.bmm(gradient.mT, source) for gradient, source in pairs], dim=1)
     products, start = torch.empty_like(weight), 0

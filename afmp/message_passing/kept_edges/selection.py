@@ -1,12 +1,12 @@
 """Triton kernels that select the k best edges of each image: a radix select, its counting shared by many programs.
 
 A score is read as four digits of 8 bits. The digits of the k-th best score are found one by one, the highest first.
-Each of four launches counts, by their next digit, the slots that have all digits found so far. The next launch adds up
-these counts and so finds that digit. A fifth launch writes the result.
+Each of four launches looks at the slots whose score begins with the digits found so far, and counts them by their next
+digit. The next launch adds up these counts and so finds that digit. A fifth launch writes the result.
 
-One program reads one chunk of an image's slots. Chunks grow with the image, because a program adds up the counts of all
-chunks: there are at most MAX_CHUNKS. Time is linear in the number of slots. There are no atomics, no sort, and five
-launches at any size.
+One program reads one chunk of an image's slots. An image has at most MAX_CHUNKS chunks, because every program adds up
+the counts of all of them. So chunks grow with the image. Time is linear in the number of slots. There are no atomics
+and no sort. Images of at most MAX_BLOCK slots need one launch, with one program per image (`select_kernel`).
 """
 
 import torch
@@ -52,7 +52,7 @@ def _next_digit(
     prefix,  # (M * B, 4, 2) int32
     image, num_chunks, LEVEL: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Find the digit of the k-th best score that the launch before has counted.
+    """Find the next digit of the k-th best score from the counts of the previous launch.
 
     Returns the score's first LEVEL digits, how many of the slots with these digits are kept, the bin of the last digit,
     and the counts [ROWS, 256] of all chunks.
@@ -65,7 +65,7 @@ def _next_digit(
     rows = counts + (before * num_chunks + chunks)[:, None] * BINS + bins[None, :]
     counted = tl.load(rows, mask=(chunks < num_chunks)[:, None], other=0).to(tl.int32)
     total = tl.sum(counted, 0)
-    # One sum for two counts: the bins above the k-th best score in the upper half, the slots in them in the lower.
+    # One sum of two counts: upper half, the bins above that of the k-th best score; lower half, the slots in them.
     better = tl.cumsum(total, 0) < wanted
     both = tl.sum(tl.where(better, total.to(tl.int64) + (1 << 32), 0), 0)
     last = (both >> 32).to(tl.int32)
@@ -147,7 +147,7 @@ def write_kept(
 ):  # fmt: skip
     """Keep the slots above the threshold and, over all steps, the first `wanted` that equal it.
 
-    `above_before` and `tied_before` count both kinds in earlier slots. Returns them with this step's slots added.
+    `above_before` and `tied_before` count both kinds in earlier slots. Returns both after this step.
     """
     above = live & (order > threshold)
     tied = live & (order == threshold)
@@ -187,7 +187,7 @@ def select_kernel(
 
 
 def select(scores: Tensor, valid: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Select the k best of each image's scores (M, B, N, K) float32; of equal scores, the lower slot first.
+    """Select the k best of each image's scores (M, B, N, K) float32; of equal scores, the earlier slot first.
 
     valid (N, K) bool; k is at most the number of valid slots. Returns slots (M, B, k) int32, the kept flat slots,
     ascending, and kept_index (M, B, N, K) int32, the index of each kept slot in `slots`, -1 for a pruned slot.
@@ -204,7 +204,7 @@ def select(scores: Tensor, valid: Tensor, k: int) -> tuple[Tensor, Tensor]:
     chunk = chunk_size(models * images, num_slots)
     block = min(chunk, MAX_BLOCK)
     num_chunks = triton.cdiv(num_slots, chunk)
-    # int16 where a count fits: adding up the chunks takes as long as reading them, and half the bytes are read faster.
+    # int16 if a count fits: the time to add up the chunks is the time to read their counts, so smaller is faster.
     dtype = torch.int16 if chunk < 2**15 else torch.int32
     counts = torch.empty(models * images, 4, num_chunks, 256, dtype=dtype, device=scores.device)
     prefix = torch.empty(models * images, 4, 2, dtype=torch.int32, device=scores.device)
@@ -219,10 +219,10 @@ def select(scores: Tensor, valid: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def chunk_size(images: int, num_slots: int) -> int:
-    """Return the slots per chunk, a power of 2: so many that about TARGET_PROGRAMS programs run, with two limits.
+    """Return the slots per chunk, a power of 2 with which about TARGET_PROGRAMS programs run.
 
-    The number is between MIN_CHUNK and MAX_BLOCK, except where an image would then have more than MAX_CHUNKS chunks.
+    It is from MIN_CHUNK to MAX_BLOCK, or more if an image would otherwise have more than MAX_CHUNKS chunks.
     """
-    # A single image fills half of the multiprocessors: more chunks take longer to add up than they save in counting.
+    # A single image gets only half as many programs: more chunks take longer to add up than they save in counting.
     fill = triton.next_power_of_2(triton.cdiv(max(images, 2) * num_slots, TARGET_PROGRAMS))
     return max(min(max(fill, MIN_CHUNK), MAX_BLOCK), triton.next_power_of_2(triton.cdiv(num_slots, MAX_CHUNKS)))
