@@ -1,7 +1,7 @@
 # Figures: one rule per figure, and one target with the figure's short name. afmp/figures/catalogue.py lists them all.
 
 from afmp.figures.catalogue import SWEEP_FIGURES, diagnostics_figures, figure_module
-from afmp.study.paths import NOTEBOOK_VS_PAPER, figure_files, figure_path
+from afmp.study.paths import NOTEBOOK_VS_PAPER, epoch_name, figure_files, figure_path
 
 # Every figure by its path, in plain values. Snakemake compares these values, and draws a changed figure again.
 DRAWINGS = {drawing.path: drawing for drawing in figures(asdict(STUDY))}
@@ -107,7 +107,7 @@ rule plot_diagnostics:
     output:
         folder=report(
             directory(in_results(plot_diagnostics_folder("{semantics}", "{run}"))),
-            patterns=["epoch_{epoch}.png"],
+            patterns=[f"{epoch_name('{epoch}')}.png"],
             caption="../report/diagnostics.rst",
             category="Diagnostics",
             subcategory="{semantics}",

@@ -6,15 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pandas
 from safetensors.numpy import save_file
 from synthetic_results import synthetic_diagnostics, synthetic_point, synthetic_result, synthetic_scalability
 
 from afmp import records
-from afmp.analysis.parameter_table import parameters_table
-from afmp.analysis.study_tables import differences_table, epochs_table, summary_table
-from afmp.analysis.sweep_tables import fits_table, ratios_table, scalability_table
 from afmp.analysis.table_files import write_csv
+from afmp.analysis.tables import run_tables, sweep_tables
 from afmp.data.dataset import load_dataset
 from afmp.figures.catalogue import figures
 from afmp.model.scaffold import scaffold_hash
@@ -102,16 +99,9 @@ def finish_study(folder: Path, study: Study, digits_file: Path) -> None:
                     metadata = {"about": json.dumps(about)}
                     save_weights(path.parent / f"{name}.safetensors", model.state_dict(), metadata=metadata)
     sweeps = [records.read_scalability(folder / scalability_file(semantics)) for semantics in study.semantics]
-    tables = {
-        "epochs": epochs_table(results),
-        "summary": summary_table(results, study.studies),
-        "differences": differences_table(results, study.studies),
-        "scalability": pandas.concat(map(scalability_table, sweeps)),
-        "scalability_ratios": pandas.concat(map(ratios_table, sweeps)),
-        "scalability_fits": pandas.concat(map(fits_table, sweeps)),
-        "parameters": parameters_table(records.read_parameters(folder / "count_parameters/parameters.json")),
-    }
-    for name, table in tables.items():
+    parameters = records.read_parameters(folder / "count_parameters/parameters.json")
+    tables = run_tables(results, study.studies) | sweep_tables(sweeps, parameters)
+    for name, (table, _) in tables.items():
         write_csv(table, folder / f"aggregate/{name}.csv")
     drawn = [file for drawing in figures(asdict(study)) for file in drawing.files]
     for semantics in study.semantics:

@@ -1,5 +1,6 @@
 """Files of tables: CSV, and pages for the report."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas
@@ -16,6 +17,15 @@ th { position: sticky; top: 0; background: #f4f4f4; border-bottom: 2px solid #88
 td:first-child, td:nth-child(2), td:nth-child(3) { text-align: left; }
 </style>
 """
+
+
+def write_tables(tables: Mapping[str, tuple[pandas.DataFrame, str]], files: Mapping[str, str]) -> None:
+    """Write each table and its caption to the files `<name>`, `<name>_page` (if there is one) and `<name>_caption`."""
+    for name, (table, caption) in tables.items():
+        write_csv(table, files[name])
+        if page := files.get(f"{name}_page"):
+            write_html(table, page)
+        write_text(files[f"{name}_caption"], caption)
 
 
 def write_csv(table: pandas.DataFrame, path: Path | str) -> None:

@@ -8,12 +8,13 @@ from afmp.commands.parsing import Command, Parser, add_config_option
 
 def _add_arguments(parser: Parser) -> None:
     from afmp.data.download import archive_folder
+    from afmp.study.paths import DOWNLOAD_FOLDER, in_results
 
     add_config_option(parser, "a complete study; its section `dataset` is read")
     parser.add_argument(
         "--download-folder",
         type=Path,
-        default=archive_folder("results/download"),
+        default=archive_folder(in_results(DOWNLOAD_FOLDER)),
         help="where downloaded archives are stored; AFMP_DATA_DIR sets the default",
     )
     parser.add_argument(

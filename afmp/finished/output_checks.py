@@ -2,22 +2,24 @@
 
 import csv
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
-import pandas
-
-from afmp.analysis.parameter_table import parameters_table
-from afmp.analysis.study_tables import differences_table, epochs_table, summary_table
-from afmp.analysis.sweep_tables import fits_table, ratios_table, scalability_table
 from afmp.analysis.table_files import write_csv
+from afmp.analysis.tables import Tables, run_tables, sweep_tables
 from afmp.figures.catalogue import diagnostics_figures, figures
 from afmp.finished.check import Check
 from afmp.finished.finished_study import FinishedStudy
-from afmp.study.paths import PARAMETERS_FILE, TABLES, plot_diagnostics_folder, scalability_file, table_file
-from afmp.study.study import Study
+from afmp.study.paths import (
+    PARAMETERS_FILE,
+    RUN_TABLES,
+    SWEEP_TABLES,
+    plot_diagnostics_folder,
+    scalability_file,
+    table_file,
+)
 
 
 def figure_checks(finished: FinishedStudy) -> Iterator[Check]:
@@ -49,32 +51,26 @@ def _older(files: list[str], sources: list[str], results: Path) -> list[str]:
 def table_checks(finished: FinishedStudy) -> Iterator[Check]:
     """Yield one check per table: it is computed again, and every cell must be equal as printed."""
     measured = [PARAMETERS_FILE, *map(scalability_file, finished.study.semantics)]
+    yield from _checks(RUN_TABLES, finished, finished.trained, lambda found: run_tables(found, finished.study.studies))
+    yield from _checks(SWEEP_TABLES, finished, measured, lambda found: sweep_tables(found[1:], found[0]))
+
+
+def _checks(
+    names: Sequence[str], finished: FinishedStudy, sources: list[str], compute: Callable[[list[dict]], Tables]
+) -> Iterator[Check]:
+    """Yield the checks of the tables `names`, which `compute` makes from the contents of their sources."""
+    broken = [path for path in sources if finished.faults[path]]
+    tables = {} if broken else compute([finished.contents[path] for path in sources])
     with tempfile.TemporaryDirectory() as scratch:
-        for table in TABLES:
-            written, recomputed = finished.results / table_file(table), Path(scratch) / f"{table}.csv"
-            sources = finished.trained if table in ("epochs", "summary", "differences") else measured
-            broken = [path for path in sources if finished.faults[path]]
+        for name in names:
+            written, recomputed = finished.results / table_file(name), Path(scratch) / f"{name}.csv"
             if broken:
                 count = f"{len(broken)} of its {len(sources)} sources failed, first {finished.results / broken[0]}"
                 faults = [f"{written}: not computed again, because {count}"]
             else:
-                contents = [finished.contents[path] for path in sources]
-                write_csv(_recompute(table, finished.study, contents), recomputed)
+                write_csv(tables[name][0], recomputed)
                 faults = _different_cell(written, recomputed)
-            yield Check(f"table {table}, computed again", faults)
-
-
-def _recompute(table: str, study: Study, sources: list[dict]) -> pandas.DataFrame:
-    """Return a table from the contents of its records; parameter counts come before sweeps."""
-    if table == "epochs":
-        return epochs_table(sources)
-    if table in ("summary", "differences"):
-        return {"summary": summary_table, "differences": differences_table}[table](sources, study.studies)
-    parameters, *sweeps = sources
-    if table == "parameters":
-        return parameters_table(parameters)
-    of_sweep = {"scalability": scalability_table, "scalability_ratios": ratios_table, "scalability_fits": fits_table}
-    return pandas.concat(map(of_sweep[table], sweeps))
+            yield Check(f"table {name}, computed again", faults)
 
 
 def _different_cell(written: Path, recomputed: Path) -> list[str]:

@@ -126,9 +126,9 @@ def scalability_file(semantics: str) -> str:
 
 # Tables
 
-TABLES = (
-    "epochs", "summary", "differences", "scalability", "scalability_ratios", "scalability_fits", "parameters",
-)  # fmt: skip
+RUN_TABLES = ("epochs", "summary", "differences")
+SWEEP_TABLES = ("scalability", "scalability_ratios", "scalability_fits", "parameters")
+TABLES = (*RUN_TABLES, *SWEEP_TABLES)
 TABLE_ENDINGS = ("csv", "rst")  # the table and its caption
 TABLE_PAGE_ENDING = "html"  # the table as a page of the report; `epochs` is too long for one
 
