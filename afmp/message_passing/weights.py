@@ -12,6 +12,7 @@ Three words that all paths use, for an edge i <- j:
 """
 
 from collections.abc import Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -140,6 +141,15 @@ def pack_layer(parameters: LayerParameters, *, path: str, order: Sequence[str], 
     return PackedLayer(weight.to(dtype), bias.to(dtype), ScoreWeights(*score), gate_weight, gate_bias, layout, path)
 
 
+def split_off_own(packed: PackedLayer) -> tuple[Tensor, Tensor, PackedLayer]:
+    """Return weight and bias of the part `own`, which is the first, and the layer packed without it."""
+    others = packed.layout.order[1:]
+    rows = packed.layout.sizes("own", others)
+    (own_weight, weight), (own_bias, bias) = (part.split(rows, dim=1) for part in (packed.weight, packed.bias))
+    layout = packed.layout._replace(order=others)
+    return own_weight, own_bias, packed._replace(weight=weight, bias=bias, layout=layout)
+
+
 def fold_query(u: Tensor, query: Tensor, query_bias: Tensor) -> Tensor:
     """Return u^T [query | query_bias], (M, H, D + 1): (W_q h + b)^T U k is then a product of two H-wide vectors.
 
@@ -150,6 +160,40 @@ def fold_query(u: Tensor, query: Tensor, query_bias: Tensor) -> Tensor:
     with torch.autocast(u.device.type, enabled=False):
         both = torch.cat([query, query_bias[..., None]], dim=-1)
         return (u.mT.to(wide) @ both.to(wide)).to(u.dtype)
+
+
+def fold_queries(u: Tensor, query: Tensor, query_bias: Tensor, *, out: tuple[Tensor, Tensor]) -> None:
+    """Write u^T query and u^T query_bias of many layers and models into `out`, outside autograd.
+
+    u (L, H, H), query (L, H, D), query_bias (L, H, 1), float32; L: layers times models.
+    """
+    with _full_precision(u.device):
+        torch.bmm(u.mT, query, out=out[0])
+        torch.bmm(u.mT, query_bias, out=out[1])
+
+
+def unfold_gradients(
+    u: Tensor, query: Tensor, query_bias: Tensor, d_folded: Tensor, d_folded_bias: Tensor, *, out: Sequence[Tensor]
+) -> None:
+    """Write the gradients of u, query and query_bias into `out`, from those of the results of `fold_queries`."""
+    d_u, d_query, d_query_bias = out
+    with _full_precision(u.device):
+        torch.bmm(query, d_folded.mT, out=d_u)
+        d_u.baddbmm_(query_bias, d_folded_bias.mT)
+        torch.bmm(u, d_folded, out=d_query)
+        torch.bmm(u, d_folded_bias, out=d_query_bias)
+
+
+@contextmanager
+def _full_precision(device: torch.device):
+    """Compute products in float32, without autocast and TF32. It costs little, because U is folded once per step."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def map_nodes(state: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

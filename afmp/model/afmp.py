@@ -44,6 +44,13 @@ class Internals:
     refined_states: list[Tensor]
 
 
+def _of_budget(name: str, doc: str) -> property:
+    """Return a property that reads and writes a value of the budget, which all layers of a model share."""
+    return property(
+        lambda model: getattr(model.budget, name), lambda model, value: setattr(model.budget, name, value), doc=doc
+    )
+
+
 class AFMP(GraphModule):
     """Adaptive message passing between the patches of an image.
 
@@ -58,7 +65,8 @@ class AFMP(GraphModule):
 
     Every part is a module, and hooks on it work: embed, position_embed, each of layers, each of top_down_aggregators,
     and readout["2"]. The readout may be replaced, and so may the linear maps inside a layer. A layer with a hook or a
-    replaced map inside calls its inner modules one by one. Every other layer computes all of them at once.
+    replaced map inside calls its inner modules one by one. Every other layer computes all of them at once. Hooks on the
+    model itself run when it is called, not in `forward_train` and `forward_internals`.
 
     Raises AfmpError for an argument that is not allowed. The graph is saved with the weights (`static_positions`,
     `edge_index`, `edge_attr`), so a model that loads weights uses the graph that they were trained with.
@@ -99,19 +107,25 @@ class AFMP(GraphModule):
         super().__init__(positions, edge_index, layer.directed_edges)
 
         self.semantics = semantics
-        self.num_classes, self.d_model, self.batch_size = num_classes, d_model, batch_size
+        self.num_classes, self.d_model, self.use_top_down = num_classes, d_model, use_top_down
         self.grid_shape, self.patch_size = grid_shape(img_size, patch_size), patch_size
-        self.sparsity, self.is_sparse, self.use_top_down = sparsity, is_sparse, use_top_down
+        self.budget = Budget(sparsity, is_sparse, batch_size)
+        self.num_models: int | None = None  # M in a stack of models
         self.lambda_sparse = lambda_sparse if is_sparse else 0.0
 
         # The original notebook's order and names, so one random seed gives the same initial weights as there.
-        budget = Budget(sparsity, is_sparse, batch_size)
         self.embed = Linear(3 * patch_size * patch_size, d_model)
         self.position_embed = Linear(2, d_model)
-        self.layers = nn.ModuleList(layer(d_model, budget, predicts=i > 0) for i in range(num_layers))
+        self.layers = nn.ModuleList(layer(d_model, self.budget, predicts=i > 0) for i in range(num_layers))
         num_refined = num_layers - 1 if use_top_down else 0
         self.top_down_aggregators = nn.ModuleList(TopDownAggregator(d_model) for _ in range(num_refined))
         self.readout = nn.ModuleDict({"2": Linear(d_model, num_classes)})
+
+    sparsity = _of_budget("sparsity", "Edges kept per node of the image. May be changed at any time.")
+    is_sparse = _of_budget("is_sparse", "False if all edges are kept. May be changed at any time.")
+    batch_size = _of_budget(
+        "batch_size", "Training batch size; `notebook` counts with it. May be changed at any time."
+    )
 
     @property
     def top_k(self) -> int:
@@ -139,38 +153,49 @@ class AFMP(GraphModule):
             raw, gating, keep = (slot.flatten(-2)[..., self.edge_slots] for slot in slots)  # (images, E) each
             silent = len(images) - len(keep)  # images that exchange nothing
             scores.append(F.pad(raw, (0, 0, 0, silent)))
-            gate = layer.router.W_gate
-            values = torch.sigmoid(gating[..., None] * gate.weight[:, 0] + gate.bias) * keep[..., None]
+            values = layer.router.gates(gating) * keep[..., None]
             gates.append(F.pad(values, (0, 0, 0, 0, 0, silent)))
         states = [output.state for output in outputs]
         refined = refine(self.top_down_aggregators, states)
-        return Internals(self._read_out(outputs), self._sparsity_loss(outputs), scores, gates, states, refined)
+        logits = self.readout["2"](self._pool(outputs, refined))
+        return Internals(logits, self._sparsity_loss(outputs), scores, gates, states, refined)
 
     @property
     def implementation(self) -> str:
         """Name of the implementation of message passing on this model's device: "triton" or "pytorch"."""
-        return implementation(self.embed.weight.device, self.embed.weight.dtype)
+        return implementation(self.static_positions.device, self.static_positions.dtype)
 
     @property
     def is_stack(self) -> bool:
         """True if every parameter has a leading model axis, and so contains the values of several models."""
-        return self.embed.weight.dim() == 3
+        return self.num_models is not None
 
     def _run_layers(self, images: Tensor) -> list[LayerOutput]:
         state = self._embed(images)
+        # The weights of all layers are packed at once. A layer with hooks packs its own when it is called: a hook may
+        # change them before.
+        known = [number for number, layer in enumerate(self.layers) if self._is_own(layer)]
+        packed: list = [None] * len(self.layers)
+        if known:
+            layers = [self.layers[number] for number in known]
+            for number, weights in zip(known, layers[0].prepare(layers, state, self.graph), strict=True):
+                packed[number] = weights
         outputs = []
-        packed = LAYERS[self.semantics].prepare(self.layers, state, self.graph)
         for layer, weights in zip(self.layers, packed, strict=True):
             output = layer(state, self.graph, weights)
             outputs.append(output)
             state = output.state
         return outputs
 
+    def _is_own(self, layer: nn.Module) -> bool:
+        """Return True if a layer is of the class that this model was built with, and has no hooks of its own."""
+        return type(layer) is LAYERS[self.semantics] and not has_hooks(layer)
+
     def _embed(self, images: Tensor) -> Tensor:
         """Return nodes (B, N, D): each patch's pixels, ordered (channel, row, column), and its position."""
         (rows, columns), size = self.grid_shape, self.patch_size
         expected = (3, rows * size, columns * size)
-        models = self.embed.weight.shape[:-2]  # (M,) in a stack, else ()
+        models = (self.num_models,) if self.is_stack else ()
         if images.dim() != 4 + len(models) or images.shape[-3:] != expected or not images.is_floating_point():
             raise AfmpError(
                 f"images are {images.dtype} of shape {tuple(images.shape)}: allowed are floating-point "
@@ -178,27 +203,27 @@ class AFMP(GraphModule):
             )
         patches = images.reshape(-1, 3, rows, size, columns, size).permute(0, 2, 4, 1, 3, 5)
         patches = patches.reshape(*images.shape[:-3], rows * columns, 3 * size * size)
-        positions = self.static_positions.expand(*models, 1, -1, -1) if models else self.static_positions
+        positions = self.static_positions.expand(*models, 1, -1, -1) if self.is_stack else self.static_positions
         return self.embed(patches) + self.position_embed(positions)
 
     def _read_out(self, outputs: list[LayerOutput]) -> Tensor:
         """Return logits (B, num_classes) from the outputs of all layers."""
         return self.readout["2"](self._pool(outputs))
 
-    def _pool(self, outputs: list[LayerOutput]) -> Tensor:
+    def _pool(self, outputs: list[LayerOutput], refined: list[Tensor] | None = None) -> Tensor:
         """Return the input of the readout, (B, D): the mean over nodes of r_0, or of the last layer's states.
 
-        The semantics and `use_top_down` decide which of the two.
+        The semantics and `use_top_down` decide which of the two. refined: the refined states, if they are known.
         """
         # A hook may have replaced a layer's states, so their mean is computed again.
         means = [
-            output.state.mean(dim=-2) if has_hooks(layer) else output.mean
+            output.mean if self._is_own(layer) else output.state.mean(dim=-2)
             for layer, output in zip(self.layers, outputs, strict=True)
         ]
         reads_refined = self.use_top_down and LAYERS[self.semantics].reads_refined_states
         aggregators = self.top_down_aggregators
         if not all(map(is_linear_refinement, aggregators)):  # a hook or another step must get the full states
-            refined = refine(aggregators, [output.state for output in outputs])
+            refined = refined or refine(aggregators, [output.state for output in outputs])
             return refined[0].mean(dim=-2) if reads_refined else means[-1]
         if not reads_refined:
             return means[-1]

@@ -9,14 +9,12 @@ from torch import Tensor, nn
 from afmp.message_passing.layer import LayerOutput
 from afmp.message_passing.neighbours import Graph
 from afmp.message_passing.weights import LayerParameters, PackedLayer
-from afmp.model.capsule import PCU
 from afmp.model.linear import has_hooks, is_linear
-from afmp.model.router import PredictiveRouter
 
 
-@dataclass(frozen=True)
+@dataclass
 class Budget:
-    """The settings that decide the number of kept edges.
+    """The settings that decide the number of kept edges. All layers of a model share one.
 
     - sparsity: edges kept per node of the image; is_sparse=False keeps all
     - batch_size: training batch size; only `notebook` uses it
@@ -37,11 +35,11 @@ class Layer(nn.Module):
 
     reads_refined_states: ClassVar[bool]  # True if the readout reads the states that the top-down pass refined
 
-    def __init__(self, d_model: int, budget: Budget, *, predicts: bool) -> None:
+    def __init__(self, router: nn.Module, pcu: nn.Module, budget: Budget, *, predicts: bool) -> None:
         super().__init__()
         self.budget, self.predicts = budget, predicts
-        self.router = PredictiveRouter(d_model)
-        self.pcu = PCU(d_model)
+        self.router, self.pcu = router, pcu
+        self._readable_types = (type(router), type(pcu))
 
     @staticmethod
     def stored_edges(positions: Tensor, *, scaffold: str, window_size: int) -> Tensor:
@@ -76,15 +74,21 @@ class Layer(nn.Module):
     def is_readable(self) -> bool:
         """Return True if fast paths may read the weights of the inner modules instead of calling them.
 
-        The modules must be called if one of them has a hook, or was replaced by a module of another class, such as an
-        adapter or a parametrised map.
+        The modules must be called if one of them has a hook, or was replaced by one of another class or shape, such as
+        an adapter, a parametrised map, or a map without bias.
         """
         router, pcu = self.router, self.pcu
-        containers = (router, pcu, router.v, router.v[1])
-        if tuple(map(type, containers)) != (PredictiveRouter, PCU, nn.Sequential, nn.ReLU) or len(router.v) != 3:
+        if (type(router), type(pcu)) != self._readable_types:
             return False
-        maps = (router.W_pred, router.W_q, router.W_k, router.v[0], router.v[2], router.W_gate, pcu.W_self, pcu.W_msg)
-        return all(map(is_linear, maps)) and not any(map(has_hooks, containers))
+        v = router.v
+        if type(v) is not nn.Sequential or len(v) != 3 or type(v[1]) is not nn.ReLU:
+            return False
+        maps = (router.W_pred, router.W_q, router.W_k, v[0], v[2], router.W_gate, pcu.W_self, pcu.W_msg)
+        if not all(map(is_linear, maps)) or any(map(has_hooks, (router, pcu, v, v[1]))):
+            return False
+        d, h = pcu.W_self.in_features, router.U.shape[-1]
+        shapes = ((d, d), (h, d), (h, d), (h, 2 * d + 2), (1, h), (d, 1), (d, d), (d, d))
+        return all(linear.weight.shape[-2:] == shape for linear, shape in zip(maps, shapes, strict=True))
 
     def parameters_by_kind(self) -> LayerParameters:
         """Return the parameters of this layer, with a model axis in front."""

@@ -23,9 +23,9 @@ class Linear(nn.Linear):
 def is_linear(module: nn.Module) -> bool:
     """Return True if `module` is a linear map and nothing else, so that its weights may be read instead of calling it.
 
-    An adapter, or a map with a parametrisation or a hook, must be called.
+    An adapter, or a map with a parametrisation or a hook, must be called. So must a map without bias.
     """
-    return type(module) in (Linear, nn.Linear) and not has_hooks(module)
+    return type(module) in (Linear, nn.Linear) and module.bias is not None and not has_hooks(module)
 
 
 def has_hooks(module: nn.Module) -> bool:

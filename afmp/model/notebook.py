@@ -28,8 +28,9 @@ from torch import Tensor
 
 from afmp.message_passing.layer import LayerOutput, prepare_layers, score_all_edges, sum_gated_messages
 from afmp.message_passing.neighbours import Graph
-from afmp.message_passing.weights import PackedLayer, map_nodes
-from afmp.model.layer import Layer, add_model_axis, remove_model_axis
+from afmp.message_passing.weights import PackedLayer, map_nodes, split_off_own
+from afmp.model.layer import Budget, Layer, add_model_axis, remove_model_axis
+from afmp.model.paper import PCU, PredictiveRouter  # the original notebook has the same two
 from afmp.model.scaffold import both_directions, build_edges
 
 
@@ -37,6 +38,9 @@ class NotebookLayer(Layer):
     """One layer of `notebook`: messages in the first image of a batch."""
 
     reads_refined_states = False  # the readout reads the mean of the last layer's states
+
+    def __init__(self, d_model: int, budget: Budget, *, predicts: bool) -> None:
+        super().__init__(PredictiveRouter(d_model), PCU(d_model), budget, predicts=predicts)
 
     def forward(self, state: Tensor, graph: Graph, weights: PackedLayer | None = None) -> LayerOutput:
         """Update state (B, N, D), or (M, B, N, D) in a stack of models.
@@ -49,16 +53,18 @@ class NotebookLayer(Layer):
 
         tables = graph.neighbours  # node i has K slots: tables.nbr[i] are the senders j of its edges (i <- j)
         first = state[..., :1, :, :]
-        h_j = first[..., tables.nbr, :]  # (..., 1, N, K, D)
+        wide = torch.promote_types(state.dtype, torch.float32)  # of errors, scores and gates
+        h_j = first[..., tables.nbr, :].to(wide)  # (..., 1, N, K, D)
         error = h_j.new_zeros(*h_j.shape[:-1], 1)
         if self.predicts:
             prediction = self.router.W_pred(first)[..., :, None, :]
-            error = torch.linalg.vector_norm(h_j - prediction, dim=-1, keepdim=True)
+            error = torch.linalg.vector_norm(h_j - prediction.to(wide), dim=-1, keepdim=True)
         scores = torch.where(tables.valid, self.router(first, error, tables), 0)  # (..., 1, N, K)
         listed = tables.valid.expand_as(scores)
         gate_scores = self._within_budget(scores, listed, graph, num_images=state.shape[-3])
         gates = self.router.gates(gate_scores) * listed[..., None]  # (..., 1, N, K, D)
-        heard = (gates * self.pcu.W_msg(first)[..., tables.nbr, :]).sum(dim=-2)
+        message = self.pcu.W_msg(first)  # (..., 1, N, D)
+        heard = (gates * message[..., tables.nbr, :]).sum(dim=-2).to(message.dtype)
         silent = heard.new_zeros(*state.shape[:-3], state.shape[-3] - heard.shape[-3], *state.shape[-2:])
         new_state = self.pcu(state, torch.cat([heard, silent], dim=-3))
         gate_sum = gates.sum(dim=(-3, -2, -1))
@@ -70,11 +76,8 @@ class NotebookLayer(Layer):
 
     def _fast(self, state: Tensor, graph: Graph, weights: PackedLayer) -> LayerOutput:
         """Compute the same on state (M, B, N, D). One product applies all maps but W_self, to the first image only."""
-        rows = weights.layout.sizes("own", weights.layout.order[1:])
-        (own_weight, weight), (own_bias, bias) = (part.split(rows, dim=1) for part in (weights.weight, weights.bias))
-        layout = weights.layout._replace(order=weights.layout.order[1:])
-        first = weights._replace(weight=weight, bias=bias, layout=layout)
-        _, message, scores = score_all_edges(state[:, :1], first, graph.neighbours)
+        own_weight, own_bias, others = split_off_own(weights)
+        _, message, scores = score_all_edges(state[:, :1], others, graph.neighbours)
         listed = graph.neighbours.valid.expand_as(scores)
         gate_scores = self._within_budget(scores, listed, graph, num_images=state.shape[1])
         heard, gate_sum = sum_gated_messages(message, gate_scores, listed, weights, graph.neighbours)

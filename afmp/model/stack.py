@@ -6,13 +6,18 @@ import torch
 
 from afmp.errors import AfmpError
 from afmp.model.afmp import AFMP
+from afmp.model.linear import Linear, has_hooks
+from afmp.model.paper import PredictiveRouter
+
+STACKABLE = (Linear, PredictiveRouter)  # modules whose parameters may have a model axis
 
 
 def stack_models(models: list[AFMP]) -> AFMP:
     """Return one AFMP whose parameters all have a leading model axis M = len(models), with the graph that all share.
 
-    The parameters of `models` become views of the stack's memory: an update of one changes both. Raises AfmpError if
-    the models do not have the same graph.
+    The parameters of `models` become views of the stack's memory: an update of one changes both. Hooks of the first
+    model are also in the stack. Raises AfmpError if the models do not have the same graph, if another model has hooks,
+    or if a module was replaced by one whose parameters cannot have a model axis.
     """
     first = models[0]
     if not all(torch.equal(model.edge_index, first.edge_index) for model in models):
@@ -20,7 +25,16 @@ def stack_models(models: list[AFMP]) -> AFMP:
             "edge_index: the models to be stacked have different graphs; allowed is one graph. "
             "Delete the checkpoints of this run that another version of SciPy wrote."
         )
+    if any(has_hooks(module) for model in models[1:] for module in model.modules()):
+        raise AfmpError("a model to be stacked has hooks, which the stack would not run; hook the stack instead")
+    for name, module in first.named_modules():
+        if next(module.parameters(recurse=False), None) is not None and type(module) not in STACKABLE:
+            raise AfmpError(
+                f"{name} is {type(module).__name__}: a stack needs a model axis in front of each parameter, which only "
+                f"AFMP's own modules can have; allowed are {', '.join(kind.__name__ for kind in STACKABLE)}"
+            )
     stack = copy.deepcopy(first)
+    stack.num_models = len(models)
     parameters = [dict(model.named_parameters()) for model in models]
     for name in parameters[0]:
         stacked = torch.nn.Parameter(torch.stack([own[name].detach() for own in parameters]))
@@ -33,7 +47,7 @@ def stack_models(models: list[AFMP]) -> AFMP:
 
 def stack_size(stack: AFMP) -> int:
     """Return M, the number of models in a stack."""
-    return len(stack.embed.weight)
+    return stack.num_models
 
 
 def hand_out_gradients(stack: AFMP, models: list[AFMP]) -> None:

@@ -9,7 +9,7 @@ from plain_layers import relative_error
 
 from afmp import AFMP
 from afmp.message_passing import implementation
-from afmp.model import router
+from afmp.model import paper
 from afmp.model.stack import stack_models
 
 KINDS = {
@@ -24,7 +24,7 @@ KINDS = {
 @pytest.fixture
 def narrow_router(monkeypatch):
     """Make queries, keys and hidden layers 8 wide: the interpreter packs weights row by row."""
-    monkeypatch.setattr(router, "ROUTING_WIDTH", 8)
+    monkeypatch.setattr(paper, "ROUTING_WIDTH", 8)
 
 
 def choose_kernels(monkeypatch, *, is_fused):

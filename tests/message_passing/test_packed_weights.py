@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from afmp import AFMP
 from afmp.message_passing.implementation import KEPT_PYTORCH
 from afmp.message_passing.weights import KEPT_EDGES, fold_query, pack_layer
-from afmp.model.router import PredictiveRouter
+from afmp.model.paper import PredictiveRouter
 from afmp.model.stack import stack_models
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from afmp import AFMP
+from afmp.errors import AfmpError
 from afmp.message_passing import implementation
 from afmp.model.afmp import LAYERS
 from afmp.model.stack import stack_models
@@ -144,6 +145,122 @@ def test_a_hook_for_all_modules_selects_the_plain_path():
     finally:
         handle.remove()
     assert model.layers[1].router.W_k in seen
+
+
+def test_a_hook_that_changes_the_weights_of_a_layer_acts_in_the_same_pass():
+    model, images = build()
+    before = model(images)
+
+    def silence(module, inputs):
+        module.pcu.W_msg.weight.data.zero_()
+        module.pcu.W_msg.bias.data.zero_()
+
+    model.layers[1].register_forward_pre_hook(silence)
+    first, second = model(images), model(images)
+    assert torch.equal(first, second) and not torch.allclose(first, before)
+
+
+def test_internals_are_those_of_a_hooked_or_replaced_gate():
+    model, images = build()
+    model.layers[1].router.W_gate.register_forward_hook(lambda module, inputs, output: output - 50.0)
+    assert model.forward_internals(images).gates[1].max() < 1e-9 < model.forward_internals(images).gates[0].max()
+    model.layers[2].router.W_gate = nn.Sequential(model.layers[2].router.W_gate)
+    torch.testing.assert_close(model.forward_internals(images).logits, model(images))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_hook_changes_a_half_precision_pass_by_rounding_only(dtype):
+    model, images = build(dtype=torch.float32)
+    with torch.autocast(DEVICE, dtype, enabled=dtype != torch.float32):
+        fast = model.forward_internals(images)
+        model.layers[1].router.W_q.register_forward_hook(lambda *_: None)
+        plain = model.forward_internals(images)
+    assert plain.scores[1].dtype == fast.scores[1].dtype == torch.float32
+    assert plain.sparsity_loss.dtype == fast.sparsity_loss.dtype
+    tolerance = 16 * torch.finfo(dtype).eps
+    torch.testing.assert_close(plain.scores[1], fast.scores[1], rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(plain.logits, fast.logits, rtol=tolerance, atol=tolerance)
+
+
+def test_a_changed_budget_acts_on_every_layer():
+    model, images = build()
+    model.sparsity = 0.9
+    assert model.top_k == 10
+    for gates in model.forward_internals(images).gates:
+        assert (gates != 0).any(dim=2).sum(dim=1).tolist() == [10] * 4
+    model.is_sparse = False
+    assert model.top_k == model.num_directed_edges
+
+
+REPLACEMENTS = {
+    "a map without bias": lambda model: setattr(model.layers[1].pcu, "W_msg", nn.Linear(12, 12, bias=False)),
+    "a wrapped router": lambda model: setattr(model.layers[1], "router", Wrapper(model.layers[1].router)),
+    "another v": lambda model: setattr(model.layers[1].router, "v", nn.Linear(26, 1)),
+    "a narrower router": lambda model: narrow(model.layers[1].router),
+    "a wrapped layer": lambda model: model.layers.__setitem__(1, Wrapper(model.layers[1])),
+    "a wrapped embedding": lambda model: setattr(model, "embed", nn.Sequential(model.embed)),
+}
+
+
+class Wrapper(nn.Module):
+    """A module that calls another, as checkpointing and distributed training do."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *arguments):
+        return self.inner(*arguments)
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("inner"), name)
+
+
+def narrow(router: nn.Module) -> None:
+    router.W_q, router.W_k = nn.Linear(12, 5), nn.Linear(12, 5)
+    router.U = nn.Parameter(torch.randn(5, 5))
+
+
+@pytest.mark.parametrize("semantics", SEMANTICS)
+@pytest.mark.parametrize("name", REPLACEMENTS)
+def test_modules_of_other_classes_and_shapes_are_called(name, semantics):
+    model, images = build(semantics=semantics, dtype=torch.float32)
+    before = model(images)
+    REPLACEMENTS[name](model)
+    model.to(DEVICE)
+    logits, sparsity_loss = model.forward_train(images)
+    (logits.sum() + sparsity_loss).backward()
+    assert logits.isfinite().all() and model.implementation in ("pytorch", "triton")
+    if "wrapped" in name:
+        torch.testing.assert_close(logits, before)
+
+
+def test_models_that_a_stack_cannot_represent_are_refused():
+    hooked = [AFMP(1, 8, img_size=16) for _ in range(2)]
+    hooked[1].layers[0].register_forward_hook(lambda *_: None)
+    with pytest.raises(AfmpError, match="has hooks"):
+        stack_models(hooked)
+    replaced = [AFMP(1, 8, img_size=16) for _ in range(2)]
+    for model in replaced:
+        model.readout["2"] = nn.Sequential(nn.Dropout(), nn.Linear(8, 3))
+    with pytest.raises(AfmpError, match=r"readout\.2\.1 is Linear"):
+        stack_models(replaced)
+
+
+def test_the_plain_layer_equals_the_triton_kernels(monkeypatch):
+    """In float32: on a GPU the kernels themselves, else Triton's interpreter."""
+    pytest.importorskip("triton")
+    for kind in ({}, {"is_sparse": False}):
+        monkeypatch.setattr(implementation, "uses_triton", lambda state: True)
+        model, images = build(dtype=torch.float32, **kind)
+        expected = passed(model, images)
+        for layer in model.layers:
+            layer.router.W_q.register_forward_hook(lambda *_: None)
+        for ours, theirs in zip(passed(model, images), expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
 class Adapter(nn.Module):

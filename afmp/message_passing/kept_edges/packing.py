@@ -5,7 +5,6 @@ takes far less time than its launch. One operator over all layers launches five 
 query, in float32.
 """
 
-from contextlib import contextmanager
 from functools import cache
 from typing import NamedTuple
 
@@ -15,7 +14,14 @@ import triton.language as tl
 from torch import Tensor
 
 from afmp.message_passing.implementation import KEPT_FUSED
-from afmp.message_passing.weights import LayerParameters, Layout, PackedLayer, ScoreWeights
+from afmp.message_passing.weights import (
+    LayerParameters,
+    Layout,
+    PackedLayer,
+    ScoreWeights,
+    fold_queries,
+    unfold_gradients,
+)
 
 
 def pack_layers(layers: list[LayerParameters], dtype: torch.dtype) -> list[PackedLayer]:
@@ -132,7 +138,7 @@ def _offsets(models: int, d_model: int, hidden: int, predicts: tuple[bool, ...],
     return _Offsets(torch.cat(rows, 1).to(device), torch.cat(edges).to(device), factors, begins["folded"])
 
 
-def _factors(flat: Tensor, offsets: _Offsets, models: int, d_model: int, hidden: int) -> list[Tensor]:
+def _factors(flat: Tensor, offsets: _Offsets, d_model: int, hidden: int) -> list[Tensor]:
     """Return views of u, query, query_bias, the folded query and its bias, one matrix per layer and model each."""
     shapes = ((-1, hidden, hidden), (-1, hidden, d_model), (-1, hidden, 1))
     parts = [flat[a:b].view(s) for a, b, s in zip(offsets.factors, offsets.factors[1:], shapes, strict=False)]
@@ -174,18 +180,6 @@ def pack_kernel(
         tl.store(bias + packed, bias_value.to(bias.dtype.element_ty))
 
 
-@contextmanager
-def _full_precision(device: torch.device):
-    """Compute products in float32, without autocast and TF32. It costs little, because U is folded once per step."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
 def _copy_rows(flat, offsets: _Offsets, weight, bias, models: int, d_model: int, *, backward: bool) -> None:
     num_rows = offsets.rows.shape[1]
     block = triton.next_power_of_2(d_model)
@@ -206,10 +200,8 @@ def pack(parameters: list[Tensor], predicts: list[bool], dtype: torch.dtype) -> 
     folded = len(predicts) * models * hidden * (d_model + 1)
     flat = parameters[0].new_empty(offsets.total + folded, dtype=torch.float32)
     torch.cat([parameter.reshape(-1).float() for parameter in parameters], out=flat[: offsets.total])
-    with _full_precision(flat.device):
-        u, query, query_bias, folded, folded_bias = _factors(flat, offsets, models, d_model, hidden)
-        torch.bmm(u.mT, query, out=folded)
-        torch.bmm(u.mT, query_bias, out=folded_bias)
+    u, query, query_bias, *folded_parts = _factors(flat, offsets, d_model, hidden)
+    fold_queries(u, query, query_bias, out=folded_parts)
     rows = models * sum(Layout(d_model, hidden, layer_predicts).rows for layer_predicts in predicts)
     weight, bias = flat.new_empty(rows * d_model, dtype=dtype), flat.new_empty(rows, dtype=dtype)
     _copy_rows(flat, offsets, weight, bias, models, d_model, backward=False)
@@ -242,13 +234,8 @@ def pack_backward(
     u, query, query_bias = (
         torch.cat(factors[start : start + num_layers]).float() for start in range(0, 3 * num_layers, num_layers)
     )
-    query_bias = query_bias[..., None]
-    d_u, d_query, d_query_bias, d_folded, d_folded_bias = _factors(flat, offsets, models, d_model, hidden)
-    with _full_precision(flat.device):
-        torch.bmm(query, d_folded.mT, out=d_u)
-        d_u.baddbmm_(query_bias, d_folded_bias.mT)
-        torch.bmm(u, d_folded, out=d_query)
-        torch.bmm(u, d_folded_bias, out=d_query_bias)
+    *gradients, d_folded, d_folded_bias = _factors(flat, offsets, d_model, hidden)
+    unfold_gradients(u, query, query_bias[..., None], d_folded, d_folded_bias, out=gradients)
     return flat
 
 
