@@ -123,9 +123,7 @@ class AFMP(GraphModule):
 
     sparsity = _of_budget("sparsity", "Edges kept per node of the image. May be changed at any time.")
     is_sparse = _of_budget("is_sparse", "False if all edges are kept. May be changed at any time.")
-    batch_size = _of_budget(
-        "batch_size", "Training batch size; `notebook` counts with it. May be changed at any time."
-    )
+    batch_size = _of_budget("batch_size", "Training batch size; `notebook` counts with it. May be changed at any time.")
 
     @property
     def top_k(self) -> int:

@@ -34,13 +34,18 @@ NOT_NUMBERS = (
 )
 
 
-@cache
-def numbers_hash() -> str:
-    """Return the hash of the code that decides a run's numbers."""
+def number_files() -> list[Path]:
+    """Return the source files that decide a run's numbers. An edit of one of them trains every run again."""
     excluded = {PROJECT / "afmp" / f"{name}.py" for name in NOT_NUMBERS}
     # The __init__ of a package is only a docstring, and that of afmp the version.
     files = [path for path in import_closure("afmp.training.run_training") if path.name != "__init__.py"]
-    return source_hash([path for path in files if path not in excluded])
+    return [path for path in files if path not in excluded]
+
+
+@cache
+def numbers_hash() -> str:
+    """Return the hash of the code that decides a run's numbers."""
+    return source_hash(number_files())
 
 
 def seed_identity(run: Run, seed: int, *, dataset_hash: str | None, device_type: str) -> dict:

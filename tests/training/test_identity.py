@@ -3,7 +3,7 @@
 from conftest import PROJECT
 
 from afmp.sources import import_closure
-from afmp.training.identity import NOT_NUMBERS
+from afmp.training.identity import NOT_NUMBERS, number_files
 
 
 def test_every_excluded_file_is_one_that_training_imports():
@@ -12,3 +12,15 @@ def test_every_excluded_file_is_one_that_training_imports():
     imported = {path.relative_to(PROJECT / "afmp").with_suffix("").as_posix() for path in files}
     assert set(NOT_NUMBERS) <= imported and len(set(NOT_NUMBERS)) == len(NOT_NUMBERS)
     assert {"training/loop", "training/step", "model/afmp"} <= imported - set(NOT_NUMBERS)
+
+
+def test_the_page_lists_the_files_that_decide_a_runs_numbers():
+    page = (PROJECT / "docs/workflow.md").read_text(encoding="utf-8")
+    block = page.split("Files that decide the numbers of a run:")[1].split("```")[1]
+    listed = {
+        f"{package}/{name}"
+        for package, names in (line.split(": ") for line in block.strip().splitlines())
+        for name in names.split(", ")
+    }
+    files = {path.relative_to(PROJECT / "afmp").with_suffix("").as_posix() for path in number_files()}
+    assert listed == files
