@@ -53,8 +53,11 @@ class Layer(nn.Module):
 
     @staticmethod
     def prepare(layers: Sequence["Layer"], state: Tensor, graph: Graph) -> list[PackedLayer | None]:
-        """Pack the weights of all layers for a pass over states like `state`; None for a layer on the plain path."""
-        raise NotImplementedError
+        """Pack the weights of all layers for a pass over states like `state`; None for a layer on the plain path.
+
+        A semantics that has no fast path need not override this.
+        """
+        return [None] * len(layers)
 
     def num_kept_edges(self, graph: Graph) -> int:
         """Return the number of edges that this layer keeps."""

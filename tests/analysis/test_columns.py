@@ -6,24 +6,16 @@ import pytest
 from conftest import PROJECT
 from synthetic_results import STUDIES, synthetic_point, synthetic_results, synthetic_scalability
 
-from afmp.analysis import study_tables, sweep_tables
-from afmp.analysis.parameter_table import parameters_table
+from afmp.analysis.tables import run_tables, sweep_tables
+from afmp.study import paths
 
 RESULTS = synthetic_results(seeds=range(2))
 SWEEP = synthetic_scalability([synthetic_point("afmp_small", size) for size in (64, 96, 128)])
 MODEL = {"model": "afmp_small", "description": "AFMP-Small", "resolution": 224, "num_parameters": 1}
-TABLES = {
-    "epochs": lambda: study_tables.epochs_table(RESULTS),
-    "summary": lambda: study_tables.summary_table(RESULTS, STUDIES),
-    "differences": lambda: study_tables.differences_table(RESULTS, STUDIES),
-    "scalability": lambda: sweep_tables.scalability_table(SWEEP),
-    "scalability_ratios": lambda: sweep_tables.ratios_table(SWEEP),
-    "scalability_fits": lambda: sweep_tables.fits_table(SWEEP),
-    "parameters": lambda: parameters_table({"models": [MODEL], "num_classes": 100}),
-}
+TABLES = run_tables(RESULTS, STUDIES) | sweep_tables([SWEEP], {"models": [MODEL], "num_classes": 100})
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", paths.TABLES)
 def test_every_column_is_explained(name):
     text = (PROJECT / "results" / "README.md").read_text(encoding="utf-8")
     columns = text.partition("## Columns of the tables")[2]
@@ -32,6 +24,6 @@ def test_every_column_is_explained(name):
     # The other two tables of the sweep have its settings.
     text = common + own[name] + (own["scalability"] if name.startswith("scalability") else "")
     explained = set(re.findall(r"`([\w<>*]+)`", text))
-    for column in TABLES[name]().columns:
+    for column in TABLES[name][0].columns:
         whole = re.sub(r"_(mean|std|ci95_low|ci95_high)$", "", column)
         assert column in explained or whole in explained or f"{whole}_*" in explained, f"{name}.csv: {column}"
