@@ -9,6 +9,7 @@ augmentation, optimizer, schedule and number of epochs are those of config.yaml;
 
 import argparse
 import copy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from afmp.analysis.statistics import mean_and_interval
 from afmp.data.augmentation import crop_and_normalise, crop_positions, epoch_plan, normalise
 from afmp.data.dataset import load_dataset
 from afmp.data.split import split_dataset
+from afmp.errors import AfmpError
 from afmp.machine.cuda_graph import capture, run_before_capture
 from afmp.machine.device import resolve_device, set_matmul_precision
 from afmp.study.study import read_study
@@ -51,8 +53,11 @@ def main() -> None:
         vit = build_vit(data.num_classes, pooling=arguments.pooling).to(device)
         accuracies.append(train(vit, seed, data, split, training, epochs=epochs, device=device))
         print(f"random seed {seed}: test accuracy {accuracies[-1]:.2f} %", flush=True)
-    interval = mean_and_interval(np.array(accuracies))
-    print(f"mean {interval.mean:.2f} % [{interval.low:.2f}, {interval.high:.2f}], n = {len(accuracies)} random seeds")
+    if len(accuracies) > 1:
+        interval = mean_and_interval(np.array(accuracies))
+        print(
+            f"mean {interval.mean:.2f} % [{interval.low:.2f}, {interval.high:.2f}], n = {len(accuracies)} random seeds"
+        )
 
 
 def build_vit(num_classes: int, *, pooling: str) -> torch.nn.Module:
@@ -137,4 +142,7 @@ def percent_correct(model, images, labels, data) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except AfmpError as error:
+        sys.exit(str(error))

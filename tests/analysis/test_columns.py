@@ -11,8 +11,10 @@ from afmp.study import paths
 
 RESULTS = synthetic_results(seeds=range(2))
 SWEEP = synthetic_scalability([synthetic_point("afmp_small", size) for size in (64, 96, 128)])
-MODEL = {"model": "afmp_small", "description": "AFMP-Small", "resolution": 224, "num_parameters": 1}
-TABLES = run_tables(RESULTS, STUDIES) | sweep_tables([SWEEP], {"models": [MODEL], "num_classes": 100})
+MODELS = [
+    {"model": name, "description": name, "resolution": 224, "num_parameters": 1} for name in ("afmp_small", "deit_tiny")
+]
+TABLES = run_tables(RESULTS, STUDIES) | sweep_tables([SWEEP], {"models": MODELS, "num_classes": 100})
 
 
 @pytest.mark.parametrize("name", paths.TABLES)
