@@ -4,7 +4,8 @@
     keep = the k edges of the image with the highest scores
     h'_i = GELU( W_self h_i + b + sum over kept e = (i <- j) of sigmoid(W_gate s_e + b_gate) * (W_msg h_j + b_msg) )
 
-afmp/model/paper.py has these equations line by line, as the plain path. This package computes the same result faster.
+The layer that calls this package has these equations line by line, as its plain path. This package computes the same
+result faster.
 
 - neighbours.py      the scaffold as tables: K slots per node
 - selection.py       the k best edges per image

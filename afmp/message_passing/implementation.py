@@ -1,8 +1,8 @@
 """The choice of the path that computes a layer. It is made here and nowhere else.
 
-A layer is computed by one of five paths. `plain` is the equation itself, line by line, in the layer's own `forward`
-(afmp/model/paper.py and its siblings): it calls every inner module and stores edges x channels. The other four give the
-same result. They read the weights of the inner modules instead of calling them.
+A layer is computed by one of five paths. `plain` is the equation itself, line by line, in the layer's own `forward`:
+it calls every inner module and stores edges x channels. The other four give the same result. They read the weights of
+the inner modules instead of calling them.
 """
 
 from importlib.util import find_spec

@@ -1,7 +1,7 @@
 """The fast paths of a layer: they score all edges, keep the best, and sum their gated messages at the receivers.
 
 Every tensor has a leading model axis M, with one set of weights per model: models that train together share every
-product. The paths give the same result as the plain `forward` of afmp/model/paper.py, which has the equations.
+product. They give the same result as the plain path, which is the equations in the `forward` of a layer.
 """
 
 from collections.abc import Sequence
