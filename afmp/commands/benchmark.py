@@ -12,8 +12,7 @@ RESOLUTIONS = "64,96,128,160,192,224"
 
 def sweep_from_arguments(arguments: argparse.Namespace) -> SweepSettings:
     """Return the settings of `afmp benchmark sweep`."""
-    timing = {"warmup": arguments.warmup, "repeats": arguments.repeats, "seconds": arguments.seconds}
-    return SweepSettings(**_passes(arguments), **timing)
+    return SweepSettings(**_passes(arguments), **_timing(arguments))
 
 
 def _passes(arguments: argparse.Namespace) -> dict:
@@ -26,6 +25,10 @@ def _passes(arguments: argparse.Namespace) -> dict:
         "device": arguments.device,
         **{key: tuple(getattr(arguments, key)) for key in lists},
     }
+
+
+def _timing(arguments: argparse.Namespace) -> dict:
+    return {"warmup": arguments.warmup, "repeats": arguments.repeats, "seconds": arguments.seconds}
 
 
 def _batch_sizes(arguments: argparse.Namespace) -> tuple[int, ...]:
@@ -93,13 +96,7 @@ def _run_training(arguments: argparse.Namespace) -> None:
     from afmp.records import write_json
 
     with own_device(arguments.device):
-        training = benchmark_training(
-            precision=arguments.precision,
-            device=arguments.device,
-            warmup=arguments.warmup,
-            repeats=arguments.repeats,
-            seconds=arguments.seconds,
-        )
+        training = benchmark_training(precision=arguments.precision, device=arguments.device, **_timing(arguments))
     deliver(arguments, training, format_training(training), write=write_json)
 
 
@@ -119,9 +116,7 @@ def _run_selection(arguments: argparse.Namespace) -> None:
             resolutions=arguments.resolutions,
             batch_size=_batch_sizes(arguments),
             device=arguments.device,
-            warmup=arguments.warmup,
-            repeats=arguments.repeats,
-            seconds=arguments.seconds,
+            **_timing(arguments),
         )
     deliver(arguments, selection, format_selection(selection), write=write_json)
 

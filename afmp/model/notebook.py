@@ -53,13 +53,7 @@ class NotebookLayer(Layer):
 
         tables = graph.neighbours  # node i has K slots: tables.nbr[i] are the senders j of its edges (i <- j)
         first = state[..., :1, :, :]
-        wide = torch.promote_types(state.dtype, torch.float32)  # of errors, scores and gates
-        h_j = first[..., tables.nbr, :].to(wide)  # (..., 1, N, K, D)
-        error = h_j.new_zeros(*h_j.shape[:-1], 1)
-        if self.predicts:
-            prediction = self.router.W_pred(first)[..., :, None, :]
-            error = torch.linalg.vector_norm(h_j - prediction.to(wide), dim=-1, keepdim=True)
-        scores = torch.where(tables.valid, self.router(first, error, tables), 0)  # (..., 1, N, K)
+        scores = torch.where(tables.valid, self.router(first, tables, self.predicts), 0)  # (..., 1, N, K)
         listed = tables.valid.expand_as(scores)
         gate_scores = self._within_budget(scores, listed, graph, num_images=state.shape[-3])
         gates = self.router.gates(gate_scores) * listed[..., None]  # (..., 1, N, K, D)

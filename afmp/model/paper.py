@@ -38,11 +38,12 @@ class PredictiveRouter(nn.Module):
         self.v = nn.Sequential(Linear(2 * d_model + 2, ROUTING_WIDTH), nn.ReLU(), Linear(ROUTING_WIDTH, 1))
         self.W_gate = Linear(1, d_model)
 
-    def forward(self, state: Tensor, error: Tensor, tables: Neighbours) -> Tensor:
-        """Return s_e of all slots, (..., N, K), from state (..., N, D) and the prediction error (..., N, K, 1).
+    def forward(self, state: Tensor, tables: Neighbours, predicts: bool) -> Tensor:
+        """Return s_e of all slots, (..., N, K), from state (..., N, D); without `predicts`, err_e is 0.
 
         Under autocast, too, the scores are computed in float32 or wider, from queries and keys in the products' type.
         """
+        error = self.prediction_error(state, tables, predicts)
         query, key = self.W_q(state), self.W_k(state)[..., tables.nbr, :]
         h_j = state[..., tables.nbr, :]  # (..., N, K, D): the senders
         h_i = state[..., :, None, :].expand_as(h_j)  # the receivers
@@ -53,6 +54,14 @@ class PredictiveRouter(nn.Module):
             dist = tables.dist[..., None].expand_as(error)
             features = torch.cat([part.to(dtype) for part in (h_i, h_j, error, dist)], dim=-1)
             return bilinear + self.v(features).squeeze(-1)
+
+    def prediction_error(self, state: Tensor, tables: Neighbours, predicts: bool) -> Tensor:
+        """Return err_e of all slots, (..., N, K, 1), in float32 or wider, from state (..., N, D)."""
+        h_j = state[..., tables.nbr, :].to(torch.promote_types(state.dtype, torch.float32))
+        if not predicts:
+            return h_j.new_zeros(*h_j.shape[:-1], 1)
+        prediction = self.W_pred(state)[..., :, None, :]
+        return torch.linalg.vector_norm(h_j - prediction.to(h_j.dtype), dim=-1, keepdim=True)
 
     def gates(self, scores: Tensor) -> Tensor:
         """Return sigmoid(W_gate s_e + b_gate), (..., D), for scores (...)."""
@@ -95,13 +104,7 @@ class PaperLayer(Layer):
             return remove_model_axis(self, output)
 
         tables = graph.neighbours  # node i has K slots: tables.nbr[i] are the senders j of its edges (i <- j)
-        wide = torch.promote_types(state.dtype, torch.float32)  # of errors, scores and gates
-        h_j = state[..., tables.nbr, :].to(wide)  # (..., N, K, D)
-        error = h_j.new_zeros(*h_j.shape[:-1], 1)
-        if self.predicts:
-            prediction = self.router.W_pred(state)[..., :, None, :]
-            error = torch.linalg.vector_norm(h_j - prediction.to(wide), dim=-1, keepdim=True)
-        scores = torch.where(tables.valid, self.router(state, error, tables), 0)  # (..., N, K)
+        scores = torch.where(tables.valid, self.router(state, tables, self.predicts), 0)  # (..., N, K)
         keep = top_k_edges(scores, tables.valid, self.num_kept_edges(graph))
         gates = self.router.gates(scores) * keep[..., None]  # (..., N, K, D)
         message = self.pcu.W_msg(state)  # (..., N, D)

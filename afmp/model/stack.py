@@ -45,11 +45,6 @@ def stack_models(models: list[AFMP]) -> AFMP:
     return stack
 
 
-def stack_size(stack: AFMP) -> int:
-    """Return M, the number of models in a stack."""
-    return stack.num_models
-
-
 def hand_out_gradients(stack: AFMP, models: list[AFMP]) -> None:
     """Give each model its part of the stack's gradients, as views; None where the stack has no gradient."""
     for stacked, *own in zip(stack.parameters(), *(model.parameters() for model in models), strict=True):

@@ -10,7 +10,7 @@ from afmp.data.dataset import PreparedDataset
 from afmp.machine.cuda_graph import capture, run_before_capture
 from afmp.machine.device import autocast
 from afmp.model.afmp import AFMP
-from afmp.model.stack import stack_models, stack_size
+from afmp.model.stack import stack_models
 from afmp.study.run_config import TrainingConfig
 from afmp.study.semantics import SEMANTICS
 from afmp.training.seed_state import SeedTraining
@@ -22,11 +22,10 @@ def count_correct(stack: AFMP, images, labels, *, data: PreparedDataset, trainin
 
     images: (n, 3, H, W) uint8; labels: (n,) int64. Does not wait for the device.
     """
-    num_models = stack_size(stack)
-    correct = torch.zeros(num_models, dtype=torch.int64, device=images.device)
+    correct = torch.zeros(stack.num_models, dtype=torch.int64, device=images.device)
     size = evaluation_batch_size(stack, len(images), training)
     for batch, answers in zip(images.split(size), labels.split(size), strict=True):
-        shown = normalise(batch, mean=data.mean, std=data.std).expand(num_models, *batch.shape)
+        shown = normalise(batch, mean=data.mean, std=data.std).expand(stack.num_models, *batch.shape)
         with autocast(training.precision, images.device):
             logits = stack(shown)  # (M, B, classes)
         correct += (logits.argmax(dim=-1) == answers).sum(dim=1)

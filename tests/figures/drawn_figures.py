@@ -1,5 +1,7 @@
 """Functions that read what a figure shows, and the sweeps that several tests draw."""
 
+import importlib
+
 import numpy as np
 from matplotlib.text import Text
 from synthetic_results import synthetic_point, synthetic_scalability
@@ -33,6 +35,11 @@ def by_gid(axis, gid: str):
 def history(results: list[dict], run: str, key: str) -> np.ndarray:
     """Return one list of the training history of every seed of a run, (seeds, epochs)."""
     return np.array([r["training_history"][key] for r in results if r["run"] == run])
+
+
+def study_figure(study: dict):
+    """Return the figure module of one of STUDIES."""
+    return importlib.import_module(f"afmp.figures.{study['figure']}")
 
 
 def small_sweep(**failed) -> dict:

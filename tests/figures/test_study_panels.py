@@ -1,21 +1,14 @@
 """The four panels of a study: curves, bands, bars, legends, and notes for special cases."""
 
-import importlib
-
 import numpy as np
 import pytest
-from drawn_figures import all_text, by_gid, curve, history, panel
+from drawn_figures import all_text, by_gid, curve, history, panel, study_figure
 from synthetic_results import STUDIES, synthetic_result, synthetic_results
 
 from afmp.analysis.metrics import epoch_time
 from afmp.analysis.statistics import mean_and_interval
 from afmp.errors import AfmpError
 from afmp.figures.parts import study_panels
-
-
-def study_figure(study: dict):
-    """Return the figure module of one of STUDIES."""
-    return importlib.import_module(f"afmp.figures.{study['figure']}")
 
 
 def test_curves_are_means_and_bands_are_t_intervals():

@@ -1,18 +1,12 @@
 """Captions of a study."""
 
-import importlib
-
 import pytest
+from drawn_figures import study_figure
 from synthetic_results import STUDIES, synthetic_result, synthetic_results
 
 from afmp.analysis.metrics import by_seed
 from afmp.analysis.statistics import mean_and_interval, paired_difference
 from afmp.figures.parts import study_panels
-
-
-def study_figure(study: dict):
-    """Return the figure module of one of STUDIES."""
-    return importlib.import_module(f"afmp.figures.{study['figure']}")
 
 
 def test_caption_has_the_numbers_of_the_results():
