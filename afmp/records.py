@@ -16,6 +16,7 @@ import jsonschema
 import yaml
 
 from afmp.errors import AfmpError
+from afmp.files import read_plain_text
 
 NOT_TO_BE_WRITTEN = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
@@ -25,6 +26,8 @@ NOT_TO_BE_WRITTEN = (
 # once, because reading it also sets it, for all threads.
 UMASK = os.umask(0)
 os.umask(UMASK)
+# The largest record of the archived study has 0.6 MB. A parsed record takes up to thirty times its size in memory.
+MAX_RECORD_BYTES = 100_000_000
 SCHEMA_FOLDER = Path(__file__).resolve().parent / "schemas"
 
 
@@ -82,15 +85,12 @@ def write_json(path: Path | str, content) -> None:
 
 
 def read_json(path: Path | str):
-    """Read one JSON file. Raises AfmpError naming a broken one."""
-    path = Path(path)
+    """Read one JSON file of at most MAX_RECORD_BYTES. Raises AfmpError naming one that is broken or no plain file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_plain_text(path, max_bytes=MAX_RECORD_BYTES)
         return json.loads(text, parse_constant=_finite, parse_float=_finite)
-    except FileNotFoundError:
-        raise AfmpError(f"{path}: no such file.") from None
-    except OSError as error:
-        raise AfmpError(f"{path}: cannot be read ({error.strerror}); make it readable.") from None
+    except AfmpError:
+        raise
     except (ValueError, RecursionError) as error:
         raise AfmpError(f"{path}: not a JSON file ({error}); delete it so that it is made again.") from None
 

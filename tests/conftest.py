@@ -1,6 +1,7 @@
 """Settings of every test, and fixtures that several tests share: the digits as a prepared dataset, and a full disk."""
 
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -29,6 +30,24 @@ def digits_file(tmp_path_factory) -> Path:
     config = {"source": "digits", "path": None, "image_size": 32}
     prepare_dataset(config, path, download_folder=path.parent)
     return path
+
+
+@pytest.fixture
+def powerless():
+    """A folder, and a process that has no more rights than any user: root, who may run the tests, reads everything."""
+    folder = Path(tempfile.mkdtemp())
+    user = os.geteuid()
+    if user == 0:
+        os.chown(folder, 65534, -1)
+        os.seteuid(65534)
+    try:
+        yield folder
+    finally:
+        os.seteuid(user)
+        for path in [folder, *folder.rglob("*")]:
+            if not path.is_symlink():
+                path.chmod(0o700)
+        shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -59,6 +59,8 @@ PROMISES = [
     Promise("failed-preparation", "files", "If preparing a dataset fails, the old file stays unchanged."),
     Promise("no-partial-file", "files", "A process killed while it writes a result, checkpoint, dataset, table or figure leaves the complete old file or the complete new one. The next process that writes the file deletes the temporary file."),
     Promise("full-disk", "files", "On a full disk or in a read-only folder, a one-line error names the file, and no existing file changes."),
+    Promise("no-plain-file", "files", "A folder, pipe, socket, device or broken link in the place of a file is refused at once in one sentence that says what it is."),
+    Promise("permissions", "files", "A file that may not be read, or that lies in a folder that may not be entered, is called so in one sentence, and never missing or damaged."),
     Promise("damaged-result", "files", "A result that is damaged or edited is refused with an error that names the file. Once the file is deleted, the same command writes it again."),
     Promise("other-format", "files", "A file of another format version is refused with an error that names the file and both versions."),
     Promise("incomplete-archive", "files", "An archived study that is incomplete or changed is refused before anything is drawn."),

@@ -10,7 +10,7 @@ from conftest import PROJECT
 # From the ground up, one floor per line. A room may import from itself and from the floors below its own.
 FLOORS = (
     ("errors", "sources"),
-    ("log", "provenance", "message_passing"),
+    ("files", "log", "provenance", "message_passing"),
     ("machine", "records"),
     ("data", "study"),
     ("model", "analysis"),

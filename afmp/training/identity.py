@@ -20,6 +20,7 @@ from afmp.training.run import Run
 NOT_NUMBERS = (
     "records",
     "errors",
+    "files",
     "provenance",
     "sources",
     "training/checkpoint",
