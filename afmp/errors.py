@@ -1,11 +1,27 @@
 """Errors: the one exception that a person reads, checks of arguments that raise it, and other exceptions in words."""
 
 import math
+import re
 from numbers import Integral, Real
 
 
+def printable(text: object) -> str:
+    """Return a text in which each character that shows nothing, or that a terminal obeys, is an escape sequence.
+
+    Names of files and classes come from anywhere. Raw, an escape code in one could rewrite what a terminal shows, a
+    line end could add a line to a log, and a mark for writing from right to left could turn a sentence around.
+    """
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(text))
+
+
 class AfmpError(ValueError):
-    """One clear sentence: what was found, where, what is allowed, what to do. It is shown without a traceback."""
+    """One clear sentence: what was found, where, what is allowed, what to do. It is shown without a traceback.
+
+    Each argument is one line; nearly all errors have one. The text is `printable`, whatever a name in it contains.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(map(printable, self.args))
 
 
 def check_whole_number(name: str, value: object, *, minimum: int = 1) -> None:
@@ -33,8 +49,9 @@ def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an exception as one line of at most 500 characters."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    """Return an exception as one printable line of at most 500 characters, without the colours that PyTorch writes."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", f"{type(error).__name__}: {error}")
+    return printable(" ".join(text.split()))[:500]
 
 
 _OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "cannot allocate memory", "_alloc_failed")

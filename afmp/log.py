@@ -6,12 +6,22 @@ import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from afmp.errors import AfmpError
+from afmp.errors import AfmpError, printable
 
 log = logging.getLogger("afmp")
 
 # The exit code that a shell reports for a process ended by Ctrl-C.
 INTERRUPTED = 128 + signal.SIGINT
+
+
+class _Lines(logging.Formatter):
+    """One printable line per message, whatever names it contains, and a traceback of printable lines below it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
+
+    def formatException(self, info) -> str:
+        return "\n".join(map(printable, super().formatException(info).split("\n")))
 
 
 class _LogFile(logging.FileHandler):
@@ -29,13 +39,14 @@ class _LogFile(logging.FileHandler):
 def show_progress(path: Path | str | None = None):
     """Write the package's messages to stderr and, with `path`, to that file too."""
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    handlers[0].setFormatter(_Lines())
     if path is not None:
         with suppress(OSError):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             Path(path).write_bytes(b"")
             # Opened for appending, so that two processes with one log do not overwrite each other's lines.
             handlers.append(_LogFile(path, mode="a", encoding="utf-8"))
-            handlers[-1].setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+            handlers[-1].setFormatter(_Lines("%(asctime)s  %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     for handler in handlers:
         log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -58,7 +69,8 @@ def log_to(path: Path | str):
         try:
             yield
         except AfmpError as error:
-            log.error("error: %s", error)
+            for line in f"error: {error}".split("\n"):
+                log.error("%s", line)
             raise SystemExit(1) from None
         except KeyboardInterrupt:
             log.error("interrupted; run the same command again to resume.")

@@ -78,6 +78,7 @@ PROMISES = [
     Promise("unfitting-graph", "input", "Weights whose graph does not fit the model are refused with an error that gives the reason."),
     Promise("unfitting-weights", "input", "Weights that are not finite, truncated, a pickle with code, or of another architecture or semantics are refused with an error that gives the reason. The model stays unchanged, and no code of the file runs."),
     Promise("nothing-unpickled", "input", "No pickle is loaded unchecked, no archive is unpacked to disk, and no link in an archive is followed."),
+    Promise("printable-names", "input", "Control characters, escape codes and direction marks in the names of folders, files and classes reach no terminal and no log as they are; messages show them as escape sequences."),
     Promise("same-bits-on-cpu", "numbers", "On the CPU of the same machine, with the same number of threads, a random seed always gives the same bits in weights, diagnostics and history, also in another process."),
     Promise("other-thread-count", "numbers", "Another number of threads (`OMP_NUM_THREADS`) gives the same numbers up to rounding error, but not the same bits."),
     Promise("same-bits-on-gpu", "numbers", "On the same CUDA GPU, a random seed that trains together with the same other random seeds always gives the same bits."),

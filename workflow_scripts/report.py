@@ -19,7 +19,8 @@ with log_to(snakemake.log[0]), tempfile.TemporaryDirectory() as scratch:
     command = [sys.executable, "-m", "snakemake", "all", "--snakefile", snakefile, "--configfile", config]
     options = ["--cores", "1", "--nolock", "--report", report]
     done = subprocess.run([*command, *options], capture_output=True, text=True)
-    log.info("%s", done.stderr)
+    for line in done.stderr.splitlines():
+        log.info("%s", line)
     done.check_returncode()
     with atomic_path(snakemake.output[0]) as temporary:
         temporary.write_bytes(report.read_bytes())

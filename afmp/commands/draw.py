@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from afmp.commands.parsing import Command, Parser, add_config_option
-from afmp.errors import AfmpError
+from afmp.errors import AfmpError, printable
 
 
 def _add_arguments(parser: Parser) -> None:
@@ -30,7 +30,7 @@ def _run(arguments: argparse.Namespace) -> None:
     for drawing in drawings:
         if drawing.name in (arguments.figures or names):
             drawing.write(source=arguments.results, folder=arguments.output)
-            print(arguments.output / drawing.files[0])
+            print(printable(arguments.output / drawing.files[0]))
 
 
 COMMAND = Command("draw", "Draw all or some figures of a study from its results.", _add_arguments, _run)

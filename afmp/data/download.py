@@ -85,9 +85,9 @@ def fetch(archive: Archive, destination: Path, *, attempts: int = 3, first_wait:
             time.sleep(first_wait * 2**attempt)
         failures.append(f"{address}: {reason}")
     raise AfmpError(
-        f"{archive.file_name} could not be downloaded:\n  "
-        + "\n  ".join(failures)
-        + f"\nGet it from anywhere and place it at {destination} (sha256 {archive.sha256}), then run this again."
+        f"{archive.file_name} could not be downloaded:",
+        *(f"  {failure}" for failure in failures),
+        f"Get it from anywhere and place it at {destination} (sha256 {archive.sha256}), then run this again.",
     )
 
 
