@@ -27,7 +27,8 @@ from afmp.study.study import resolve_study
 from afmp.training.job import WANTED_RUNS
 
 try:
-    for path in workflow.configfiles:
+    # A complete configuration was put together from files that have been checked.
+    for path in [] if COMPLETE else workflow.configfiles:
         read_config(path)
     if not isinstance(ARCHIVE, str | None):
         raise AfmpError(f"config: archive: found {ARCHIVE!r}; allowed: text, the path of a folder.")

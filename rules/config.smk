@@ -1,5 +1,6 @@
 # Configuration: config.yaml is checked before Snakemake reads it, so a mistake in the YAML is reported with its line.
-# Snakemake has already read the files given by --configfile; common.smk checks them.
+# Snakemake has already read the files given by --configfile. profiles/default checks them before, and common.smk again for
+# a call without that profile.
 
 import os
 import sys

@@ -14,6 +14,7 @@ from afmp.analysis.ratios import ratios
 from afmp.errors import AfmpError
 from afmp.finished.archive import open_archive
 from afmp.records import read_json, read_result, read_scalability, validate, write_text
+from afmp.study.config_file import read_config
 from afmp.study.paths import result_files, scalability_file
 from afmp.study.study import Study
 
@@ -74,11 +75,8 @@ def write_expected(archive: Path | str) -> None:
 
 
 def read_expected(path: Path | str) -> dict:
-    """Return the content of an expected.yaml. Raises AfmpError that names the file if it breaks its schema."""
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise AfmpError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+    """Return the content of an expected.yaml. Raises AfmpError as `read_config` does, and if it breaks its schema."""
+    content = read_config(path)
     validate(content, "expected", where=path)
     return content
 

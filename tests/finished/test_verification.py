@@ -403,6 +403,21 @@ def ranges_line(project: Path) -> list[str]:
     return [line for line in lines(project) if "ranges of" in line]
 
 
+@pytest.mark.promise("hostile-configuration")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9)), "values"),
+        ("test_accuracy: &m {paper: *m}", "line 1: test_accuracy/.*: a value that contains itself"),
+        ("test_accuracy: [" + "[" * 1000, "line 1, column .*nested too deeply"),
+    ],
+)
+def test_ranges_are_read_as_a_configuration_is(tmp_path, content, message):
+    (tmp_path / "expected.yaml").write_text(content)
+    with pytest.raises(AfmpError, match=message):
+        read_expected(tmp_path / "expected.yaml")
+
+
 @pytest.mark.promise("rerun-in-range")
 def test_a_study_is_within_the_ranges_of_its_own_archive(project):
     archive = archive_of(project)

@@ -1,11 +1,13 @@
 """Mistakes in config.yaml that small random changes of the shipped file do not produce: each refused in one line."""
 
 import copy
+import os
 
 import pytest
 from shipped_study import SHIPPED, complains
 
 from afmp.errors import AfmpError
+from afmp.study.config_file import read_config
 from afmp.study.study import read_study, resolve_study
 
 
@@ -66,13 +68,21 @@ YAML_OF_NO_USE = {
     "a number of 5,000 digits": (f"seeds: [0x{'f' * 5000}]", r"line 1: seeds/0: found 5,002 characters"),
     "minutes and seconds": ("epochs: 1:30", "line 1: epochs: found 1:30, which YAML reads as another number"),
     "a key that is a list": ("? [a]\n: 1", "line 1: a key is a sequence; allowed: text"),
-    "an object": ("a: !!python/object/apply:os.getcwd []", r"not a YAML file: line 1, column 4: could not determine"),
+    "an object": ("a: !!python/object/apply:os.getcwd []", r"line 1: a: found the tag .*os.getcwd; allowed: lists"),
+    "a tuple": ("a: 1\nb: !!python/tuple [1]", r"line 2: b: found the tag .*python/tuple; allowed: lists"),
+    "a set": ("seeds: !!set {1, 2}", "line 1: seeds: found the tag .*:set; allowed: lists"),
+    "bytes": ("a: !!binary YQ==", "line 1: a: found 'YQ==', which YAML cannot read .its tag is .*:binary"),
+    "a merge key": ("a: &a {b: 1}\nc: {<<: *a}", "line 2: a key: found '<<', which YAML cannot read"),
+    "a mapping that contains itself": ("model: &m {a: 1,\n  more: *m}", "line 1: model/more/.*: a value that contains"),
+    "a list that contains itself": ("seeds: &s\n  - [*s]", "line 2: seeds/0/.*: a value that contains itself"),
+    "a thousand levels": ("a:\n  - " + "- " * 1000, "line 2, column 4[0-9]: .*nested too deeply; allowed: 20 levels"),
+    "code": ("a: 1\n__use_yte__: true", "__use_yte__: Snakemake would run the code"),
     "two documents": ("a: 1\n---\nb: 1", "not a YAML file: line 2, column 1: but found another document"),
     "nothing": ("", "found None; allowed: a mapping"),
 }
 
 
-@pytest.mark.promise("mistake-ends-in-one-sentence")
+@pytest.mark.promise("mistake-ends-in-one-sentence", "hostile-configuration")
 @pytest.mark.parametrize("case", YAML_OF_NO_USE)
 def test_ambiguous_yaml_is_refused_with_its_line(tmp_path, case):
     text, message = YAML_OF_NO_USE[case]
@@ -83,13 +93,38 @@ def test_ambiguous_yaml_is_refused_with_its_line(tmp_path, case):
     assert complains(caught.value, of=f"{path}: ")
 
 
-def test_a_configuration_that_is_no_text_is_refused(tmp_path):
-    (tmp_path / "config.yaml").write_bytes(SHIPPED["dataset"]["source"].encode("utf-16"))
-    for path, message in (
-        (tmp_path / "config.yaml", "not a YAML file"),
-        (tmp_path, "Is a directory"),
-        (tmp_path / "x", "no such"),
-    ):
+BYTES_OF_NO_USE = {
+    "UTF-16": ("source: digits".encode("utf-16"), "line 1: found the byte 0xFF, which is not UTF-8"),
+    "Latin-1": ("a: 1\ntitle: Größe".encode("latin-1"), "line 2: found the byte 0xF6, which is not UTF-8"),
+    "the code page of Windows": ("a: 1\n\ntitle: ‘x’".encode("cp1252"), "line 3: found the byte 0x91, which is not"),
+    "a zero byte": (b"a: 1\nb: 2\0", r"not a YAML file: line 2: found the character '\\x00'; remove it"),
+    "a bell": (b"a: \x07", r"not a YAML file: line 1: found the character '\\x07'; remove it"),
+    "blanks": (b"a: 1\n" + b" " * 300_000, "refused unread: it has 300,005 bytes, and at most 250,000 are read"),
+    "many runs": (b"- {run: x}\n" * 30_000, "refused unread: it has 330,000 bytes, and at most 250,000"),
+    "many values": (b"a: [" + b"1," * 120_000 + b"]", "line 1: a/.*: the file has more than 100,000 values"),
+}
+
+
+@pytest.mark.promise("hostile-configuration")
+@pytest.mark.parametrize("case", BYTES_OF_NO_USE)
+def test_bytes_that_are_no_configuration_are_refused_with_their_line(tmp_path, case):
+    content, message = BYTES_OF_NO_USE[case]
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content)
+    with pytest.raises(AfmpError, match=message) as caught:
+        read_study(path)
+    assert complains(caught.value, of=f"{path}: ")
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, message in ((tmp_path, "is a folder"), (tmp_path / "x", "no such"), (tmp_path / "pipe", "is a pipe")):
         with pytest.raises(AfmpError, match=message) as caught:
             read_study(path)
         assert complains(caught.value, of=f"{path}: ")
+
+
+def test_a_mark_at_the_start_and_line_ends_of_windows_change_nothing(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"\xef\xbb\xbfa: 1\r\nb:\r\n  - 2\r\n")
+    assert read_config(path) == {"a": 1, "b": [2]}

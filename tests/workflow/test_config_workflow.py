@@ -48,7 +48,7 @@ MISTAKES = {
     "endless": (
         changed("model:\n", "model: &model\n  more: *model\n"),
         [],
-        r"config\.yaml: model/more.*one that contains itself",
+        r"config\.yaml: line \d+: model/more.*a value that contains itself",
     ),
     "not a mapping": ("- paper\n", [], r"config\.yaml: found \['paper'\]; allowed: a mapping"),
     "studies a number": (SHIPPED[: SHIPPED.index("studies:")] + "studies: 5\n", [], "config: scalability: missing"),
@@ -68,7 +68,29 @@ MISTAKES = {
         ["--configfile", "overlay.yaml"],
         r"overlay\.yaml: model/d_model appears twice, in lines 1 and 2",
     ),
-    "--configfile, no YAML": (SHIPPED, ["--configfile", "broken.yaml"], "Config file is not valid JSON or YAML"),
+    "--configfile, no YAML": (
+        SHIPPED,
+        ["--configfile", "broken.yaml"],
+        r"Error: broken\.yaml: not a YAML file: line 2, column 1: ",
+    ),
+    "--configfile, its second": (
+        SHIPPED,
+        ["--configfiles", "empty.json", "laughs.yaml"],
+        r"Error: laughs\.yaml: line 1: .*more than 100,000 values",
+    ),
+    "--configfile, code": (SHIPPED, ["--configfile=code.yaml"], r"Error: code\.yaml: __use_yte__: Snakemake would run"),
+}
+
+# Mappings of mappings by aliases: Snakemake itself would take hours to merge them.
+LAUGHS = "a0: &a0 {k: 1}\n" + "".join(
+    f"a{i}: &a{i} {{{', '.join(f'k{j}: *a{i - 1}' for j in range(10))}}}\n" for i in range(1, 9)
+)
+OVERLAYS = {
+    "overlay.yaml": "model: {d_model: 1,\n  d_model: 2}\n",
+    "broken.yaml": "model: [\n",
+    "empty.json": "{}",
+    "laughs.yaml": LAUGHS,
+    "code.yaml": '__use_yte__: true\nseeds: \'?[open("ran", "w").fileno()]\'\n',
 }
 
 
@@ -76,19 +98,19 @@ MISTAKES = {
 REPEATS = ("cut off", "no such day", "leading zero", "endless")
 
 
-@pytest.mark.promise("mistake-ends-in-one-sentence")
+@pytest.mark.promise("mistake-ends-in-one-sentence", "hostile-configuration")
 @pytest.mark.parametrize(
     "mistake", [pytest.param(name, marks=pytest.mark.long if name in REPEATS else ()) for name in MISTAKES]
 )
 def test_a_mistake_ends_in_one_sentence_before_any_job(project, mistake):
     text, arguments, message = MISTAKES[mistake]
     (project / "config.yaml").write_text(text, encoding="utf-8")
-    (project / "overlay.yaml").write_text("model: {d_model: 1,\n  d_model: 2}\n")
-    (project / "broken.yaml").write_text("model: [\n")
+    for name, content in OVERLAYS.items():
+        (project / name).write_text(content)
     said = snakemake(project, "all", *arguments, check=False)
     assert len(re.findall(message, said)) == 1, said
     assert "Traceback" not in said and "rule " not in said and "Building DAG" not in said
-    assert not list((project / "results").iterdir())
+    assert not list((project / "results").iterdir()) and not (project / "ran").exists()
 
 
 def test_numbers_and_flags_on_the_command_line_mean_what_they_say(project):
