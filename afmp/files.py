@@ -13,8 +13,10 @@ from typing import BinaryIO
 
 from afmp.errors import AfmpError
 
+PLAIN_FILE, FOLDER = "a plain file", "a folder"
 _KINDS = {
-    stat.S_IFDIR: "a folder",
+    stat.S_IFREG: PLAIN_FILE,
+    stat.S_IFDIR: FOLDER,
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
@@ -86,17 +88,29 @@ def is_there(path: Path | str) -> bool:
     return True
 
 
+def kind_of(path: Path | str) -> str:
+    """Return what has this name, in words: PLAIN_FILE, FOLDER, "a pipe", "a socket" or "a device". Links are followed.
+
+    Raises AfmpError as `open_plain` does, so for a broken link too.
+    """
+    try:
+        return _kind(os.stat(path))
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
 def unreadable(path: Path | str, error: OSError) -> AfmpError:
     """Return the sentence for a file or folder that the system refused to open, list or look at with `error`."""
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         if os.path.islink(path):
-            return MissingFileError(f"{path}: a link to {os.readlink(path)}, which does not exist; mend or remove it.")
+            target = os.readlink(path)
+            return MissingFileError(f"{path}: is a broken link: {target} does not exist; mend or remove it.")
         above = next((folder for folder in Path(path).parents if os.path.lexists(folder)), None)
         if error.errno == errno.ENOTDIR and above is not None and not above.is_dir():
             return MissingFileError(f"{path}: no such file: {above} is not a folder.")
         return MissingFileError(f"{path}: no such file.")
     if error.errno == errno.ELOOP:
-        return AfmpError(f"{path}: a link that leads back to itself; mend or remove it.")
+        return AfmpError(f"{path}: is a broken link, which leads back to itself; mend or remove it.")
     if error.errno == errno.ENAMETOOLONG:
         return MissingFileError(f"{str(path)[:80]}...: no such file: the name is too long.")
     if error.errno in (errno.EACCES, errno.EPERM) and (closed := _closed_folder(path)) is not None:
@@ -112,11 +126,14 @@ def unreadable(path: Path | str, error: OSError) -> AfmpError:
 
 
 def _check(path: Path | str, status: os.stat_result, max_bytes: int | None) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no plain file")
+    if (kind := _kind(status)) != PLAIN_FILE:
         raise AfmpError(f"{path}: is {kind}, where a plain file belongs; move it away.")
     if max_bytes is not None and status.st_size > max_bytes:
         raise _too_large(path, f"{status.st_size:,}", max_bytes)
+
+
+def _kind(status: os.stat_result) -> str:
+    return _KINDS.get(stat.S_IFMT(status.st_mode), "of an unknown kind")
 
 
 def _too_large(path: Path | str, found: str, max_bytes: int) -> AfmpError:

@@ -25,8 +25,8 @@ NO_FILES = {
     "socket": (a_socket, "file: is a socket, where"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "file: is a device, where"),
     "link to a pipe": (lambda path: (os.mkfifo(path.with_name("p")), path.symlink_to("p")), "file: is a pipe"),
-    "link to itself": (lambda path: path.symlink_to(path), "file: a link that leads back to itself"),
-    "broken link": (lambda path: path.symlink_to("/nowhere/x"), "file: a link to /nowhere/x, which does not exist"),
+    "link to itself": (lambda path: path.symlink_to(path), "file: is a broken link, which leads back to itself"),
+    "broken link": (lambda path: path.symlink_to("/nowhere/x"), "file: is a broken link: /nowhere/x does not exist"),
     "nothing": (lambda path: None, "file: no such file"),
     "too large": (lambda path: os.truncate(path.open("w").name, 1 << 40), "file: refused unread: it has 1,099,511,627"),
 }

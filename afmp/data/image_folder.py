@@ -1,173 +1,152 @@
 """Image folders: train/<class>/ and test/<class>/ (or val/<class>/), as in torchvision's ImageFolder.
 
-Class names are the folders' names, sorted. Images are sorted by file name. Names that start with a dot and files
-outside class folders are ignored.
+Class names are the folders' names, sorted. Images are sorted by file name. Names that start with a dot are ignored, and
+texts beside the class folders. Nothing else is left out: whatever is no folder of images is refused by name.
 """
 
+import os
 import re
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from afmp.data.source_images import SourceImages
+from afmp.data.image_file import SUFFIXES, read_image
+from afmp.data.source_images import SourceImages, claim_memory
 from afmp.errors import AfmpError
+from afmp.files import FOLDER, PLAIN_FILE, is_there, kind_of, unreadable
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-# Pillow chooses a decoder by content, not by name. Without this list it would also run its less common ones.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 DESKTOP_FILES = ("desktop.ini", "thumbs.db")
+# Descriptions of a dataset often lie beside its classes. Any other file there may be a class that is not unpacked.
+TEXTS = (".csv", ".html", ".json", ".md", ".pdf", ".rst", ".tsv", ".txt", ".xml", ".yaml", ".yml")
 IMAGES_PER_TASK = 256
+
+
+class _Split(NamedTuple):
+    """The image files of one split, sorted, with their classes."""
+
+    paths: list[Path]
+    labels: list[int]
 
 
 def read_image_folder(folder: Path, *, image_size: int) -> SourceImages:
     """Read every image of `folder` as RGB, `image_size` pixels wide and high.
 
     `to_rgb` and `fit_square` say how an image becomes RGB and square. Where test/ and val/ both exist, test/ is the
-    test set and val/ is not read. Links are followed.
+    test set and val/ is not read. Links are followed. Class names are in the composed form of Unicode (NFC), so that an
+    archive from a Mac, which has them in the other form, gives the same classes.
 
     Raises AfmpError naming the file or folder for: a missing split, classes that differ between the splits, a class
-    without images, anything in a class folder that is not an image, a name that is not UTF-8, and images that are
-    empty, damaged, animated or, as stored or scaled, above Pillow's decompression-bomb limit (about 89 million pixels).
+    without images, anything in a split or class that does not belong there or may not be read, a name that is not
+    UTF-8, two names of one class, and every image that `read_image` refuses.
     """
     folder = Path(folder).expanduser()
-    if not folder.is_dir():
+    if not is_there(folder) or kind_of(folder) != FOLDER:
         raise AfmpError(f"dataset/path: {folder} is not a folder; it must contain train/<class>/ and test/<class>/.")
-    train, test = folder / "train", folder / "test"
-    if not test.is_dir():
-        test = folder / "val"
-    for split, wanted in ((train, "train/<class>/"), (test, "test/<class>/ or val/<class>/")):
-        if not split.is_dir():
-            raise AfmpError(f"{folder}: there is no {wanted}; an image folder contains train/ and test/ (or val/).")
-    class_names = _class_names(train)
-    if class_names != (test_names := _class_names(test)):
-        odd = sorted({*class_names} ^ {*test_names})
-        raise AfmpError(f"{folder}: {train.name}/ and {test.name}/ must have the same classes; in one only: {odd[:5]}.")
-    train_images, train_labels = _read_split(train, class_names, image_size)
-    test_images, test_labels = _read_split(test, class_names, image_size)
-    return SourceImages(folder.resolve().name, train_images, train_labels, test_images, test_labels, class_names)
+    train = _split_folder(folder, "train")
+    test = _split_folder(folder, "test", "val")
+    train_classes, test_classes = _classes(train), _classes(test)
+    if train_classes.keys() != test_classes.keys():
+        raise AfmpError(
+            f"{folder}: {train.name}/ and {test.name}/ must have the same classes; in one only: "
+            f"{_told_apart(sorted(train_classes.keys() ^ test_classes.keys())[:5])}."
+        )
+    train_files, test_files = _files(train_classes), _files(test_classes)
+    claim_memory(len(train_files.paths) + len(test_files.paths), image_size)
+    train_images, train_labels = _read(train_files, image_size)
+    test_images, test_labels = _read(test_files, image_size)
+    return SourceImages(
+        folder.resolve().name, train_images, train_labels, test_images, test_labels, list(train_classes)
+    )
 
 
-def _visible(folder: Path) -> list[Path]:
+def _split_folder(folder: Path, *names: str) -> Path:
+    """Return the folder of the first name that exists, if only as a broken link: the next name is other data."""
+    try:
+        present = os.listdir(folder)
+    except OSError as error:
+        raise unreadable(folder, error) from None
+    for name in names:
+        if name in present:
+            return folder / name
+    wanted = " or ".join(f"{name}/<class>/" for name in names)
+    raise AfmpError(f"{folder}: there is no {wanted}; an image folder contains train/ and test/ (or val/).")
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return what is in a folder and not ignored, sorted by name. Raises AfmpError naming what cannot be listed."""
+    if (kind := kind_of(folder)) != FOLDER:
+        raise AfmpError(f"{folder}: is {kind}, where a folder belongs; move it away.")
     try:
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError as error:
-        raise AfmpError(f"{folder}: cannot be read ({error.strerror}); make it readable.") from None
+        raise unreadable(folder, error) from None
     for entry in entries:
         # Linux allows any bytes in a name. A name that is not UTF-8 could be neither recorded nor printed.
         if re.search("[\ud800-\udfff]", entry.name):
             raise AfmpError(f"{folder}: contains {entry.name!a}, a name that is not UTF-8; rename it.")
-    return sorted((entry for entry in entries if entry.name.lower() not in DESKTOP_FILES), key=lambda entry: entry.name)
+    entries = [entry for entry in entries if entry.name.lower() not in DESKTOP_FILES]
+    return sorted(entries, key=lambda entry: (_composed(entry.name), entry.name))
 
 
-def _class_names(split: Path) -> list[str]:
-    names = [entry.name for entry in _visible(split) if entry.is_dir()]
-    if not names:
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _classes(split: Path) -> dict[str, Path]:
+    """Return the class folders of a split by class name, in order."""
+    classes: dict[str, Path] = {}
+    for entry in _entries(split):
+        kind, name = kind_of(entry), _composed(entry.name)
+        if kind == PLAIN_FILE and entry.suffix.lower() in TEXTS:
+            continue
+        if kind != FOLDER:
+            raise AfmpError(
+                f"{entry}: is {kind}, where only class folders belong (and texts: {', '.join(TEXTS)}); move it away."
+            )
+        if name in classes:
+            both = _told_apart([classes[name].name, entry.name])
+            raise AfmpError(f"{split}: {both} are two spellings of one class name; put their images into one folder.")
+        classes[name] = entry
+    if not classes:
         raise AfmpError(f"{split}: there are no class folders in it; images belong in {split}/<class>/.")
-    return names
+    return classes
 
 
-def _read_split(split: Path, class_names: list[str], image_size: int) -> tuple[np.ndarray, np.ndarray]:
+def _told_apart(names: list[str]) -> str:
+    """Return names as a list, with escape sequences after it if some letters could look like others."""
+    return repr(names) if all(map(str.isascii, names)) else f"{names!r}, that is {names!a}"
+
+
+def _files(classes: dict[str, Path]) -> _Split:
     paths, labels = [], []
-    for label, name in enumerate(class_names):
-        members = _visible(split / name)
+    for label, folder in enumerate(classes.values()):
+        members = _entries(folder)
         for path in members:
-            if path.is_symlink() and not path.exists():
-                raise AfmpError(f"{path}: is a broken link; mend or remove it.")
-            if path.suffix.lower() not in SUFFIXES or not path.is_file():
+            if kind_of(path) != PLAIN_FILE or path.suffix.lower() not in SUFFIXES:
                 raise AfmpError(
                     f"{path}: a class folder contains only images ({', '.join(SUFFIXES)}); convert or move it."
                 )
         if not members:
-            raise AfmpError(f"{split / name}: there are no images of this class; add some or remove the class.")
+            raise AfmpError(f"{folder}: there are no images of this class; add some or remove the class.")
         paths += members
         labels += [label] * len(members)
-    images = np.empty((len(paths), 3, image_size, image_size), np.uint8)
+    return _Split(paths, labels)
+
+
+def _read(files: _Split, image_size: int) -> tuple[np.ndarray, np.ndarray]:
+    images = np.empty((len(files.paths), 3, image_size, image_size), np.uint8)
 
     def read(start: int) -> None:
-        for index in range(start, min(start + IMAGES_PER_TASK, len(paths))):
-            images[index] = np.asarray(read_image(paths[index], image_size=image_size)).transpose(2, 0, 1)
+        for index in range(start, min(start + IMAGES_PER_TASK, len(images))):
+            images[index] = np.asarray(read_image(files.paths[index], image_size=image_size)).transpose(2, 0, 1)
 
     # Threads are enough: Pillow decodes and resizes outside the interpreter lock.
     pool = ThreadPoolExecutor()
     try:
-        list(pool.map(read, range(0, len(paths), IMAGES_PER_TASK)))
+        list(pool.map(read, range(0, len(images), IMAGES_PER_TASK)))
     finally:
         pool.shutdown(cancel_futures=True)
-    return images, np.array(labels, np.int64)
-
-
-def read_image(path: Path, *, image_size: int) -> Image.Image:
-    """Read one image file as RGB, `image_size` wide and high. Raises AfmpError naming a file that it cannot read."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            _check(image, path)
-            _check_scaled(image, image_size, path)
-            image.load()
-            return fit_square(to_rgb(image), image_size)
-    except (AfmpError, MemoryError):
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise AfmpError(_too_large(path)) from None
-    except Exception as error:
-        # Pillow's decoders raise a dozen exception types for a damaged file. The type tells a person nothing.
-        empty = path.is_file() and path.stat().st_size == 0
-        problem = "is an empty file" if empty else f"cannot be read as an image ({error})"
-        raise AfmpError(f"{path}: {problem}; replace or remove it.") from None
-
-
-def _check(image: Image.Image, path: Path) -> None:
-    if image.width * image.height > Image.MAX_IMAGE_PIXELS:
-        raise AfmpError(_too_large(path))
-    # MPO is a camera's JPEG with a preview after it. Its first image is the photograph.
-    if getattr(image, "is_animated", False) and image.format != "MPO":
-        raise AfmpError(
-            f"{path}: has {image.n_frames} frames; animated and multi-page images are refused; keep one frame."
-        )
-
-
-def _check_scaled(image: Image.Image, image_size: int, path: Path) -> None:
-    # A very thin image is small as a file and becomes thousands of times larger when its shorter side is scaled up.
-    short, long = sorted(image.size)
-    if image_size * image_size * long / short > Image.MAX_IMAGE_PIXELS:
-        raise AfmpError(
-            f"{path}: is {image.width} x {image.height} pixels, too thin to scale its shorter side to {image_size}; "
-            "cut or remove it."
-        )
-
-
-def _too_large(path: Path) -> str:
-    return f"{path}: has more than {Image.MAX_IMAGE_PIXELS:,} pixels, so it is refused unread; make it smaller."
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any still image to 8-bit RGB, with pixels as stored: a camera's rotation flag is not applied.
-
-    Grey is repeated in all channels, a palette is looked up, and 16-bit grey is scaled by 255 / 65535. Transparent
-    pixels become black, like the padding of random crops. Raises ValueError for 32-bit grey, whose range is unknown.
-    """
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        grey = (np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise ValueError("32-bit grey values have no fixed range; save it with 8 or 16 bits")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        layers = image.convert("RGBA")
-        black = Image.new("RGBA", layers.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, layers).convert("RGB")
-    return image.convert("RGB")
-
-
-def fit_square(image: Image.Image, image_size: int) -> Image.Image:
-    """Scale the shorter side to `image_size` (bilinear, antialiased), then crop the centre square.
-
-    An image that already has this size keeps its exact pixels.
-    """
-    if image.size == (image_size, image_size):
-        return image
-    scale = image_size / min(image.size)
-    width, height = (max(image_size, round(side * scale)) for side in image.size)
-    left, top = (width - image_size) // 2, (height - image_size) // 2
-    resized = image.resize((width, height), Image.Resampling.BILINEAR)
-    return resized.crop((left, top, left + image_size, top + image_size))
+    return images, np.array(files.labels, np.int64)

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from afmp.data.dataset import load_dataset, write_dataset
-from afmp.data.image_folder import fit_square
+from afmp.data.image_file import fit_square
 from afmp.data.readers import READERS
+from afmp.data.source_images import claim_memory
 from afmp.errors import AfmpError
 
 log = logging.getLogger("afmp")
@@ -31,14 +32,17 @@ def prepare_dataset(config: dict, destination: Path, *, download_folder: Path) -
     if source not in READERS:
         raise AfmpError(f"dataset/source: found {source!r}; allowed are {', '.join(READERS)}.")
     images = READERS[source](config, Path(download_folder))
+    if images.train_images.shape[2] != image_size:
+        claim_memory(len(images.train_images) + len(images.test_images), image_size)
     images = images._replace(
         train_images=_resize(images.train_images, image_size), test_images=_resize(images.test_images, image_size)
     )
     mean, std = _mean_and_std(images.train_images)
     content_hash = write_dataset(destination, images, mean=mean, std=std)
     log.info(
-        f"{destination}: {images.name}, {len(images.train_images):,} train and {len(images.test_images):,} test "
-        f"images, {image_size} px, {len(images.class_names)} classes, hash {content_hash[:12]}"
+        "%s: %s, %s train and %s test images, %d px, %d classes, hash %s",
+        *(destination, images.name, f"{len(images.train_images):,}", f"{len(images.test_images):,}"),
+        *(image_size, len(images.class_names), content_hash[:12]),
     )
 
 

@@ -62,4 +62,9 @@ def stratified_holdout(labels: torch.Tensor, fraction: float) -> tuple[torch.Ten
         members = np.flatnonzero(labels == label)
         count = min(max(1, round(fraction * len(members))), len(members) - 1)
         held_out[generator.permutation(members)[:count]] = True
+    if not held_out.any():
+        raise AfmpError(
+            f"no training image can be held out for validation: each of the {len(labels)} classes has only one. It "
+            "takes at least 2 training images of a class, and 2 of every class to validate on all classes; add images."
+        )
     return torch.from_numpy(np.flatnonzero(~held_out)), torch.from_numpy(np.flatnonzero(held_out))

@@ -5,7 +5,7 @@ import pytest
 from image_folders import plain_colour
 from PIL import Image
 
-from afmp.data.image_folder import fit_square, read_image, to_rgb
+from afmp.data.image_file import fit_square, read_image, to_rgb
 from afmp.errors import AfmpError
 
 
@@ -22,12 +22,12 @@ def test_damaged_animated_and_huge_images_are_refused_by_name(tmp_path):
     Image.new("F", (8, 8)).save(tmp_path / "float.tif")
     for name, message in {
         "cut.png": "cannot be read as an image",
-        "moving.gif": "has 2 frames",
-        "pages.tif": "has 2 frames",
+        "moving.gif": "has more than one frame",
+        "pages.tif": "has more than one frame",
         "bomb.png": "refused unread",
         "worse.png": "refused unread",
         "float.tif": "no fixed range",
-        "absent.png": "cannot be read as an image",
+        "absent.png": "no such file",
     }.items():
         with pytest.raises(AfmpError, match=f"{name}.*{message}"):
             read_image(tmp_path / name, image_size=8)

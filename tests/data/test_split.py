@@ -20,3 +20,13 @@ def test_the_holdout_is_stratified_complete_and_always_the_same():
     assert stratified_holdout(torch.arange(20) % 2, 0.2)[1].tolist() == [4, 7, 11, 16]
     with pytest.raises(AfmpError, match=r"found 1.0"):
         stratified_holdout(labels, 1.0)
+
+
+@pytest.mark.promise("empty-validation")
+@pytest.mark.parametrize("num_classes", [1, 3])
+def test_a_class_of_one_image_each_leaves_nothing_to_validate_on(num_classes):
+    with pytest.raises(
+        AfmpError, match=rf"the {num_classes} classes has only one\. It takes at least 2 training images"
+    ):
+        stratified_holdout(torch.arange(num_classes), 0.2)
+    assert stratified_holdout(torch.tensor([0, 1, 1]), 0.2)[1].numel() == 1
