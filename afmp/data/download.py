@@ -4,13 +4,16 @@ import hashlib
 import http.client
 import logging
 import os
+import stat
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from afmp.errors import AfmpError
+from afmp.files import is_there, open_plain, unreadable
 from afmp.machine.locks import locked
 from afmp.records import NOT_TO_BE_WRITTEN, atomic_path
 
@@ -18,6 +21,7 @@ log = logging.getLogger("afmp")
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 30
+READABLE_BY_ALL = 0o644
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,13 @@ class _AddressFailed(Exception):
 
 def archive_folder(default: Path | str) -> Path:
     """Return the folder for archives: AFMP_DATA_DIR, a data store that workflows can share, or else `default`."""
-    return Path(os.environ.get("AFMP_DATA_DIR") or default)
+    return _data_store() or Path(default)
+
+
+def _data_store() -> Path | None:
+    """Return the folder that AFMP_DATA_DIR names, or None."""
+    named = os.environ.get("AFMP_DATA_DIR")
+    return Path(named) if named else None
 
 
 def fetch_into(folder: Path, archive: Archive) -> Path:
@@ -49,6 +59,8 @@ def fetch_into(folder: Path, archive: Archive) -> Path:
 
     One process downloads at a time. The others wait, and then find the file.
     """
+    if folder == _data_store():
+        _make_shared(folder)
     path = folder / archive.file_name
     with locked(path.with_name(f".{path.name}.lock"), busy=f"{path}: another process is downloading it"):
         fetch(archive, path)
@@ -61,19 +73,22 @@ def fetch(archive: Archive, destination: Path, *, attempts: int = 3, first_wait:
     A file that is already there with the right sha256 is used, so it can be placed by hand. Where a second request can
     help (a broken connection, a busy server), an address gets up to `attempts` requests, with waits of `first_wait`,
     twice that, ... seconds. After a missing file, a web page or a wrong checksum the next address is tried at once.
-    Raises AfmpError with every address, why it failed, the right sha256, and where to place the file by hand.
+    Every user of the machine may read the file, whatever the umask is: it is public, and a store can be shared.
+    Raises AfmpError with every address, why it failed, the right sha256, and where to place the file by hand; and
+    naming a file that is already there and cannot be read.
     """
     destination = Path(destination)
     failures = []
-    if destination.exists():
+    if is_there(destination):
         if sha256_of(destination) == archive.sha256:
+            _let_all_read(destination)
             return
         failures.append(f"{destination}: exists, but its sha256 is wrong; it is downloaded again")
     for address in archive.addresses:
         for attempt in range(attempts):
             log.info(f"{archive.file_name}: downloading from {address}")
             try:
-                with atomic_path(destination) as part:
+                with atomic_path(destination, mode=READABLE_BY_ALL) as part:
                     _download(address, archive, part)
                 log.info(f"{archive.file_name}: complete and checked. To cite: {archive.citation}")
                 return
@@ -92,9 +107,28 @@ def fetch(archive: Archive, destination: Path, *, attempts: int = 3, first_wait:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the sha256 of one file, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the sha256 of one file, in hexadecimal. Raises AfmpError if it cannot be read."""
+    with open_plain(path) as file:
+        try:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise unreadable(path, error) from None
+
+
+def _make_shared(folder: Path) -> None:
+    """Make a folder and those above it, where missing, so that every user of the machine can enter them."""
+    missing = [each for each in (folder, *folder.parents) if not is_there(each)]
+    with suppress(OSError):  # who cannot make the folder cannot write the file, and that is the error
+        for each in reversed(missing):
+            each.mkdir(exist_ok=True)
+            each.chmod(stat.S_IMODE(each.stat().st_mode) | 0o555)
+
+
+def _let_all_read(path: Path) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode | 0o444 != mode:
+        with suppress(OSError):  # the file of another user
+            path.chmod(mode | 0o444)
 
 
 def _download(address: str, archive: Archive, part: Path) -> None:

@@ -1,5 +1,7 @@
 """Downloads: the right bytes from any address, or one error that says what to do."""
 
+import os
+
 import pytest
 from tiny_archives import archive_of
 from web_server import complete, page_server
@@ -80,6 +82,25 @@ def test_a_file_placed_by_hand_needs_no_network_and_a_wrong_one_is_replaced(serv
     with pytest.raises(AfmpError, match="exists, but its sha256 is wrong"):
         fetch(archive, placed)
     assert placed.read_bytes() == b"kept until there is something better"
+
+
+UNREADABLE = {
+    "folder": (lambda path: path.mkdir(), "is a folder, where a plain file belongs"),
+    "pipe": (os.mkfifo, "is a pipe, where a plain file belongs"),
+    "circle": (lambda path: path.symlink_to(path.name), "a link that leads back to itself"),
+    "fault of the disk": (lambda path: path.symlink_to("/proc/self/mem"), r"cannot be read \(Input/output error\)"),
+}
+
+
+@pytest.mark.promise("unreadable-archive")
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_an_archive_that_cannot_be_read_is_named_and_not_replaced(server, tmp_path, kind):
+    placed = tmp_path / "data.tar.gz"
+    make, reason = UNREADABLE[kind]
+    make(placed)
+    with pytest.raises(AfmpError, match=rf"data\.tar\.gz: {reason}"):
+        fetch(archive_of(CONTENT, f"{server.address}/a"), placed)
+    assert server.asked == [] and os.path.lexists(placed)
 
 
 def test_the_slow_original_host_comes_last():

@@ -81,3 +81,20 @@ def test_two_workflows_share_one_download(start, slow_server, tmp_path, killed):
         assert (tmp_path / "first.safetensors").read_bytes() == (tmp_path / "second.safetensors").read_bytes()
     assert load_dataset(tmp_path / "second.safetensors").num_classes == 3
     assert not Path("not_here").exists()
+
+
+@pytest.mark.promise("readable-data-store")
+@pytest.mark.parametrize("umask", [0o077, 0o027, 0o777])
+def test_a_store_that_one_user_fills_can_be_read_by_all(umask, tmp_path, start):
+    content, *_ = tiny_cifar("cifar100")
+    source, store = tmp_path / "source.tar.gz", tmp_path / "new" / "store"
+    source.write_bytes(content)
+    archive = archive_of(content, source.as_uri())
+    described = (archive.file_name, str(archive.num_bytes), archive.sha256, source.as_uri(), tmp_path / "private/data")
+    masked = f"os.umask({umask})\n{PREPARE}"
+    for _ in range(2):
+        start(masked, *described, AFMP_DATA_DIR=str(store)).finish()
+        assert all(folder.stat().st_mode & 0o555 == 0o555 for folder in (store.parent, store))
+        assert (store / archive.file_name).stat().st_mode & 0o444 == 0o444
+        (store / archive.file_name).chmod(0o400)  # as a file that was placed by hand
+    assert (tmp_path / "private").stat().st_mode & 0o077 == 0o077 & ~umask
