@@ -8,7 +8,6 @@ recorded, and MANIFEST.json a hash of every file.
 import gzip
 import json
 import shutil
-import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +21,7 @@ from afmp.figures.catalogue import figures, last_diagnostics
 from afmp.finished.manifest import MANIFEST, checked_paths, entry
 from afmp.finished.study_records import study_records
 from afmp.log import log
+from afmp.machine.scratch import scratch_folder
 from afmp.records import (
     atomic_path,
     read_json,
@@ -91,9 +91,9 @@ def open_archive(archive: Path | str):
     """
     archive = Path(archive)
     paths = checked_paths(archive)
-    with tempfile.TemporaryDirectory() as unpacked:
-        _unpack(archive, paths, Path(unpacked))
-        yield Path(unpacked)
+    with scratch_folder() as unpacked:
+        _unpack(archive, paths, unpacked)
+        yield unpacked
 
 
 def draw_archive(archive: Path | str, folder: Path | str) -> None:

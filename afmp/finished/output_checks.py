@@ -1,7 +1,6 @@
 """Checks of what is made from the records: figures are newer than their data, tables equal the recomputed ones."""
 
 import csv
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import product
@@ -12,6 +11,7 @@ from afmp.analysis.tables import Tables, run_tables, sweep_tables
 from afmp.figures.catalogue import diagnostics_figures, figures
 from afmp.finished.check import Check
 from afmp.finished.finished_study import FinishedStudy
+from afmp.machine.scratch import scratch_folder
 from afmp.study.paths import (
     PARAMETERS_FILE,
     RUN_TABLES,
@@ -61,9 +61,9 @@ def _checks(
     """Yield the checks of the tables `names`, which `compute` makes from the contents of their sources."""
     broken = [path for path in sources if finished.faults[path]]
     tables = {} if broken else compute([finished.contents[path] for path in sources])
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder() as scratch:
         for name in names:
-            written, recomputed = finished.results / table_file(name), Path(scratch) / f"{name}.csv"
+            written, recomputed = finished.results / table_file(name), scratch / f"{name}.csv"
             if broken:
                 count = f"{len(broken)} of its {len(sources)} sources failed, first {finished.results / broken[0]}"
                 faults = [f"{written}: not computed again, because {count}"]

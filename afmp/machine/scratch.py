@@ -1,0 +1,71 @@
+"""Scratch folders: temporary folders, of which a killed process leaves none for good."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from afmp.errors import AfmpError
+
+PREFIX = "afmp-"
+
+
+@contextmanager
+def scratch_folder(*, longest: int | None = None):
+    """Yield a new temporary folder, which is removed when the block ends.
+
+    First the folders of killed processes are removed: no process holds their locks. The folder is in TMPDIR or, where
+    that cannot be used, in the system's folder; `longest` is the highest number of bytes that its path may have.
+    Raises AfmpError if no folder for temporary files can be used.
+    """
+    parent = _parent(longest)
+    _remove_leftovers(parent)
+    folder, descriptor = _locked_folder(parent)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _parent(longest: int | None) -> Path:
+    try:
+        parents = [tempfile.gettempdir(), *(["/tmp", "/var/tmp"] if longest else [])]
+    except OSError:
+        raise AfmpError(
+            f"TMPDIR={os.environ.get('TMPDIR', '')}: neither this folder for temporary files can be written nor those "
+            "of the system; set TMPDIR to a folder that can be written and has room."
+        ) from None
+    for parent in parents:
+        fits = longest is None or len(os.fsencode(parent)) + len(f"/{PREFIX}12345678") <= longest
+        if fits and os.access(parent, os.W_OK | os.X_OK):
+            return Path(parent)
+    raise AfmpError(f"TMPDIR={parents[0]}: this path is too long for the sockets of processes; set a shorter one.")
+
+
+def _locked_folder(parent: Path) -> tuple[Path, int]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        # Before it is locked, another process may take it for a leftover.
+        with suppress(FileNotFoundError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            with suppress(OSError):  # some file systems have no locks; leftovers then stay
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if folder.exists():
+                return folder, descriptor
+            os.close(descriptor)
+
+
+def _remove_leftovers(parent: Path) -> None:
+    for folder in parent.glob(f"{PREFIX}*/"):
+        # Folders of other users can be neither opened nor removed.
+        with suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(descriptor).st_uid == os.getuid():
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
