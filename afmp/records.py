@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import glob
 import hashlib
 import json
 import math
@@ -20,38 +19,38 @@ from afmp.files import read_plain_text
 
 NOT_TO_BE_WRITTEN = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
-    *(errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
+    *(errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
 )
 # mkstemp makes files private. A group reads results, so they get the mode of an ordinary open(). The umask is read only
-# once, because reading it also sets it, for all threads.
-UMASK = os.umask(0)
+# once, because reading it also sets it, for all threads. A umask that takes rights from the user too (0777, 0377) is
+# changed: AFMP reads what it has written.
+UMASK = os.umask(0) & ~0o700
 os.umask(UMASK)
+LONGEST_NAME = 200  # bytes of a name that its temporary file repeats: file systems allow 255 in all
 # The largest record of the archived study has 0.6 MB. A parsed record takes up to thirty times its size in memory.
 MAX_RECORD_BYTES = 100_000_000
 SCHEMA_FOLDER = Path(__file__).resolve().parent / "schemas"
 
 
 @contextmanager
-def atomic_path(path: Path | str):
+def atomic_path(path: Path | str, *, mode: int = 0o666 & ~UMASK):
     """Yield a temporary path in the folder of `path`. It is renamed to `path` when the block ends without an error.
 
     The bytes are on the disk before the name changes, so a crash leaves the old file or the new one, never a part. The
-    next writer of `path` removes the temporary file of a killed process. Raises AfmpError if the disk is full or
-    cannot be written.
+    next writer in this folder removes the temporary file of a killed process. Raises AfmpError if the disk is full or
+    cannot be written, or if no file can have this name.
     """
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        temporary = Path(name)
+        temporary, handle = _locked_part(path)
+    except OSError as error:
+        raise _not_to_be_written(path, error) from None
+    try:
         try:
-            with suppress(OSError):  # some file systems have no locks; leftovers then stay
-                fcntl.flock(handle, fcntl.LOCK_EX)
             yield temporary
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
-            temporary.chmod(0o666 & ~UMASK)
+            temporary.chmod(mode)
             os.replace(temporary, path)
         finally:
             os.close(handle)
@@ -59,16 +58,49 @@ def atomic_path(path: Path | str):
     except OSError as error:
         if error.errno not in NOT_TO_BE_WRITTEN:
             raise
-        raise AfmpError(
-            f"{path}: cannot be written ({error.strerror}); make room or get permission there, or choose another "
-            "folder, then run this again."
-        ) from None
+        raise _not_to_be_written(path, error) from None
 
 
-def _remove_leftovers(path: Path) -> None:
+def check_can_write(path: Path | str) -> None:
+    """Raise AfmpError, as `atomic_path` does, unless this file could be written now: ask before hours of work."""
+    with suppress(_NotWritten), atomic_path(path):
+        if Path(path).is_dir():
+            raise AfmpError(f"{path}: is a folder, where a file is to be written; choose another name.")
+        raise _NotWritten
+
+
+class _NotWritten(Exception):
+    """The end of a block in which nothing was written."""
+
+
+def _not_to_be_written(path: Path, error: OSError) -> AfmpError:
+    return AfmpError(
+        f"{path}: cannot be written ({error.strerror}); make room or get permission there, or choose another name or "
+        "folder, then run this again."
+    )
+
+
+def _locked_part(path: Path) -> tuple[Path, int]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):
+        path.lstat()  # fails for a name that is too long
+    _remove_leftovers(path.parent)
+    name = os.fsdecode(os.fsencode(path.name)[:LONGEST_NAME])
+    while True:
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{name}.", suffix=".part")
+        with suppress(OSError):  # some file systems have no locks; leftovers then stay
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        # Before it was locked, another process may have taken it for a leftover.
+        if os.path.lexists(part):
+            return Path(part), handle
+        os.close(handle)
+
+
+def _remove_leftovers(folder: Path) -> None:
     # A part that is being written right now, by another workflow perhaps, is locked by its writer.
-    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        with suppress(OSError), part.open() as file:
+    for part in folder.glob(".*.part"):
+        # Without O_NONBLOCK, opening a pipe of such a name would wait.
+        with suppress(OSError), open(os.open(part, os.O_RDONLY | os.O_NONBLOCK)) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             part.unlink()
 

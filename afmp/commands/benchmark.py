@@ -4,7 +4,16 @@ import argparse
 
 from afmp.analysis.models import MODELS
 from afmp.benchmark.settings import ATTENTIONS, EXECUTIONS, MODES, PRECISIONS, PassSettings, SweepSettings
-from afmp.commands.parsing import Command, Parser, add_commands, add_output_option, deliver, whole_numbers, words
+from afmp.commands.parsing import (
+    Command,
+    Parser,
+    add_commands,
+    add_output_option,
+    check_output,
+    deliver,
+    whole_numbers,
+    words,
+)
 from afmp.study.semantics import SEMANTICS
 
 RESOLUTIONS = "64,96,128,160,192,224"
@@ -79,6 +88,7 @@ def _run_sweep(arguments: argparse.Namespace) -> None:
     from afmp.records import write_scalability
 
     settings = sweep_from_arguments(arguments)
+    check_output(arguments)
     with own_device(settings.device):
         sweep = run_sweep(settings)[arguments.semantics]
     deliver(arguments, sweep, format_sweep(sweep), write=write_scalability)
@@ -95,6 +105,7 @@ def _run_training(arguments: argparse.Namespace) -> None:
     from afmp.machine.device_lock import own_device
     from afmp.records import write_json
 
+    check_output(arguments)
     with own_device(arguments.device):
         training = benchmark_training(precision=arguments.precision, device=arguments.device, **_timing(arguments))
     deliver(arguments, training, format_training(training), write=write_json)
@@ -111,6 +122,7 @@ def _run_selection(arguments: argparse.Namespace) -> None:
     from afmp.machine.device_lock import own_device
     from afmp.records import write_json
 
+    check_output(arguments)
     with own_device(arguments.device):
         selection = benchmark_selection(
             resolutions=arguments.resolutions,
@@ -132,6 +144,7 @@ def _run_profile(arguments: argparse.Namespace) -> None:
     from afmp.machine.device_lock import own_device
     from afmp.records import write_json
 
+    check_output(arguments)
     with own_device(arguments.device):
         profiles = profile_models(PassSettings(**_passes(arguments)))
     text = "\n".join(map(format_profile, profiles))

@@ -2,7 +2,7 @@
 
 import argparse
 
-from afmp.commands.parsing import Command, Parser, add_output_option, deliver
+from afmp.commands.parsing import Command, Parser, add_output_option, check_output, deliver
 
 
 def _add_arguments(parser: Parser) -> None:
@@ -16,6 +16,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from afmp.benchmark.parameters import count_parameters
     from afmp.records import write_parameters
 
+    check_output(arguments)
     parameters = count_parameters(arguments.num_classes, arguments.resolution)
     text = parameters_table(parameters).to_string(index=False, formatters={"num_parameters": "{:,}".format})
     deliver(arguments, parameters, text, write=write_parameters)

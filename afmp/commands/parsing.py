@@ -90,6 +90,14 @@ def add_output_option(parser: Parser, description: str) -> None:
     parser.add_argument("--output", type=Path, metavar="FILE.json", help=description)
 
 
+def check_output(arguments: argparse.Namespace) -> None:
+    """Raise AfmpError if --output is given and cannot be written, before any work."""
+    from afmp.records import check_can_write
+
+    if arguments.output:
+        check_can_write(arguments.output)
+
+
 def deliver(arguments: argparse.Namespace, content: dict, text: str, *, write: Callable[[Path, dict], None]) -> None:
     """Write the content to --output, if given, and print the text."""
     if arguments.output:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from afmp.commands.parsing import Command, Parser, add_config_option
+from afmp.commands.parsing import Command, Parser, add_config_option, check_output
 
 
 def _add_arguments(parser: Parser) -> None:
@@ -26,6 +26,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from afmp.data.preparation import prepare_dataset
     from afmp.study.study import read_study
 
+    check_output(arguments)
     dataset = vars(read_study(arguments.config).dataset)
     prepare_dataset(dataset, arguments.output, download_folder=arguments.download_folder)
 

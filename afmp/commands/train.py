@@ -38,6 +38,8 @@ def _run(arguments: argparse.Namespace) -> None:
         seed_folders={seed: arguments.output / paths.seed_name(seed) for seed in arguments.seeds},
         checkpoint_folder=arguments.output / paths.CHECKPOINTS,
     )
+    for folder in run.seed_folders.values():
+        records.check_can_write(folder / paths.result_name(run.name))
     with lock_checkpoints(run.checkpoint_folder), own_device(run.config.training.device), stop_on_sigterm():
         train_run(run, dataset_path=arguments.dataset)
     for seed in arguments.seeds:
