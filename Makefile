@@ -7,8 +7,10 @@
 # make clean   remove .venv and demo/
 
 PYTHON ?= python3
-BIN := .venv/bin
 READY := .venv/.ready
+# Programs are called as modules: their own files in .venv/bin begin with the path of Python, which not every system reads if it
+# is long or has a space.
+RUN := .venv/bin/python -m
 
 .PHONY: setup demo test long lint format clean
 setup: $(READY)
@@ -16,32 +18,32 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python {v[0]}.{v[1]} found, but AFMP needs 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 # The demo has its own folder and never touches the results of a real study.
 demo: $(READY)
-	$(BIN)/snakemake report --cores 2 --directory demo --configfile demo.yaml
+	$(RUN) snakemake report --cores 2 --directory demo --configfile demo.yaml
 	@echo; echo "Figures:"; find demo/results/figures -name '*.png' | sort
 	@echo "Tables:"; find demo/results/aggregate -name '*.csv' | sort
 	@echo "Report: demo/results/report/report.html"
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) pytest -q -n 2 --dist loadfile
 
 long: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m long
+	OMP_NUM_THREADS=1 $(RUN) pytest -q -n 2 -m long
 
 lint: $(READY)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --check .
-	$(BIN)/snakemake --lint
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) snakefmt --check .
+	$(RUN) snakemake --lint
 
 format: $(READY)
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
-	$(BIN)/snakefmt .
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+	$(RUN) snakefmt .
 
 clean:
 	rm -rf .venv demo

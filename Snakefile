@@ -31,13 +31,16 @@ min_version("9.20")
 # the configuration of the `snakemake` call that started them, even if config.yaml has changed.
 COMPLETE = config.pop("complete", False)
 
+# The folder of this Snakefile. (`workflow.basedir` is that of another workflow which uses this one as a module.)
+PROJECT = workflow.current_basedir.get_path_or_uri(secret_free=True)
+
 
 include: "rules/config.smk"
 
 
 if not COMPLETE:
 
-    configfile: f"{workflow.basedir}/config.yaml"
+    configfile: f"{PROJECT}/config.yaml"
 
 
 # Not part of the study: the archive that rules/archive.smk writes or draws.

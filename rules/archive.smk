@@ -7,7 +7,7 @@ from afmp.study.paths import FIGURES_FROM_ARCHIVE
 
 # Archives are committed to the repository. A study in its own working directory (--directory) may have archives too; those
 # come first. Both paths are relative to the working directory, as all others.
-ARCHIVES = list(dict.fromkeys(["archive", os.path.relpath(Path(workflow.basedir, "archive"))]))
+ARCHIVES = list(dict.fromkeys(["archive", os.path.relpath(Path(PROJECT, "archive"))]))
 
 NEW_ARCHIVE = ARCHIVE or f"archive/{date.today()}"
 

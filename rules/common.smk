@@ -66,7 +66,7 @@ UNWATCHED = ("afmp/log.py", "afmp/study/paths.py")
 # The source files that a script imports, as inputs of its rule, because Snakemake itself watches only the script. `modules`
 # are those that the script imports by a name in a string.
 def code(script, *modules):
-    closure = import_closure(Path(workflow.basedir, "workflow_scripts", script), *modules)
+    closure = import_closure(Path(PROJECT, "workflow_scripts", script), *modules)
     return [os.path.relpath(path) for path in closure if not path.as_posix().endswith(UNWATCHED)]
 
 

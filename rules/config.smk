@@ -3,20 +3,37 @@
 # a call without that profile.
 
 import os
+import shlex
 import sys
 
 from snakemake.exceptions import WorkflowError
 
+for character, reader in {"{": "Snakemake", "}": "Snakemake", os.pathsep: "Python"}.items():
+    if character in PROJECT:
+        raise WorkflowError(
+            f"{PROJECT}: found {character!r} in the path of this project, where {reader} reads it as more than a letter; "
+            "move the project to a folder without it."
+        )
+
+# Another workflow may use this one as a module, but scripts and reports find results/ only where it is.
+if workflow.modifier.modify_path("results") != "results":
+    raise WorkflowError(
+        "module: found a prefix; this workflow keeps its files in results/. Leave the prefix out, and run it in a folder "
+        "of its own (--directory)."
+    )
+
 # The package next to this Snakefile must run, even if another afmp is installed. Scripts inherit this path.
-sys.path.insert(0, str(workflow.basedir))
-os.environ.update(
-    PYTHONPATH=os.pathsep.join(filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")]))
-)
+sys.path.insert(0, PROJECT)
+os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [PROJECT, os.environ.get("PYTHONPATH")])))
+
+# Snakemake puts the path of Python unquoted into the shell commands of jobs. A path that is quoted already is no file.
+if os.path.exists(sys.executable):
+    sys.executable = shlex.quote(sys.executable)
 
 from afmp.study.config_file import read_config
 from afmp.errors import AfmpError
 
 try:
-    own_config = {} if COMPLETE else read_config(f"{workflow.basedir}/config.yaml")
+    own_config = {} if COMPLETE else read_config(f"{PROJECT}/config.yaml")
 except AfmpError as error:
     raise WorkflowError(str(error)) from None

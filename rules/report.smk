@@ -10,7 +10,7 @@ rule report:
         ALL_TABLES,
         ALL_DIAGNOSTICS,
         code=code("report.py"),
-        templates=[os.path.relpath(path) for path in Path(workflow.basedir, "report").glob("*.rst")],
+        templates=[os.path.relpath(path) for path in Path(PROJECT, "report").glob("*.rst")],
     output:
         in_results(REPORT_FILE),
     log:

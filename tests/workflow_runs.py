@@ -49,6 +49,16 @@ STUDY = {
     },
 }
 
+# One run, in seconds.
+EPOCHS = 3
+SMALL = STUDY | {
+    "semantics": ["paper"],
+    "seeds": [0],
+    "training": STUDY["training"] | {"epochs": EPOCHS, "visualize_every": EPOCHS},
+    "studies": {"one": STUDY["studies"]["sparsity_level"] | {"runs": [{"run": "dense", "is_sparse": False}]}},
+    "scalability": STUDY["scalability"] | {"resolutions": [16], "execution": ["eager"]},
+}
+
 
 def write_study(folder: Path, study: dict) -> None:
     """Write the shipped configuration, changed by `study`, into `folder`."""
@@ -80,11 +90,13 @@ def snakemake(folder: Path, *arguments, check=True) -> str:
     return said
 
 
-def start_snakemake(folder: Path, *arguments, environment: dict | None = None, **options) -> subprocess.Popen:
+def start_snakemake(
+    folder: Path, *arguments, environment: dict | None = None, python: Path | str = sys.executable, **options
+) -> subprocess.Popen:
     """Start Snakemake in `folder`, both output streams in one."""
     usual = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
+        [python, "-m", "snakemake", "--cores", "2", *arguments],
         cwd=folder,
         env=usual | (environment or {}),
         stdout=subprocess.PIPE,

@@ -15,20 +15,12 @@ import numpy as np
 import pytest
 import yaml
 from tiny_archives import python2_pickle, tar_of
-from workflow_runs import STUDY, append, copy_project, snakemake, start_snakemake, wait_for, write_study
+from workflow_runs import EPOCHS, SMALL, append, copy_project, snakemake, start_snakemake, wait_for, write_study
 
 from afmp.machine.locks import locked
 from afmp.records import read_result
 from afmp.training.checkpoint_lock import lock_checkpoints
 
-EPOCHS = 3
-SMALL = STUDY | {
-    "semantics": ["paper"],
-    "seeds": [0],
-    "training": STUDY["training"] | {"epochs": EPOCHS, "visualize_every": EPOCHS},
-    "studies": {"one": STUDY["studies"]["sparsity_level"] | {"runs": [{"run": "dense", "is_sparse": False}]}},
-    "scalability": STUDY["scalability"] | {"resolutions": [16], "execution": ["eager"]},
-}
 RESULT = "results/train/paper/dense/seed_0/results_dense.json"
 
 

@@ -1,0 +1,101 @@
+"""Where the project lies and who starts it: paths that a shell reads otherwise, and another workflow's module."""
+
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+import yaml
+from workflow_runs import SMALL, copy_project, planned_jobs, start_snakemake, write_study
+
+DATASET = "results/prepare_data/digits.safetensors"
+# Names of the folder of a clone, and so also of its Python.
+NAMES = ["my project", "-a 'b' \"c\" $HOME;d & #e* [f]? \\g ~h|<i>`j`!\nü日"]
+
+
+def own_python(folder: Path) -> Path:
+    """Make an environment in `folder` that borrows the packages of the present one, and return its Python."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (packages,) = folder.glob("lib/python3.*/site-packages")
+    (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
+    return folder / "bin/python"
+
+
+def run(folder: Path, *arguments: str, python: Path | str = sys.executable) -> tuple[int, str]:
+    """Run Snakemake in `folder`; return its exit code and its output."""
+    process = start_snakemake(folder, *arguments, python=python)
+    said, _ = process.communicate()
+    return process.returncode, said
+
+
+@pytest.mark.promise("any-path")
+@pytest.mark.parametrize("name", NAMES, ids=["space", "everything else"])
+def test_a_clone_and_its_python_may_lie_in_a_folder_of_any_name(name, tmp_path):
+    (tmp_path / name / "work {x}").mkdir(parents=True)
+    folder = copy_project(tmp_path / name)
+    write_study(folder, SMALL)
+    code, said = run(folder, DATASET, "--directory", "work {x}", python=own_python(folder / ".venv"))
+    assert code == 0 and (folder / "work {x}" / DATASET).is_file(), said
+
+
+@pytest.mark.promise("any-path")
+@pytest.mark.parametrize("name", ["{config}", "a{", "b}", "c:d"])
+def test_a_path_that_cannot_work_is_refused_in_one_sentence_before_any_job(name, tmp_path):
+    (tmp_path / name).mkdir()
+    folder = copy_project(tmp_path / name)
+    code, said = run(folder, DATASET)
+    assert code == 1 and "Traceback" not in said and "rule " not in said, said
+    assert f"{folder}: found '{name.strip('abcdonfig')[0]}' in the path of this project" in said
+    assert "move the project to a folder without it" in said
+    assert not any((folder / "results").iterdir())
+
+
+MODULE = """
+configfile: "my.yaml"
+
+
+module afmp:
+    snakefile:
+        {snakefile!r}
+    config:
+        config{more}
+
+
+use rule * from afmp as afmp_*
+"""
+
+
+@pytest.fixture
+def caller(tmp_path):
+    """Another workflow, in a folder of its own, which uses this one; its configuration is whole."""
+    (tmp_path / "ours").mkdir()
+    ours, caller = copy_project(tmp_path / "ours"), tmp_path / "another's"
+    caller.mkdir()
+    write_study(caller, SMALL)
+    (caller / "config.yaml").rename(caller / "my.yaml")
+    (caller / "Snakefile").write_text(MODULE.format(snakefile=str(ours / "Snakefile"), more=""))
+    return caller
+
+
+@pytest.mark.promise("module")
+def test_another_workflow_can_use_this_one_as_a_module(caller):
+    code, said = run(caller, "-n")
+    assert code == 0, said
+    assert planned_jobs(said)["afmp_train"] == 1
+    code, said = run(caller, DATASET)
+    assert code == 0 and (caller / DATASET).is_file(), said
+    # Without a configuration of its own, the module has that of its config.yaml.
+    snakefile = (caller / "Snakefile").read_text()
+    (caller / "Snakefile").write_text(snakefile.replace("    config:\n        config\n", "", 1))
+    code, said = run(caller, "-n")
+    shipped = yaml.safe_load((caller.parent / "ours/config.yaml").read_text())
+    assert code == 0 and planned_jobs(said)["afmp_train"] > len(shipped["studies"]), said
+
+
+@pytest.mark.promise("module")
+def test_a_module_with_a_prefix_is_refused(caller):
+    text = MODULE.format(snakefile=str(caller.parent / "ours/Snakefile"), more='\n    prefix:\n        "some"')
+    (caller / "Snakefile").write_text(text)
+    code, said = run(caller, "-n")
+    assert code == 1 and "module: found a prefix" in said and "Traceback" not in said, said
