@@ -92,6 +92,7 @@ PROMISES = [
     Promise("class-spelling", "input", "Class names that differ only in the composition of Unicode are one class. Names that look alike are told apart in the error."),
     Promise("memory-of-images", "input", "Preparing images says how much memory their size takes before it takes it, and refuses a size that the machine has no memory for."),
     Promise("empty-validation", "input", "If no image is left to validate on, training ends with an error that says how many images it takes."),
+    Promise("foreign-weights", "input", "Weights that PyTorch's wrappers saved (prefixes such as `module.`) or in fp16, bf16 or fp64 are loaded with the right values. Tensors of another kind, pickled modules, and absurd or missing metadata are refused or read in bounded memory, with a one-line error."),
     Promise("printable-names", "input", "Control characters, escape codes and direction marks in the names of folders, files and classes reach no terminal and no log as they are; messages show them as escape sequences."),
     Promise("same-bits-on-cpu", "numbers", "On the CPU of the same machine, with the same number of threads, a random seed always gives the same bits in weights, diagnostics and history, also in another process."),
     Promise("other-thread-count", "numbers", "Another number of threads (`OMP_NUM_THREADS`) gives the same numbers up to rounding error, but not the same bits."),

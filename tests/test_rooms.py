@@ -11,7 +11,7 @@ from conftest import PROJECT
 FLOORS = (
     ("errors", "sources"),
     ("files", "log", "provenance", "message_passing"),
-    ("machine", "records"),
+    ("machine", "records", "tensors"),
     ("data", "study"),
     ("model", "analysis"),
     ("training", "figures"),

@@ -1,88 +1,167 @@
 """Loading of trained weights. No code in a file is executed, and weights that do not fit are refused."""
 
-import json
+import math
+import os
+import re
+import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
-from safetensors import SafetensorError, safe_open
 
-from afmp.errors import AfmpError
+from afmp.errors import AfmpError, one_line
+from afmp.files import MissingFileError, open_plain
 from afmp.model.afmp import AFMP
+from afmp.tensors import json_entry, read_header, read_tensors
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
+ADVICE = "get or train it again"
+# Parts of a name that DataParallel and its relatives, torch.compile, FSDP and checkpointed activations add.
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+INTEGERS = (torch.int32, torch.int64)
+GRAPH = ("static_positions", "edge_index", "edge_attr")  # buffers that may have another size than the model's
 
 
 def load_weights(model: AFMP, path: Path | str) -> None:
     """Load weights into `model`: a .safetensors of a training, or a state dict (.pth, .pt) of the original notebook.
 
     The graph in the file replaces the model's. A .pth is read by torch.load(weights_only=True), which builds only
-    tensors and plain containers. Raises AfmpError for a file that is missing, damaged or contains anything except
-    tensors, for weights of another architecture or semantics, and for a number that is not finite. The model then stays
-    as it was.
+    tensors and plain containers. Names may have the prefixes of PyTorch's wrappers. Weights are dense, of fp16, bf16,
+    fp32 or fp64, and become the type of the model's. Raises AfmpError for a file that is missing, damaged or contains
+    anything except such tensors, for weights of another architecture or semantics, and for a number that is not finite.
+    The model then stays as it was.
     """
     path = Path(path)
-    if not path.is_file():
-        raise AfmpError(f"{path}: no such file; give a file of weights ({', '.join(SUFFIXES)}).")
     if path.suffix not in SUFFIXES:
         raise AfmpError(f"{path}: a file of weights ends in {', '.join(SUFFIXES)}, not in {path.suffix!r}.")
-    weights, semantics = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), None)
-    if semantics not in (None, model.semantics):
-        raise AfmpError(
-            f"{path}: weights trained as {semantics!r}, but the model is {model.semantics!r}; build a model of the "
-            "weights' semantics."
-        )
-    _check_fit(weights, model.state_dict(), path)
+    expected = model.state_dict()
+    try:
+        weights = _read_safetensors(path, model, expected) if path.suffix == ".safetensors" else _read_pickle(path)
+    except MissingFileError as missing:
+        raise AfmpError(f"{str(missing).rstrip('.')}; give a file of weights ({', '.join(SUFFIXES)}).") from None
+    weights = _unwrapped(weights, path)
+    _check_shapes({name: tensor.shape for name, tensor in weights.items()}, expected, path)
+    weights = {name: _checked(tensor, expected[name], f"{path}: {name}") for name, tensor in weights.items()}
     try:
         model.load_state_dict(weights)
     except AfmpError as error:
         raise AfmpError(f"{path}: {error}") from None
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], str | None]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return weights, json.loads((file.metadata() or {}).get("about", "{}")).get("semantics")
-    except (SafetensorError, OSError, ValueError, AttributeError) as error:
-        raise AfmpError(f"{path}: damaged, or no safetensors file ({error}); get or train it again.") from None
+def read_about(path: Path | str) -> dict:
+    """Return what a .safetensors of a training says of its weights: run, semantics, seed, epoch. {} if it says nothing.
+
+    Raises AfmpError for a file that is missing or damaged, and for metadata that is no JSON object.
+    """
+    header = read_header(path, advice=ADVICE)
+    return json_entry(header, "about", path=path, advice=ADVICE) if "about" in header.metadata else {}
+
+
+def _read_safetensors(path: Path, model: AFMP, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    semantics = read_about(path).get("semantics", model.semantics)
+    if semantics != model.semantics:
+        raise AfmpError(
+            f"{path}: weights trained as {str(semantics)[:80]!r}, but the model is {model.semantics!r}; build a model "
+            "of the weights' semantics."
+        )
+    # Before any tensor is read: a sparse file can hold one that is larger than the memory.
+    _check_shapes(_unwrapped(read_header(path, advice=ADVICE).shapes, path), expected, path)
+    return read_tensors(path, advice=ADVICE)
 
 
 def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # A damaged file may raise any exception. A file with code in it raises UnpicklingError.
-        reason = " ".join(str(error).split())[:200]
-        raise AfmpError(
-            f"{path}: refused: damaged, or it contains more than tensors ({reason}); save only the model's "
-            "state_dict()."
-        ) from None
-    if not isinstance(weights, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
+    with open_plain(path) as file:
+        _refuse_packed(file, path)
+        try:
+            weights = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:
+            # A damaged file may raise any exception. A file with code in it raises UnpicklingError, whose text is a
+            # page about how to run that code.
+            named = re.search(r"GLOBAL ([\w.]+)", str(error))
+            reason = f"it names {named[1]}" if named else one_line(error)[:200]
+            raise AfmpError(
+                f"{path}: refused: damaged, or it contains more than tensors ({reason}); save only the model's "
+                "state_dict()."
+            ) from None
+    if not isinstance(weights, dict):
         raise AfmpError(
             f"{path}: contains {type(weights).__name__}, not a dict of tensors; save only the model's state_dict()."
         )
+    for name, tensor in weights.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise AfmpError(
+                f"{path}: its entry {str(name)[:80]!r} is a {type(tensor).__name__}, not a tensor with a name; save "
+                "only the model's state_dict()."
+            )
     return weights
 
 
-def _check_fit(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], path: Path) -> None:
-    if missing := expected.keys() - weights.keys():
+def _refuse_packed(file: BinaryIO, path: Path) -> None:
+    """Raise AfmpError for a zip whose members are larger than the file: torch.save does not compress."""
+    num_bytes = file.seek(0, os.SEEK_END)
+    try:
+        with zipfile.ZipFile(file) as members:
+            unpacked = sum(member.file_size for member in members.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        unpacked = 0  # the older format of torch.save, or damaged
+    file.seek(0)
+    if unpacked > num_bytes:
+        raise AfmpError(
+            f"{path}: refused: it would unpack to {unpacked:,} bytes, but a file of torch.save is not compressed; save "
+            "only the model's state_dict()."
+        )
+
+
+def _unwrapped(entries: dict, path: Path) -> dict:
+    """Return entries by their names without the prefixes of PyTorch's wrappers, wherever in a name they are."""
+    plain = {}
+    for name, entry in entries.items():
+        bare = ".".join(part for part in name.split(".") if part not in WRAPPERS)
+        if bare in plain:
+            raise AfmpError(f"{path}: contains {bare} twice, with different prefixes; save the weights of one model.")
+        plain[bare] = entry
+    return plain
+
+
+def _check_shapes(shapes: dict[str, tuple], expected: dict[str, torch.Tensor], path: Path) -> None:
+    if missing := expected.keys() - shapes.keys():
         raise AfmpError(f"{path}: of another architecture: it lacks {_some(missing)}, which the model has.")
-    if foreign := weights.keys() - expected.keys():
+    if foreign := shapes.keys() - expected.keys():
         raise AfmpError(f"{path}: of another architecture: it contains {_some(foreign)}, which the model lacks.")
-    for name, tensor in weights.items():
-        wanted = expected[name]
+    num_patches = len(expected["static_positions"])
+    for name, shape in shapes.items():
+        wanted = tuple(expected[name].shape)
         # Another graph may have more or fewer edges; GraphModule checks them.
-        if tensor.shape != wanted.shape and name not in ("static_positions", "edge_index", "edge_attr"):
+        if name in GRAPH and math.prod(shape) <= 2 * max(num_patches, 2) ** 2:
+            continue
+        if tuple(shape) != wanted:
             raise AfmpError(
-                f"{path}: of another architecture: {name} has shape {tuple(tensor.shape)}, but {tuple(wanted.shape)} "
+                f"{path}: of another architecture: {name} has shape {tuple(shape)}, but {wanted} "
                 "in the model; build it with the sizes the weights were trained with."
             )
-        if tensor.is_floating_point() != wanted.is_floating_point():
-            raise AfmpError(f"{path}: {name} contains {tensor.dtype}, but the model has {wanted.dtype} there.")
-        if not tensor.isfinite().all():
-            raise AfmpError(
-                f"{path}: {name} contains NaN or infinite numbers: its training diverged, or the file is damaged."
-            )
+
+
+def _checked(tensor: torch.Tensor, wanted: torch.Tensor, what: str) -> torch.Tensor:
+    """Return a tensor of the wanted type. Raises AfmpError if its numbers are not all there, exact and finite."""
+    allowed = FLOATS if wanted.is_floating_point() else INTEGERS
+    kind = str(tensor.layout if tensor.layout != torch.strided else tensor.dtype)
+    stored = tensor.layout == torch.strided and tensor.device.type == "cpu"
+    if not stored or tensor.dtype not in allowed or tensor.is_quantized:
+        place = "" if tensor.device.type == "cpu" else f" on the device {tensor.device}"
+        raise AfmpError(
+            f"{what} contains {kind}{place}, but the model has {wanted.dtype} there; allowed are dense tensors of "
+            f"{', '.join(str(dtype).removeprefix('torch.') for dtype in allowed)}."
+        )
+    if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        raise AfmpError(f"{what} repeats few stored numbers many times; save a dense tensor, as by .contiguous().")
+    converted = tensor.to(wanted.dtype)
+    if not converted.isfinite().all():
+        raise AfmpError(
+            f"{what} contains NaN or infinite numbers, or some too large for {wanted.dtype}: its training diverged, or "
+            "the file is damaged."
+        )
+    return converted
 
 
 def _some(names: set) -> str:

@@ -23,6 +23,7 @@ NOT_NUMBERS = (
     "files",
     "provenance",
     "sources",
+    "tensors",
     "training/checkpoint",
     "training/identity",
     "training/run",

@@ -28,7 +28,7 @@ def test_no_other_code_loads_files_unsafely():
     ]
     assert sorted(found) == [
         ("cifar.py", "pickle.Unpickler):"),  # arrays only, from an archive of a known hash: test_cifar.py
-        ("weights.py", 'torch.load(path, map_location="cpu", weights_only=True)'),
+        ("weights.py", 'torch.load(file, map_location="cpu", weights_only=True)'),
         ("weights.py", "torch.load(weights_only=True), which builds only"),
     ]
 
