@@ -1,7 +1,10 @@
 """The prepared file: the same bytes for the same input, and no damage goes unnoticed."""
 
+import contextlib
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from afmp.data import dataset
 from afmp.data.dataset import load_dataset
 from afmp.data.preparation import prepare_dataset
 from afmp.errors import AfmpError
@@ -91,6 +95,93 @@ def test_a_damaged_file_is_refused_by_name(digits_file, tmp_path):
         load_dataset(damaged)
     with pytest.raises(AfmpError, match="absent: no such file"):
         load_dataset(tmp_path / "absent")
+
+
+def rewritten(source: Path, target: Path, change) -> Path:
+    """Write a dataset whose metadata and tensors `change` edits, with the right hash of what it then contains."""
+    with safe_open(source, framework="pt") as file:
+        tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["dataset"])  # noqa: SIM118
+    change(metadata, tensors)
+    with contextlib.suppress(KeyError, TypeError):
+        metadata["hash"] = dataset._content_hash(metadata, tensors)
+    save_file(tensors, target, {"dataset": json.dumps(metadata)})
+    return target
+
+
+ABSURD = {
+    "no classes": (lambda metadata, tensors: metadata.pop("class_names"), "class_names is None"),
+    "classes of no text": (lambda metadata, tensors: metadata.update(class_names=[1, 2]), r"class_names is \[1, 2\]"),
+    "no mean": (lambda metadata, tensors: metadata.update(mean="bright"), "mean is 'bright'"),
+    "infinite mean": (lambda metadata, tensors: metadata.update(mean=[float("inf")] * 3), r"mean is \[inf, inf, inf\]"),
+    "zero deviation": (
+        lambda metadata, tensors: metadata.update(std=[0.0] * 3),
+        r"std is \[0.0, 0.0, 0.0\], not three",
+    ),
+    "a label too large": (
+        lambda metadata, tensors: tensors["test_labels"].__setitem__(0, 10),
+        "test_labels has labels that are not among its 10 classes",
+    ),
+    "a label too small": (
+        lambda metadata, tensors: tensors["train_labels"].__setitem__(3, -1),
+        "train_labels has labels",
+    ),
+    "no test images": (
+        lambda metadata, tensors: tensors.update({key: tensors[key][:0] for key in ("test_images", "test_labels")}),
+        r"test_images is torch.uint8 of shape \(0, 3, 32, 32\), not images of one size",
+    ),
+    "labels of other images": (
+        lambda metadata, tensors: tensors.update(test_labels=tensors["train_labels"].clone()),
+        r"test_labels is torch.int64 of shape \(1442,\), not a label per image",
+    ),
+    "floats": (
+        lambda metadata, tensors: tensors.update(train_images=tensors["train_images"][:9].float()),
+        "train_images is torch.float32",
+    ),
+    "two sizes": (
+        lambda metadata, tensors: tensors.update(test_images=tensors["test_images"][..., :16, :16].contiguous()),
+        "test_images is torch.uint8 of shape",
+    ),
+    "a single number": (
+        lambda metadata, tensors: tensors.update(train_images=torch.tensor(3, dtype=torch.uint8)),
+        r"train_images is torch.uint8 of shape \(\)",
+    ),
+    "a missing tensor": (lambda metadata, tensors: tensors.pop("test_labels"), "not a prepared dataset"),
+}
+
+
+@pytest.mark.promise("damaged-dataset")
+@pytest.mark.parametrize("case", ABSURD)
+def test_a_file_that_is_no_dataset_is_refused_although_its_hash_is_right(digits_file, tmp_path, case):
+    change, message = ABSURD[case]
+    path = rewritten(digits_file, tmp_path / "x.safetensors", change)
+    with pytest.raises(
+        AfmpError, match=rf"x\.safetensors: .*{message}.*; delete it so that it is prepared again"
+    ) as caught:
+        load_dataset(path)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 400
+
+
+@pytest.mark.promise("damaged-dataset")
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("entry", ["[" * 100_000, "{}", "7", "no JSON", '{"format_version": [[1]]}'])
+def test_absurd_metadata_of_a_dataset_is_one_sentence(digits_file, tmp_path, entry):
+    with safe_open(digits_file, framework="pt") as file:
+        tensors = {key: file.get_tensor(key)[:2].clone() for key in file.keys()}  # noqa: SIM118
+    save_file(tensors, tmp_path / "x.safetensors", {"dataset": entry})
+    with pytest.raises(AfmpError, match=r"x\.safetensors: .*; delete it so that it is prepared again"):
+        load_dataset(tmp_path / "x.safetensors")
+
+
+@pytest.mark.promise("permissions")
+def test_a_dataset_that_may_not_be_read_is_not_called_missing(powerless):
+    path = powerless / "x.safetensors"
+    path.write_bytes(b"images")
+    path.chmod(0)
+    with pytest.raises(AfmpError, match=r"x\.safetensors: cannot be read \(Permission denied\)"):
+        load_dataset(path)
+    powerless.chmod(0o600)
+    with pytest.raises(AfmpError, match=r"the folder \S+ may not be entered \(Permission denied\)"):
+        load_dataset(path)
 
 
 @pytest.mark.promise("failed-preparation")
