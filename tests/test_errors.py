@@ -9,13 +9,7 @@ from afmp.data.image_folder import read_image_folder
 from afmp.errors import AfmpError, one_line, printable
 from afmp.log import log, log_to
 
-ESCAPE, TITLE, TURNED, NEW_LINE, NO_TEXT = (
-    "\x1b[31mred",
-    "\x1b]0;title\x07",
-    "cat\u202egnp.exe",
-    "a\nerror: b",
-    "\udcff",
-)
+ESCAPE, TITLE, TURNED, NEW_LINE = "\x1b[31mred", "\x1b]0;title\x07", "cat\u202egnp.exe", "a\nerror: b"
 NAMES = {
     ESCAPE: r"\x1b[31mred",
     TITLE: r"\x1b]0;title\x07",
@@ -23,7 +17,6 @@ NAMES = {
     NEW_LINE: r"a\nerror: b",
     "\x9b2J": r"\x9b2J",
     "a\u2028b\u200bc\rd": r"a\u2028b\u200bc\rd",
-    NO_TEXT: r"\udcff",
     "猫 émeu": "猫 émeu",
 }
 

@@ -87,7 +87,7 @@ def test_a_file_placed_by_hand_needs_no_network_and_a_wrong_one_is_replaced(serv
 UNREADABLE = {
     "folder": (lambda path: path.mkdir(), "is a folder, where a plain file belongs"),
     "pipe": (os.mkfifo, "is a pipe, where a plain file belongs"),
-    "circle": (lambda path: path.symlink_to(path.name), "a link that leads back to itself"),
+    "circle": (lambda path: path.symlink_to(path.name), "is a broken link, which leads back to itself"),
     "fault of the disk": (lambda path: path.symlink_to("/proc/self/mem"), r"cannot be read \(Input/output error\)"),
 }
 
