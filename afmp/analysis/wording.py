@@ -2,12 +2,14 @@
 
 import re
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from afmp.analysis.statistics import Interval, PairedDifference
+from afmp.study.font import drawable, width
 from afmp.study.semantics import SEMANTICS
 
 # The fewest random seeds whose interval is drawn. Over two, Student's t is 12.7 standard errors to either side.
@@ -16,6 +18,7 @@ SEMANTICS_IN_WORDS = {
     "paper": "what the text of the original notebook describes",
     "notebook": "what the code of the original notebook computes",
 }
+WIDE = 0.66  # em per character: above the average of any sentence
 UNCORRECTED = "without correction for multiple comparisons"
 
 
@@ -93,7 +96,21 @@ def distinct(values: Iterable[str]) -> str:
 
 def shortened(label: str, *, lines: int) -> str:
     """Return a run's label for an axis, cut where it would touch its neighbours. The legend shows it whole."""
-    return textwrap.fill(label, 22, max_lines=lines, placeholder=" …")
+    return fill(label, 22, max_lines=lines, placeholder=" …")
+
+
+def fill(text: str, columns: int, **options) -> str:
+    """Return a text of a figure in lines of at most `columns` characters, or of fewer where they are wide.
+
+    `options` are those of textwrap.fill.
+    """
+    text, fitting = drawable(text), columns
+    while True:
+        lines = textwrap.fill(text, fitting, **options)
+        widest = max(map(width, lines.split("\n")))
+        if widest <= WIDE * columns or fitting <= 10:
+            return lines
+        fitting = max(10, min(fitting - 1, int(fitting * WIDE * columns / widest)))
 
 
 def seeds_note(counts: Sequence[int], *, mean: str, spread: str, single: str) -> str:
@@ -114,6 +131,17 @@ def seeds_note(counts: Sequence[int], *, mean: str, spread: str, single: str) ->
     return " ".join(sentences)
 
 
+def right_to_left(text: str) -> bool:
+    """Return whether a text contains letters that are written from right to left, as Arabic and Hebrew are."""
+    return any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in text)
+
+
 def escape_rst(text: str) -> str:
-    """Return `text` with the special characters of reStructuredText escaped."""
-    return re.sub(r"([\\*`|_])", r"\\\1", text)
+    """Return `text` as one paragraph of reStructuredText that shows exactly this text, whatever names it contains.
+
+    A backslash makes the character after it ordinary, also where it would make a link of an address (`scheme:`, `@`).
+    A backslash and a space are nothing; at the start they keep the text from being a list, a directive or a title.
+    """
+    text = re.sub(r"([\\*`|_@]|:(?=\S))", r"\\\1", " ".join(text.split()))
+    starts_with_a_word = re.match(r"\w+ |(?=\w\w)\w*[^\W\divxlcdmIVXLCDM]", text)  # a Roman number starts a list
+    return text if starts_with_a_word else f"\\ {text}"

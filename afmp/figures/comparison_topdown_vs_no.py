@@ -8,7 +8,7 @@ from afmp.figures.parts.study_text import study_caption
 
 def draw(study: dict, results: list[dict]) -> Figure:
     """Draw the four panels of the refinement study under one semantics."""
-    return draw_study(study, results, title="Top-down refinement: with and without")
+    return draw_study(study, results)
 
 
 def caption(study: dict, results: list[dict]) -> str:

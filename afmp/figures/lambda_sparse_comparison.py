@@ -8,7 +8,7 @@ from afmp.figures.parts.study_text import study_caption
 
 def draw(study: dict, results: list[dict]) -> Figure:
     """Draw the four panels of the regularisation study. The sparsity loss grows with λ, so its axis is logarithmic."""
-    return draw_study(study, results, title="Regularisation: the weight λ of the sparsity loss", sparsity_scale="log")
+    return draw_study(study, results, sparsity_scale="log")
 
 
 def caption(study: dict, results: list[dict]) -> str:

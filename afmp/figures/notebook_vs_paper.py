@@ -80,7 +80,8 @@ def _draw_study(axis, study: dict, runs: dict) -> None:
     axis.set_yticks(members, [wording.shortened(member["label"], lines=2) for member in study["members"]])
     axis.set_ylim(len(members) - 0.45, -0.55)
     axis.grid(visible=False, axis="y")
-    axis.set(title=f"{study['section']} {study['title']}".strip(), xlabel="Test accuracy at the best epoch, %")
+    title = wording.fill(f"{study['section']} {study['title']}".strip(), 60, max_lines=2, placeholder=" …")
+    axis.set(title=title, xlabel="Test accuracy at the best epoch, %")
 
 
 def _limit_accuracy(axes, both) -> bool:

@@ -11,6 +11,7 @@ from afmp.errors import AfmpError
 from afmp.study.checks import check_dataset, check_figures, check_sweep
 from afmp.study.config_file import read_config
 from afmp.study.config_schema import validated
+from afmp.study.labels import check_labels
 from afmp.study.run_config import DatasetConfig, RunConfig
 from afmp.study.run_lines import RunLine, resolve_lines, trained_names
 
@@ -46,6 +47,7 @@ def resolve_study(config: dict) -> Study:
     check_dataset(dataset)
     check_sweep(scalability)
     check_figures(config["studies"])
+    check_labels(config["studies"])
     lines = resolve_lines(config, dataset)
     names = trained_names(lines)
     runs: dict[str, RunConfig] = {}

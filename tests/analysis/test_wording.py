@@ -1,5 +1,11 @@
 """Words of numbers with intervals."""
 
+import html
+import re
+
+import pytest
+from docutils.core import publish_parts
+
 from afmp.analysis import wording
 from afmp.analysis.statistics import paired_difference
 from afmp.figures.parts import style
@@ -15,3 +21,45 @@ def test_an_interval_without_width_says_so():
 def test_every_semantics_has_words_and_a_look():
     assert set(wording.SEMANTICS_IN_WORDS) == set(style.SEMANTICS_STYLE) == set(SEMANTICS)
     assert len({wording.validation_words(semantics) for semantics in SEMANTICS}) == 2
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    ".. raw:: html\n\n   <script>alert(1)</script>",
+    ".. include:: /etc/passwd",
+    "javascript:alert(1)",
+    "see http://x.y/z?a=b or mailto:a@b.c",
+    "`link <javascript:alert(1)>`__",
+    "`Workflow`_ Workflow_",
+    ":raw-html:`<b>`",
+    "|x| *x* **x** ``x`` _`x` [1]_ x__",
+    "1. one",
+    "MIX. one",
+    "(a) one",
+    "#. one",
+    "- one",
+    "--opt x",
+    "====",
+    ">>> import os",
+    ":field: x",
+    "\\ \\\\ \\x",
+    "ends::",
+    "&lt;b&gt; &amp;",
+    "$\\frac{a}{b}$ {{ x }} {% x %}",
+    "a\u2028b\tc",
+]
+
+
+@pytest.mark.promise("escaped-texts")
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+def test_a_text_in_a_caption_is_shown_as_it_is_written(text):
+    # As Snakemake's report does it: our text, more paragraphs, and links by name.
+    caption = wording.escape_rst(text) + "\n\nThe same as CSV.\n\n.. _Workflow: javascript:show_panel('workflow')\n"
+    page = publish_parts(caption, writer="html", settings_overrides={"warning_stream": False})["body"]
+    first, second = re.fullmatch(r"<p>(.*)</p>\n<p>(.*)</p>\n", page).groups()
+    assert "<" not in first and html.unescape(first) == " ".join(text.split()) and second == "The same as CSV."
+
+
+def test_a_usual_sentence_in_a_caption_stays_as_it_is():
+    for text in ("Widths. Paper semantics, n = 5.", "How does it change with λ (1e-3)? 90 rows: 9 runs.", "9 runs"):
+        assert wording.escape_rst(text) == text

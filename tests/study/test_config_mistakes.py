@@ -30,8 +30,6 @@ FOUND = {
         add_run(run="x", label="λ = 1e-3"),
         "run 'x', .*runs/3/label: 'λ = 1e-3' labels two runs",
     ),
-    "mathematics": (put("study", title=r"$\nothing$"), "title: found .* without [$] and braces"),
-    "a wildcard": (put("study", section="{run}"), "section: found '{run}'; allowed: one line of text without"),
     "half a character": (add_run(run="x", label="\ud800"), r"runs/3/label: found '\\ud800'; allowed: one line"),
     "two lines": (put("study", title="a\nb"), r"title: found 'a\\nb'; allowed: one line"),
     "a figure no disk can name": (put("study", figure="x" * 300), "figure: found 'x+[.]{3}; allowed: .* at most 80"),

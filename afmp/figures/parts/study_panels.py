@@ -3,8 +3,6 @@
 They are the panels of the original notebook. A study without a figure file of its own is drawn by this module.
 """
 
-import textwrap
-
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
@@ -17,7 +15,7 @@ from afmp.figures.parts.study_runs import StudyRun, study_runs
 
 def draw(study: dict, results: list[dict]) -> Figure:
     """Draw the four panels of one study under one semantics."""
-    return draw_study(study, results, title=study["title"])
+    return draw_study(study, results)
 
 
 def caption(study: dict, results: list[dict]) -> str:
@@ -26,8 +24,8 @@ def caption(study: dict, results: list[dict]) -> str:
 
 
 @style.styled
-def draw_study(study: dict, results: list[dict], *, title: str, sparsity_scale: str = "linear") -> Figure:
-    """Draw the four panels under `title`. `sparsity_scale`, linear or log, is the scale of the sparsity loss."""
+def draw_study(study: dict, results: list[dict], *, sparsity_scale: str = "linear") -> Figure:
+    """Draw the four panels under the title of the study. `sparsity_scale` of the sparsity loss is linear or log."""
     runs, semantics = study_runs(study, results)
     entries, heading = study_text.legend_texts(runs, semantics)
     columns = 2 if len(runs) > 1 and max(map(len, entries)) <= 64 else 1
@@ -37,7 +35,7 @@ def draw_study(study: dict, results: list[dict], *, title: str, sparsity_scale: 
     figure = style.new_figure(12, 1.2 + legend_height + 2 * panel_height)
     style.add_title(
         figure,
-        f"{study['section']} {title}".strip(),
+        f"{study['section']} {study['title']}".strip(),
         subtitle=f"{semantics} semantics: {wording.SEMANTICS_IN_WORDS[semantics]}",
     )
     grid = figure.add_gridspec(3, 2, height_ratios=[legend_height, panel_height, panel_height])
@@ -92,7 +90,7 @@ def _note_zero_runs(axis, runs: list[StudyRun]) -> None:
     on_log_axis = axis.get_yscale() == "log"
     where = "not shown on the log axis" if on_log_axis else "the line at 0"
     axis.annotate(
-        textwrap.fill(f"0 at every epoch ({where}): {', '.join(zero)}", 60, max_lines=2, placeholder=" …"),
+        wording.fill(f"0 at every epoch ({where}): {', '.join(zero)}", 60, max_lines=2, placeholder=" …"),
         (0.98, 0.02 if on_log_axis else 0),
         (0, 8),
         xycoords=("axes fraction", "axes fraction" if on_log_axis else "data"),

@@ -1,7 +1,5 @@
 """Text of a study's figure: legend, footer and caption, from the results themselves."""
 
-import textwrap
-
 from afmp.analysis import wording
 from afmp.analysis.metrics import by_seed
 from afmp.analysis.statistics import paired_difference
@@ -23,12 +21,14 @@ def legend_texts(runs: list[StudyRun], semantics: str) -> tuple[list[str], str]:
     counts = [len(run.results) for run in runs]
     entries = []
     for run in runs:
-        entry = f"{run.label}: {wording.with_interval(run.interval('best_val_accuracy'))}"
+        entry = wording.with_interval(run.interval("best_val_accuracy"))
         if not SEMANTICS[semantics].validates_on_test:
             entry += f" (test {wording.with_interval(run.interval('test_accuracy'))})"
         if min(counts) != max(counts):
             entry += f", n\u00a0=\u00a0{len(run.results)}{', no interval' * (len(run.results) == 1)}"
-        entries.append(textwrap.fill(entry, 120))
+        # In a line with letters that run from right to left, the numbers would change places.
+        parts = [f"{run.label}:", entry] if wording.right_to_left(run.label) else [f"{run.label}: {entry}"]
+        entries.append("\n".join(wording.fill(part, 120) for part in parts))
     heading = "best test accuracy"
     if not SEMANTICS[semantics].validates_on_test:
         heading = "best validation accuracy (and test accuracy at that epoch)"

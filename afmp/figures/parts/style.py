@@ -1,15 +1,18 @@
 """Style of all figures: palette, axes, title, footer, and files whose bytes depend on the data alone."""
 
 import functools
-import textwrap
 from pathlib import Path
 
 import matplotlib.style
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter
 
+from afmp.analysis import wording
 from afmp.records import atomic_path
+from afmp.study.font import FONT, drawable
 
 # At 200 the figure of a full sweep exceeds 1 MB, the limit of an archive. The PDF scales without loss.
 DPI = 150
@@ -34,7 +37,7 @@ SEMANTICS_STYLE = {
 }
 
 _SETTINGS = {
-    "font.family": "DejaVu Sans",  # part of matplotlib, so the same on every machine
+    "font.family": FONT,
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
@@ -75,9 +78,26 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def draw_as_written(figure: Figure) -> None:
+    """Let a figure draw every text as it is written.
+
+    Text between two $ is not mathematics, except in the numbers of an axis. The name of a dataset is that of a folder,
+    so it may contain characters that the font lacks. They are drawn as escape sequences.
+    """
+    numbers = set()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if not isinstance(axis.get_major_formatter(), FuncFormatter):  # it draws labels, or numbers without mathematics
+            ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+            numbers |= {axis.offsetText, *(label for tick in ticks for label in (tick.label1, tick.label2))}
+    for text in set(figure.findobj(Text)) - numbers:
+        text.set_parse_math(False)
+        text.set_text(drawable(text.get_text()))
+
+
 @styled
 def save_figure(figure: Figure, *, png: Path, pdf: Path | None = None) -> None:
     """Write the files atomically, without dates and versions, so that equal data give equal bytes."""
+    draw_as_written(figure)
     with atomic_path(png) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
     if pdf is None:
@@ -99,14 +119,14 @@ def run_style(index: int) -> dict:
 def add_title(figure: Figure, title: str, *, subtitle: str) -> None:
     """Add a title with a second line that names the semantics."""
     width = int(figure.get_figwidth() * 8)
-    figure.suptitle(f"{textwrap.fill(title, width)}\n{subtitle}", linespacing=1.4)
+    figure.suptitle(f"{wording.fill(title, width)}\n{subtitle}", linespacing=1.4)
 
 
 def add_footer(figure: Figure, sentences: list[str]) -> None:
     """Add small lines below the panels, one paragraph per sentence. Empty sentences are left out."""
     width = int(figure.get_figwidth() * 16.2)
     unbroken = [sentence.replace(" %", "\u00a0%") for sentence in sentences if sentence]  # no line starts with %
-    lines = [line for sentence in unbroken for line in textwrap.wrap(sentence, width)]
+    lines = [wording.fill(sentence, width) for sentence in unbroken]
     figure.supxlabel("\n".join(lines), x=0.012, ha="left", fontsize=8.5, color="#333333", linespacing=1.35)
 
 
