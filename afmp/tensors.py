@@ -22,11 +22,11 @@ class TensorHeader(NamedTuple):
 
 
 def read_header(path: Path | str, *, advice: str) -> TensorHeader:
-    """Read what a file says of its tensors. The errors of this module end with `advice`.
+    """Read what a file says of its tensors, without PyTorch. The errors of this module end with `advice`.
 
     Raises AfmpError as `open_plain` does, and naming a file that is damaged or no safetensors file.
     """
-    with _opened(path, advice) as file:
+    with _opened(path, advice, framework="numpy") as file:
         return TensorHeader(
             {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()},  # noqa: SIM118
             file.metadata() or {},
@@ -38,7 +38,7 @@ def read_tensors(path: Path | str, *, advice: str) -> dict:
 
     Raises AfmpError as `read_header` does. Check its shapes first: a small file may hold tensors of any shape.
     """
-    with _opened(path, advice) as file:
+    with _opened(path, advice, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
@@ -56,7 +56,7 @@ def json_entry(header: TensorHeader, key: str, *, path: Path | str, advice: str)
 
 
 @contextmanager
-def _opened(path: Path | str, advice: str) -> Iterator:
+def _opened(path: Path | str, advice: str, *, framework: str) -> Iterator:
     with open_plain(path) as file:
         num_bytes = int.from_bytes(file.read(8), "little")
     if num_bytes > MAX_HEADER_BYTES:
@@ -65,7 +65,7 @@ def _opened(path: Path | str, advice: str) -> Iterator:
             f"{MAX_HEADER_BYTES:,} are read); {advice}."
         )
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework=framework) as file:
             yield file
     except Exception as error:  # a type of its own, and those of PyTorch for shapes and types that it lacks
         raise AfmpError(f"{path}: damaged, or no safetensors file ({one_line(error)}); {advice}.") from None

@@ -15,6 +15,7 @@ import numpy as np
 from afmp.data.download import Archive
 from afmp.data.source_images import SourceImages
 from afmp.errors import AfmpError
+from afmp.files import open_plain
 
 KRIZHEVSKY_2009 = (
     "A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009. The authors ask to be cited "
@@ -114,9 +115,10 @@ def read_cifar(path: Path, *, source: str, archive: Archive) -> SourceImages:
     """Read the archive at `path` in memory. `source` is cifar10 or cifar100, whose classes are the fine ones.
 
     The images are 32 pixels wide and high. Raises AfmpError if the file is not `archive`. Its sha256 is checked before
-    anything is unpickled.
+    anything is unpickled. Raises AfmpError as `open_plain` does, too.
     """
-    content = Path(path).read_bytes()
+    with open_plain(path) as file:  # one byte more than the archive has is enough to see that it is another file
+        content = file.read(archive.num_bytes + 1)
     if hashlib.sha256(content).hexdigest() != archive.sha256:
         raise AfmpError(
             f"{path}: its sha256 is not that of {archive.file_name}; delete it so that it is downloaded again."

@@ -16,7 +16,7 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # another program for EPS.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 MAX_FILE_BYTES = 1_000_000_000  # above the largest image that is not too large, stored with 16 bits per channel
-# A decoded image takes up to 16 bytes per pixel. Larger ones than this are decoded one at a time.
+# A decoded image takes up to 20 bytes per pixel. Larger ones than this are decoded one at a time.
 LARGE_PIXELS = 10_000_000
 _one_large_image = threading.Lock()
 # The grey that a PNG declares transparent is a number of 2 or 4 bits. Pillow spreads only the pixels over 0 ... 255.

@@ -9,10 +9,10 @@ import json
 from functools import cache
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
+from afmp.errors import AfmpError
 from afmp.sources import PROJECT, import_closure, source_hash
 from afmp.study.paths import seed_checkpoint_file
+from afmp.tensors import json_entry, read_header
 from afmp.training.run import Run
 
 # Imported files that cannot change a run's numbers, as paths below afmp/. After an edit in one of them Snakemake starts
@@ -75,7 +75,7 @@ def checkpoint_path(run: Run, identity: dict) -> Path:
 def prepared_dataset_hash(path: Path) -> str | None:
     """Return the hash that a prepared dataset records, without checking it; None if the file is not such a dataset."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            return json.loads(file.metadata()["dataset"])["hash"]
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        advice = "prepare the dataset"
+        return json_entry(read_header(path, advice=advice), "dataset", path=path, advice=advice).get("hash")
+    except AfmpError:
         return None

@@ -1,5 +1,6 @@
 """CIFAR: archives in the published layout give the right pixels and labels, and cannot run code."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -72,3 +73,24 @@ def test_the_error_names_the_members_that_an_archive_lacks(tmp_path):
     (tmp_path / "data.tar.gz").write_bytes(content)
     with pytest.raises(AfmpError, match="lacks cifar-100-python/meta, cifar-100-python/test"):
         read_cifar(tmp_path / "data.tar.gz", source="cifar100", archive=archive_of(content))
+
+
+@pytest.mark.promise("no-plain-file")
+@pytest.mark.timeout(10)
+def test_an_archive_that_is_no_plain_file_is_called_so(tmp_path):
+    content, *_ = tiny_cifar("cifar10")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    (tmp_path / "longer").write_bytes(content + b"x")
+    for name, reason in (("pipe", "is a pipe"), ("endless", "is a device"), ("longer", "its sha256 is not that of")):
+        with pytest.raises(AfmpError, match=f"{name}: {reason}"):
+            read_cifar(tmp_path / name, source="cifar10", archive=archive_of(content))
+
+
+@pytest.mark.promise("permissions")
+def test_an_archive_that_may_not_be_read_is_not_called_another(powerless):
+    content, *_ = tiny_cifar("cifar10")
+    (powerless / "data.tar.gz").write_bytes(content)
+    (powerless / "data.tar.gz").chmod(0)
+    with pytest.raises(AfmpError, match=r"data\.tar\.gz: cannot be read \(Permission denied\)"):
+        read_cifar(powerless / "data.tar.gz", source="cifar10", archive=archive_of(content))

@@ -1,9 +1,13 @@
 """The code that belongs to the identity of a training."""
 
+import os
+
+import pytest
 from conftest import PROJECT
 
+from afmp.data.dataset import load_dataset
 from afmp.sources import import_closure
-from afmp.training.identity import NOT_NUMBERS, number_files
+from afmp.training.identity import NOT_NUMBERS, number_files, prepared_dataset_hash
 
 
 def test_every_excluded_file_is_one_that_training_imports():
@@ -24,3 +28,12 @@ def test_the_page_lists_the_files_that_decide_a_runs_numbers():
     }
     files = {path.relative_to(PROJECT / "afmp").with_suffix("").as_posix() for path in number_files()}
     assert listed == files
+
+
+@pytest.mark.timeout(30)
+def test_the_hash_of_a_dataset_is_read_or_none_at_once(digits_file, tmp_path):
+    assert prepared_dataset_hash(digits_file) == load_dataset(digits_file).hash
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "text").write_text("no dataset")
+    for name in ("pipe", "text", "absent", "."):
+        assert prepared_dataset_hash(tmp_path / name) is None
