@@ -1,6 +1,7 @@
 """Progress messages: the same lines on the terminal and in a log file."""
 
 import logging
+import os
 import signal
 import sys
 from contextlib import contextmanager, suppress
@@ -43,7 +44,8 @@ def show_progress(path: Path | str | None = None):
     if path is not None:
         with suppress(OSError):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            Path(path).write_bytes(b"")
+            # Emptied without O_NONBLOCK, a pipe in its place would wait for a reader.
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o666))
             # Opened for appending, so that two processes with one log do not overwrite each other's lines.
             handlers.append(_LogFile(path, mode="a", encoding="utf-8"))
             handlers[-1].setFormatter(_Lines("%(asctime)s  %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))

@@ -138,7 +138,8 @@ def _read_only(**_):
 @pytest.mark.promise("full-disk")
 def test_a_log_that_cannot_be_written_does_not_end_the_job(tmp_path, capsys):
     (tmp_path / "full.log").symlink_to("/dev/full")
-    for path in (tmp_path / "full.log", Path("/proc/no such folder/x.log")):
+    os.mkfifo(tmp_path / "pipe.log")
+    for path in (tmp_path / "full.log", tmp_path / "pipe.log", tmp_path, Path("/proc/no such folder/x.log")):
         with pytest.raises(SystemExit), log_to(path):
             log.info("a line")
             raise AfmpError("what was wrong")

@@ -57,9 +57,9 @@ def read_image_folder(folder: Path, *, image_size: int) -> SourceImages:
     claim_memory(len(train_files.paths) + len(test_files.paths), image_size)
     train_images, train_labels = _read(train_files, image_size)
     test_images, test_labels = _read(test_files, image_size)
-    return SourceImages(
-        folder.resolve().name, train_images, train_labels, test_images, test_labels, list(train_classes)
-    )
+    # Results and captions record it as UTF-8.
+    name = os.fsencode(folder.resolve().name).decode("utf-8", errors="replace")
+    return SourceImages(name, train_images, train_labels, test_images, test_labels, list(train_classes))
 
 
 def _split_folder(folder: Path, *names: str) -> Path:

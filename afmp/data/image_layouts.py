@@ -80,8 +80,8 @@ def _check_tiff(image: Image.Image) -> None:
         or not {*extra} <= {0, 1, 2}
         or (planes != 1 and bits not in ((8,) * 3, (8,) * 4))  # of others Pillow reads planes as 8 bits, white as 255
         or (photometric == 6 and compression != "jpeg")  # how far apart its colours lie is only sure in a JPEG
-        # Nothing says whether CMYK in a JPEG is inverted.
-        or (photometric == 5 and compression.endswith("jpeg"))
+        or (photometric == 5 and compression == "jpeg")  # nothing says whether it is inverted
+        or compression == "tiff_jpeg"  # the old kind, of which Pillow takes every image for YCbCr
     ):
         raise ValueError(
             f"bits {bits[:9]}, photometric interpretation {photometric}, extra samples {extra}, planar configuration "

@@ -144,6 +144,12 @@ def test_class_names_that_only_look_alike_are_told_apart(folder):
         read_image_folder(folder, image_size=8)
 
 
+def test_a_folder_whose_name_is_no_text_gives_a_name_that_can_be_recorded(folder):
+    odd = Path(os.fsdecode(os.fsencode(folder.parent) + b"/im\xffages"))
+    folder.rename(odd)
+    assert read_image_folder(odd, image_size=8).name == "im\ufffdages"
+
+
 @pytest.mark.promise("memory-of-images")
 def test_the_memory_of_an_image_size_is_logged_before_it_is_taken(folder, tmp_path, caplog):
     caplog.set_level(logging.INFO, "afmp")
