@@ -2,17 +2,14 @@
 
 import logging
 import os
-import signal
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from afmp.errors import AfmpError, printable
+from afmp.process import Interrupted, escape_what_cannot_be_shown, interruptible
 
 log = logging.getLogger("afmp")
-
-# The exit code that a shell reports for a process ended by Ctrl-C.
-INTERRUPTED = 128 + signal.SIGINT
 
 
 class _Lines(logging.Formatter):
@@ -39,6 +36,7 @@ class _LogFile(logging.FileHandler):
 @contextmanager
 def show_progress(path: Path | str | None = None):
     """Write the package's messages to stderr and, with `path`, to that file too."""
+    escape_what_cannot_be_shown()
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     handlers[0].setFormatter(_Lines())
     if path is not None:
@@ -64,19 +62,20 @@ def show_progress(path: Path | str | None = None):
 def log_to(path: Path | str):
     """Write progress to stderr and to the file `path`, and exit with code 1 after an error.
 
-    Both get the sentence of an AfmpError, and a traceback for any other error. After Ctrl-C both get a sentence, and
-    the exit code is 130.
+    Both get the sentence of an AfmpError, and a traceback for any other error. After Ctrl-C or SIGTERM both get a
+    sentence, and the exit code is 130 or 143. Slow imports belong inside the block, so that this holds for them too.
     """
     with show_progress(path):
         try:
-            yield
+            with interruptible():
+                yield
         except AfmpError as error:
             for line in f"error: {error}".split("\n"):
                 log.error("%s", line)
             raise SystemExit(1) from None
-        except KeyboardInterrupt:
-            log.error("interrupted; run the same command again to resume.")
-            raise SystemExit(INTERRUPTED) from None
+        except Interrupted as interrupted:
+            log.error("%s", interrupted)
+            raise SystemExit(interrupted.exit_code) from None
         except Exception:
             log.exception("This is a fault of the program, not of its input:")
             raise SystemExit(1) from None

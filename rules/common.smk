@@ -58,9 +58,9 @@ wildcard_constraints:
     resolution=r"\d+",
 
 
-# Source files whose edits cannot change an output: log.py only writes progress, and a job whose paths change runs anyway,
-# because its files are missing.
-UNWATCHED = ("afmp/log.py", "afmp/study/paths.py")
+# Source files whose edits cannot change an output: log.py only writes progress, process.py only ends a process, and a job
+# whose paths change runs anyway, because its files are missing.
+UNWATCHED = ("afmp/log.py", "afmp/process.py", "afmp/study/paths.py")
 
 
 # The source files that a script imports, as inputs of its rule, because Snakemake itself watches only the script. `modules`

@@ -26,12 +26,23 @@ if workflow.modifier.modify_path("results") != "results":
 sys.path.insert(0, PROJECT)
 os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [PROJECT, os.environ.get("PYTHONPATH")])))
 
+from afmp.errors import AfmpError
+from afmp.process import check_utf8
+
+try:
+    check_utf8()
+except AfmpError as error:
+    raise WorkflowError(str(error)) from None
+
+# Jobs read and write UTF-8, too.
+os.environ.update(PYTHONUTF8="1")
+os.environ.pop("PYTHONIOENCODING", None)
+
 # Snakemake puts the path of Python unquoted into the shell commands of jobs. A path that is quoted already is no file.
 if os.path.exists(sys.executable):
     sys.executable = shlex.quote(sys.executable)
 
 from afmp.study.config_file import read_config
-from afmp.errors import AfmpError
 
 try:
     own_config = {} if COMPLETE else read_config(f"{PROJECT}/config.yaml")

@@ -1,5 +1,6 @@
 """Source files: a rule watches all files that its script imports."""
 
+import ast
 import json
 import re
 import subprocess
@@ -21,8 +22,8 @@ loaded = {}
 for script in sys.argv[1:]:
     for name in [name for name in sys.modules if name.partition(".")[0] == "afmp"]:
         del sys.modules[name]
-    body = ast.parse(open(script).read()).body
-    imports = [node for node in body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    nodes = ast.walk(ast.parse(open(script).read()))
+    imports = [node for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
     exec(compile(ast.Module(imports, []), script, "exec"), {})
     loaded[script] = [module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "afmp"]
 print(json.dumps(loaded))
@@ -46,6 +47,14 @@ def loaded() -> dict[str, set[Path]]:
 def test_the_closure_of_a_script_contains_all_that_it_loads(script, loaded):
     assert loaded[str(script)] and loaded[str(script)] <= set(import_closure(script))
     assert script not in import_closure(script)
+
+
+@pytest.mark.promise("ctrl-c-ends-with-a-sentence")
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_imports_where_ctrl_c_ends_it_with_a_sentence(script):
+    docstring, only_import, block = ast.parse(script.read_text(encoding="utf-8")).body
+    assert isinstance(docstring, ast.Expr) and ast.unparse(only_import).startswith("from afmp.log import ")
+    assert ast.unparse(block).startswith("with log_to(snakemake.log[0]):")
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

@@ -1,12 +1,13 @@
 """Measure AFMP-Small and DeiT-Tiny at one image size."""
 
-from afmp.benchmark.settings import sweep_from_config
-from afmp.benchmark.sweep import run_sweep
 from afmp.log import log_to
-from afmp.machine.device_lock import own_device
-from afmp.records import write_scalability
 
 with log_to(snakemake.log[0]):
+    from afmp.benchmark.settings import sweep_from_config
+    from afmp.benchmark.sweep import run_sweep
+    from afmp.machine.device_lock import own_device
+    from afmp.records import write_scalability
+
     settings = sweep_from_config(
         snakemake.params.sweep,
         resolutions=[int(snakemake.wildcards.resolution)],

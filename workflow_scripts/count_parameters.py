@@ -1,8 +1,9 @@
 """Count the parameters of the models that the paper compares."""
 
-from afmp.benchmark.parameters import count_parameters
 from afmp.log import log_to
-from afmp.records import write_parameters
 
 with log_to(snakemake.log[0]):
+    from afmp.benchmark.parameters import count_parameters
+    from afmp.records import write_parameters
+
     write_parameters(snakemake.output.parameters, count_parameters(num_classes=snakemake.params.num_classes))

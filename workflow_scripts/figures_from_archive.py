@@ -1,7 +1,8 @@
 """Draw the figures of an archived study again."""
 
-from afmp.finished.archive import draw_archive
 from afmp.log import log_to
 
 with log_to(snakemake.log[0]):
+    from afmp.finished.archive import draw_archive
+
     draw_archive(snakemake.params.archive, snakemake.output.folder)

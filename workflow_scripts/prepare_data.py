@@ -1,12 +1,13 @@
 """Prepare the dataset of config.yaml as one file."""
 
-from pathlib import Path
-
-from afmp.data.download import archive_folder
-from afmp.data.preparation import prepare_dataset
 from afmp.log import log_to
 
 with log_to(snakemake.log[0]):
+    from pathlib import Path
+
+    from afmp.data.download import archive_folder
+    from afmp.data.preparation import prepare_dataset
+
     prepare_dataset(
         snakemake.params.dataset,
         Path(snakemake.output.dataset),

@@ -24,7 +24,7 @@ def test_version(capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "commands"), [((), cli.COMMANDS), (("benchmark",), SUBCOMMANDS)], ids=["afmp", "afmp benchmark"]
+    ("words", "commands"), [((), cli.commands()), (("benchmark",), SUBCOMMANDS)], ids=["afmp", "afmp benchmark"]
 )
 def test_help_has_one_line_per_command(capsys, monkeypatch, words, commands):
     monkeypatch.setenv("COLUMNS", "80")
