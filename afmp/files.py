@@ -58,8 +58,12 @@ def read_plain(path: Path | str, *, max_bytes: int) -> bytes:
     """Return the content of a plain file of at most `max_bytes` bytes. Raises as `open_plain` does."""
     with open_plain(path, max_bytes=max_bytes) as file:
         try:
-            # The size that the system tells is not enough: a file may grow, and files of /proc tell 0.
-            content = file.read(max_bytes + 1)
+            # Memory for all that is asked for is taken before it is read, so no more than the system tells is asked for
+            # at first. That is not enough: a file may grow, and files of /proc tell 0.
+            told = os.fstat(file.fileno()).st_size
+            content = file.read(told + 1)
+            if len(content) > told:
+                content += file.read(max_bytes + 1 - len(content))
         except OSError as error:
             raise unreadable(path, error) from None
     if len(content) > max_bytes:

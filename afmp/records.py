@@ -15,7 +15,7 @@ import jsonschema
 import yaml
 
 from afmp.errors import AfmpError
-from afmp.files import read_plain_text
+from afmp.files import read_plain
 
 NOT_TO_BE_WRITTEN = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
@@ -96,6 +96,12 @@ def _locked_part(path: Path) -> tuple[Path, int]:
         os.close(handle)
 
 
+def remove_leftovers(folder: Path | str) -> None:
+    """Remove what killed processes were writing, in a folder and below it, also where nothing is written again."""
+    for inner in {part.parent for part in Path(folder).rglob(".*.part")}:
+        _remove_leftovers(inner)
+
+
 def _remove_leftovers(folder: Path) -> None:
     # A part that is being written right now, by another workflow perhaps, is locked by its writer.
     for part in folder.glob(".*.part"):
@@ -118,13 +124,15 @@ def write_json(path: Path | str, content) -> None:
 
 def read_json(path: Path | str):
     """Read one JSON file of at most MAX_RECORD_BYTES. Raises AfmpError naming one that is broken or no plain file."""
+    return json_of(read_plain(path, max_bytes=MAX_RECORD_BYTES), where=path)
+
+
+def json_of(content: bytes, *, where: Path | str):
+    """Return what the bytes of a JSON file contain. Raises AfmpError naming the file if they are none."""
     try:
-        text = read_plain_text(path, max_bytes=MAX_RECORD_BYTES)
-        return json.loads(text, parse_constant=_finite, parse_float=_finite)
-    except AfmpError:
-        raise
+        return json.loads(content.decode("utf-8"), parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
-        raise AfmpError(f"{path}: not a JSON file ({error}); delete it so that it is made again.") from None
+        raise AfmpError(f"{where}: not a JSON file ({error}); delete it so that it is made again.") from None
 
 
 def _finite(word: str) -> float:
@@ -171,15 +179,27 @@ def with_checksum(content: dict) -> dict:
     return content | {"checksum": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
 
 
+def record_of(kind: str, content: bytes, *, where: Path | str) -> dict:
+    """Return the record that a file of one kind contains. Raises AfmpError if it breaks its schema or its checksum."""
+    record = json_of(content, where=where)
+    try:
+        validate(record, kind, where=where)
+        checksum = record.pop("checksum", None)
+        if checksum == with_checksum(record)["checksum"]:
+            return record
+    except RecursionError:
+        raise AfmpError(
+            f"{where}: not a valid {kind} file: its lists or mappings are nested too deeply. Delete it so that it is "
+            "made again."
+        ) from None
+    raise AfmpError(
+        f"{where}: damaged or edited: it does not match its own checksum. Delete it so that it is made again."
+    )
+
+
 def _reader(kind: str):
     def read(path: Path | str) -> dict:
-        content = read_json(path)
-        validate(content, kind, where=path)
-        if content.pop("checksum", None) != with_checksum(content)["checksum"]:
-            raise AfmpError(
-                f"{path}: damaged or edited: it does not match its own checksum. Delete it so that it is made again."
-            )
-        return content
+        return record_of(kind, read_plain(path, max_bytes=MAX_RECORD_BYTES), where=path)
 
     read.__doc__ = f"Read one {kind} file. Raises AfmpError if it breaks schemas/{kind}.schema.yaml or its checksum."
     return read

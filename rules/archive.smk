@@ -3,7 +3,9 @@
 
 from datetime import date
 
-from afmp.study.paths import FIGURES_FROM_ARCHIVE
+from afmp.finished.archive_figures import archive_drawings
+from afmp.finished.opened_archive import archived_study
+from afmp.study.paths import FIGURES_CHECKPOINT, FIGURES_FROM_ARCHIVE
 
 # Archives are committed to the repository. A study in its own working directory (--directory) may have archives too; those
 # come first. Both paths are relative to the working directory, as all others.
@@ -36,14 +38,27 @@ rule archive:
         "../workflow_scripts/archive.py"
 
 
-# Draw an archived study again, with its own configuration: without dataset, GPU or training.
+# The figures of the archived study, which differs from that in config.yaml; why there are none, if there is no archive or a
+# wrong one.
+try:
+    ARCHIVE_DRAWINGS, ARCHIVE_ERROR = archive_drawings(archived_study(OLD_ARCHIVE)), None
+except AfmpError as error:
+    ARCHIVE_DRAWINGS, ARCHIVE_ERROR = [], error
+ARCHIVE_MODULES = sorted({drawing.module for drawing in ARCHIVE_DRAWINGS})
+
+
+# Draw an archived study again, with its own configuration: without dataset, GPU or training. Snakemake deletes the outputs of
+# a job that starts or fails, so each finished figure is also kept below checkpoints/.
 rule figures_from_archive:
     input:
-        code=code("figures_from_archive.py", *figure_modules(asdict(STUDY))),
-        # Empty without an archive: the hook in start.smk then ends the call with a one-line error.
-        manifest=list(map(str, Path(OLD_ARCHIVE).glob(MANIFEST))),
+        code=code("figures_from_archive.py", *ARCHIVE_MODULES),
+        manifest=old_manifest,
     output:
-        folder=directory(in_results(FIGURES_FROM_ARCHIVE)),
+        figures=in_results(
+            f"{FIGURES_FROM_ARCHIVE}/{file}"
+            for drawing in ARCHIVE_DRAWINGS
+            for file in drawing.files
+        ),
     log:
         in_results(log_file("figures_from_archive")),
     benchmark:
@@ -52,8 +67,7 @@ rule figures_from_archive:
     conda:
         "../envs/afmp.yaml"
     params:
-        archive=lambda wildcards, input: (
-            os.path.dirname(input.manifest[0]) if input.manifest else OLD_ARCHIVE
-        ),
+        archive=OLD_ARCHIVE,
+        finished=in_results(FIGURES_CHECKPOINT),
     script:
         "../workflow_scripts/figures_from_archive.py"

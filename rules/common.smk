@@ -8,11 +8,12 @@ from dataclasses import asdict
 from glob import iglob
 from pathlib import Path
 
-from afmp.figures.catalogue import COMPARED_SEMANTICS, figure_modules, figures
-from afmp.finished.manifest import MANIFEST, manifest_of
-from afmp.records import write_text
+from afmp.figures.catalogue import COMPARED_SEMANTICS, figures
+from afmp.finished.manifest import MANIFEST
+from afmp.records import remove_leftovers, write_text
 from afmp.sources import import_closure
 from afmp.study.paths import (
+    RESULTS,
     TABLE_ENDINGS,
     TABLE_PAGE_ENDING,
     TABLES,
@@ -161,9 +162,9 @@ def captions(wildcards, output):
     return {path.stem: path.read_text(encoding="utf-8") for path in found if path.exists()}
 
 
-# Raise a WorkflowError if this archive does not exist.
-def refuse_no_archive(archive):
-    try:
-        manifest_of(archive)
-    except AfmpError as error:
-        raise WorkflowError(str(error)) from None
+# The manifest of the archive to draw. A wrong archive ends the calls that need it, before any job, and disturbs no other.
+# SystemExit, because Snakemake adds a traceback to other exceptions of an input function.
+def old_manifest(wildcards):
+    if ARCHIVE_ERROR:
+        raise SystemExit(f"Error: {ARCHIVE_ERROR}")
+    return [f"{OLD_ARCHIVE}/{MANIFEST}"]

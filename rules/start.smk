@@ -9,9 +9,8 @@ onstart:
     # Cluster jobs and the report read the configuration again. They get that of this call.
     workflow.config_settings.configfiles = [write_configuration()]
     waiting = list(workflow.dag.needrun_jobs())
-    # A missing archive is refused here: once started, the job would delete the figures drawn from another archive.
-    if any(job.rule.name == "figures_from_archive" for job in waiting):
-        refuse_no_archive(OLD_ARCHIVE)
+    # Parts of files that killed jobs were writing; a file that no job writes again would keep them.
+    remove_leftovers(RESULTS)
     # On the only GPU of this machine, the first training job trains all runs of this call, and the other training jobs find
     # their runs already trained. Only this call knows its runs. Its jobs inherit the list.
     if workflow.local_exec and gpus_at_once() == 1:

@@ -56,7 +56,11 @@ def fill_results(folder: Path, study) -> None:
             for seed in study.seeds:
                 result = synthetic_result(run, semantics=semantics, seed=seed) | {"config": config.to_dict()}
                 records.write_result(folder / result_file(semantics, run, seed), result)
-                gates = synthetic_diagnostics(semantics=semantics, epochs=(2, 3)) | {"run": run, "seed": seed}
+                layers = config.model.num_layers
+                gates = synthetic_diagnostics(semantics=semantics, epochs=(2, 3), num_layers=layers) | {
+                    "run": run,
+                    "seed": seed,
+                }
                 records.write_diagnostics(folder / diagnostics_file(semantics, run, seed), gates)
                 (folder / weights_file(semantics, run, seed, "best")).write_bytes(b"weights")
         points = [synthetic_point(model, size) for model in ("afmp_small", "deit_tiny") for size in (64, 128, 224)]

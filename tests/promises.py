@@ -74,6 +74,7 @@ PROMISES = [
     Promise("damaged-result", "files", "A result that is damaged or edited is refused with an error that names the file. Once the file is deleted, the same command writes it again."),
     Promise("other-format", "files", "A file of another format version is refused with an error that names the file and both versions."),
     Promise("incomplete-archive", "files", "An archived study that is incomplete or changed is refused before anything is drawn."),
+    Promise("foreign-archive", "files", "Of an archive from anywhere, no file outside it is read and nothing is unpacked to disk. Names with `..` or a root, links, bombs, and a `study.json` or record that `config.yaml` does not give are refused in one sentence, in bounded memory."),
     Promise("unfinished-study-not-archived", "files", "A study that is unfinished or of another configuration is not archived; the error names the file."),
     Promise("configuration-mistake", "input", "A mistake in `config.yaml` ends the workflow before any job, with an error that names the key, the value and what is allowed."),
     Promise("repeated-key", "input", "A key that occurs twice in `config.yaml` is refused. (YAML alone would use the last one.)"),

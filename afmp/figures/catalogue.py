@@ -4,17 +4,15 @@ Modules are named here and imported only when they draw. A rule therefore watche
 other: `import_closure` cannot see an import by name.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from safetensors import SafetensorError, safe_open
 
-from afmp.errors import AfmpError
+from afmp.figures.parts.image import read_test_image
 from afmp.records import read_diagnostics, read_result, read_scalability, write_text
 from afmp.study.paths import (
     DIAGNOSTICS_ENDINGS,
@@ -25,7 +23,6 @@ from afmp.study.paths import (
     epoch_name,
     figure_files,
     figure_path,
-    image_file,
     plot_diagnostics_folder,
     result_files,
     scalability_file,
@@ -75,29 +72,39 @@ class Drawing:
     @property
     def sources(self) -> list[str]:
         """Paths of the records that the figure is drawn from."""
-        return [path for paths in self.records.values() for path in ([paths] if isinstance(paths, str) else paths)]
+        return [path for paths in self.records.values() for path in _listed(paths)]
 
     def write(self, *, source: Path | str, folder: Path | str) -> None:
         """Read the records below `source`, draw, and write the files below `folder`.
 
         Raises AfmpError for a file that is missing or not valid.
         """
+        kinds = {path: name for name, paths in self.records.items() for path in _listed(paths)}
+        contents = {path: READERS[name](Path(source, path)) for path, name in kinds.items()}
+        self.write_from(contents, lambda index: read_test_image(Path(source), self.dataset, index), folder=folder)
+
+    def write_from(
+        self, contents: dict[str, dict], read_image: Callable[[int], np.ndarray], *, folder: Path | str
+    ) -> None:
+        """Draw the records `contents`, by path, and write the files below `folder`; `read_image` gives a test image."""
         # Imported only here: Snakemake reads the catalogue at every start, and Matplotlib loads slowly.
         from afmp.figures.parts.style import save_figure
 
         module = import_module(self.module)
         arguments = self.settings | {
-            name: READERS[name](Path(source, paths))
-            if isinstance(paths, str)
-            else [READERS[name](Path(source, path)) for path in paths]
+            name: contents[paths] if isinstance(paths, str) else [contents[path] for path in paths]
             for name, paths in self.records.items()
         }
         image = {}
         if self.dataset is not None:
-            image = {"image": read_test_image(Path(source), self.dataset, arguments["diagnostics"]["image_index"])}
+            image = {"image": read_image(arguments["diagnostics"]["image_index"])}
         files = {ending: Path(folder, file) for ending, file in zip(self.endings, self.files, strict=True)}
         save_figure(module.draw(**arguments, **image), png=files["png"], pdf=files.get("pdf"))
         write_text(files["rst"], module.caption(**arguments))
+
+
+def _listed(paths: str | list[str]) -> list[str]:
+    return [paths] if isinstance(paths, str) else paths
 
 
 def figure_module(figure: str) -> str:
@@ -150,24 +157,3 @@ def last_diagnostics(study: dict) -> list[Drawing]:
         for run, config in study["runs"].items()
         for drawing in diagnostics_figures(study, semantics=semantics, run=run, epochs=[config["training"]["epochs"]])
     ]
-
-
-def figure_modules(study: dict) -> list[str]:
-    """Return the modules of all figures of a study, for a job that draws them all."""
-    return sorted({drawing.module for drawing in [*figures(study), *last_diagnostics(study)]})
-
-
-def read_test_image(source: Path, dataset: str, index: int) -> np.ndarray:
-    """Return a test image, uint8 (3, H, W): from the PNG of an archive, else from the prepared dataset."""
-    archived = source / image_file(index)
-    if archived.is_file():
-        with Image.open(archived) as image:
-            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    try:
-        with safe_open(source / dataset, framework="numpy") as file:
-            return file.get_slice("test_images")[index]
-    except (OSError, SafetensorError) as error:
-        raise AfmpError(
-            f"{source / dataset}: test image {index} cannot be read ({error}); delete the file if it exists, and "
-            "prepare the dataset."
-        ) from None

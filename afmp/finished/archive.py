@@ -1,14 +1,12 @@
 """The archive of a finished study: its numbers, tables and figures, small enough to commit.
 
 Its layout is that of results/, with four additions: config.yaml runs the study again, study.json is the resolved
-configuration, from which figures are drawn without the dataset, test_images/ contains the images on which gates were
-recorded, and MANIFEST.json a hash of every file.
+configuration, test_images/ contains the images on which gates were recorded, and MANIFEST.json a hash of every file.
 """
 
 import gzip
+import io
 import json
-import shutil
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,100 +15,95 @@ from PIL import Image
 from safetensors import safe_open
 
 from afmp.errors import AfmpError
-from afmp.figures.catalogue import figures, last_diagnostics
-from afmp.finished.manifest import MANIFEST, checked_paths, entry
+from afmp.figures.catalogue import figures
+from afmp.files import is_there, read_plain
+from afmp.finished.manifest import MANIFEST, MAX_FILES, MAX_READ_BYTES, entry, read_entries
+from afmp.finished.opened_archive import MAX_UNPACKED_BYTES
+from afmp.finished.study_difference import study_difference
 from afmp.finished.study_records import study_records
 from afmp.log import log
-from afmp.machine.scratch import scratch_folder
-from afmp.records import (
-    atomic_path,
-    read_json,
-    with_checksum,
-    write_manifest,
-)
+from afmp.records import atomic_path, remove_leftovers, with_checksum, write_manifest
+from afmp.study.config_file import MAX_BYTES as MAX_CONFIG_BYTES
+from afmp.study.config_file import config_of
 from afmp.study.paths import TABLES, dataset_file, image_file, table_file
-from afmp.study.study import resolve_study
+from afmp.study.study import Study, resolve_elsewhere, resolve_study
 
 MAX_FILE_BYTES = 1_000_000  # small, because a git repository keeps every version of every file for ever
+BY_HAND = ("README.md", "expected.yaml")  # in the folder of an archive, but not in its manifest
 
 
 def write_archive(config: dict, *, results: Path | str, archive: Path | str) -> None:
     """Collect the results of the study `config` from the folder `results` into the folder `archive`.
 
     JSON is written without line breaks, and as .json.gz if it is larger than MAX_FILE_BYTES; no digit is lost. A larger
-    figure or table is left out, and the log says so. Raises AfmpError if the study is unfinished or was computed with
-    another configuration, if the folder is an archive already, or if packed numbers are larger than MAX_FILE_BYTES.
+    figure or table is left out, and the log says so. What a killed call has written is kept.
+
+    Raises AfmpError if the study is unfinished or was computed with another configuration, if the folder contains
+    anything that is not, byte for byte, a part of this archive, or if packed numbers are larger than MAX_FILE_BYTES.
     """
     results, archive = Path(results), Path(archive)
     study = resolve_study(config)
-    if (archive / MANIFEST).exists():
-        raise AfmpError(f"{archive}: already an archive; choose another name or remove it.")
-    records = study_records(study)
+    records = {record.path: record for record in study_records(study)}
     derived = [table_file(table) for table in TABLES]
     derived += [file for drawing in figures(asdict(study)) for file in drawing.files]
     dataset = dataset_file(study.dataset.source)
-    _refuse_unfinished(results, [*(record.path for record in records), *derived, dataset])
-    numbers = {record.path: record.read(results) for record in records}
-    for record in records:
-        if record.kind == "result" and numbers[record.path]["config"] != study.runs[record.about["run"]].to_dict():
-            raise AfmpError(f"{results / record.path}: computed with another configuration; give the study's own.")
-
-    texts = {
-        path: json.dumps(with_checksum(content), separators=(",", ":"), allow_nan=False)
-        for path, content in numbers.items()
-    }
-    texts |= {
-        "study.json": json.dumps(asdict(study), indent=2, ensure_ascii=False),
-        "config.yaml": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
-    }
-    contents = dict(_packed(path, text) for path, text in texts.items())
-    images = {content["image_index"] for content in numbers.values() if "image_index" in content}
-    small = [path for path in derived if (results / path).stat().st_size <= MAX_FILE_BYTES]
-    for path in sorted(set(derived) - set(small)):
+    _refuse_unfinished(results, [*records, *derived, dataset])
+    _refuse_foreign(archive, {*records, *derived, "config.yaml", "study.json"})
+    large = [path for path in derived if (results / path).stat().st_size > MAX_FILE_BYTES]
+    for path in sorted(large):
         log.info("%s is over %s bytes and is left out", path, f"{MAX_FILE_BYTES:,}")
 
-    for path, content in contents.items():
-        with atomic_path(archive / path) as temporary:
-            temporary.write_bytes(content)
-    for path in small:
-        with atomic_path(archive / path) as temporary:
-            shutil.copyfile(results / path, temporary)
+    finished = read_entries(archive) if is_there(archive / MANIFEST) else None
+    remove_leftovers(archive)
+    entries: dict[str, dict] = {}
+
+    def keep(path: str, content: bytes) -> None:
+        entries[path] = entry(content)
+        _keep(archive, path, content, finished)
+
+    images: set[int] = set()
+    # What is missing comes first, so that a call that is killed again and again gets on.
+    for path in sorted(records, key=lambda path: is_there(archive / path)):
+        content = records[path].read(results)
+        records[path].check(content, study, where=results / path)
+        keep(*_packed(path, json.dumps(with_checksum(content), separators=(",", ":"), allow_nan=False)))
+        images |= {content["image_index"]} if "image_index" in content else set()
+    for path in sorted(set(derived) - set(large)):
+        keep(path, read_plain(results / path, max_bytes=MAX_FILE_BYTES))
     for index in images:
-        _write_image(results / dataset, index, archive / image_file(index))
-    # Written last: a folder with a manifest is a complete archive.
-    entries = {path: entry(archive / path) for path in sorted([*contents, *small, *map(image_file, images)])}
-    write_manifest(archive / MANIFEST, {"format_version": 1, "files": entries})
+        keep(image_file(index), _png(results / dataset, index))
+    keep(*_packed("study.json", json.dumps(asdict(study), indent=2, ensure_ascii=False)))
+    keep("config.yaml", _config_text(config, study))
+
+    if len(entries) > MAX_FILES:
+        raise AfmpError(f"{archive}: {len(entries):,} files; an archive has at most {MAX_FILES:,}.")
+    if finished is None:
+        # Written last: a folder with a manifest is a complete archive.
+        write_manifest(archive / MANIFEST, {"format_version": 1, "files": dict(sorted(entries.items()))})
+    elif finished.keys() != entries.keys():
+        raise AfmpError(f"{archive}: already an archive, with other files than this study's; choose another name.")
     log.info("%s: %d files, %.1f MB", archive, len(entries), sum(e["bytes"] for e in entries.values()) / 1e6)
 
 
-@contextmanager
-def open_archive(archive: Path | str):
-    """Yield a temporary folder with an archive's files, unpacked, in the layout of results/.
-
-    Raises AfmpError for a folder that is no archive, and naming the first file that is not as the manifest says.
-    """
-    archive = Path(archive)
-    paths = checked_paths(archive)
-    with scratch_folder() as unpacked:
-        _unpack(archive, paths, unpacked)
-        yield unpacked
-
-
-def draw_archive(archive: Path | str, folder: Path | str) -> None:
-    """Draw every figure of the archived study, and each run's diagnostics at its last epoch, into `folder`.
-
-    Raises AfmpError for a folder that is no archive, and naming the first file that is not as the manifest says.
-    """
-    folder = Path(folder)
-    with open_archive(archive) as unpacked:
-        study = read_json(unpacked / "study.json")
-        for drawing in [*figures(study), *last_diagnostics(study)]:
-            drawing.write(source=unpacked, folder=folder)
-            log.info("%s", folder / drawing.files[0])
+def _keep(archive: Path, path: str, content: bytes, finished: dict[str, dict] | None) -> None:
+    """Write one file unless it is there. Raises AfmpError if another is there, or in the finished archive."""
+    file = archive / path
+    if finished is not None and finished.get(path) != entry(content):
+        raise AfmpError(
+            f"{archive}: already an archive, in which {path} differs from this study's; choose another name."
+        )
+    if not is_there(file):
+        with atomic_path(file) as temporary:
+            temporary.write_bytes(content)
+    elif read_plain(file, max_bytes=MAX_READ_BYTES) != content:
+        raise AfmpError(
+            f"{file}: there already, and differs from this study's; choose another folder for the archive or "
+            "remove the file."
+        )
 
 
 def _refuse_unfinished(results: Path, needed: list[str]) -> None:
-    missing = [path for path in needed if not (results / path).is_file()]
+    missing = [path for path in needed if not is_there(results / path)]
     if missing:
         raise AfmpError(
             f"{results}: the study is unfinished: {missing[0]} is missing, and with it {len(missing) - 1} of "
@@ -118,9 +111,24 @@ def _refuse_unfinished(results: Path, needed: list[str]) -> None:
         )
 
 
+def _refuse_foreign(archive: Path, own: set[str]) -> None:
+    """Raise AfmpError if the folder contains a file that has no place in this archive: it may be anyone's."""
+    own = own | {MANIFEST, *BY_HAND}
+    for file in archive.rglob("*"):
+        path, name = file.relative_to(archive).as_posix(), file.stem
+        is_image = name.isdecimal() and path == image_file(name)
+        if path.removesuffix(".gz") not in own and not is_image and not file.is_dir() and not file.match(".*.part"):
+            raise AfmpError(
+                f"{archive}: contains {path}, which is no part of this study's archive; choose another folder or "
+                "remove the file."
+            )
+
+
 def _packed(path: str, text: str) -> tuple[str, bytes]:
     """Return path and bytes of one text in an archive: plain, or as <path>.gz if it is larger than MAX_FILE_BYTES."""
     content = text.rstrip().encode() + b"\n"
+    if len(content) > MAX_UNPACKED_BYTES:
+        raise AfmpError(f"{path}: {len(content):,} bytes unpacked; archives are read up to {MAX_UNPACKED_BYTES:,}.")
     if len(content) > MAX_FILE_BYTES:
         path, content = f"{path}.gz", gzip.compress(content, mtime=0)
     if len(content) > MAX_FILE_BYTES:
@@ -128,17 +136,19 @@ def _packed(path: str, text: str) -> tuple[str, bytes]:
     return path, content
 
 
-def _unpack(archive: Path, paths: list[str], folder: Path) -> None:
-    # Other files than those of the manifest were not checked, and so are not used.
-    for path in paths:
-        target = folder / path.removesuffix(".gz")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        content = (archive / path).read_bytes()
-        target.write_bytes(gzip.decompress(content) if path.endswith(".gz") else content)
+def _config_text(config: dict, study: Study) -> bytes:
+    """Return the configuration as YAML. Raises AfmpError if it would not be read as this very study."""
+    content = yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode()
+    unlike = study_difference(asdict(resolve_elsewhere(config_of(content, where="config.yaml"))), asdict(study))
+    if unlike or len(content) > MAX_CONFIG_BYTES:
+        unlike = unlike or f"{len(content):,} bytes, of which at most {MAX_CONFIG_BYTES:,} are read"
+        raise AfmpError(f"config.yaml: cannot be archived: {unlike}.")
+    return content
 
 
-def _write_image(dataset: Path, index: int, path: Path) -> None:
+def _png(dataset: Path, index: int) -> bytes:
     with safe_open(dataset, framework="numpy") as file:
         pixels = file.get_slice("test_images")[index]  # uint8 (3, H, W)
-    with atomic_path(path) as temporary:
-        Image.fromarray(pixels.transpose(1, 2, 0)).save(temporary, format="png")
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.transpose(1, 2, 0)).save(buffer, format="png")
+    return buffer.getvalue()

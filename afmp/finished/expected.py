@@ -1,6 +1,5 @@
 """The numbers expected of a rerun of an archived study: expected.yaml, which `snakemake verify` checks."""
 
-import json
 import math
 from collections import defaultdict
 from dataclasses import asdict
@@ -12,10 +11,11 @@ from scipy import stats
 
 from afmp.analysis.ratios import ratios
 from afmp.errors import AfmpError
-from afmp.finished.archive import open_archive
-from afmp.records import read_json, read_result, read_scalability, validate, write_text
+from afmp.finished.opened_archive import archived_study, open_archive
+from afmp.finished.study_difference import study_difference
+from afmp.records import validate, write_text
 from afmp.study.config_file import read_config
-from afmp.study.paths import result_files, scalability_file
+from afmp.study.paths import scalability_file
 from afmp.study.study import Study
 
 EXPECTED = "expected.yaml"
@@ -38,17 +38,15 @@ HEADER = """\
 def write_expected(archive: Path | str) -> None:
     """Write <archive>/expected.yaml from the numbers of an archive. Raises AfmpError for fewer than MIN_SEEDS seeds."""
     archive = Path(archive)
-    with open_archive(archive) as folder:
-        study = read_json(folder / "study.json")
-        results = [
-            read_result(folder / path)
-            for semantics in study["semantics"]
-            for path in result_files(semantics, study["runs"], study["seeds"])
-        ]
-        sweeps = [read_scalability(folder / scalability_file(semantics)) for semantics in study["semantics"]]
-    if len(study["seeds"]) < MIN_SEEDS:
+    opened = open_archive(archive)
+    study = opened.study
+    result_paths = [path for path, record in opened.records.items() if record.kind == "result"]
+    sweep_paths = list(map(scalability_file, study.semantics))
+    contents = opened.read_records([*result_paths, *sweep_paths])
+    results, sweeps = ([contents[path] for path in paths] for paths in (result_paths, sweep_paths))
+    if len(study.seeds) < MIN_SEEDS:
         raise AfmpError(
-            f"{archive}: a study of {len(study['seeds'])} seeds does not show how much reruns differ; "
+            f"{archive}: a study of {len(study.seeds)} seeds does not show how much reruns differ; "
             f"archive one of {MIN_SEEDS} or more."
         )
     expected = {
@@ -83,7 +81,7 @@ def read_expected(path: Path | str) -> dict:
 
 def applies_to(study: Study, archive: Path) -> bool:
     """Return whether a study is the archived one: the same resolved configuration in every key."""
-    return read_json(archive / "study.json") == json.loads(json.dumps(asdict(study)))
+    return study_difference(asdict(archived_study(archive)), asdict(study)) is None
 
 
 def broken_ranges(expected: dict, results: list[dict], sweeps: list[dict]) -> list[str]:

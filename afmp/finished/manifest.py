@@ -1,45 +1,95 @@
 """The manifest of an archive: the size and the hash of every file in it.
 
-It does not import what draws, because the workflow looks for manifests whenever it starts.
+An archive may come from anywhere. Every name and size is checked here, before any of its files is opened. This module
+does not import what draws, because the workflow looks for manifests whenever it starts.
 """
 
 import hashlib
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from afmp.errors import AfmpError
-from afmp.records import read_manifest
+from afmp.files import MissingFileError, is_there, read_plain
+from afmp.records import record_of
 
 MANIFEST = "MANIFEST.json"
+MAX_FILES = 10_000
+MAX_MANIFEST_BYTES = 4_000_000  # MAX_FILES entries have 2 MB
+MAX_READ_BYTES = 64_000_000  # of one file: a test image of 4,096 px has up to 50 MB
+MAX_ARCHIVE_BYTES = 1_000_000_000
+# As `afmp.study.paths` names files: without `..` or a root, and with nothing that a disk or a terminal reads otherwise.
+ENTRY = re.compile(r"(?=.{1,255}\Z)[A-Za-z0-9][A-Za-z0-9_.+-]*(/[A-Za-z0-9][A-Za-z0-9_.+-]*)*")
 
 
 def manifest_of(archive: Path | str) -> Path:
     """Return the path of an archive's manifest. Raises AfmpError if the folder is no archive."""
     manifest = Path(archive, MANIFEST)
-    if not manifest.is_file():
+    if not is_there(manifest):
         raise AfmpError(
             f"{archive}: no archive there, seen from {Path.cwd()}: it has no {MANIFEST}; `snakemake archive` makes one."
         )
     return manifest
 
 
-def entry(path: Path) -> dict:
-    """Return the manifest's entry of one file."""
-    content = path.read_bytes()
+def entry(content: bytes) -> dict:
+    """Return the manifest's entry of a file with this content."""
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
-def checked_paths(archive: Path) -> list[str]:
-    """Return the paths of all files that the manifest names.
+def read_entries(archive: Path) -> dict[str, dict]:
+    """Return the entry of each file that the manifest names, by path inside the archive.
 
-    Raises AfmpError naming the first file that is missing, differs from its entry, or is outside of the archive.
+    Raises AfmpError naming the first entry that is outside of the archive, is no name of an archived file, or names a
+    file twice, and for more files or bytes than an archive may have. No file but the manifest is opened.
     """
-    entries = read_manifest(manifest_of(archive))["files"]
-    for path, expected in entries.items():
-        file = archive / path
-        if not file.resolve().is_relative_to(archive.resolve()):
-            raise AfmpError(f"{file}: outside of the archive, but {MANIFEST} names it; restore the archive.")
-        if not file.is_file():
-            raise AfmpError(f"{file}: missing, but {MANIFEST} names it; restore the archive.")
-        if entry(file) != expected:
-            raise AfmpError(f"{file}: not the file that {MANIFEST} names, its sha256 differs; restore the archive.")
-    return list(entries)
+    where = manifest_of(archive)
+    entries = record_of("manifest", read_plain(where, max_bytes=MAX_MANIFEST_BYTES), where=where)["files"]
+    if len(entries) > MAX_FILES:
+        raise AfmpError(f"{where}: names {len(entries):,} files; an archive has at most {MAX_FILES:,}.")
+    if (total := sum(expected["bytes"] for expected in entries.values())) > MAX_ARCHIVE_BYTES:
+        raise AfmpError(f"{where}: names files of {total:,} bytes; an archive has at most {MAX_ARCHIVE_BYTES:,}.")
+    unpacked = {MANIFEST.lower(): "itself"}
+    for path in entries:
+        if path.startswith("/") or ".." in path.split("/"):
+            raise AfmpError(
+                f"{archive}/{path[:300]}: outside of the archive, but {MANIFEST} names it; nothing is read."
+            )
+        if not ENTRY.fullmatch(path):
+            raise AfmpError(
+                f"{archive}: {MANIFEST} names {path[:300]!r}, which no archived file is called; allowed are letters, "
+                "digits, _ . + - and / between folders, at most 255 characters."
+            )
+        other = unpacked.setdefault(path.removesuffix(".gz").lower(), path)
+        if other != path:
+            raise AfmpError(
+                f"{archive}: {MANIFEST} names {other} and {path}, which are one file once they are unpacked or on a "
+                "disk that ignores case; restore the archive."
+            )
+    return entries
+
+
+def checked_content(archive: Path, path: str, expected: dict) -> bytes:
+    """Return the bytes of one archived file, given its entry.
+
+    Raises AfmpError naming the file if it is missing, differs from its entry, or is no plain file inside the archive.
+    """
+    file = archive / path
+    if any(place.is_symlink() for place in _inside(archive, file)):
+        raise AfmpError(
+            f"{file}: outside of the archive: it is a link, or in a folder that is one; restore the archive."
+        )
+    try:
+        content = read_plain(file, max_bytes=MAX_READ_BYTES)
+    except MissingFileError:
+        raise AfmpError(f"{file}: missing, but {MANIFEST} names it; restore the archive.") from None
+    if entry(content) != expected:
+        raise AfmpError(f"{file}: not the file that {MANIFEST} names, its sha256 differs; restore the archive.")
+    return content
+
+
+def _inside(archive: Path, file: Path) -> Iterator[Path]:
+    """Yield a file and the folders that it is in, up to the archive."""
+    while file != archive:
+        yield file
+        file = file.parent

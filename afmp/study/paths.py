@@ -109,6 +109,9 @@ def benchmark_checkpoint(resolution: int | str) -> str:
     return f"{CHECKPOINTS}/benchmark_resolution/{resolution}.jsonl"
 
 
+FIGURES_CHECKPOINT = f"{CHECKPOINTS}/figures_from_archive"  # finished figures of an archived study
+
+
 # Scalability
 
 PARAMETERS_FILE = "count_parameters/parameters.json"

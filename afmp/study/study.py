@@ -43,8 +43,18 @@ def resolve_study(config: dict) -> Study:
     path = config["dataset"]["path"]
     # The only place that resolves ~, so that the check, the workflow and the reader use the same folder.
     dataset = DatasetConfig(**(config["dataset"] | {"path": path and os.path.expanduser(path)}))
-    scalability = config["scalability"] | {"seconds": float(config["scalability"]["seconds"])}
     check_dataset(dataset)
+    return _resolved(config, dataset)
+
+
+def resolve_elsewhere(config: dict) -> Study:
+    """Resolve the study of another machine: as `resolve_study`, but ~ stays, and no image folder is looked for."""
+    config = validated(config)
+    return _resolved(config, DatasetConfig(**config["dataset"]))
+
+
+def _resolved(config: dict, dataset: DatasetConfig) -> Study:
+    scalability = config["scalability"] | {"seconds": float(config["scalability"]["seconds"])}
     check_sweep(scalability)
     check_figures(config["studies"])
     check_labels(config["studies"])

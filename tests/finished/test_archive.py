@@ -20,9 +20,11 @@ from workflow_runs import append, copy_project, snakemake, write_study
 from afmp import records
 from afmp.cli import main
 from afmp.errors import AfmpError
-from afmp.figures.catalogue import figures, last_diagnostics, read_test_image
+from afmp.figures.catalogue import figures, last_diagnostics
+from afmp.figures.parts.image import read_test_image
 from afmp.finished import archive, manifest
-from afmp.finished.archive import draw_archive, write_archive
+from afmp.finished.archive import write_archive
+from afmp.finished.archive_figures import draw_archive
 from afmp.study.paths import diagnostics_file
 from afmp.study.study import resolve_study
 
@@ -87,8 +89,9 @@ def test_the_command_makes_the_same_archive(project, config, tmp_path):
     kept = project / "archive/2026-01-02-h100"
     numbers = [path for path in files(kept) if path.startswith("train/")]
     assert files(made) == files(kept) and all((made / p).read_bytes() == (kept / p).read_bytes() for p in numbers)
-    with pytest.raises(AfmpError, match=r"new: already an archive"):
-        write_archive(config, results=project / "results", archive=made)
+    written = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
+    write_archive(config, results=project / "results", archive=made)
+    assert {path: path.stat().st_mtime_ns for path in made.rglob("*")} == written
 
 
 @pytest.mark.promise("unfinished-study-not-archived")
@@ -127,8 +130,8 @@ def test_large_figures_are_left_out_and_large_numbers_packed(results, config, tm
     write_archive(config, results=results, archive=tmp_path / "two")
     assert f"{gates}.gz" in files(tmp_path / "two") and gates not in files(tmp_path / "two")
     assert all((tmp_path / "two" / path).stat().st_size <= 3500 for path in files(tmp_path / "two") - {"MANIFEST.json"})
-    monkeypatch.setattr("afmp.finished.archive.figures", lambda study: [])
-    draw_archive(tmp_path / "two", tmp_path / "drawn")
+    monkeypatch.setattr("afmp.finished.archive_figures.figures", lambda study: [])
+    draw_archive(tmp_path / "two", tmp_path / "drawn", finished=tmp_path / "finished")
     assert (tmp_path / "drawn/plot_diagnostics/paper/top_down/epoch_0003.png").exists()
 
     monkeypatch.undo()
@@ -146,7 +149,7 @@ def test_a_damaged_archive_is_refused_before_anything_is_drawn(kept, tmp_path, d
     else:
         path.write_text(path.read_text().replace("digits", "letters"))
     with pytest.raises(AfmpError, match=r"seed_0/results_top_down\.json: .*MANIFEST\.json"):
-        draw_archive(kept, tmp_path / "drawn")
+        draw_archive(kept, tmp_path / "drawn", finished=tmp_path / "finished")
     assert not (tmp_path / "drawn").exists()
 
 
@@ -237,28 +240,28 @@ def rewrite_manifest(kept: Path, change) -> None:
 def test_nothing_outside_an_archive_is_read_and_no_link_out_followed(kept, tmp_path):
     secret = tmp_path / "secret.json"
     secret.write_text("{}")
-    entry = manifest.entry(secret)
+    entry = manifest.entry(secret.read_bytes())
     for path in ("../../secret.json", str(secret)):
         rewrite_manifest(kept, lambda manifest, path=path: manifest["files"].update({path: entry}))
         with pytest.raises(AfmpError, match=r"secret\.json: outside of the archive"):
-            draw_archive(kept, tmp_path / "drawn")
+            draw_archive(kept, tmp_path / "drawn", finished=tmp_path / "finished")
         rewrite_manifest(kept, lambda manifest, path=path: manifest["files"].pop(path))
     (kept / "study.json").unlink()
     (kept / "study.json").symlink_to(secret)
     rewrite_manifest(kept, lambda manifest: manifest["files"].update({"study.json": entry}))
     with pytest.raises(AfmpError, match=r"study\.json: outside of the archive"):
-        draw_archive(kept, tmp_path / "drawn")
+        draw_archive(kept, tmp_path / "drawn", finished=tmp_path / "finished")
     assert not (tmp_path / "drawn").exists()
 
 
 def test_files_that_the_manifest_does_not_name_are_ignored(kept, tmp_path, monkeypatch):
     (kept / "study.json.gz").write_bytes(gzip.compress(b"not the study that was checked"))
-    monkeypatch.setattr("afmp.finished.archive.figures", lambda study: [])
-    draw_archive(kept, tmp_path / "drawn")
+    monkeypatch.setattr("afmp.finished.archive_figures.figures", lambda study: [])
+    draw_archive(kept, tmp_path / "drawn", finished=tmp_path / "finished")
     assert (tmp_path / "drawn/plot_diagnostics/paper/top_down/epoch_0003.png").exists()
 
 
 def test_an_archive_of_another_format_is_refused(kept, tmp_path):
     rewrite_manifest(kept, lambda manifest: manifest.update(format_version=2))
     with pytest.raises(AfmpError, match=r"MANIFEST\.json: manifest file of format 2, but this AFMP reads format 1"):
-        draw_archive(kept, tmp_path / "drawn")
+        draw_archive(kept, tmp_path / "drawn", finished=tmp_path / "finished")

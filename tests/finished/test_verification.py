@@ -4,12 +4,14 @@ import json
 import os
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from archived_study import replace_file
 from finished_study import STUDY, finish_study
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -21,7 +23,7 @@ from afmp.finished.archive import write_archive
 from afmp.finished.expected import accuracy_range, read_expected
 from afmp.finished.verify import verify
 from afmp.records import with_checksum
-from afmp.study.study import read_study
+from afmp.study.study import read_study, resolve_study
 from afmp.training.checkpoint import save_weights
 
 RESULT = "train/paper/top_down/seed_1/results_top_down.json"
@@ -466,9 +468,10 @@ def test_a_number_outside_its_range_fails(project, ranges, says):
 def test_ranges_of_another_study_or_device_are_not_applied(project):
     impossible = {"test_accuracy": {"paper": {"top_down": {"n": 3, "mean": 90.0, "low": 89.5, "high": 90.5}}}}
     archive = archive_of(project, ranges=impossible)
-    study = read(archive / "study.json")
-    study["runs"]["top_down"]["training"]["learning_rate"] = 0.5
-    (archive / "study.json").write_text(json.dumps(study))
+    config = yaml.safe_load((archive / "config.yaml").read_text())
+    config["training"]["learning_rate"] = 0.5
+    replace_file(archive, "config.yaml", yaml.safe_dump(config).encode())
+    replace_file(archive, "study.json", json.dumps(asdict(resolve_study(config))).encode())
     not_applied = f"SKIP  ranges of {archive}/expected.yaml: this study is not the archived one"
     assert ranges_line(project) == [not_applied]
 
