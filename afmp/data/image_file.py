@@ -20,7 +20,7 @@ MAX_FILE_BYTES = 1_000_000_000  # above the largest image that is not too large,
 LARGE_PIXELS = 10_000_000
 _one_large_image = threading.Lock()
 # The grey that a PNG declares transparent is a number of 2 or 4 bits. Pillow spreads only the pixels over 0 ... 255.
-GREY_STEPS = {"L;2": 85, "L;4": 17}
+GREY_STEPS = {"L;2": 85, "L;4": 17, "L": 1}
 
 
 def read_image(path: Path, *, image_size: int) -> Image.Image:
@@ -82,6 +82,7 @@ def _load(image: Image.Image) -> None:
     if num_colours is not None and (largest := image.getextrema()[1]) >= num_colours:
         raise ValueError(f"it uses colour {largest} of a palette of {num_colours}")
     if step is not None and "transparency" in image.info:
+        # The number has 16 bits, of which the format counts only as many as a pixel has.
         image.info["transparency"] = image.info["transparency"] * step % (255 + step)
 
 

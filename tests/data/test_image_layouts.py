@@ -45,6 +45,9 @@ def test_a_grey_png_of_each_depth_with_each_transparent_value(tmp_path, bits):
     for clear in (0, 2**bits - 1, int(values[3, 3, 0])):
         seen = pixels(tmp_path, png(values, bits=bits, colour_type=0, tRNS=struct.pack(">H", clear)))
         assert (seen == np.where(values == clear, 0, eight_bits(values, bits))).all()
+        if 1 < bits < 16:  # the upper bits of the number do not count
+            higher = struct.pack(">H", clear + 3 * 2**bits)
+            assert (pixels(tmp_path, png(values, bits=bits, colour_type=0, tRNS=higher)) == seen).all()
 
 
 @pytest.mark.promise("image-layouts")
