@@ -15,7 +15,7 @@ import numpy as np
 
 from afmp.data.image_file import SUFFIXES, read_image
 from afmp.data.source_images import SourceImages, claim_memory
-from afmp.errors import AfmpError
+from afmp.errors import AfmpError, printable
 from afmp.files import FOLDER, PLAIN_FILE, is_there, kind_of, unreadable
 
 DESKTOP_FILES = ("desktop.ini", "thumbs.db")
@@ -57,8 +57,8 @@ def read_image_folder(folder: Path, *, image_size: int) -> SourceImages:
     claim_memory(len(train_files.paths) + len(test_files.paths), image_size)
     train_images, train_labels = _read(train_files, image_size)
     test_images, test_labels = _read(test_files, image_size)
-    # Results and captions record it as UTF-8.
-    name = os.fsencode(folder.resolve().name).decode("utf-8", errors="replace")
+    # Results and captions record it as one line of UTF-8.
+    name = printable(os.fsencode(folder.resolve().name).decode("utf-8", errors="replace"))
     return SourceImages(name, train_images, train_labels, test_images, test_labels, list(train_classes))
 
 
