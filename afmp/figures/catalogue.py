@@ -88,6 +88,9 @@ class Drawing:
     ) -> None:
         """Draw the records `contents`, by path, and write the files below `folder`; `read_image` gives a test image."""
         # Imported only here: Snakemake reads the catalogue at every start, and Matplotlib loads slowly.
+        from afmp.figures.parts.plain_matplotlib import import_matplotlib
+
+        import_matplotlib()
         from afmp.figures.parts.style import save_figure
 
         module = import_module(self.module)

@@ -10,16 +10,14 @@ import os
 import pkgutil
 import signal
 import sys
-import tempfile
 import threading
 import types
-from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
-from multiprocessing import resource_tracker, util
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 from afmp.errors import AfmpError, is_out_of_memory, one_line
-from afmp.machine.scratch import scratch_folder
+from afmp.machine.scratch import process_folder, temporary_files_in
 
 # The path of a socket has at most 107 bytes on Linux and 103 on macOS. multiprocessing puts this below its folder.
 LONGEST_SOCKET_FOLDER = 103 - len("/pymp-12345678/listener-12345678")
@@ -41,10 +39,11 @@ def run_isolated(function: str, arguments: dict):
     `function` that a process calls, so that call should name a module with the heavy imports. Raises IsolatedCallError.
     """
     context = _process_context(function)
+    socket_folder = process_folder(longest=LONGEST_SOCKET_FOLDER)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send_result, args=(sender, function, arguments))
     try:
-        with _without_main_module(), _sigint_blocked(), _temporary_files_in(_socket_folder()):
+        with _without_main_module(), _sigint_blocked(), temporary_files_in(socket_folder):
             process.start()
         sender.close()
         try:
@@ -72,25 +71,6 @@ def _process_context(function: str):
     # Read when the server starts, at the first call of this process; without effect later.
     context.set_forkserver_preload([function.partition(":")[0]])
     return context
-
-
-@cache
-def _socket_folder() -> Path:
-    """Return a folder for the server's socket. It is there as long as this process."""
-    folder = ExitStack()
-    # multiprocessing removes its own folder, which is inside this one, with priority -100.
-    util.Finalize(None, folder.close, exitpriority=-200)
-    return folder.enter_context(scratch_folder(longest=LONGEST_SOCKET_FOLDER))
-
-
-@contextmanager
-def _temporary_files_in(folder: Path):
-    before = tempfile.tempdir
-    tempfile.tempdir = str(folder)
-    try:
-        yield
-    finally:
-        tempfile.tempdir = before
 
 
 @contextmanager

@@ -4,7 +4,9 @@ import fcntl
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from multiprocessing import util
 from pathlib import Path
 
 from afmp.errors import AfmpError
@@ -28,6 +30,26 @@ def scratch_folder(*, longest: int | None = None):
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(descriptor)
+
+
+@cache
+def process_folder(*, longest: int | None = None) -> Path:
+    """Return a scratch folder that is there as long as this process."""
+    folder = ExitStack()
+    # multiprocessing removes its own folder, which may be inside this one, with priority -100.
+    util.Finalize(None, folder.close, exitpriority=-200)
+    return folder.enter_context(scratch_folder(longest=longest))
+
+
+@contextmanager
+def temporary_files_in(folder: Path):
+    """Let libraries make their temporary files in this folder, inside this block."""
+    before = tempfile.tempdir
+    tempfile.tempdir = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _parent(longest: int | None) -> Path:

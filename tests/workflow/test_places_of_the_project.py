@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import sysconfig
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,9 @@ def own_python(folder: Path) -> Path:
     return folder / "bin/python"
 
 
-def run(folder: Path, *arguments: str, python: Path | str = sys.executable) -> tuple[int, str]:
-    """Run Snakemake in `folder`; return its exit code and its output."""
-    process = start_snakemake(folder, *arguments, python=python)
+def run(folder: Path, *arguments: str, **options) -> tuple[int, str]:
+    """Run Snakemake in `folder`; return its exit code and its output. The options are those of `start_snakemake`."""
+    process = start_snakemake(folder, *arguments, **options)
     said, _ = process.communicate()
     return process.returncode, said
 
@@ -49,6 +50,18 @@ def test_a_path_that_cannot_work_is_refused_in_one_sentence_before_any_job(name,
     assert f"{folder}: found '{name.strip('abcdonfig')[0]}' in the path of this project" in said
     assert "move the project to a folder without it" in said
     assert not any((folder / "results").iterdir())
+
+
+@pytest.mark.promise("any-matplotlib-settings")
+def test_reading_the_workflow_imports_no_matplotlib(tmp_path):
+    fake = tmp_path / "fake/matplotlib"
+    fake.mkdir(parents=True)
+    (fake / "__init__.py").write_text("raise SystemExit('Matplotlib was imported')")
+    # Labels are checked against the font, which is a file of Matplotlib's.
+    (fake / "mpl-data").symlink_to(Path(find_spec("matplotlib").origin).parent / "mpl-data")
+    folder = copy_project(tmp_path)
+    code, said = run(folder, "-n", environment={"PYTHONPATH": str(tmp_path / "fake")})
+    assert code == 0 and planned_jobs(said)["plot_diagnostics"], said
 
 
 MODULE = """
