@@ -10,6 +10,7 @@ from pathlib import Path
 
 from afmp.figures.catalogue import COMPARED_SEMANTICS, figures
 from afmp.finished.manifest import MANIFEST
+from afmp.machine.memory import host_bytes
 from afmp.records import remove_leftovers, write_text
 from afmp.sources import import_closure
 from afmp.study.paths import (
@@ -24,6 +25,7 @@ from afmp.study.paths import (
     plot_diagnostics_folder,
     table_file,
 )
+from afmp.study.memory import check_memory, training_bytes
 from afmp.study.study import resolve_study
 from afmp.training.job import WANTED_RUNS
 
@@ -151,6 +153,17 @@ def gpus_at_once():
 def timing_threads(wildcards):
     at_once = gpus_at_once() if gpus(STUDY.scalability["device"]) else 1
     return max(1, (workflow.resource_settings.cores or 4) // max(1, at_once or 1))
+
+
+# Raise a WorkflowError if one of these runs, which trains on the CPU of this machine, does not fit its memory.
+def refuse_too_little_memory(runs):
+    for run, config in ((run, STUDY.runs[run]) for run in runs):
+        needed = training_bytes(config, seeds=len(STUDY.seeds), together=1, images=1)
+        if config.training.device == "cpu":
+            try:
+                check_memory(run, config, needed, available=host_bytes(), where="this machine has")
+            except AfmpError as error:
+                raise WorkflowError(str(error)) from None
 
 
 # The captions of a rule's figures and tables by file name without .rst. Jobs write them, and the report reads them.

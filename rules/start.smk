@@ -11,6 +11,11 @@ onstart:
     waiting = list(workflow.dag.needrun_jobs())
     # Parts of files that killed jobs were writing; a file that no job writes again would keep them.
     remove_leftovers(RESULTS)
+    # A job says this too, of the device that it finds, but only after the dataset has been downloaded and prepared.
+    if workflow.local_exec:
+        refuse_too_little_memory(
+            {job.wildcards.run for job in waiting if job.rule.name == "train"}
+        )
     # On the only GPU of this machine, the first training job trains all runs of this call, and the other training jobs find
     # their runs already trained. Only this call knows its runs. Its jobs inherit the list.
     if workflow.local_exec and gpus_at_once() == 1:

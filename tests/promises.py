@@ -82,6 +82,7 @@ PROMISES = [
     Promise("changed-configurations", "input", "Each of 1,200 randomly changed configurations is read correctly, or refused with a one-line error."),
     Promise("mistake-ends-in-one-sentence", "input", "A mistake ends Snakemake with a one-line error. No job starts, no traceback is shown, and nothing is written."),
     Promise("hostile-configuration", "input", "A configuration that is huge, nested deeply, full of aliases, in another encoding, or that contains itself is refused within seconds, with one sentence that names file and line. This also holds for overlays, and no code of a file runs."),
+    Promise("huge-studies", "input", "A study that is valid and far too large (40,000 random seeds, a picture for each of 100,000 epochs, a model that no machine holds) is refused at once. A training says what memory it takes at least before it starts, and is refused if its machine has less."),
     Promise("labels-as-written", "input", "Labels and titles are drawn as they are written, in every script that the font of the figures has. Others are refused before any job, with an error that names the characters."),
     Promise("escaped-texts", "input", "Names, labels and titles are shown as they are written in figures, tables, captions and the report: none of them is HTML, a script, reStructuredText, a link or LaTeX there."),
     Promise("refused-image", "input", "An image that is damaged, animated or far too large is refused with an error that names the file."),

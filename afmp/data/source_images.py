@@ -1,12 +1,12 @@
 """The images of one dataset as its source gives them: what every reader returns."""
 
 import logging
-import os
 from typing import NamedTuple
 
 import numpy as np
 
 from afmp.errors import AfmpError
+from afmp.machine.memory import host_bytes
 
 log = logging.getLogger("afmp")
 
@@ -28,7 +28,7 @@ def claim_memory(num_images: int, image_size: int) -> None:
     Raises AfmpError if the machine does not have as much.
     """
     gigabytes = num_images * 3 * image_size**2 / 1e9
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    machine = host_bytes() / 1e9
     size = f"{num_images:,} images of {image_size:,} px take {gigabytes:,.2f} GB of memory"
     if gigabytes > machine:
         raise AfmpError(f"dataset/image_size: {size}, and this machine has {machine:,.0f} GB; choose a smaller size.")

@@ -3,7 +3,7 @@
 import os
 
 from afmp.errors import AfmpError
-from afmp.study.run_config import DatasetConfig
+from afmp.study.run_config import DatasetConfig, RunConfig
 
 # Names that the figure of a study may not have: rules and targets of the workflow, and modules in afmp/figures/.
 TAKEN_FIGURES = (
@@ -11,6 +11,10 @@ TAKEN_FIGURES = (
     "count_parameters", "tabulate_scalability", "report", "scalability_results", "scalability_fits",
     "notebook_vs_paper", "archive", "figures_from_archive", "verify", "diagnostics", "catalogue", "parts",
 )  # fmt: skip
+
+# Snakemake plans every file of a study before the first job. It takes a minute for as many.
+MOST_TRAININGS = 5_000
+MOST_PICTURES = 10_000
 
 # Values of the sweep's lists that exist on CUDA devices only.
 CUDA_ONLY = ("tf32", "graph", "compiled_graph")
@@ -62,3 +66,23 @@ def check_figures(studies: dict) -> None:
                 "choose another name."
             )
         taken[figure] = where
+
+
+def check_extent(runs: dict[str, RunConfig], *, semantics: list[str], seeds: list[int]) -> None:
+    """Check that a study does not have more trainings and pictures than Snakemake can plan."""
+    trainings = len(runs) * len(semantics) * len(seeds)
+    if trainings > MOST_TRAININGS:
+        raise AfmpError(
+            f"config: seeds: {len(seeds):,} random seeds, {len(runs):,} distinct runs and {len(semantics)} semantics "
+            f"are {trainings:,} trainings; allowed: {MOST_TRAININGS:,}. Lower the number of seeds or runs."
+        )
+    pictures = {name: -(-run.training.epochs // run.training.visualize_every) for name, run in runs.items()}
+    total = sum(pictures.values()) * len(semantics)
+    if total > MOST_PICTURES:
+        name = max(pictures, key=pictures.get)
+        training = runs[name].training
+        raise AfmpError(
+            f"config: training/visualize_every: {training.visualize_every} of {training.epochs:,} epochs gives run "
+            f"{name!r} {pictures[name]:,} pictures of its diagnostics, and the study {total:,}; allowed: "
+            f"{MOST_PICTURES:,}. Raise visualize_every."
+        )

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from afmp.errors import AfmpError
-from afmp.study.checks import check_dataset, check_figures, check_sweep
+from afmp.study.checks import check_dataset, check_extent, check_figures, check_sweep
 from afmp.study.config_file import read_config
 from afmp.study.config_schema import validated
 from afmp.study.labels import check_labels
+from afmp.study.memory import check_study_memory
 from afmp.study.run_config import DatasetConfig, RunConfig
 from afmp.study.run_lines import RunLine, resolve_lines, trained_names
 
@@ -63,6 +64,8 @@ def _resolved(config: dict, dataset: DatasetConfig) -> Study:
     runs: dict[str, RunConfig] = {}
     for line in lines:
         runs.setdefault(names[line.run], line.config)
+    check_extent(runs, semantics=config["semantics"], seeds=config["seeds"])
+    check_study_memory(runs, config["seeds"])
     studies = [
         _resolve_table(study, table, [line for line in lines if line.study == study], names)
         for study, table in config["studies"].items()

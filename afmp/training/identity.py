@@ -30,7 +30,9 @@ NOT_NUMBERS = (
     "training/out_of_memory",
     "training/seed_files",
     "training/side_by_side",
+    "machine/memory",
     "machine/stopping",
+    "study/memory",
     "study/paths",
     "study/run_config",
 )

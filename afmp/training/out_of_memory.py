@@ -1,8 +1,26 @@
-"""The out-of-memory error of training, with the configuration keys that lower memory."""
+"""The memory of training: how much it takes, said before it starts, and the error when it ran out."""
 
+import logging
 from contextlib import contextmanager
 
+import torch
+
 from afmp.errors import AfmpError, is_out_of_memory, one_line
+from afmp.machine.memory import host_bytes
+from afmp.study.memory import SIZES, check_memory, in_words, training_bytes
+from afmp.training.run import Run
+
+log = logging.getLogger("afmp")
+
+
+def claim_memory(run: Run, *, images: int, device: torch.device, stack_seeds: bool) -> None:
+    """Log how much memory training a run takes at least. Raises AfmpError if its device does not have as much."""
+    seeds = len(run.seed_folders)
+    needed = training_bytes(run.config, seeds=seeds, together=seeds if stack_seeds else 1, images=images)
+    log.info("%s: training %s", run, in_words(run.config, needed))
+    on_cuda = device.type == "cuda"
+    available = torch.cuda.get_device_properties(device).total_memory if on_cuda else host_bytes()
+    check_memory(run.name, run.config, needed, available=available, where=f"this {'GPU' if on_cuda else 'machine'} has")
 
 
 @contextmanager
@@ -15,6 +33,6 @@ def name_sizes_when_out_of_memory():
             raise
         reason = ". ".join(one_line(error).split(". ")[:2])
         raise AfmpError(
-            f"training ran out of memory ({reason}); lower training/batch_size, model/d_model, model/num_layers or "
-            "dataset/image_size, or let nothing else use the device, then run this again."
+            f"training ran out of memory ({reason}); lower {SIZES}, or "
+            "let nothing else use the device, then run this again."
         ) from None

@@ -22,7 +22,7 @@ from afmp.machine.device import resolve_device, set_matmul_precision
 from afmp.provenance import device_record, versions
 from afmp.study.semantics import SEMANTICS
 from afmp.training.loop import SeedGroup, set_up_group, train_group
-from afmp.training.out_of_memory import name_sizes_when_out_of_memory
+from afmp.training.out_of_memory import claim_memory, name_sizes_when_out_of_memory
 from afmp.training.run import Run
 from afmp.training.seed_files import write_seed
 from afmp.training.seed_state import SeedTraining, start_seed
@@ -63,6 +63,7 @@ def train_run(
         data_bytes=_allocated_bytes(device) - allocated_before,
         stack_seeds=device.type == "cuda" if stack_seeds is None else stack_seeds,
     )
+    claim_memory(run, images=len(data.train_images), device=device, stack_seeds=shared.stack_seeds)
     if side_by_side:
         train_side_by_side({each.name: partial(set_up_run, each, shared) for each in (run, *side_by_side)}, device)
     else:

@@ -98,6 +98,10 @@ BYTES_OF_NO_USE = {
     "a zero byte": (b"a: 1\nb: 2\0", r"not a YAML file: line 2: found the character '\\x00'; remove it"),
     "a bell": (b"a: \x07", r"not a YAML file: line 1: found the character '\\x07'; remove it"),
     "blanks": (b"a: 1\n" + b" " * 300_000, "refused unread: it has 300,005 bytes, and at most 250,000 are read"),
+    "a million seeds": (
+        f"seeds: {list(range(1_000_000))}".encode(),
+        "refused unread: it has 7,888,897 bytes, and at most 250,000",
+    ),
     "many runs": (b"- {run: x}\n" * 30_000, "refused unread: it has 330,000 bytes, and at most 250,000"),
     "many values": (b"a: [" + b"1," * 120_000 + b"]", "line 1: a/.*: the file has more than 100,000 values"),
 }

@@ -9,6 +9,7 @@ import yaml
 from conftest import PROJECT
 from workflow_runs import append, copy_project, snakemake
 
+from afmp.machine.memory import host_bytes
 from afmp.study.study import resolve_study
 
 SHIPPED = (PROJECT / "config.yaml").read_text(encoding="utf-8")
@@ -111,6 +112,22 @@ def test_a_mistake_ends_in_one_sentence_before_any_job(project, mistake):
     assert len(re.findall(message, said)) == 1, said
     assert "Traceback" not in said and "rule " not in said and "Building DAG" not in said
     assert not list((project / "results").iterdir()) and not (project / "ran").exists()
+
+
+@pytest.mark.promise("huge-studies")
+def test_a_model_that_this_machine_cannot_hold_ends_before_any_job(project):
+    (project / "config.yaml").write_text(SHIPPED, encoding="utf-8")
+    # 208 GB for one random seed: more than a computer under a desk has.
+    sizes = {"model": {"num_layers": 64, "d_model": 8192}, "training": {"device": "cpu"}, "seeds": [0]}
+    (project / "large.json").write_text(json.dumps(sizes | {"dataset": {"source": "digits"}}))
+    target = "results/train/paper/dense/seed_0/results_dense.json"
+    if host_bytes() > 208e9:
+        pytest.skip("this machine could hold the model")
+    said = snakemake(project, target, "--configfile", "large.json", check=False)
+    assert len(re.findall("run 'dense': training takes at least 208.* GB of memory .* this machine has", said)) == 1, (
+        said
+    )
+    assert "Traceback" not in said and not (project / "results/prepare_data").exists()
 
 
 def test_numbers_and_flags_on_the_command_line_mean_what_they_say(project):
