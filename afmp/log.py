@@ -59,8 +59,8 @@ def show_progress(path: Path | str | None = None):
 
 
 @contextmanager
-def log_to(path: Path | str):
-    """Write progress to stderr and to the file `path`, and exit with code 1 after an error.
+def log_to(path: Path | str | None):
+    """Write progress to stderr and, with `path`, to that file, and exit with code 1 after an error.
 
     Both get the sentence of an AfmpError, and a traceback for any other error. After Ctrl-C or SIGTERM both get a
     sentence, and the exit code is 130 or 143. Slow imports belong inside the block, so that this holds for them too.

@@ -69,6 +69,16 @@ def check_can_write(path: Path | str) -> None:
         raise _NotWritten
 
 
+def check_room(folder: Path | str, *, num_bytes: int) -> None:
+    """Raise AfmpError unless files of `num_bytes` could be written into a folder now. It is made if it is missing."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(num_bytes))
+    except OSError as error:
+        raise _not_to_be_written(Path(folder), error) from None
+
+
 class _NotWritten(Exception):
     """The end of a block in which nothing was written."""
 

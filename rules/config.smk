@@ -28,9 +28,12 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [PROJECT, os.environ.g
 
 from afmp.errors import AfmpError
 from afmp.process import check_utf8
+from afmp.records import check_room
 
 try:
     check_utf8()
+    # Snakemake does not start without its own folder. `afmp verify` needs no folder to write in.
+    check_room(".snakemake", num_bytes=100_000)
 except AfmpError as error:
     raise WorkflowError(str(error)) from None
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -91,12 +92,17 @@ def snakemake(folder: Path, *arguments, check=True) -> str:
 
 
 def start_snakemake(
-    folder: Path, *arguments, environment: dict | None = None, python: Path | str = sys.executable, **options
+    folder: Path,
+    *arguments,
+    environment: dict | None = None,
+    python: Path | str = sys.executable,
+    before: Sequence[str] = (),
+    **options,
 ) -> subprocess.Popen:
-    """Start Snakemake in `folder`, both output streams in one."""
+    """Start Snakemake in `folder`, both output streams in one. `before`: a command that runs the one after it."""
     usual = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [python, "-m", "snakemake", "--cores", "2", *arguments],
+        [*before, python, "-m", "snakemake", "--cores", "2", *arguments],
         cwd=folder,
         env=usual | (environment or {}),
         stdout=subprocess.PIPE,

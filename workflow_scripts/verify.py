@@ -2,7 +2,7 @@
 
 from afmp.log import log_to
 
-with log_to(snakemake.log[0]):
+with log_to(snakemake.log[0] if snakemake.log else None):  # none where the results can only be read
     from contextlib import ExitStack, suppress
     from pathlib import Path
 
