@@ -5,6 +5,7 @@ import sys
 
 from afmp import __version__
 from afmp.errors import AfmpError
+from afmp.files import faults_of_the_machine
 from afmp.log import show_progress
 from afmp.process import Interrupted, check_utf8, interruptible, restart_in_utf8
 
@@ -20,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit status: 2, and one line on stderr, for an AfmpError."""
     name = "afmp"
     try:
-        with interruptible():
+        with interruptible(), faults_of_the_machine():
             if argv is None:
                 restart_in_utf8("afmp")
             check_utf8()

@@ -8,6 +8,7 @@ opens it itself, `open_plain(path).close()` before it gives the same sentences.
 import errno
 import os
 import stat
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,8 +25,27 @@ _KINDS = {
 }
 
 
+# What is wrong with the machine, or with a name that a person gave, and not with the program.
+_FAULTS_OF_THE_MACHINE = (
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EMFILE, errno.ENFILE, errno.ESTALE),
+)
+
+
 class MissingFileError(AfmpError):
     """Nothing has this name, or only a link to nothing."""
+
+
+@contextmanager
+def faults_of_the_machine():
+    """Raise AfmpError naming file and reason if the system refuses a file in this block, where nobody expected it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FAULTS_OF_THE_MACHINE or not isinstance(error.filename, str | bytes | os.PathLike):
+            raise
+        name = os.fsdecode(error.filename)
+        raise AfmpError(f"{name}: cannot be used ({error.strerror}); mend this, or choose another file.") from None
 
 
 def open_plain(path: Path | str, *, max_bytes: int | None = None) -> BinaryIO:

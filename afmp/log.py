@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from afmp.errors import AfmpError, printable
+from afmp.files import faults_of_the_machine
 from afmp.process import Interrupted, escape_what_cannot_be_shown, interruptible
 
 log = logging.getLogger("afmp")
@@ -67,7 +68,7 @@ def log_to(path: Path | str | None):
     """
     with show_progress(path):
         try:
-            with interruptible():
+            with interruptible(), faults_of_the_machine():
                 yield
         except AfmpError as error:
             for line in f"error: {error}".split("\n"):

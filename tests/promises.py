@@ -73,6 +73,7 @@ PROMISES = [
     Promise("no-plain-file", "files", "A folder, pipe, socket, device or broken link in the place of a file is refused at once in one sentence that says what it is."),
     Promise("permissions", "files", "A file that may not be read, or that lies in a folder that may not be entered, is called so in one sentence, and never missing or damaged."),
     Promise("read-only-study", "files", "`afmp verify` and `snakemake verify` check results that can only be read. (Snakemake itself has to write into `.snakemake`.)"),
+    Promise("faults-of-the-machine", "files", "A file that the system refuses (no permission, a name that is too long, a fault of the disk) is a one-line error that names it, wherever it happens."),
     Promise("damaged-result", "files", "A result that is damaged or edited is refused with an error that names the file. Once the file is deleted, the same command writes it again."),
     Promise("other-format", "files", "A file of another format version is refused with an error that names the file and both versions."),
     Promise("incomplete-archive", "files", "An archived study that is incomplete or changed is refused before anything is drawn."),

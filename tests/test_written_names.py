@@ -1,5 +1,6 @@
 """Names and rights of written files: names that are too long, umasks that take everything, parts of killed writers."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from conftest import PROJECT
 
 from afmp import cli
 from afmp.errors import AfmpError
+from afmp.log import log_to
 from afmp.records import atomic_path, check_can_write, read_json, write_json, write_text
 
 LONG = {"ASCII": "x" * 251 + ".csv", "two bytes": "ü" * 127, "four bytes": "𝛼" * 63 + "."}
@@ -89,3 +91,19 @@ def test_written_files_and_folders_can_be_read_and_written_by_their_user(umask, 
     for folder in path.parents[:2]:
         assert folder.stat().st_mode & 0o777 == 0o777 & ~umask | 0o700
     write_json(path, {"a": 2})
+
+
+@pytest.mark.promise("faults-of-the-machine")
+@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.EIO, errno.ESTALE])
+def test_a_file_that_the_system_refuses_anywhere_is_one_sentence(number, tmp_path, capsys):
+    with pytest.raises(SystemExit), log_to(tmp_path / "log"):
+        raise OSError(number, os.strerror(number), str(tmp_path / "ü"))
+    sentence = f"error: {tmp_path}/ü: cannot be used ({os.strerror(number)}); mend this, or choose another file."
+    assert capsys.readouterr().err == f"{sentence}\n"
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "No such file", "x"), OSError(errno.EIO, "no name")])
+def test_a_file_that_the_program_misses_is_a_fault_of_the_program(error, tmp_path, capsys):
+    with pytest.raises(SystemExit), log_to(tmp_path / "log"):
+        raise error
+    assert "This is a fault of the program" in capsys.readouterr().err

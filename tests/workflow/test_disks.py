@@ -46,6 +46,12 @@ def test_a_full_disk_gives_one_sentence(kilobytes, filled, name, project):
     assert ("rule prepare_data" in said) == (name == DATASET)
 
 
+@pytest.mark.promise("long-names")
+def test_a_working_directory_with_too_long_a_name_is_refused_in_one_sentence(project):
+    code, said = run(project, "-n", "--directory", "x" * 300, before=[])
+    assert code == 1 and "xxx: cannot be used (File name too long)" in said, said
+
+
 @pytest.mark.promise("read-only-study")
 @pytest.mark.skipif(not works(*NO_ROOT, "true"), reason="the system lets no user have a name space")
 def test_results_that_can_only_be_read_are_verified(project):
