@@ -1,5 +1,6 @@
 """Configuration files: read completely, and refused by line where YAML would silently read something else."""
 
+import json
 import re
 from pathlib import Path
 
@@ -64,7 +65,10 @@ def config_of(content: bytes, *, where: Path | str) -> dict:
         loader = _Loader(text)
         root = loader.get_single_node()
         _check(root, where)
-        config = loader.construct_document(root) if root else None
+        try:
+            config = json.loads(text)  # as Snakemake reads it: YAML would take "\ud83d\ude00" for two characters
+        except ValueError:
+            config = loader.construct_document(root) if root else None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, text.index(chr(error.character))) + 1
         raise AfmpError(

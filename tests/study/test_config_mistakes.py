@@ -1,6 +1,7 @@
 """Mistakes in config.yaml that small random changes of the shipped file do not produce: each refused in one line."""
 
 import copy
+import json
 import os
 
 import pytest
@@ -130,3 +131,10 @@ def test_a_mark_at_the_start_and_line_ends_of_windows_change_nothing(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_bytes(b"\xef\xbb\xbfa: 1\r\nb:\r\n  - 2\r\n")
     assert read_config(path) == {"a": 1, "b": [2]}
+
+
+def test_json_is_read_as_snakemake_reads_it(tmp_path):
+    path = tmp_path / "config.json"
+    content = {"label": "😀 é", "rate": 1e-05, "flag": True, "none": None}
+    path.write_text(json.dumps(content))
+    assert read_config(path) == content
