@@ -95,7 +95,7 @@ def _check(root: yaml.Node | None, path: Path | str) -> None:
     while pending:
         node, name, level = pending.pop()
         count += 1
-        at = f"{path}: line {node.start_mark.line + 1}: {name[:80]}" if node else path
+        at = f"{path}: line {node.start_mark.line + 1}{f': {name[:80]}' if name else ''}" if node else path
         if count > MAX_VALUES:
             raise AfmpError(f"{at}: the file has more than {MAX_VALUES:,} values; write it without aliases (*).")
         if level > MAX_LEVELS:
@@ -119,7 +119,7 @@ def _check(root: yaml.Node | None, path: Path | str) -> None:
         elif isinstance(node, yaml.SequenceNode):
             pending.extend((item, f"{name}/{index}", level + 1) for index, item in enumerate(node.value))
         elif isinstance(node, yaml.ScalarNode):
-            _check_scalar(node, f"{path}: line {node.start_mark.line + 1}: {name}")
+            _check_scalar(node, at)
 
 
 def _check_scalar(node: yaml.ScalarNode, where: str) -> None:
