@@ -21,6 +21,7 @@
 #   results/checkpoints/<semantics>/<run>/...              from which an interrupted run resumes
 #   results/checkpoints/<semantics>/<run>/seed_<seed>_<key>/       files of a random seed, trained by another run's job
 #   results/checkpoints/benchmark_resolution/<resolution>.jsonl    from which an interrupted size of the sweep resumes
+#   results/checkpoints/figures_from_archive/...           figures of an archived study that are drawn already
 
 from snakemake.utils import min_version
 

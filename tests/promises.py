@@ -36,6 +36,7 @@ PROMISES = [
     Promise("resumed-elsewhere", "resume", "A run that resumes on another device or with other versions lists all its devices and versions in its result."),
     Promise("killed-sweep-resumes", "resume", "A sweep that is killed keeps its measured sizes and points, and the process that measures ends too."),
     Promise("requeued-jobs", "resume", "A cluster job that is requeued or cancelled resumes, repeats nothing that is finished, and gives the result of a local run, bit for bit."),
+    Promise("killed-archive-gets-on", "resume", "Archiving a study and drawing an archived one get on if they are killed again and again within seconds: finished files and figures are kept, temporary files do not stay, and a folder with any other file is not written into."),
     Promise("started-configuration", "resume", "A study ends with the configuration that it started with, even if `config.yaml` is edited meanwhile."),
     Promise("training-out-of-memory", "training", "Training that runs out of memory ends with a one-line error that names the sizes to lower."),
     Promise("divergence", "training", "If a loss or a weight is not finite, the job ends with an error that names epoch and step. That random seed leaves no result; the other random seeds keep theirs."),

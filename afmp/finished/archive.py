@@ -61,6 +61,9 @@ def write_archive(config: dict, *, results: Path | str, archive: Path | str) -> 
         entries[path] = entry(content)
         _keep(archive, path, content, finished)
 
+    # First, so that a folder of another study is refused before anything is written into it.
+    keep("config.yaml", _config_text(config, study))
+    keep(*_packed("study.json", json.dumps(asdict(study), indent=2, ensure_ascii=False)))
     images: set[int] = set()
     # What is missing comes first, so that a call that is killed again and again gets on.
     for path in sorted(records, key=lambda path: is_there(archive / path)):
@@ -72,8 +75,6 @@ def write_archive(config: dict, *, results: Path | str, archive: Path | str) -> 
         keep(path, read_plain(results / path, max_bytes=MAX_FILE_BYTES))
     for index in images:
         keep(image_file(index), _png(results / dataset, index))
-    keep(*_packed("study.json", json.dumps(asdict(study), indent=2, ensure_ascii=False)))
-    keep("config.yaml", _config_text(config, study))
 
     if len(entries) > MAX_FILES:
         raise AfmpError(f"{archive}: {len(entries):,} files; an archive has at most {MAX_FILES:,}.")

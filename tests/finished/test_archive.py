@@ -182,6 +182,15 @@ def test_the_workflow_draws_the_newest_archive_without_dataset_or_training(proje
         with Image.open(drawn / "figures/paper/scalability_results.png") as image:
             assert image.width > 1000
         assert "Nothing to be done" in snakemake(project, "figures_from_archive")
+        # A picture that is deleted is made again, and no other one is drawn for that.
+        picture = drawn / "figures/paper/scalability_results.png"
+        picture.unlink()
+        (drawn / "figures/paper/of_another_archive.png").write_text("x")
+        kept = project / "results/checkpoints/figures_from_archive"
+        times = {path: path.stat().st_mtime_ns for path in kept.rglob("*.png")}
+        snakemake(project, "figures_from_archive")
+        assert picture.exists() and files(drawn) == expected
+        assert {path: path.stat().st_mtime_ns for path in kept.rglob("*.png")} == times
         said = snakemake(project, "figures_from_archive", "--config", "archive=archive/other", check=False)
         assert "archive/other: no archive there" in said and "Traceback" not in said
         assert (drawn / "figures/paper/scalability_results.png").exists()
