@@ -1,7 +1,7 @@
 # AFMP: the claim of the original notebook, made checkable. The workflow goes from a dataset to every figure of the notebook.
 #
 # Result paths are results/<rule>/<semantics>/..., where semantics is paper or notebook. afmp/study/paths.py defines them.
-#   results/prepare_data/<dataset>.safetensors
+#   results/prepare_data/<dataset>.{safetensors,sha256}
 #   results/train/<semantics>/<run>/seed_<seed>/{results_<run>.json,best.safetensors,final.safetensors,diagnostics.json}
 #   results/benchmark_resolution/<semantics>/<resolution>.json
 #   results/benchmark_scalability/<semantics>/scalability.json
@@ -20,8 +20,11 @@
 #   results/download/...                                   archives as they were fetched
 #   results/checkpoints/<semantics>/<run>/...              from which an interrupted run resumes
 #   results/checkpoints/<semantics>/<run>/seed_<seed>_<key>/       files of a random seed, trained by another run's job
-#   results/checkpoints/benchmark_resolution/<resolution>.jsonl    from which an interrupted size of the sweep resumes
+#   results/checkpoints/benchmark_resolution/<resolution>.jsonl    measured points of a size of the sweep
 #   results/checkpoints/figures_from_archive/...           figures of an archived study that are drawn already
+#   results/prepare_data/folder_digest.json                digest of an image folder, as it was last read
+#   results/set_aside/...                                  during a call: files that its jobs replace
+#   results/snakemake_metadata/...                         Snakemake's records of finished jobs
 
 from snakemake.utils import min_version
 

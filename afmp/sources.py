@@ -12,7 +12,7 @@ def import_closure(*starts: str | Path) -> list[Path]:
     """Return the sorted source files of this package that modules and scripts import, directly or not.
 
     A module (str) is included itself, a script (Path) is not. Import statements are read and not run, those inside
-    functions too. The workflow names these files as inputs, because Snakemake watches only the script itself.
+    functions too.
     """
     closure: set[Path] = set()
     pending: list[str] = []

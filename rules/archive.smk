@@ -26,7 +26,6 @@ rule archive:
         ALL_FIGURES,
         ALL_TABLES,
         ALL_DIAGNOSTICS,
-        code=code("archive.py"),
     log:
         in_results(log_file("archive")),
     localrule: True
@@ -44,6 +43,10 @@ try:
     ARCHIVE_DRAWINGS, ARCHIVE_ERROR = archive_drawings(archived_study(OLD_ARCHIVE)), None
 except AfmpError as error:
     ARCHIVE_DRAWINGS, ARCHIVE_ERROR = [], error
+# What the archive is, as a parameter: where it lies does not matter.
+ARCHIVE_HASH = None
+if not ARCHIVE_ERROR:
+    ARCHIVE_HASH = hashlib.sha256(Path(OLD_ARCHIVE, MANIFEST).read_bytes()).hexdigest()
 ARCHIVE_MODULES = sorted({drawing.module for drawing in ARCHIVE_DRAWINGS})
 
 
@@ -51,8 +54,7 @@ ARCHIVE_MODULES = sorted({drawing.module for drawing in ARCHIVE_DRAWINGS})
 # a job that starts or fails, so each finished figure is also kept below checkpoints/.
 rule figures_from_archive:
     input:
-        code=code("figures_from_archive.py", *ARCHIVE_MODULES),
-        manifest=old_manifest,
+        refuse_wrong_archive,
     output:
         figures=in_results(
             f"{FIGURES_FROM_ARCHIVE}/{file}"
@@ -67,7 +69,13 @@ rule figures_from_archive:
     conda:
         "../envs/afmp.yaml"
     params:
-        archive=OLD_ARCHIVE,
+        code=code("figures_from_archive.py", *ARCHIVE_MODULES),
+        manifest=ARCHIVE_HASH,
+        # Snakemake does not rerun a job for a changed parameter whose function takes `output`.
+        archive=lambda wildcards, output: OLD_ARCHIVE,
         finished=in_results(FIGURES_CHECKPOINT),
+    # The archive is no input, so Snakemake's own message would not name it.
+    message:
+        "rule figures_from_archive: draws {params.archive}, log: {log}"
     script:
         "../workflow_scripts/figures_from_archive.py"

@@ -4,30 +4,39 @@ import hashlib
 import json
 import os
 import re
+import shutil
+from contextlib import suppress
 from dataclasses import asdict
-from glob import iglob
 from pathlib import Path
 
+from afmp import sources
+from afmp.data.folder_digest import folder_digest
 from afmp.figures.catalogue import COMPARED_SEMANTICS, figures
 from afmp.finished.manifest import MANIFEST
 from afmp.machine.memory import host_bytes
 from afmp.records import remove_leftovers, write_text
-from afmp.sources import import_closure
 from afmp.study.paths import (
+    DIAGNOSTICS_ENDINGS,
+    FOLDER_DIGEST_FILE,
     RESULTS,
+    SET_ASIDE,
+    SNAKEMAKE_METADATA,
     TABLE_ENDINGS,
     TABLE_PAGE_ENDING,
     TABLES,
     benchmark_file,
     dataset_file,
+    dataset_hash_file,
+    figure_files,
     in_results,
     log_file,
-    plot_diagnostics_folder,
+    plot_diagnostics_path,
     table_file,
 )
 from afmp.study.memory import check_memory, training_bytes
 from afmp.study.study import resolve_study
 from afmp.training.job import WANTED_RUNS
+from afmp.training.reuse import link_files
 
 try:
     # A complete configuration was put together from files that have been checked.
@@ -46,12 +55,18 @@ except AfmpError as error:
     raise WorkflowError(str(error)) from None
 
 DATASET_FILE = in_results(dataset_file(STUDY.dataset.source))
+# What is made from the dataset depends on this small file, whose content Snakemake compares. The dataset itself is `ancient`.
+DATASET_HASH = in_results(dataset_hash_file(STUDY.dataset.source))
 COMPARE_SEMANTICS = set(COMPARED_SEMANTICS) <= set(STUDY.semantics)
 
 ALL_FIGURES = in_results(file for drawing in figures(asdict(STUDY)) for file in drawing.files)
 ALL_TABLES = in_results(table_file(table, ending) for table in TABLES for ending in TABLE_ENDINGS)
 ALL_DIAGNOSTICS = in_results(
-    plot_diagnostics_folder(semantics, run) for semantics in STUDY.semantics for run in STUDY.runs
+    file
+    for semantics in STUDY.semantics
+    for run, config in STUDY.runs.items()
+    for epoch in config.training.visualized_epochs
+    for file in figure_files(plot_diagnostics_path(semantics, run, epoch), DIAGNOSTICS_ENDINGS)
 )
 
 
@@ -66,11 +81,13 @@ wildcard_constraints:
 UNWATCHED = ("afmp/log.py", "afmp/process.py", "afmp/study/paths.py")
 
 
-# The source files that a script imports, as inputs of its rule, because Snakemake itself watches only the script. `modules`
-# are those that the script imports by a name in a string.
+# Hash of a script and of the source files that it imports, as a parameter of its rule. Snakemake compares parameters by
+# value, and would compare input files by path and time. `modules` are those that the script imports by a name in a string.
 def code(script, *modules):
-    closure = import_closure(Path(PROJECT, "workflow_scripts", script), *modules)
-    return [os.path.relpath(path) for path in closure if not path.as_posix().endswith(UNWATCHED)]
+    script = sources.PROJECT / "workflow_scripts" / script
+    closure = sources.import_closure(script, *modules)
+    watched = [path for path in closure if not path.as_posix().endswith(UNWATCHED)]
+    return sources.source_hash([script, *watched])
 
 
 # Outputs for one table: as CSV, as a page of the report, and its caption.
@@ -102,25 +119,13 @@ def needs_both_semantics(wildcards):
     )
 
 
-# Digest of the names, sizes and modification times of the files that source `folder` reads; None for other sources.
-# Snakemake itself compares only the folder's time, which stays the same when an image in it changes.
-def folder_digest(wildcards):
-    if STUDY.dataset.source != "folder":
-        return None
-    folder = STUDY.dataset.path
-    digest = hashlib.sha256()
-    for split in ("train", "test", "val"):
-        # As in afmp/data/image_folder.py: classes are one level deep, and names that start with a dot do not count.
-        names = [
-            name for depth in ("*", "*/*") for name in iglob(f"{split}/{depth}", root_dir=folder)
-        ]
-        for name in sorted(names):
-            path = os.path.join(folder, name)
-            status = os.stat(path) if os.path.isfile(path) else None
-            digest.update(
-                os.fsencode(f"{name}\0{status and (status.st_size, status.st_mtime_ns)}\0")
-            )
-    return digest.hexdigest()
+# What the images are, as a parameter of a rule: where they lie and when they were written does not matter.
+def images(wildcards):
+    dataset = STUDY.dataset
+    content = None
+    if dataset.source == "folder":
+        content = folder_digest(dataset.path, known=in_results(FOLDER_DIGEST_FILE))
+    return {"source": dataset.source, "image_size": dataset.image_size, "content": content}
 
 
 # Write this call's configuration to a file and return its path. Its name contains a hash of the content, because jobs of
@@ -128,12 +133,64 @@ def folder_digest(wildcards):
 def write_configuration():
     content = json.dumps(config | {"complete": True})
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
-    path = Path(f".snakemake/afmp-configuration-{digest}.json").absolute()
+    return written(f".snakemake/afmp-configuration-{digest}.json", content)
+
+
+# Write a text unless it is there already, and return its absolute path.
+def written(path, text):
+    path = Path(path).absolute()
     try:
-        write_text(path, content)
-    except AfmpError as error:
+        if not (path.is_file() and path.read_text(encoding="utf-8") == text):
+            write_text(path, text)
+    except (AfmpError, OSError, UnicodeDecodeError) as error:
         raise WorkflowError(str(error)) from None
     return path
+
+
+# Keep Snakemake's records of finished jobs with the results. It decides by them what has changed, and results that are moved
+# or copied without .snakemake would be without them.
+def keep_metadata_with_results():
+    place, link = Path(in_results(SNAKEMAKE_METADATA)), Path(".snakemake/metadata")
+    with suppress(OSError):  # a study that can only be read
+        place.mkdir(parents=True, exist_ok=True)
+        link.parent.mkdir(exist_ok=True)
+        # A folder is of an older release, or of a copy that follows links.
+        if link.is_dir() and not link.is_symlink():
+            if any(place.iterdir()):
+                shutil.rmtree(link)
+            else:
+                link.replace(place)
+        if not (link.exists() and link.samefile(place)):
+            link.unlink(missing_ok=True)
+            link.symlink_to(os.path.relpath(place.resolve(), link.parent.resolve()))
+
+
+# Set the outputs aside that the jobs of this call replace: Snakemake deletes them before a job starts.
+def set_aside(jobs):
+    for file in [file for job in jobs for file in job.output if os.path.isfile(file)]:
+        kept = Path(in_results(SET_ASIDE), os.path.relpath(file, RESULTS))
+        REPLACED[kept] = file, workflow.persistence.metadata(file)
+        with suppress(OSError, AfmpError):
+            link_files([kept.name], Path(file).parent, kept.parent)
+
+
+# At the end of a call, put back what was set aside and not replaced, because its job was interrupted or failed. Its record
+# of before says whether it is up to date.
+def put_back():
+    folder = Path(in_results(SET_ASIDE))
+    for kept in [path for path in folder.rglob("*") if path.is_file()]:
+        place = Path(RESULTS, kept.relative_to(folder))
+        if place.exists():
+            continue
+        with suppress(OSError):
+            link_files([kept.name], kept.parent, place.parent)
+            # What an earlier call set aside, which was killed, has no record here. Snakemake makes it again.
+            if kept in REPLACED:
+                file, record = REPLACED[kept]
+                workflow.persistence.cleanup_metadata(file)
+                if record:
+                    workflow.persistence._write_record(str(file), record)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 # GPUs that a job needs: a job that trains or measures times needs one, unless its device is `cpu`.
@@ -170,14 +227,21 @@ def refuse_too_little_memory(runs):
 # Snakemake does not rerun a job for a changed parameter whose function takes `output`.
 def captions(wildcards, output):
     found = [Path(path) for path in output if path.endswith(".rst")]
-    for path in map(Path, output):
-        found += path.glob("*.rst") if path.is_dir() else []
     return {path.stem: path.read_text(encoding="utf-8") for path in found if path.exists()}
 
 
-# The manifest of the archive to draw. A wrong archive ends the calls that need it, before any job, and disturbs no other.
-# SystemExit, because Snakemake adds a traceback to other exceptions of an input function.
-def old_manifest(wildcards):
+# A wrong archive ends the calls that need it, before any job, and disturbs no other. SystemExit, because Snakemake adds a
+# traceback to other exceptions of an input function.
+def refuse_wrong_archive(wildcards):
     if ARCHIVE_ERROR:
         raise SystemExit(f"Error: {ARCHIVE_ERROR}")
-    return [f"{OLD_ARCHIVE}/{MANIFEST}"]
+    return []
+
+
+# Write the template of the captions of one epoch's diagnostics, and return its path. Snakemake tells a template its job, but
+# not for which of the job's pictures it is.
+def diagnostics_template(epoch):
+    template = Path(sources.PROJECT, "report/diagnostics.rst").read_text(encoding="utf-8")
+    return written(
+        f".snakemake/afmp-captions/{epoch}.rst", f'{{% set epoch = "{epoch:04}" %}}{template}'
+    )

@@ -5,10 +5,9 @@ from afmp.study.paths import DOWNLOAD_FOLDER
 
 # Fetch (for cifar10 and cifar100), check, convert and hash the dataset.
 rule prepare_data:
-    input:
-        code=code("prepare_data.py"),
     output:
         dataset=DATASET_FILE,
+        hash=DATASET_HASH,
     log:
         in_results(log_file("prepare_data")),
     benchmark:
@@ -18,8 +17,10 @@ rule prepare_data:
         "../envs/afmp.yaml"
     threads: 2
     params:
-        dataset=vars(STUDY.dataset),
-        digest=folder_digest,
+        code=code("prepare_data.py"),
+        images=images,
+        # With the folder of the images. Snakemake does not rerun a job for a changed parameter whose function takes `output`.
+        dataset=lambda wildcards, output: vars(STUDY.dataset),
         download_folder=in_results(DOWNLOAD_FOLDER),
     script:
         "../workflow_scripts/prepare_data.py"

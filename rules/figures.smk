@@ -1,7 +1,7 @@
 # Figures: one rule per figure, and one target with the figure's short name. afmp/figures/catalogue.py lists them all.
 
 from afmp.figures.catalogue import SWEEP_FIGURES, diagnostics_figures, figure_module
-from afmp.study.paths import NOTEBOOK_VS_PAPER, epoch_name, figure_files, figure_path
+from afmp.study.paths import NOTEBOOK_VS_PAPER, figure_files, figure_path, plot_diagnostics_path
 
 # Every figure by its path, in plain values. Snakemake compares these values, and draws a changed figure again.
 DRAWINGS = {drawing.path: drawing for drawing in figures(asdict(STUDY))}
@@ -27,7 +27,6 @@ for figure, category in CATEGORIES.items():
         name:
             f"plot_{figure}"
         input:
-            code=code("plot_figure.py", figure_module(figure)),
             records=lambda wildcards, figure=figure: in_results(
                 DRAWINGS[figure_path(wildcards.semantics, figure)].sources
             ),
@@ -48,6 +47,7 @@ for figure, category in CATEGORIES.items():
         conda:
             "../envs/afmp.yaml"
         params:
+            code=code("plot_figure.py", figure_module(figure)),
             drawing=lambda wildcards, figure=figure: asdict(
                 DRAWINGS[figure_path(wildcards.semantics, figure)]
             ),
@@ -71,7 +71,6 @@ if COMPARE_SEMANTICS:
     # The same runs under both semantics.
     rule plot_notebook_vs_paper:
         input:
-            code=code("plot_figure.py", DRAWINGS[NOTEBOOK_VS_PAPER].module),
             records=in_results(DRAWINGS[NOTEBOOK_VS_PAPER].sources),
         output:
             png=report(
@@ -90,6 +89,7 @@ if COMPARE_SEMANTICS:
         conda:
             "../envs/afmp.yaml"
         params:
+            code=code("plot_figure.py", DRAWINGS[NOTEBOOK_VS_PAPER].module),
             drawing=asdict(DRAWINGS[NOTEBOOK_VS_PAPER]),
             captions=captions,
         script:
@@ -108,38 +108,57 @@ else:
             needs_both_semantics,
 
 
-# The gates of a run at several epochs, for its first random seed.
-rule plot_diagnostics:
-    input:
-        code=code("plot_diagnostics.py", "afmp.figures.diagnostics"),
-        diagnostics=in_results(diagnostics_file("{semantics}", "{run}", STUDY.seeds[0])),
-        dataset=DATASET_FILE,
-    output:
-        folder=report(
-            directory(in_results(plot_diagnostics_folder("{semantics}", "{run}"))),
-            patterns=[f"{epoch_name('{epoch}')}.png"],
-            caption="../report/diagnostics.rst",
-            category="Diagnostics",
-            subcategory="{semantics}",
-            labels={"run": "{run}", "epoch": "{epoch}"},
-        ),
-    log:
-        in_results(log_file("plot_diagnostics", "{semantics}/{run}")),
-    benchmark:
-        in_results(benchmark_file("plot_diagnostics", "{semantics}/{run}"))
-    localrule: True
-    conda:
-        "../envs/afmp.yaml"
-    params:
-        drawings=lambda wildcards: [
-            asdict(drawing)
-            for drawing in diagnostics_figures(
-                asdict(STUDY),
-                semantics=wildcards.semantics,
-                run=wildcards.run,
-                epochs=STUDY.runs[wildcards.run].training.visualized_epochs,
-            )
-        ],
-        captions=captions,
-    script:
-        "../workflow_scripts/plot_diagnostics.py"
+# The runs by the epochs of their diagnostics. Every picture is an output of its own, so a deleted one is drawn again. Outputs
+# cannot depend on the run, so runs with other epochs have a rule of their own.
+RUNS_BY_EPOCHS = {}
+for run in STUDY.runs:
+    RUNS_BY_EPOCHS.setdefault(tuple(STUDY.runs[run].training.visualized_epochs), []).append(run)
+
+for number, (epochs, runs) in enumerate(RUNS_BY_EPOCHS.items()):
+
+    # The gates of a run at several epochs, for its first random seed.
+    rule:
+        name:
+            f"plot_diagnostics_{number}" if number else "plot_diagnostics"
+        input:
+            diagnostics=in_results(diagnostics_file("{semantics}", "{run}", STUDY.seeds[0])),
+            dataset=ancient(DATASET_FILE),
+            hash=DATASET_HASH,
+        output:
+            [
+                report(
+                    in_results(f"{plot_diagnostics_path('{semantics}', '{run}', epoch)}.png"),
+                    caption=diagnostics_template(epoch),
+                    category="Diagnostics",
+                    subcategory="{semantics}",
+                    labels={"run": "{run}", "epoch": f"{epoch:04}"},
+                )
+                for epoch in epochs
+            ],
+            captions=[
+                in_results(f"{plot_diagnostics_path('{semantics}', '{run}', epoch)}.rst")
+                for epoch in epochs
+            ],
+        log:
+            in_results(log_file("plot_diagnostics", "{semantics}/{run}")),
+        benchmark:
+            in_results(benchmark_file("plot_diagnostics", "{semantics}/{run}"))
+        wildcard_constraints:
+            run="|".join(map(re.escape, runs)),
+        localrule: True
+        conda:
+            "../envs/afmp.yaml"
+        params:
+            code=code("plot_diagnostics.py", "afmp.figures.diagnostics"),
+            drawings=lambda wildcards, epochs=epochs: [
+                asdict(drawing)
+                for drawing in diagnostics_figures(
+                    asdict(STUDY),
+                    semantics=wildcards.semantics,
+                    run=wildcards.run,
+                    epochs=epochs,
+                )
+            ],
+            captions=captions,
+        script:
+            "../workflow_scripts/plot_diagnostics.py"

@@ -17,8 +17,6 @@ rule report:
         ALL_FIGURES,
         ALL_TABLES,
         ALL_DIAGNOSTICS,
-        code=code("report.py"),
-        templates=[os.path.relpath(path) for path in Path(PROJECT, "report").glob("*.rst")],
     output:
         in_results(REPORT_FILE),
     log:
@@ -28,5 +26,8 @@ rule report:
     localrule: True
     conda:
         "../envs/afmp.yaml"
+    params:
+        code=code("report.py"),
+        templates=sources.source_hash(sorted(Path(sources.PROJECT, "report").glob("*.rst"))),
     script:
         "../workflow_scripts/report.py"

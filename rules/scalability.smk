@@ -10,9 +10,6 @@ from afmp.study.paths import (
 
 # Measure time and memory at one size: AFMP under each semantics, and DeiT. A point that runs out of memory is recorded.
 rule benchmark_resolution:
-    input:
-        # This module runs in its own process. It is named in a string, so no import statement shows it.
-        code=code("benchmark_resolution.py", "afmp.benchmark.measurement"),
     output:
         scalability=in_results(
             resolution_file(semantics, "{resolution}") for semantics in STUDY.semantics
@@ -27,10 +24,12 @@ rule benchmark_resolution:
     resources:
         gpu=gpus(STUDY.scalability["device"]),
     params:
+        # This module runs in its own process. It is named in a string, so no import statement shows it.
+        code=code("benchmark_resolution.py", "afmp.benchmark.measurement"),
         sweep={key: value for key, value in STUDY.scalability.items() if key != "resolutions"},
         semantics=STUDY.semantics,
-        # The points that an interrupted job has measured.
-        unfinished=in_results(benchmark_checkpoint("{resolution}")),
+        # The points that were measured before.
+        measured=in_results(benchmark_checkpoint("{resolution}")),
         # Snakemake does not rerun a job for a changed parameter whose function takes `output`, so a new size measures only
         # itself.
         part_of=lambda wildcards, output: STUDY.scalability["resolutions"],
@@ -48,7 +47,6 @@ rule benchmark_scalability:
             )
             for semantics in STUDY.semantics
         },
-        code=code("benchmark_scalability.py"),
     output:
         scalability=in_results(map(scalability_file, STUDY.semantics)),
     log:
@@ -59,6 +57,7 @@ rule benchmark_scalability:
     conda:
         "../envs/afmp.yaml"
     params:
+        code=code("benchmark_scalability.py"),
         semantics=STUDY.semantics,
     script:
         "../workflow_scripts/benchmark_scalability.py"
@@ -66,8 +65,6 @@ rule benchmark_scalability:
 
 # Count the parameters of the models that the original notebook compares.
 rule count_parameters:
-    input:
-        code=code("count_parameters.py"),
     output:
         parameters=in_results(PARAMETERS_FILE),
     log:
@@ -78,6 +75,7 @@ rule count_parameters:
     conda:
         "../envs/afmp.yaml"
     params:
+        code=code("count_parameters.py"),
         num_classes=STUDY.scalability["num_classes"],
     script:
         "../workflow_scripts/count_parameters.py"

@@ -1,8 +1,14 @@
-# Start: the steps before the first job. Snakemake has one hook for all rules.
+# Start and end: the steps before the first job and after the last one. Snakemake has one hook of each kind for all rules.
+
+# Of files that are set aside: the records that Snakemake had of them.
+REPLACED = {}
+
+if workflow.is_main_process and workflow.modifier.is_main_snakefile():
+    keep_metadata_with_results()
 
 
 onstart:
-    # One short line when a training job starts; Snakemake's own message would list every source file.
+    # One short line when a training job starts; Snakemake's own message would list every output.
     workflow.get_rule("train").message = (
         "rule train: {wildcards.run} [{wildcards.semantics}], log: {log}"
     )
@@ -16,9 +22,18 @@ onstart:
         refuse_too_little_memory(
             {job.wildcards.run for job in waiting if job.rule.name == "train"}
         )
+    set_aside(waiting)
     # On the only GPU of this machine, the first training job trains all runs of this call, and the other training jobs find
     # their runs already trained. Only this call knows its runs. Its jobs inherit the list.
     if workflow.local_exec and gpus_at_once() == 1:
         jobs = [job.wildcards for job in waiting if job.rule.name == "train"]
         wanted = sorted((job.semantics, job.run) for job in jobs)
         os.environ.update({WANTED_RUNS: json.dumps(wanted)})
+
+
+onsuccess:
+    put_back()
+
+
+onerror:
+    put_back()

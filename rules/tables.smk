@@ -6,7 +6,6 @@ from afmp.study.paths import PARAMETERS_FILE, result_files, scalability_file
 # Tables of all runs: every epoch, a summary with intervals, and paired differences from each study's reference.
 rule aggregate:
     input:
-        code=code("aggregate.py"),
         results=in_results(
             file
             for semantics in STUDY.semantics
@@ -31,6 +30,7 @@ rule aggregate:
     conda:
         "../envs/afmp.yaml"
     params:
+        code=code("aggregate.py"),
         studies=STUDY.studies,
         captions=captions,
     script:
@@ -40,7 +40,6 @@ rule aggregate:
 # Tables of the sweep, its ratios and its fits, and of the parameter counts.
 rule tabulate_scalability:
     input:
-        code=code("tabulate_scalability.py"),
         scalability=in_results(map(scalability_file, STUDY.semantics)),
         parameters=in_results(PARAMETERS_FILE),
     output:
@@ -56,6 +55,7 @@ rule tabulate_scalability:
     conda:
         "../envs/afmp.yaml"
     params:
+        code=code("tabulate_scalability.py"),
         captions=captions,
     script:
         "../workflow_scripts/tabulate_scalability.py"

@@ -2,10 +2,12 @@
 
 from afmp.study.paths import (
     DOWNLOAD_FOLDER,
+    SET_ASIDE,
     WEIGHTS,
     checkpoint_folder,
     diagnostics_file,
     result_files,
+    train_folder,
     weights_file,
 )
 
@@ -13,8 +15,8 @@ from afmp.study.paths import (
 # Train a run. Checkpoints are not outputs, because Snakemake deletes the outputs of a failed job.
 rule train:
     input:
-        code=code("train.py"),
-        dataset=DATASET_FILE,
+        dataset=ancient(DATASET_FILE),
+        hash=DATASET_HASH,
     output:
         results=in_results(result_files("{semantics}", ["{run}"], STUDY.seeds)),
         diagnostics=in_results(
@@ -36,11 +38,13 @@ rule train:
     resources:
         gpu=lambda wildcards: gpus(STUDY.runs[wildcards.run].training.device),
     params:
-        config=lambda wildcards: STUDY.runs[wildcards.run].to_dict(),
+        code=code("train.py"),
+        settings=lambda wildcards: STUDY.runs[wildcards.run].without_places(),
         seeds=STUDY.seeds,
         checkpoint_folder=in_results(checkpoint_folder("{semantics}", "{run}")),
-        # The runs that this job may train in parallel with its own. Snakemake does not rerun a job for a changed parameter
-        # whose function takes `output`.
+        set_aside=in_results(f"{SET_ASIDE}/{train_folder('{semantics}', '{run}')}"),
+        # This run, and those that this job may train in parallel with it. Snakemake does not rerun a job for a changed
+        # parameter whose function takes `output`.
         study=lambda wildcards, output: {
             run: config.to_dict() for run, config in STUDY.runs.items()
         },

@@ -5,8 +5,6 @@ from afmp.study.paths import CHECKS_FILE, RESULTS
 
 # Check the files that exist. No file of the study is an input, because Snakemake would make a missing file.
 rule verify:
-    input:
-        code=code("verify.py"),
     log:
         # None where the results can only be read: Snakemake makes the folder of a log.
         in_results([log_file("verify")]) if os.access(RESULTS, os.W_OK) else [],

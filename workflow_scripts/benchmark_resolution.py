@@ -14,6 +14,6 @@ with log_to(snakemake.log[0]):
         semantics=snakemake.params.semantics,
     )
     with own_device(settings.device):
-        sweeps = run_sweep(settings, part_of=snakemake.params.part_of, unfinished=snakemake.params.unfinished)
+        sweeps = run_sweep(settings, part_of=snakemake.params.part_of, measured=snakemake.params.measured)
     for path, sweep in zip(snakemake.output, sweeps.values(), strict=True):
         write_scalability(path, sweep)

@@ -17,7 +17,7 @@ with log_to(snakemake.log[0]):
     run = Run(
         name=snakemake.wildcards.run,
         semantics=snakemake.wildcards.semantics,
-        config=RunConfig.from_dict(snakemake.params.config),
+        config=RunConfig.from_dict(snakemake.params.study[snakemake.wildcards.run]),
         seed_folders=dict(zip(snakemake.params.seeds, folders, strict=True)),
         checkpoint_folder=Path(snakemake.params.checkpoint_folder),
     )
@@ -31,4 +31,5 @@ with log_to(snakemake.log[0]):
             dataset_path=Path(snakemake.input.dataset),
             study=snakemake.params.study,
             download_folder=archive_folder(snakemake.params.download_folder),
+            set_aside=Path(snakemake.params.set_aside),
         )

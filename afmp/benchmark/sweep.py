@@ -22,7 +22,7 @@ def run_sweep(
     settings: SweepSettings,
     *,
     part_of: Sequence[int] = (),
-    unfinished: Path | str | None = None,
+    measured: Path | str | None = None,
     progress: Callable[[str], None] = log.info,
 ) -> dict[str, dict]:
     """Measure every pass of the settings; return the content of a scalability file for each semantics, validated.
@@ -32,7 +32,8 @@ def run_sweep(
 
     - part_of: all resolutions of the sweep that these are a part of, if it is measured in parts. A part skips the
       points that the whole sweep skips because they would need days, so it may have no point.
-    - unfinished: a file that stores each measured group; an interrupted sweep resumes from it
+    - measured: a file that keeps each measured group; an interrupted sweep resumes from it, and a repeated one measures
+      only what the file lacks
     - progress: is called with one line of text per point
     """
     machine = run_isolated("afmp.benchmark.measurement:describe_device", {"device": settings.device})
@@ -48,7 +49,8 @@ def run_sweep(
     }
     # The commit does not matter for a measurement: the code that measures does, and two commits may share it.
     libraries = {name: version for name, version in machine["versions"].items() if not name.startswith("git_")}
-    stored = SweepProgress(unfinished, content | {"versions": libraries}) if unfinished else None
+    conditions = protocol | {"cpu_threads": machine["cpu_threads"], "device": machine["device"], "versions": libraries}
+    stored = SweepProgress(measured, conditions) if measured else None
     sweeps = {semantics: content | {"semantics": semantics, "points": []} for semantics in settings.semantics}
     common = protocol | {"device": machine["torch_device"]}
     candidates = candidates_of(settings)
@@ -73,7 +75,7 @@ def run_sweep(
     for sweep in sweeps.values():
         validate(sweep, "scalability", where="scalability sweep")
     if stored:
-        stored.remove()
+        stored.finish()
     return sweeps
 
 

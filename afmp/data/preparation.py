@@ -18,8 +18,8 @@ from afmp.errors import AfmpError
 log = logging.getLogger("afmp")
 
 
-def prepare_dataset(config: dict, destination: Path, *, download_folder: Path) -> None:
-    """Read the source that `config` names and write it to `destination`, completely or not at all.
+def prepare_dataset(config: dict, destination: Path, *, download_folder: Path) -> str:
+    """Read the source that `config` names, write it to `destination`, completely or not at all, and return its hash.
 
     config: the dataset section of the configuration, with source (one of READERS), image_size in pixels, and path for
     source folder. Archives are kept in `download_folder`, which other processes may use at the same time. An archive
@@ -44,6 +44,7 @@ def prepare_dataset(config: dict, destination: Path, *, download_folder: Path) -
         *(destination, images.name, f"{len(images.train_images):,}", f"{len(images.test_images):,}"),
         *(image_size, len(images.class_names), content_hash[:12]),
     )
+    return content_hash
 
 
 def repair_dataset(path: Path, config: dict, *, download_folder: Path) -> None:

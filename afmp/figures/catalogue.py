@@ -20,10 +20,9 @@ from afmp.study.paths import (
     NOTEBOOK_VS_PAPER,
     dataset_file,
     diagnostics_file,
-    epoch_name,
     figure_files,
     figure_path,
-    plot_diagnostics_folder,
+    plot_diagnostics_path,
     result_files,
     scalability_file,
 )
@@ -138,10 +137,9 @@ def figures(study: dict) -> list[Drawing]:
 
 def diagnostics_figures(study: dict, *, semantics: str, run: str, epochs: Iterable[int]) -> list[Drawing]:
     """Return the figures of one run's diagnostics, one per epoch, for the first random seed of a study as `figures`."""
-    folder = plot_diagnostics_folder(semantics, run)
     return [
         Drawing(
-            f"{folder}/{epoch_name(epoch)}",
+            plot_diagnostics_path(semantics, run, epoch),
             "afmp.figures.diagnostics",
             {"epoch": epoch},
             {"diagnostics": diagnostics_file(semantics, run, study["seeds"][0])},

@@ -15,7 +15,7 @@ from afmp.errors import AfmpError
 from afmp.finished.study_records import StudyRecord
 from afmp.model.scaffold import scaffold_hash
 from afmp.model.weights import load_weights
-from afmp.study.run_config import RunConfig
+from afmp.study.run_config import RunConfig, without_places
 from afmp.study.semantics import SEMANTICS
 from afmp.study.study import Study
 
@@ -41,8 +41,9 @@ def _different(content: dict, expected: dict, source: str) -> Iterator[str]:
 
 
 def _of_result(result: dict, config: RunConfig) -> Iterator[str]:
-    for section, values in config.to_dict().items():
-        found = result["config"][section]
+    recorded = without_places(result["config"])
+    for section, values in config.without_places().items():
+        found = recorded[section]
         expected = values | dict.fromkeys(found.keys() - values.keys())  # a key that the study lacks is a contradiction
         yield from (f"config/{section}/{one}" for one in _different(found, expected, "the study says"))
     history = result["training_history"]

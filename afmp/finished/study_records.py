@@ -9,6 +9,7 @@ from afmp.errors import AfmpError
 from afmp.finished.study_difference import study_difference
 from afmp.records import read_diagnostics, read_parameters, read_result, read_scalability
 from afmp.study.paths import PARAMETERS_FILE, diagnostics_file, result_file, scalability_file
+from afmp.study.run_config import without_places
 from afmp.study.study import Study
 
 READERS = {
@@ -39,7 +40,7 @@ class StudyRecord:
         match self.kind:
             case "result":
                 config = study.runs[self.about["run"]]
-                unlike = study_difference(config.to_dict(), content["config"], "config")
+                unlike = study_difference(config.without_places(), without_places(content["config"]), "config")
                 epochs, said = len(content["training_history"]["val_acc"]), config.training.epochs
                 if not unlike and epochs != said:
                     unlike = f"training_history has {epochs:,} epochs, but config.yaml gives {said:,}"

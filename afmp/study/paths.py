@@ -24,6 +24,14 @@ def dataset_file(source: str) -> str:
     return f"prepare_data/{source}.safetensors"
 
 
+def dataset_hash_file(source: str) -> str:
+    """Path of the file with the prepared dataset's hash."""
+    return f"prepare_data/{source}.sha256"
+
+
+FOLDER_DIGEST_FILE = "prepare_data/folder_digest.json"  # of the image folder, as it was last read
+
+
 # Training
 
 WEIGHTS = ("best", "final")
@@ -50,9 +58,14 @@ def seed_name(seed: int | str) -> str:
     return f"seed_{seed}"
 
 
+def train_folder(semantics: str, run: str) -> str:
+    """Path of the folder with all files of one run."""
+    return f"train/{semantics}/{run}"
+
+
 def seed_folder(semantics: str, run: str, seed: int | str) -> str:
     """Path of the folder with the files of one trained seed."""
-    return f"train/{semantics}/{run}/{seed_name(seed)}"
+    return f"{train_folder(semantics, run)}/{seed_name(seed)}"
 
 
 def weights_file(semantics: str, run: str, seed: int | str, which: str) -> str:
@@ -104,8 +117,11 @@ def previous_checkpoint_name(name: str) -> str:
     return f"{name}.before"
 
 
+SET_ASIDE = "set_aside"  # laid out as the results folder: files that the jobs of this call replace
+
+
 def benchmark_checkpoint(resolution: int | str) -> str:
-    """Path of the file with the points of one image size that an interrupted job has measured."""
+    """Path of the file with the points of one image size that were measured before."""
     return f"{CHECKPOINTS}/benchmark_resolution/{resolution}.jsonl"
 
 
@@ -163,14 +179,15 @@ def plot_diagnostics_folder(semantics: str, run: str) -> str:
     return f"plot_diagnostics/{semantics}/{run}"
 
 
-def epoch_name(epoch: int | str) -> str:
-    """Name, without an ending, of the diagnostics figure of one epoch (1-based)."""
-    return f"epoch_{epoch:0>4}"
+def plot_diagnostics_path(semantics: str, run: str, epoch: int) -> str:
+    """Path, without an ending, of the diagnostics figure of one epoch (1-based)."""
+    return f"{plot_diagnostics_folder(semantics, run)}/epoch_{epoch:0>4}"
 
 
 # Report, archive, verification
 
 REPORT_FILE = "report/report.html"
+SNAKEMAKE_METADATA = "snakemake_metadata"  # Snakemake's records of the jobs that wrote the results
 FIGURES_FROM_ARCHIVE = "figures_from_archive"
 CHECKS_FILE = "logs/verify/checks.txt"  # the lines that `snakemake verify` prints
 

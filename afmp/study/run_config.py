@@ -62,6 +62,10 @@ class RunConfig:
         """Return the configuration as plain JSON values, as result files contain it."""
         return asdict(self)
 
+    def without_places(self) -> dict:
+        """Return the configuration without `dataset/path`: where images lie decides no number, their hash does."""
+        return without_places(self.to_dict())
+
     @classmethod
     def from_dict(cls, config: dict) -> "RunConfig":
         """Return the configuration that `to_dict` was called on."""
@@ -70,3 +74,8 @@ class RunConfig:
             model=ModelConfig(**config["model"]),
             training=TrainingConfig(**config["training"]),
         )
+
+
+def without_places(config: dict) -> dict:
+    """Return the configuration of a result without `dataset/path`, as `RunConfig.without_places` does."""
+    return config | {"dataset": config["dataset"] | {"path": None}}

@@ -4,6 +4,7 @@ In this package, "a seed" is short for the training of a run with one random see
 a job uses them:
 
 - job: one job of the workflow, which may train other runs too
+- reuse: finished seeds without their checkpoints
 - run, identity: a run to be trained; the settings and code that decide its numbers, and its checkpoints' names
 - run_training: a run with all its seeds, set up and then trained
 - side_by_side: several runs in one process, each in its own thread and CUDA stream

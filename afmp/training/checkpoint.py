@@ -18,10 +18,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from afmp.errors import AfmpError
+from afmp.files import MissingFileError, open_plain
 from afmp.records import atomic_path
 from afmp.study.paths import previous_checkpoint_name, seed_checkpoint_file
 
 log = logging.getLogger("afmp")
+
+
+class DamagedCheckpointError(AfmpError):
+    """A checkpoint whose content is not what was written."""
 
 
 def save_checkpoint(path: Path, *, tensors: dict[str, torch.Tensor], state: dict, identity: dict) -> None:
@@ -39,21 +44,26 @@ def save_checkpoint(path: Path, *, tensors: dict[str, torch.Tensor], state: dict
 
 
 def load_checkpoint(path: Path, *, identity: dict) -> tuple[dict[str, torch.Tensor], dict] | None:
-    """Return the tensors, on the CPU, and the state of a checkpoint; None if there is no file.
+    """Return the tensors, on the CPU, and the state of a checkpoint; None if neither it nor the previous one exists.
 
-    A damaged checkpoint is replaced by the previous one, and the log says so. Raises AfmpError if both are damaged,
-    or if the checkpoint belongs to another configuration, seed, dataset or version of the code.
+    A checkpoint that is damaged or gone is replaced by the previous one, and the log says so. Raises AfmpError if both
+    are damaged, if one cannot be read for another reason, or if it belongs to another configuration, seed, dataset or
+    version of the code.
     """
-    if not path.exists():
-        return None
     try:
         tensors, state, saved_identity = _read(path)
-    except AfmpError as damaged:
+    except (MissingFileError, DamagedCheckpointError) as fault:
+        gone = isinstance(fault, MissingFileError)
         try:
             tensors, state, saved_identity = _read(_previous(path))
-        except AfmpError:
-            raise damaged from None
-        log.warning("%s: damaged; the one before it is used, of epoch %s", path, state.get("epoch"))
+        except MissingFileError:
+            if gone:
+                return None
+            raise fault from None
+        except DamagedCheckpointError as damaged:
+            raise (damaged if gone else fault) from None
+        what = "gone" if gone else "damaged"
+        log.warning("%s: %s; the one before it is used, of epoch %s", path, what, state.get("epoch"))
         os.replace(_previous(path), path)
     if saved_identity != identity:
         raise AfmpError(
@@ -90,10 +100,12 @@ def _differences(saved: dict, expected: dict, prefix: str = "") -> str:
     return ", ".join(parts)
 
 
-def save_weights(path: Path, weights: dict[str, torch.Tensor], *, metadata: dict[str, str]) -> None:
-    """Write a state dict as safetensors, atomically."""
+def save_weights(path: Path, weights: dict[str, torch.Tensor], *, metadata: dict[str, str]) -> str:
+    """Write a state dict as safetensors, atomically, and return the sha256 of the file."""
+    content = save(_cpu_copies(weights), metadata)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(save(_cpu_copies(weights), metadata))
+        temporary.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def _cpu_copies(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -106,7 +118,8 @@ def _previous(path: Path) -> Path:
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict, dict]:
-    """Return tensors, state and identity of one file. Raises AfmpError if it is damaged."""
+    """Return tensors, state and identity of one file. Raises as `open_plain`, and if the file is damaged."""
+    open_plain(path).close()
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
@@ -116,7 +129,7 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict, dict]:
             raise ValueError("its content does not match its checksum")
         return tensors, json.loads(metadata["state"]), json.loads(metadata["identity"])
     except (SafetensorError, KeyError, AttributeError, TypeError, ValueError, OSError) as error:
-        raise AfmpError(
+        raise DamagedCheckpointError(
             f"{path}: damaged checkpoint ({error}); delete it and the run starts from its first epoch."
         ) from None
 

@@ -55,7 +55,7 @@ def numbers_hash() -> str:
 def seed_identity(run: Run, seed: int, *, dataset_hash: str | None, device_type: str) -> dict:
     """Return the settings, dataset, device and code that decide the numbers of one seed, as plain JSON values."""
     return {
-        "run": run.config.to_dict(),
+        "run": run.config.without_places(),
         "semantics": run.semantics,
         "seed": seed,
         "dataset": dataset_hash,

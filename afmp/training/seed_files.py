@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from afmp.data.dataset import PreparedDataset
 from afmp.data.split import Split
 from afmp.model.scaffold import scaffold_hash
-from afmp.records import write_diagnostics, write_result
+from afmp.records import with_checksum, write_diagnostics, write_result
 from afmp.study.paths import seed_file_names
 from afmp.training.checkpoint import save_weights
+from afmp.training.identity import numbers_hash
 from afmp.training.run import Run
 from afmp.training.seed_state import SeedTraining
 
@@ -18,25 +19,26 @@ def write_seed(run: Run, finished: SeedTraining, *, data: PreparedDataset, split
     model, progress, seed = finished.model, finished.progress, finished.seed
     best, final, diagnostics, result = (run.seed_folders[seed] / name for name in seed_file_names(run.name))
     about = {"run": run.name, "semantics": run.semantics, "seed": seed}
-    for path, weights, epoch in (
-        (best, finished.best_weights, progress.best_epoch),
-        (final, model.state_dict(), progress.epoch),
+    files = {}
+    for which, path, weights, epoch in (
+        ("best", best, finished.best_weights, progress.best_epoch),
+        ("final", final, model.state_dict(), progress.epoch),
     ):
         # All metadata is in one entry: safetensors writes several entries in an undefined order, and equal weights must
         # give equal bytes.
-        save_weights(path, weights, metadata={"about": json.dumps(about | {"epoch": epoch})})
-    write_diagnostics(
-        diagnostics,
-        {
-            "format_version": 1,
-            **about,
-            "image_index": 0,
-            "patch_size": run.config.model.patch_size,
-            "positions": model.static_positions.tolist(),
-            "edge_index": model.directed_edge_index.tolist(),
-            "epochs": progress.diagnostics,
-        },
-    )
+        files[which] = save_weights(path, weights, metadata={"about": json.dumps(about | {"epoch": epoch})})
+    gates = {
+        "format_version": 1,
+        **about,
+        "image_index": 0,
+        "patch_size": run.config.model.patch_size,
+        "positions": model.static_positions.tolist(),
+        "edge_index": model.directed_edge_index.tolist(),
+        "epochs": progress.diagnostics,
+    }
+    write_diagnostics(diagnostics, gates)
+    # The checksum of the content and not of the file: an archive has the same diagnostics in another layout.
+    files["diagnostics"] = with_checksum(gates)["checksum"]
     write_result(
         result,
         {
@@ -50,6 +52,7 @@ def write_seed(run: Run, finished: SeedTraining, *, data: PreparedDataset, split
             "validation_set": split.validation_set,
             **about,
             "config": run.config.to_dict(),
+            "code": numbers_hash(),
             "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
             "scaffold_hash": scaffold_hash(model.static_positions, model.edge_index),
             "dataset": {
@@ -66,6 +69,7 @@ def write_seed(run: Run, finished: SeedTraining, *, data: PreparedDataset, split
             "trained_together": progress.trained_together,
             "trained_beside": progress.trained_beside,
             "message_passing": progress.message_passing,
+            "files": files,
             "wall_time_s": progress.wall_time_s,
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         },

@@ -15,9 +15,9 @@ def small_settings(**changes) -> SweepSettings:
     return SweepSettings(**settings)
 
 
-def small_sweep(*, part_of=(), unfinished=None, progress=lambda line: None, **changes) -> dict:
+def small_sweep(*, part_of=(), measured=None, progress=lambda line: None, **changes) -> dict:
     """Return the only sweep of `small_settings`."""
-    sweeps = run_sweep(small_settings(**changes), part_of=part_of, unfinished=unfinished, progress=progress)
+    sweeps = run_sweep(small_settings(**changes), part_of=part_of, measured=measured, progress=progress)
     (sweep,) = sweeps.values()
     return sweep
 

@@ -128,7 +128,7 @@ def interrupt(line: str) -> None:
 
 @pytest.mark.promise("killed-sweep-resumes")
 def test_an_interrupted_sweep_resumes(monkeypatch, tmp_path):
-    unfinished = tmp_path / "checkpoints" / "sweep.jsonl"
+    measured = tmp_path / "checkpoints" / "sweep.jsonl"
 
     def interrupt_at_second_size(line):
         if "48 px" in line:
@@ -136,22 +136,37 @@ def test_an_interrupted_sweep_resumes(monkeypatch, tmp_path):
 
     replace_models(monkeypatch, afmp_small="build_light", deit_tiny="build_light")
     with pytest.raises(KeyboardInterrupt):
-        small_sweep(resolutions=(32, 48, 64), progress=interrupt_at_second_size, unfinished=unfinished)
-    first = json.loads(unfinished.read_text().splitlines()[1])["outcomes"]
+        small_sweep(resolutions=(32, 48, 64), progress=interrupt_at_second_size, measured=measured)
+    first = json.loads(measured.read_text().splitlines()[0])["outcomes"]
     replace_models(monkeypatch, deit_tiny="build_broken")  # whatever is measured from now on fails
-    points = small_sweep(resolutions=(32, 48, 64), unfinished=unfinished)["points"]
+    points = small_sweep(resolutions=(32, 48, 64), measured=measured)["points"]
     assert [p["status"] for p in points] == ["ok", "ok", "ok", "ok", "ok", "error"]
     assert points[0]["time_ms"] == first[0]["time_ms"]
-    assert not unfinished.exists()
+
+
+@pytest.mark.promise("killed-sweep-resumes")
+def test_a_finished_sweep_that_is_repeated_measures_nothing_but_what_failed(monkeypatch, tmp_path):
+    measured = tmp_path / "sweep.jsonl"
+    replace_models(monkeypatch, afmp_small="build_light", deit_tiny="build_light")
+    first = small_sweep(measured=measured)["points"]
+    replace_models(monkeypatch, afmp_small="build_broken", deit_tiny="build_broken")
+    again = small_sweep(measured=measured)["points"]
+    assert [point["time_ms"] for point in again] == [point["time_ms"] for point in first]
+    assert {point["status"] for point in small_sweep(measured=measured, repeats=3)["points"]} == {"error"}
+    replace_models(monkeypatch, afmp_small="build_light", deit_tiny="build_light")
+    assert {point["status"] for point in small_sweep(measured=measured, repeats=3)["points"]} == {"ok"}
+    # The points of the first protocol are still there.
+    replace_models(monkeypatch, afmp_small="build_broken", deit_tiny="build_broken")
+    assert [point["time_ms"] for point in small_sweep(measured=measured)["points"]] == [p["time_ms"] for p in first]
 
 
 def test_points_measured_by_another_protocol_are_not_used(monkeypatch, tmp_path):
     replace_models(monkeypatch, afmp_small="build_light", deit_tiny="build_light")
-    unfinished = tmp_path / "sweep.jsonl"
+    measured = tmp_path / "sweep.jsonl"
     for repeats in (2, 3):
         with pytest.raises(KeyboardInterrupt):
-            small_sweep(resolutions=(32,), repeats=repeats, progress=interrupt, unfinished=unfinished)
-        _, group = unfinished.read_text().splitlines()
+            small_sweep(resolutions=(32,), repeats=repeats, progress=interrupt, measured=measured)
+        *_, group = measured.read_text().splitlines()
         assert json.loads(group)["outcomes"][0]["time_ms"]["n"] == repeats
 
 

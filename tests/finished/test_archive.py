@@ -223,16 +223,16 @@ def test_a_study_in_a_folder_of_its_own_has_its_archives_there(project, tmp_path
     append(project / "Snakefile", "\nPath('new').write_text(NEW_ARCHIVE)\n")
     try:
         said = snakemake(project, drawn, *where, "--dry-run")
-        assert f"{os.path.relpath(clone, own)}/MANIFEST.json" in said
+        assert f": draws {os.path.relpath(clone, own)}," in said
         assert (own / "new").read_text() == f"archive/{date.today()}"
         shutil.copytree(clone, own / "archive/2025-01-01")
         said = snakemake(project, drawn, *where, "--dry-run")
-        assert " archive/2025-01-01/MANIFEST.json" in said and clone.name not in said
+        assert ": draws archive/2025-01-01," in said and clone.name not in said
         name = ["--config", "archive=archive/other"]
         said = snakemake(project, drawn, *where, *name, check=False)
         assert f"archive/other: no archive there, seen from {own}: it has no" in said and "Traceback" not in said
         shutil.copytree(clone, own / "archive/other")
-        assert " archive/other/MANIFEST.json" in snakemake(project, drawn, *where, *name, "--dry-run")
+        assert ": draws archive/other," in snakemake(project, drawn, *where, *name, "--dry-run")
         assert (own / "new").read_text() == "archive/other"
     finally:
         (project / "Snakefile").write_text(snakefile)

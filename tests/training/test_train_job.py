@@ -34,7 +34,7 @@ from afmp.training.run import Run
 folder, study = Path(sys.argv[1]), json.loads(sys.argv[3])
 config, seed_folders = RunConfig.from_dict(study["two"]), {0: folder / "two/seed_0"}
 run = Run("two", "paper", config, seed_folders, folder / "checkpoints/paper/two")
-train_job(run, dataset_path=Path(sys.argv[2]), study=study, download_folder=folder)
+train_job(run, dataset_path=Path(sys.argv[2]), study=study, download_folder=folder, set_aside=folder / "set_aside/two")
 assert "torch" not in sys.modules
 """
 
@@ -60,7 +60,8 @@ def study() -> dict[str, RunConfig]:
 def start_job(name: str, study: dict, folder: Path, digits_file: Path) -> dict:
     run = Run(name, "paper", study[name], {0: folder / name / "seed_0"}, folder / "checkpoints/paper" / name)
     plain = {other: config.to_dict() for other, config in study.items()}
-    train_job(run, dataset_path=digits_file, study=plain, download_folder=folder)
+    set_aside = folder / "set_aside" / name
+    train_job(run, dataset_path=digits_file, study=plain, download_folder=folder, set_aside=set_aside)
     return read_result(folder / name / f"seed_0/results_{name}.json")
 
 

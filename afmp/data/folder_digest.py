@@ -1,0 +1,74 @@
+"""The digest of an image folder: what its images are, and not where they lie or when they were written."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from afmp.data.image_folder import DESKTOP_FILES
+from afmp.errors import AfmpError
+from afmp.records import read_json, write_json
+
+PART = 1 << 20  # bytes that are read at once: a folder may contain a file of any size
+
+
+def folder_digest(folder: Path | str, *, known: Path | str) -> str:
+    """Return the sha256 of names and contents of the files that `read_image_folder` reads.
+
+    known: a file with the digest of the folder as it was last read. While no name, size or time of a file has changed,
+    no image is read. A copy or a renamed folder has the digest of the original. Whatever cannot be read counts by its
+    name alone, because the job that prepares the dataset says what is wrong.
+    """
+    files = sorted(_files(Path(folder)))
+    state = hashlib.sha256(repr([(name, _state(path)) for name, path in files]).encode("utf-8", "surrogatepass"))
+    with suppress(AfmpError, AttributeError):
+        if digest := read_json(known).get(state.hexdigest()):
+            return str(digest)
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor() as pool:
+        for (name, _), content in zip(files, pool.map(_content, [path for _, path in files]), strict=True):
+            digest.update(os.fsencode(f"{name}\0{content}\0"))
+    with suppress(AfmpError):  # without the file, the images are read again the next time
+        write_json(known, {state.hexdigest(): digest.hexdigest()})
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield name and path of each class folder and of all in it, of the splits that are read."""
+    for split in ("train", "test" if (folder / "test").is_dir() else "val"):
+        for entry in _visible(folder / split):
+            yield f"{split}/{entry.name}", entry
+            for image in _visible(entry):
+                yield f"{split}/{entry.name}/{image.name}", image
+
+
+def _visible(folder: Path) -> list[Path]:
+    try:
+        names = [name for name in os.listdir(folder) if not name.startswith(".")]
+    except OSError:
+        return []
+    return [folder / name for name in names if name.lower() not in DESKTOP_FILES]
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    # The time of the last change of the inode too: a program can set the other one to what it was.
+    return status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _content(path: Path) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        if not path.is_file():  # a folder; or a pipe, which would never end
+            return None
+        with path.open("rb") as file:
+            while part := file.read(PART):
+                digest.update(part)
+    except OSError:
+        return None
+    return digest.hexdigest()

@@ -1,0 +1,149 @@
+"""What decides whether a job runs again is content: neither where a file lies nor when it was written."""
+
+import os
+import random
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import yaml
+from workflow_runs import SMALL, append, copy_project, planned, snakemake, start_snakemake, wait_for, write_study
+
+RESULT = "results/train/paper/dense/seed_0/results_dense.json"
+PICTURE = "results/plot_diagnostics/paper/dense/epoch_0003.png"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A finished study of one run, in the folder of its project."""
+    folder = copy_project(tmp_path_factory.mktemp("project"))
+    write_study(folder, SMALL)
+    snakemake(folder, "all")
+    return folder
+
+
+@pytest.fixture
+def project(finished, tmp_path) -> Path:
+    """A copy of the finished study at another depth, with its times."""
+    return shutil.copytree(finished, tmp_path / "2026/old/project", symlinks=True)
+
+
+def shuffle_times(folder: Path) -> None:
+    """Give every file another time, in no order that means anything."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    random.Random(0).shuffle(files)
+    for second, path in enumerate(files):
+        os.utime(path, (second, second))
+
+
+@pytest.mark.promise("nothing-is-done-again")
+def test_a_finished_study_that_is_moved_with_its_times_has_nothing_to_do(project):
+    assert planned(project) == {}
+
+
+@pytest.mark.promise("nothing-is-done-again")
+@pytest.mark.parametrize("kept", [True, False], ids=["with .snakemake", "without .snakemake"])
+def test_times_decide_nothing(project, kept):
+    if not kept:
+        shutil.rmtree(project / ".snakemake")
+    shuffle_times(project)
+    assert planned(project) == {}
+
+
+@pytest.mark.promise("nothing-is-done-again")
+def test_results_that_are_moved_into_another_clone_keep_what_snakemake_knows_of_them(project, tmp_path):
+    (tmp_path / "clone").mkdir()
+    clone = copy_project(tmp_path / "clone")
+    shutil.copy(project / "config.yaml", clone)
+    assert planned(clone)["train"] == 1
+    shutil.rmtree(clone / "results")
+    (project / "results").rename(clone / "results")
+    shutil.rmtree(clone / "results/checkpoints")
+    assert planned(clone) == {}
+    append(clone / "afmp/training/step.py", "\n# edited\n")
+    assert planned(clone)["train"] == 1
+
+
+@pytest.mark.promise("nothing-is-done-again")
+def test_a_link_to_the_working_directory_is_the_directory(finished, tmp_path):
+    (tmp_path / "link").symlink_to(finished)
+    assert "Nothing to be done" in snakemake(finished, "all", "--dry-run", "--directory", str(tmp_path / "link"))
+
+
+def test_records_of_an_older_release_move_to_the_results(project):
+    """They were in .snakemake, where a copy that follows links puts them too."""
+    link, place = project / ".snakemake/metadata", project / "results/snakemake_metadata"
+    link.unlink()
+    place.rename(link)
+    assert planned(project) == {} and link.is_symlink() and any(place.iterdir())
+    link.unlink()
+    shutil.copytree(place, link)
+    assert planned(project) == {} and link.is_symlink()
+    shutil.rmtree(project / "results")  # the link leads nowhere
+    assert planned(project)["train"] == 1 and link.samefile(place)
+
+
+def test_a_script_is_watched_by_its_content(project):
+    script = project / "workflow_scripts/aggregate.py"
+    before = script.read_text()
+    append(script, "\n# edited\n")
+    os.utime(script, (0, 0))
+    assert planned(project) == {"aggregate": 1}
+    script.write_text(before)
+    assert planned(project) == {}
+
+
+def test_a_change_of_the_images_reaches_training_in_the_same_call(project):
+    append(project / "afmp/data/digits.py", "\n# edited\n")
+    jobs = planned(project)
+    assert jobs["prepare_data"] == 1 and jobs["train"] == 1 and jobs["aggregate"] == 1
+
+
+@pytest.mark.promise("deleted-picture")
+@pytest.mark.parametrize("ending", ["png", "rst"])
+def test_a_deleted_picture_is_made_again(project, ending):
+    (project / PICTURE).with_suffix(f".{ending}").unlink()
+    assert planned(project) == {"plot_diagnostics": 1}
+
+
+@pytest.mark.promise("checkpoints-deleted")
+def test_without_checkpoints_a_finished_seed_is_not_trained_again(project):
+    """Whatever the reason is for which its job starts: here another random seed, and code that writes results."""
+    shutil.rmtree(project / "results/checkpoints")
+    before = (project / RESULT).read_bytes()
+    append(project / "afmp/records.py", "\n# edited\n")
+    said = snakemake(project, RESULT.replace("seed_0", "seed_1"), "--config", "seeds=[0,1]")
+    assert "dense [paper] seed 1: epoch 1/3" in said and "seed 0: epoch" not in said
+    assert "seed 0: is finished, and nothing that decides its numbers has changed" in said
+    assert (project / RESULT).read_bytes() == before and not (project / "results/set_aside").exists()
+
+
+@pytest.mark.promise("interrupted-rerun")
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.long)])
+def test_an_interrupted_rerun_loses_nothing(project, number):
+    """Snakemake deletes the outputs of a job before it starts."""
+    shutil.rmtree(project / "results/checkpoints")
+    config = project / "config.yaml"
+    before, result = config.read_text(), (project / RESULT).read_bytes()
+    study = yaml.safe_load(before)
+    study["training"]["epochs"] = 1000
+    config.write_text(yaml.safe_dump(study, sort_keys=False))
+    process = start_snakemake(project, RESULT, start_new_session=True)
+    try:
+        wait_for(lambda: any((project / "results/checkpoints").rglob("*.safetensors")), process)
+        assert not (project / RESULT).exists()
+        os.killpg(process.pid, number)
+        process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    if number == signal.SIGINT:
+        assert (project / RESULT).read_bytes() == result and planned(project)["train"] == 1
+        config.write_text(before)
+        assert planned(project) == {}
+    else:
+        config.write_text(before)
+        snakemake(project, "--unlock")
+        said = snakemake(project, RESULT)
+        assert "epoch 1/" not in said and (project / RESULT).read_bytes() == result
