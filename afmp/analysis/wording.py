@@ -100,17 +100,19 @@ def shortened(label: str, *, lines: int) -> str:
 
 
 def fill(text: str, columns: int, **options) -> str:
-    """Return a text of a figure in lines of at most `columns` characters, or of fewer where they are wide.
-
-    `options` are those of textwrap.fill.
-    """
+    """Return a text of a figure in lines of at most `columns` usual characters; `options` as of textwrap.fill."""
     text, fitting = drawable(text), columns
     while True:
         lines = textwrap.fill(text, fitting, **options)
-        widest = max(map(width, lines.split("\n")))
-        if widest <= WIDE * columns or fitting <= 10:
+        needed = columns_of(lines)
+        if needed <= columns or fitting <= 10:
             return lines
-        fitting = max(10, min(fitting - 1, int(fitting * WIDE * columns / widest)))
+        fitting = max(10, min(fitting - 1, int(fitting * columns / needed)))
+
+
+def columns_of(text: str) -> float:
+    """Return the length of the longest line of a text, in characters, or more if they are wider than usual."""
+    return max(max(len(line), width(line) / WIDE) for line in text.split("\n"))
 
 
 def seeds_note(counts: Sequence[int], *, mean: str, spread: str, single: str) -> str:

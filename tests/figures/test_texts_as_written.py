@@ -46,6 +46,14 @@ def test_every_text_is_drawn_as_it_is_written(tmp_path, title):
     assert inches.x0 >= 0 and inches.x1 <= figure.get_figwidth()
 
 
+@pytest.mark.parametrize("label", ["W" * 30, "ﷺ" * 20, "m " * 40], ids=ascii)
+def test_wide_labels_stay_in_the_figure(tmp_path, label):
+    figure = study_panels.draw(study_with("T", [f"{label}{index}" for index in range(6)]), synthetic_results())
+    save(figure, tmp_path)
+    inches = figure.get_tightbbox()
+    assert inches.x0 >= 0 and inches.x1 <= figure.get_figwidth()
+
+
 def test_numbers_of_an_axis_stay_mathematics(tmp_path):
     figure = lambda_sparse_comparison.draw(STUDIES[1], synthetic_results())
     save(figure, tmp_path)

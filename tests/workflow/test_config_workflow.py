@@ -130,6 +130,15 @@ def test_a_model_that_this_machine_cannot_hold_ends_before_any_job(project):
     assert "Traceback" not in said and not (project / "results/prepare_data").exists()
 
 
+@pytest.mark.promise("escaped-texts")
+def test_a_report_that_would_write_a_name_as_html_is_refused(project):
+    """Snakemake writes names as they are between <script> tags; the target `report` makes them text."""
+    (project / "config.yaml").write_text(changed("label: Dense", "label: 'a </script>'"), encoding="utf-8")
+    said = snakemake(project, "--report", "report.html", check=False)
+    assert len(re.findall("--report: a name or label of this study contains <", said)) == 1, said
+    assert "Traceback" not in said and not (project / "report.html").exists()
+
+
 def test_numbers_and_flags_on_the_command_line_mean_what_they_say(project):
     """Snakemake passes every value inside `--config key={...}` as text."""
     (project / "config.yaml").write_text(SHIPPED, encoding="utf-8")

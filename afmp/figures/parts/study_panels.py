@@ -28,7 +28,7 @@ def draw_study(study: dict, results: list[dict], *, sparsity_scale: str = "linea
     """Draw the four panels under the title of the study. `sparsity_scale` of the sparsity loss is linear or log."""
     runs, semantics = study_runs(study, results)
     entries, heading = study_text.legend_texts(runs, semantics)
-    columns = 2 if len(runs) > 1 and max(map(len, entries)) <= 64 else 1
+    columns = 2 if len(runs) > 1 and max(map(wording.columns_of, entries)) <= 64 else 1
     lines = sum(entry.count("\n") + 1 for entry in entries)
     legend_height = 0.35 + 0.24 * -(-lines // columns)
     panel_height = max(3.6, 0.22 * len(runs))
