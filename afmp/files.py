@@ -109,6 +109,8 @@ def is_there(path: Path | str) -> bool:
         if isinstance(refusal, MissingFileError):
             return False
         raise refusal from None
+    except ValueError:  # a zero byte, or characters that this system's names cannot have
+        return False
     return True
 
 

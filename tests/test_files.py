@@ -48,6 +48,7 @@ def test_a_name_that_no_file_can_have_is_a_missing_file(tmp_path, name):
     (tmp_path / "file").write_text("x")
     with pytest.raises(MissingFileError, match="no such file"):
         open_plain(f"{tmp_path}/{name}")
+    assert not is_there(f"{tmp_path}/{name}")
 
 
 def test_a_file_is_read_to_its_last_byte_and_never_further(tmp_path):

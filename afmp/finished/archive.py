@@ -22,7 +22,7 @@ from afmp.finished.opened_archive import MAX_UNPACKED_BYTES
 from afmp.finished.study_difference import study_difference
 from afmp.finished.study_records import study_records
 from afmp.log import log
-from afmp.records import atomic_path, remove_leftovers, with_checksum, write_manifest
+from afmp.records import atomic_path, read_json, remove_leftovers, write_manifest
 from afmp.study.config_file import MAX_BYTES as MAX_CONFIG_BYTES
 from afmp.study.config_file import config_of
 from afmp.study.paths import TABLES, dataset_file, image_file, table_file
@@ -67,9 +67,12 @@ def write_archive(config: dict, *, results: Path | str, archive: Path | str) -> 
     images: set[int] = set()
     # What is missing comes first, so that a call that is killed again and again gets on.
     for path in sorted(records, key=lambda path: is_there(archive / path)):
-        content = records[path].read(results)
-        records[path].check(content, study, where=results / path)
-        keep(*_packed(path, json.dumps(with_checksum(content), separators=(",", ":"), allow_nan=False)))
+        content = read_json(results / path)
+        packed, text = _packed(path, json.dumps(content, separators=(",", ":"), allow_nan=False))
+        # A file that is there was checked before it was written, and is compared with this one.
+        if not is_there(archive / packed):
+            records[path].check(records[path].read(results), study, where=results / path)
+        keep(packed, text)
         images |= {content["image_index"]} if "image_index" in content else set()
     for path in sorted(set(derived) - set(large)):
         keep(path, read_plain(results / path, max_bytes=MAX_FILE_BYTES))
