@@ -10,6 +10,7 @@ import tracemalloc
 import unicodedata
 import zlib
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,7 @@ def test_an_archived_configuration_cannot_fill_the_memory(kept):
             assert "config.yaml" in refusal(kept)
 
 
+@cache
 def bomb(content: bytes, *, times: int) -> bytes:
     """Return gzip of a content repeated."""
     packer = zlib.compressobj(1, wbits=31)
@@ -275,8 +277,8 @@ RECORDS = {
     ),
     "too many epochs": (
         RESULT,
-        lambda r: r.update(training_history={key: [1.0] * 10**5 for key in r["training_history"]}),
-        "training_history has 100,000 epochs, but config.yaml gives 3",
+        lambda r: r.update(training_history={key: [1.0] * 20_000 for key in r["training_history"]}),
+        "training_history has 20,000 epochs, but config.yaml gives 3",
     ),
     "a long name": (RESULT, lambda r: r["device"].update(name="x" * 10**6), "device/name: "),
     "no list": (RESULT, lambda r: r.update(training_history=3), "training_history: 3 is not of type"),
@@ -285,7 +287,7 @@ RECORDS = {
     "fewer edges": (GATES, lambda r: r.update(edge_index=[[0], [1]]), "cannot be drawn from its records"),
     "many layers": (
         GATES,
-        lambda r: r["epochs"].update({"3": {"mean_gate": [[]] * 10**5, "pruned_percent": [0.0] * 10**5}}),
+        lambda r: r["epochs"].update({"3": {"mean_gate": [[]] * 20_000, "pruned_percent": [0.0] * 20_000}}),
         "has not 4 layers",
     ),
     "no last epoch": (GATES, lambda r: r["epochs"].pop("3"), "found no epoch 3"),
