@@ -8,6 +8,14 @@ if workflow.is_main_process and workflow.modifier.is_main_snakefile():
 
 
 onstart:
+    # Executors of clusters put paths into a command within a command, which only a part of them quotes.
+    if not workflow.local_exec:
+        for path in (PROJECT, shlex.split(sys.executable)[0], os.getcwd()):
+            if found := re.search(r"""["'$`\\!\n]""", path):
+                raise WorkflowError(
+                    f"{path}: found {found[0]!r} in this path, which cannot be in the command of a cluster job; "
+                    "move this folder to one without it."
+                )
     # One short line when a training job starts; Snakemake's own message would list every output.
     workflow.get_rule("train").message = (
         "rule train: {wildcards.run} [{wildcards.semantics}], log: {log}"

@@ -52,6 +52,7 @@ PROMISES = [
     Promise("module", "machine", "Another workflow can use this one as a Snakemake module, except with a prefix."),
     Promise("any-locale", "machine", "In every locale, names of files and folders are read as UTF-8. Characters that the terminal cannot show appear as their escapes."),
     Promise("any-matplotlib-settings", "machine", "Figures have the same bytes whatever MPLBACKEND, matplotlibrc and the other settings of Matplotlib are, and nothing is drawn on a screen."),
+    Promise("own-settings-of-snakemake", "machine", "The Snakemake that writes the report takes neither a profile nor another setting from a person's environment."),
     Promise("second-snakemake", "machine", "A second `snakemake` in the same folder ends at once with an error that says why."),
     Promise("second-trainer-waits", "machine", "With `--nolock`, a second process for the same run waits, logs which process it waits for, and uses the finished result."),
     Promise("one-gpu-per-job", "machine", "Each GPU job of a machine has its own GPU among those that `CUDA_VISIBLE_DEVICES` allows; a job waits if no GPU is free, and a killed job frees its GPU."),

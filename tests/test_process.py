@@ -1,5 +1,6 @@
 """How a process starts and ends: in any locale, and with one sentence after a signal, also while it still imports."""
 
+import json
 import os
 import signal
 import subprocess
@@ -128,3 +129,32 @@ def test_a_locale_that_cannot_be_changed_is_named_in_one_sentence(program, study
     done = subprocess.run(command, cwd=study, env=environment, capture_output=True)
     assert done.returncode in (1, 2) and b"Traceback" not in done.stderr
     assert b"locale: Python reads the names of files as ascii here; set PYTHONUTF8=1" in done.stdout + done.stderr
+
+
+# ---------------------------------------------------------------------------- settings of Snakemake
+
+# In place of Snakemake: writes what it was called with where the report belongs.
+FAKE_SNAKEMAKE = """
+import json, os, pathlib, sys
+report = pathlib.Path(sys.argv[sys.argv.index("--report") + 1])
+report.write_text(json.dumps([sys.argv, sorted(os.environ), os.getcwd()]))
+"""
+
+
+@pytest.mark.promise("own-settings-of-snakemake")
+def test_the_snakemake_that_writes_the_report_inherits_no_settings_of_a_person(tmp_path):
+    (tmp_path / "snakemake").mkdir()
+    (tmp_path / "snakemake/__init__.py").touch()
+    (tmp_path / "snakemake/__main__.py").write_text(FAKE_SNAKEMAKE)
+    folder = str(PROJECT / "workflow_scripts")
+    job = f"snakemake = types.SimpleNamespace(log=['log'], config={{}}, output=['report'], scriptdir={folder!r})\n"
+    script = (PROJECT / "workflow_scripts/report.py").read_text(encoding="utf-8")
+    (tmp_path / "job.py").write_text(f"import types\n{job}{script}")
+    person = {"SNAKEMAKE_PROFILE": "slurm", "SNAKEMAKE_SLURM_PARTITION": "gpu", "SNAKEMAKE_OUTPUT_CACHE": "/cache"}
+    environment = os.environ | person | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{PROJECT}"}
+    subprocess.run([sys.executable, "job.py"], cwd=tmp_path, env=environment, check=True)
+    words, names, where = json.loads((tmp_path / "report").read_text())
+    assert not [name for name in names if name.startswith("SNAKEMAKE")] and "PATH" in names
+    for option in ("--profile", "--workflow-profile"):
+        assert words[words.index(option) + 1] == "none"
+    assert words[words.index("--snakefile") + 1] == str(PROJECT / "Snakefile") and Path(where) == tmp_path

@@ -64,6 +64,17 @@ def test_reading_the_workflow_imports_no_matplotlib(tmp_path):
     assert code == 0 and planned_jobs(said)["plot_diagnostics"], said
 
 
+@pytest.mark.promise("any-path")
+@pytest.mark.parametrize("name", ["$HOME", "it's"])
+def test_a_path_that_no_cluster_job_can_have_is_refused_before_a_job_is_sent(name, tmp_path):
+    folder = copy_project(tmp_path)
+    target = "results/train/paper/dense/seed_0/results_dense.json"
+    code, said = run(folder, target, "--executor", "slurm", "--jobs", "1", "--directory", name)
+    assert code == 1 and "Traceback" not in said, said
+    assert f"{folder / name}: found " in said and "cannot be in the command of a cluster job" in said
+    assert not (folder / name / "results").exists()
+
+
 MODULE = """
 configfile: "my.yaml"
 

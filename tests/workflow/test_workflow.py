@@ -31,10 +31,17 @@ from afmp.records import read_diagnostics, read_parameters, read_result, read_sc
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """The project after one full run, including the report."""
+    """The project after one full run, including the report, with all that a person's environment may have."""
     folder = copy_project(tmp_path_factory.mktemp("project"))
     write_study(folder, STUDY)
-    snakemake(folder, "report")
+    (folder / "matplotlibrc").write_text("backend: TkAgg\ntext.usetex: True\n")
+    temporary = tmp_path_factory.mktemp("t" * 100) / "ü 'b'"
+    temporary.mkdir()
+    environment = {"TMPDIR": str(temporary), "MPLBACKEND": "nonsense", "LC_ALL": "C", "PYTHONUTF8": "0"}
+    process = start_snakemake(folder, "report", environment=environment)
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    assert not list(temporary.glob("afmp-*"))
     return folder
 
 
