@@ -15,6 +15,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 # A background job of a shell ignores Ctrl-C, and so would every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, str(PROJECT))
+# Nor does the profile of a person, or another setting of Snakemake's, belong to a test.
+for name in [name for name in os.environ if name.startswith("SNAKEMAKE_")]:
+    del os.environ[name]
 
 torch.set_num_threads(1)
 if not torch.cuda.is_available():

@@ -27,8 +27,9 @@ def project(tmp_path_factory) -> Path:
     return folder
 
 
-def run(folder: Path, *arguments: str, before: list[str]) -> tuple[int, str]:
-    process = start_snakemake(folder, *arguments, before=before)
+def run(folder: Path, *arguments: str, **options) -> tuple[int, str]:
+    """Run Snakemake with options of `start_snakemake`; return exit code and output, which has no traceback."""
+    process = start_snakemake(folder, *arguments, **options)
     said, _ = process.communicate()
     assert "Traceback" not in said and "Logging error" not in said, said
     return process.returncode, said
@@ -48,8 +49,18 @@ def test_a_full_disk_gives_one_sentence(kilobytes, filled, name, project):
 
 @pytest.mark.promise("long-names")
 def test_a_working_directory_with_too_long_a_name_is_refused_in_one_sentence(project):
-    code, said = run(project, "-n", "--directory", "x" * 300, before=[])
+    code, said = run(project, "-n", "--directory", "x" * 300)
     assert code == 1 and "xxx: cannot be used (File name too long)" in said, said
+
+
+@pytest.mark.promise("any-umask")
+@pytest.mark.skipif(not works(*NO_ROOT, "true"), reason="the system lets no user have a name space")
+@pytest.mark.parametrize("umask", [0o777, 0o377])
+def test_the_workflow_starts_under_a_umask_that_takes_everything(umask, project, tmp_path):
+    home = {"HOME": str(tmp_path)}
+    for _ in range(2):  # the second one reads what the first has written
+        code, said = run(project, "-n", "--directory", "masked", before=NO_ROOT, umask=umask, environment=home)
+        assert code == 0 and "prepare_data" in said, said
 
 
 @pytest.mark.promise("read-only-study")
