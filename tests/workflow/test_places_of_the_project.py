@@ -72,7 +72,7 @@ def test_a_path_that_no_cluster_job_can_have_is_refused_before_a_job_is_sent(nam
     code, said = run(folder, target, "--executor", "slurm", "--jobs", "1", "--directory", name)
     assert code == 1 and "Traceback" not in said, said
     assert f"{folder / name}: found " in said and "cannot be in the command of a cluster job" in said
-    assert not (folder / name / "results").exists()
+    assert not (folder / name / "results/logs").exists()
 
 
 MODULE = """
