@@ -32,10 +32,15 @@ from afmp.records import check_room
 
 try:
     check_utf8()
-    # Snakemake does not start without its own folder. `afmp verify` needs no folder to write in.
-    check_room(".snakemake", num_bytes=100_000)
 except AfmpError as error:
     raise WorkflowError(str(error)) from None
+
+try:
+    check_room(".snakemake", num_bytes=100_000)
+except AfmpError as error:
+    raise WorkflowError(
+        f"{error} Snakemake keeps its own files there. `afmp verify` checks a study that can only be read."
+    ) from None
 
 # Jobs read and write UTF-8, too.
 os.environ.update(PYTHONUTF8="1")

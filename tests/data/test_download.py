@@ -103,6 +103,16 @@ def test_an_archive_that_cannot_be_read_is_named_and_not_replaced(server, tmp_pa
     assert server.asked == [] and os.path.lexists(placed)
 
 
+@pytest.mark.promise("unreadable-archive")
+def test_an_archive_that_a_colleague_keeps_private_is_named_and_not_replaced(server, powerless):
+    placed = powerless / "data.tar.gz"
+    placed.write_bytes(CONTENT)
+    placed.chmod(0)
+    with pytest.raises(AfmpError, match=r"data\.tar\.gz: cannot be read \(Permission denied\); .* ask its owner"):
+        fetch(archive_of(CONTENT, f"{server.address}/a"), placed)
+    assert server.asked == [] and placed.stat().st_size == len(CONTENT)
+
+
 def test_the_slow_original_host_comes_last():
     for source in ("cifar10", "cifar100"):
         archive = ARCHIVES[source]
