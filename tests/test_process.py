@@ -137,7 +137,7 @@ def test_a_locale_that_cannot_be_changed_is_named_in_one_sentence(program, study
 FAKE_SNAKEMAKE = """
 import json, os, pathlib, sys
 report = pathlib.Path(sys.argv[sys.argv.index("--report") + 1])
-report.write_text(json.dumps([sys.argv, sorted(os.environ), os.getcwd()]))
+report.write_text(json.dumps([sys.argv, dict(os.environ), os.getcwd()]))
 """
 
 
@@ -153,8 +153,9 @@ def test_the_snakemake_that_writes_the_report_inherits_no_settings_of_a_person(t
     person = {"SNAKEMAKE_PROFILE": "slurm", "SNAKEMAKE_SLURM_PARTITION": "gpu", "SNAKEMAKE_OUTPUT_CACHE": "/cache"}
     environment = os.environ | person | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{PROJECT}"}
     subprocess.run([sys.executable, "job.py"], cwd=tmp_path, env=environment, check=True)
-    words, names, where = json.loads((tmp_path / "report").read_text())
-    assert not [name for name in names if name.startswith("SNAKEMAKE")] and "PATH" in names
+    words, environment, where = json.loads((tmp_path / "report").read_text())
+    assert not [name for name in environment if name.startswith("SNAKEMAKE")] and environment["PATH"]
+    assert environment["TMPDIR"] == str(Path(words[words.index("--report") + 1]).parent)
     for option in ("--profile", "--workflow-profile"):
         assert words[words.index(option) + 1] == "none"
     assert words[words.index("--snakefile") + 1] == str(PROJECT / "Snakefile") and Path(where) == tmp_path

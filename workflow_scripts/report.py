@@ -30,6 +30,7 @@ with log_to(snakemake.log[0]):
         snakefile = Path(snakemake.scriptdir).parent / "Snakefile"
         command = [sys.executable, "-m", "snakemake", "all", "--snakefile", snakefile, "--configfile", config]
         options = ["--cores", "1", "--nolock", "--profile", "none", "--workflow-profile", "none", "--report", report]
+        environment["TMPDIR"] = str(scratch)  # if it is killed, it leaves nothing elsewhere
         done = subprocess.run(
             [*command, *options], capture_output=True, encoding="utf-8", errors="replace", env=environment
         )
