@@ -90,6 +90,12 @@ def code(script, *modules):
     return sources.source_hash([script, *watched])
 
 
+# A text as the name of a category. Snakemake writes it as it is into its page, and as a link into each caption, and would
+# fill in wildcards. An invisible character on each side of a special one keeps it from being one.
+def category_name(text):
+    return re.sub(r"([:`_<{\\])", "\u2060\\1\u2060", text)
+
+
 # Outputs for one table: as CSV, as a page of the report, and its caption.
 def table_files(table, *, category, labels):
     page = report(

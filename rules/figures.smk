@@ -6,13 +6,6 @@ from afmp.study.paths import NOTEBOOK_VS_PAPER, figure_files, figure_path, plot_
 # Every figure by its path, in plain values. Snakemake compares these values, and draws a changed figure again.
 DRAWINGS = {drawing.path: drawing for drawing in figures(asdict(STUDY))}
 
-
-# A text as the name of a category. Snakemake writes it as it is into its page, and as a link into each caption, and would
-# fill in wildcards. An invisible character on each side of a special one keeps it from being one.
-def category_name(text):
-    return re.sub(r"([:`_<{\\])", "\u2060\\1\u2060", text)
-
-
 # The figures of each semantics, and their categories in the report.
 CATEGORIES = {
     study["figure"]: category_name(f"{study['section']} {study['title']}")
