@@ -3,13 +3,8 @@
 from afmp.log import log_to
 
 with log_to(snakemake.log[0]):
-    from pathlib import Path
-
     from afmp.figures.catalogue import Drawing
     from afmp.study.paths import RESULTS
 
     for drawing in snakemake.params.drawings:
         Drawing(**drawing).write(source=RESULTS, folder=RESULTS)
-    # Pictures of epochs that the study no longer has.
-    for path in set(Path(snakemake.output[0]).parent.glob("epoch_*")) - set(map(Path, snakemake.output)):
-        path.unlink()

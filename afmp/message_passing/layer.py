@@ -138,7 +138,7 @@ def _operations(weights: PackedLayer):
 
 
 def _kept_edges_pytorch(state: Tensor, weights: PackedLayer, graph: Graph, k: int) -> LayerOutput:
-    tables, edge_slots = graph
+    tables, edge_slots = graph.neighbours, graph.edge_slots
     with torch.autocast(state.device.type, enabled=False):
         new_state, mean, gate_sum, scores, kept = KeptEdgesLayer.apply(
             state.to(weights.weight.dtype), weights.weight, weights.bias, *weights.score,

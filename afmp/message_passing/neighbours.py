@@ -29,10 +29,21 @@ class Neighbours(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """One scaffold, shared by all images: neighbour tables, and edge_slots (E,) int64, the flat slot of each edge."""
+    """One scaffold, shared by all images.
+
+    - neighbours: its tables
+    - edge_slots (E,) int64: the flat slot of each edge
+    - offsets (T, 2): the different positions of a sender relative to its receiver, (row, column) in steps of the grid;
+      the first is 0, that of a node to itself
+    - offset_index (N, K) int64: the offset of each slot; 0 in an empty slot
+
+    The last two are None in a model whose layers do not read the direction of edges.
+    """
 
     neighbours: Neighbours
     edge_slots: Tensor
+    offsets: Tensor | None = None
+    offset_index: Tensor | None = None
 
 
 def build_neighbours(directed_edge_index: Tensor, positions: Tensor) -> tuple[Neighbours, Tensor]:
@@ -64,6 +75,23 @@ def build_neighbours(directed_edge_index: Tensor, positions: Tensor) -> tuple[Ne
     nbr, valid, rev = (torch.from_numpy(t.reshape(num_nodes, width)).to(device) for t in (nbr, valid, rev))
     tables = Neighbours(nbr, valid, rev, slot_lengths(positions, nbr))
     return tables, torch.from_numpy(edge_slots).to(device)
+
+
+def slot_offsets(positions: Tensor, nbr: Tensor) -> tuple[Tensor, Tensor]:
+    """Return offsets (T, 2) and offset_index (N, K) of a scaffold, as in `Graph`; one step is its shortest edge.
+
+    positions (N, 2) in pixels, nbr (N, K) as in `Neighbours`.
+    """
+    own = torch.arange(len(nbr), device=nbr.device)[:, None]
+    relative = positions[torch.cat([own, nbr], dim=1)] - positions[:, None, :]  # (N, 1 + K, 2), with 0 in front
+    lengths = torch.linalg.vector_norm(relative, dim=-1)
+    step = lengths[lengths > 0].min() if nbr.numel() and (lengths > 0).any() else 1
+    # Rounded, so that equal directions have equal numbers.
+    offsets, index = torch.unique(torch.round(relative / step, decimals=6).flatten(0, 1), dim=0, return_inverse=True)
+    # 0 first; the others in their order.
+    zero = (offsets == 0).all(dim=1)
+    order = torch.argsort(~zero, stable=True)
+    return offsets[order], torch.argsort(order)[index].view(len(nbr), -1)[:, 1:].contiguous()
 
 
 def slot_lengths(positions: Tensor, nbr: Tensor) -> Tensor:

@@ -23,6 +23,17 @@ def top_k_edges(scores: Tensor, valid: Tensor, k: int) -> Tensor:
     return keep.view_as(scores)
 
 
+def top_k_edges_of_nodes(scores: Tensor, valid: Tensor, k: int) -> Tensor:
+    """Return keep (..., N, K) bool: the k highest-scored slots of each node; of equal scores, the earlier slot first.
+
+    scores (..., N, K); valid (N, K) bool. A node with fewer than k neighbours keeps all of them.
+    """
+    # As in `top_k_edges`, a NaN ranks highest.
+    ranked = scores.detach().nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=torch.finfo(scores.dtype).min)
+    order = ranked.masked_fill(~valid, -torch.inf).argsort(dim=-1, descending=True, stable=True)
+    return (order.argsort(dim=-1) < k) & valid
+
+
 def _ranked(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return scores (..., E) with NaN replaced by +inf, and the k-th best of them (..., 1)."""
     # NaN ranks highest: a diverged score must reach the loss and not be hidden by pruning.

@@ -18,11 +18,13 @@ from afmp.model.layer import Budget, Layer
 from afmp.model.linear import Linear, has_hooks
 from afmp.model.notebook import NotebookLayer
 from afmp.model.paper import PaperLayer
+from afmp.model.refined import RefinedLayer
 from afmp.model.scaffold import grid_positions, grid_shape
-from afmp.model.top_down import TopDownAggregator, is_linear_refinement, refine
+from afmp.model.top_down import is_linear_refinement, refine
 
 # The class of each semantics, each in a file of its own.
-LAYERS: dict[str, type[Layer]] = {"paper": PaperLayer, "notebook": NotebookLayer}
+LAYERS: dict[str, type[Layer]] = {"paper": PaperLayer, "notebook": NotebookLayer, "refined": RefinedLayer}
+ROUTINGS = ("learned", "random", "none")
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,13 @@ class AFMP(GraphModule):
     - sparsity: edges kept per node of the image; is_sparse=False keeps all edges, and has no regulariser
     - use_top_down: refine the states from the last layer down to the first before the readout
     - lambda_sparse: weight of the mean gate, the second result of `forward_train`
-    - semantics: "paper", as the original notebook's text describes AFMP, or "notebook", as its code computes it
+    - semantics: "paper", as the original notebook's text describes AFMP, "notebook", as its code computes it, or
+      "refined", an AFMP whose messages are worth having
     - scaffold: "delaunay", or "window", which joins patches whose indices differ by at most window_size
     - batch_size: training batch size; only `notebook` uses it, for its budget
+    - edges_per_node: edges kept of each node, in place of `sparsity`; only `refined` has this and the next two
+    - routing: "learned", or to compare with: "random" keeps random edges, anew in each pass, and "none" has no router
+    - messages: False for the same model without messages
 
     Every part is a module, and hooks on it work: embed, position_embed, each of layers, each of top_down_aggregators,
     and readout["2"]. The readout may be replaced, and so may the linear maps inside a layer. A layer with a hook or a
@@ -88,6 +94,9 @@ class AFMP(GraphModule):
         scaffold: str = "delaunay",
         window_size: int = 8,
         batch_size: int = 128,
+        edges_per_node: int | None = None,
+        routing: str = "learned",
+        messages: bool = True,
     ) -> None:
         for name, value in (
             ("num_layers", num_layers),
@@ -101,25 +110,31 @@ class AFMP(GraphModule):
         check_flag("is_sparse", is_sparse)
         check_flag("use_top_down", use_top_down)
         check_choice("semantics", semantics, tuple(LAYERS))
+        check_choice("routing", routing, ROUTINGS)
+        check_flag("messages", messages)
+        if edges_per_node is not None:
+            check_whole_number("edges_per_node", edges_per_node)
+        budget = Budget(sparsity, is_sparse, batch_size, edges_per_node, routing, messages)
+        _check_budget(budget, semantics)
         layer = LAYERS[semantics]
         positions = grid_positions(img_size, patch_size).to(torch.get_default_dtype())
         edge_index = layer.stored_edges(positions, scaffold=scaffold, window_size=window_size)
-        super().__init__(positions, edge_index, layer.directed_edges)
+        super().__init__(positions, edge_index, layer.directed_edges, reads_offsets=layer.reads_offsets)
 
         self.semantics = semantics
         self.num_classes, self.d_model, self.use_top_down = num_classes, d_model, use_top_down
         self.grid_shape, self.patch_size = grid_shape(img_size, patch_size), patch_size
-        self.budget = Budget(sparsity, is_sparse, batch_size)
+        self.budget = budget
         self.num_models: int | None = None  # M in a stack of models
         self.lambda_sparse = lambda_sparse if is_sparse else 0.0
 
         # The original notebook's order and names, so one random seed gives the same initial weights as there.
         self.embed = Linear(3 * patch_size * patch_size, d_model)
-        self.position_embed = Linear(2, d_model)
+        self.position_embed = layer.position_embedding(d_model)
         self.layers = nn.ModuleList(layer(d_model, self.budget, predicts=i > 0) for i in range(num_layers))
         num_refined = num_layers - 1 if use_top_down else 0
-        self.top_down_aggregators = nn.ModuleList(TopDownAggregator(d_model) for _ in range(num_refined))
-        self.readout = nn.ModuleDict({"2": Linear(d_model, num_classes)})
+        self.top_down_aggregators = nn.ModuleList(layer.top_down_step(d_model) for _ in range(num_refined))
+        self.readout = nn.ModuleDict({"2": layer.readout(d_model, num_classes)})
 
     sparsity = _of_budget("sparsity", "Edges kept per node of the image. May be changed at any time.")
     is_sparse = _of_budget("is_sparse", "False if all edges are kept. May be changed at any time.")
@@ -147,12 +162,10 @@ class AFMP(GraphModule):
         outputs = self._run_layers(images)
         scores, gates = [], []
         for layer, output in zip(self.layers, outputs, strict=True):
-            slots = (output.scores, output.gate_scores, output.keep)
-            raw, gating, keep = (slot.flatten(-2)[..., self.edge_slots] for slot in slots)  # (images, E) each
-            silent = len(images) - len(keep)  # images that exchange nothing
-            scores.append(F.pad(raw, (0, 0, 0, silent)))
-            values = layer.router.gates(gating) * keep[..., None]
-            gates.append(F.pad(values, (0, 0, 0, 0, 0, silent)))
+            gated = layer.gates(output.gate_scores, self.graph) * output.keep[..., None]  # (images, N, K, D)
+            silent = len(images) - len(gated)  # images that exchange nothing
+            scores.append(F.pad(output.scores.flatten(-2)[..., self.edge_slots], (0, 0, 0, silent)))
+            gates.append(F.pad(gated.flatten(-3, -2)[..., self.edge_slots, :], (0, 0, 0, 0, 0, silent)))
         states = [output.state for output in outputs]
         refined = refine(self.top_down_aggregators, states)
         logits = self.readout["2"](self._pool(outputs, refined))
@@ -161,6 +174,8 @@ class AFMP(GraphModule):
     @property
     def implementation(self) -> str:
         """Name of the implementation of message passing on this model's device: "triton" or "pytorch"."""
+        if not LAYERS[self.semantics].has_fast_paths:
+            return "pytorch"
         return implementation(self.static_positions.device, self.static_positions.dtype)
 
     @property
@@ -235,3 +250,13 @@ class AFMP(GraphModule):
             return outputs[-1].gate_sum.new_zeros(outputs[-1].gate_sum.shape[:-1])
         # No gate is negative, so their sum is the sum of |g|.
         return self.lambda_sparse * sum(output.gate_sum.mean(dim=-1) for output in outputs) / gates_per_image
+
+
+def _check_budget(budget: Budget, semantics: str) -> None:
+    if semantics != "refined" and (budget.edges_per_node, budget.routing, budget.messages) != (None, "learned", True):
+        raise AfmpError(
+            f"edges_per_node is {budget.edges_per_node}, routing {budget.routing!r} and messages {budget.messages}: "
+            f"{semantics!r} allows None, 'learned' and True; other values need semantics='refined'"
+        )
+    if budget.routing == "none" and budget.is_sparse:
+        raise AfmpError("routing is 'none', and is_sparse True: without scores no edge is best; set is_sparse=False")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from afmp.errors import AfmpError
-from afmp.message_passing.neighbours import Graph, Neighbours, build_neighbours, slot_lengths
+from afmp.message_passing.neighbours import Graph, Neighbours, build_neighbours, slot_lengths, slot_offsets
 from afmp.model.scaffold import edge_lengths
 
 
@@ -15,12 +15,20 @@ class GraphModule(nn.Module):
     """Base of a model over one scaffold. The graph is saved with the weights, and loaded weights replace it.
 
     Saved: static_positions (N, 2) in pixels, edge_index (2, stored edges), and their lengths edge_attr.
-    Derived from these: directed_edge_index (2, E), receiver first, and the neighbour tables.
+    Derived from these: directed_edge_index (2, E), receiver first, the neighbour tables, and with `reads_offsets` the
+    direction of each edge.
     """
 
-    def __init__(self, positions: Tensor, edge_index: Tensor, directed_edges: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        positions: Tensor,
+        edge_index: Tensor,
+        directed_edges: Callable[[Tensor], Tensor],
+        *,
+        reads_offsets: bool = False,
+    ) -> None:
         super().__init__()
-        self._directed_edges = directed_edges
+        self._directed_edges, self._reads_offsets = directed_edges, reads_offsets
         self.register_buffer("static_positions", positions)
         self.register_buffer("edge_index", edge_index.to(positions.device))
         self.register_buffer("edge_attr", edge_lengths(positions, self.edge_index))
@@ -39,7 +47,8 @@ class GraphModule(nn.Module):
     @property
     def graph(self) -> Graph:
         """The scaffold in the form that layers read."""
-        return Graph(self.tables, self.edge_slots)
+        offsets = (self.offsets, self.offset_index) if self._reads_offsets else ()
+        return Graph(self.tables, self.edge_slots, *offsets)
 
     @property
     def tables(self) -> Neighbours:
@@ -50,6 +59,8 @@ class GraphModule(nn.Module):
         directed = self._directed_edges(self.edge_index)
         tables, edge_slots = build_neighbours(directed, self.static_positions)
         derived = {"directed_edge_index": directed, "edge_slots": edge_slots, **tables._asdict()}
+        if self._reads_offsets:
+            derived["offsets"], derived["offset_index"] = slot_offsets(self.static_positions, tables.nbr)
         for name, tensor in derived.items():
             self.register_buffer(name, tensor, persistent=False)
 

@@ -1,5 +1,6 @@
 """Base of all layers: weights under the original notebook's names, and the parameters that the fast paths read."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from afmp.message_passing.layer import LayerOutput
 from afmp.message_passing.neighbours import Graph
 from afmp.message_passing.weights import LayerParameters, PackedLayer
-from afmp.model.linear import has_hooks, is_linear
+from afmp.model.linear import Linear, has_hooks, is_linear
+from afmp.model.top_down import TopDownAggregator
 
 
 @dataclass
@@ -18,11 +20,23 @@ class Budget:
 
     - sparsity: edges kept per node of the image; is_sparse=False keeps all
     - batch_size: training batch size; only `notebook` uses it
+    - edges_per_node: edges kept of each node, in place of `sparsity`; only `refined` uses this and what follows
+    - routing: "learned" keeps the best-scored edges, "random" random ones, and "none" has no scores, so it keeps all
+    - messages: False keeps no edge
     """
 
     sparsity: float
     is_sparse: bool
     batch_size: int
+    edges_per_node: int | None = None
+    routing: str = "learned"
+    messages: bool = True
+
+    def edges_per_image(self, num_patches: int, num_edges: int) -> int:
+        """Return k = min(E, max(1, floor(sparsity * N))), the edges kept per image; all E in a dense model."""
+        # Use sparsity as the decimal in config.yaml: 0.29 * 100 is 28.99... in binary, but must give 29.
+        share = math.floor(round(self.sparsity * num_patches, 9))
+        return min(num_edges, max(1, share)) if self.is_sparse else num_edges
 
 
 class Layer(nn.Module):
@@ -34,6 +48,8 @@ class Layer(nn.Module):
     """
 
     reads_refined_states: ClassVar[bool]  # True if the readout reads the states that the top-down pass refined
+    reads_offsets: ClassVar[bool] = False  # True if the layer reads the direction of edges
+    has_fast_paths: ClassVar[bool] = True  # False if it has only the plain path
 
     def __init__(self, router: nn.Module, pcu: nn.Module, budget: Budget, *, predicts: bool) -> None:
         super().__init__()
@@ -59,9 +75,28 @@ class Layer(nn.Module):
         """
         return [None] * len(layers)
 
+    @staticmethod
+    def position_embedding(d_model: int) -> nn.Module:
+        """Return the map of patch centres (..., N, 2) in pixels to (..., N, D)."""
+        return Linear(2, d_model)
+
+    @staticmethod
+    def top_down_step(d_model: int) -> nn.Module:
+        """Return one step of the top-down pass, called with the states (..., N, D) of a layer and of the one above."""
+        return TopDownAggregator(d_model)
+
+    @staticmethod
+    def readout(d_model: int, num_classes: int) -> nn.Module:
+        """Return the map of the mean over nodes (..., D) to logits (..., num_classes)."""
+        return Linear(d_model, num_classes)
+
     def num_kept_edges(self, graph: Graph) -> int:
         """Return the number of edges that this layer keeps."""
         raise NotImplementedError
+
+    def gates(self, scores: Tensor, graph: Graph) -> Tensor:
+        """Return the gates (..., N, K, D) of scores (..., N, K), as if every slot were kept."""
+        return self.router.gates(scores)
 
     def forward(self, state: Tensor, graph: Graph, weights: PackedLayer | None = None) -> LayerOutput:
         """Update state (B, N, D), or (M, B, N, D) in a stack of models.

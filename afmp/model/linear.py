@@ -20,6 +20,17 @@ class Linear(nn.Linear):
         return mapped + bias.to(mapped.dtype)
 
 
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation over the last dimension. In a stack of M models, weight and bias are (M, D)."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Normalise inputs (..., D); in a stack (M, ..., D)."""
+        if self.weight.dim() == 1:
+            return F.layer_norm(inputs, self.normalized_shape, self.weight, self.bias, self.eps)
+        weight, bias = (part.view(len(part), *[1] * (inputs.dim() - 2), -1) for part in (self.weight, self.bias))
+        return F.layer_norm(inputs, self.normalized_shape, eps=self.eps) * weight + bias
+
+
 def is_linear(module: nn.Module) -> bool:
     """Return True if `module` is a linear map and nothing else, so that its weights may be read instead of calling it.
 

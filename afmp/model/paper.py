@@ -9,8 +9,6 @@
 p is the output of the previous layer, which is this layer's input h. The first layer has no p, and err_e = 0.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -114,10 +112,7 @@ class PaperLayer(Layer):
 
     def num_kept_edges(self, graph: Graph) -> int:
         """Return k = min(E, max(1, floor(sparsity * N))), the edges kept per image; all E in a dense model."""
-        num_edges, num_patches = len(graph.edge_slots), len(graph.neighbours.nbr)
-        # Use sparsity as the decimal in config.yaml: 0.29 * 100 is 28.99... in binary, but must give 29.
-        share = math.floor(round(self.budget.sparsity * num_patches, 9))
-        return min(num_edges, max(1, share)) if self.budget.is_sparse else num_edges
+        return self.budget.edges_per_image(len(graph.neighbours.nbr), len(graph.edge_slots))
 
     @staticmethod
     def stored_edges(positions: Tensor, *, scaffold: str, window_size: int) -> Tensor:

@@ -6,10 +6,10 @@ import torch
 
 from afmp.errors import AfmpError
 from afmp.model.afmp import AFMP
-from afmp.model.linear import Linear, has_hooks
+from afmp.model.linear import LayerNorm, Linear, has_hooks
 from afmp.model.paper import PredictiveRouter
 
-STACKABLE = (Linear, PredictiveRouter)  # modules whose parameters may have a model axis
+STACKABLE = (Linear, LayerNorm, PredictiveRouter)  # modules whose parameters may have a model axis
 
 
 def stack_models(models: list[AFMP]) -> AFMP:

@@ -107,14 +107,6 @@ def test_a_deleted_picture_is_made_again(project, ending):
     assert planned(project) == {"plot_diagnostics": 1}
 
 
-def test_pictures_of_epochs_that_the_study_no_longer_has_are_removed(project):
-    picture, old = project / PICTURE, (project / PICTURE).with_name("epoch_0002.png")
-    content = picture.read_bytes()
-    picture.rename(old)
-    snakemake(project, PICTURE)
-    assert picture.read_bytes() == content and not old.exists()
-
-
 @pytest.mark.promise("checkpoints-deleted")
 def test_without_checkpoints_a_finished_seed_is_not_trained_again(project):
     """Whatever the reason is for which its job starts: here another random seed, and code that writes results."""

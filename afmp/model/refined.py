@@ -1,0 +1,220 @@
+"""`refined`: AFMP with what deep networks need to learn from messages (docs/semantics.md). The layer is in this file.
+
+    n     = LayerNorm(h)
+    err_e = RMS( z_j - p_i )                                  of the edge e = (i <- j)
+    s_e   = q_i . k_j / sqrt(r) + w . relu( a_i + b_j + W_f [err_e ; delta_e] + b_f ) + b_w
+    keep  = all edges; or the k of the image, or of each node, with the highest scores; of equal scores, the first
+    g_e   = sigmoid(W_gate s_e + b_gate + o(delta_e)) on kept edges, exactly 0 on the others
+    u_i   = (1 + c(0)) * n_i + sum over e of g_e * c(delta_e) * n_j
+    h'_i  = h_i + W_2 GELU(W_1 u_i + b_1) + b_2
+
+q, k, a, b, z and p are linear maps of n to r channels. delta_e is the position of the sender minus that of the receiver
+in steps of the grid, and (c, o) is a small network of it: one kernel and one offset for each direction. p_i is what the
+node predicts of its neighbours' z; err_e is how far off it is. All of `paper` is here: scaffold, prediction error,
+router, gates, budget. New are the normalisation, the residual path, the direction of edges, and the mixing of channels.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from afmp.message_passing.layer import LayerOutput
+from afmp.message_passing.neighbours import Graph
+from afmp.message_passing.selection import top_k_edges, top_k_edges_of_nodes
+from afmp.model.layer import Budget, Layer
+from afmp.model.linear import LayerNorm, Linear
+from afmp.model.paper import PaperLayer
+
+RANK = 16  # r: channels in which the router compares nodes
+DIRECTION_WIDTH = 32  # hidden channels of the network of directions
+EXPANSION = 2  # hidden channels of the mixing, in multiples of D
+OCTAVES = 4  # frequencies of the position features
+
+
+class RefinedRouter(nn.Module):
+    """The scores s_e and the gates g_e of a layer, for `d_model` channels.
+
+    At the start the scores are small, so the gates depend mostly on the direction. Training adds what depends on the
+    image.
+    """
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.W_in = Linear(d_model, 6 * RANK)  # rows: q, a, p of the receiver, then k, b, z of the sender
+        self.W_f = Linear(3, RANK)
+        self.w = Linear(RANK, 1)
+        self.W_gate = Linear(1, d_model)
+        with torch.no_grad():
+            self.w.weight.mul_(0.1)
+
+    def forward(self, nodes: Tensor, graph: Graph) -> Tensor:
+        """Return s_e of all slots, (..., N, K), from normalised nodes (..., N, D), in float32 or wider."""
+        mapped = self.W_in(nodes)
+        mapped = mapped.to(torch.promote_types(mapped.dtype, torch.float32))
+        receiver, sender = mapped.split(3 * RANK, dim=-1)
+        q, a, p = receiver[..., :, None, :].split(RANK, dim=-1)  # (..., N, 1, r)
+        k, b, z = sender[..., graph.neighbours.nbr, :].split(RANK, dim=-1)  # (..., N, K, r)
+        error = prediction_error(z, p)[..., None]
+        delta = graph.offsets[graph.offset_index].to(error.dtype).expand(*error.shape[:-1], 2)
+        with torch.autocast(nodes.device.type, enabled=False):
+            hidden = F.relu(a + b + self.W_f(torch.cat([error, delta], dim=-1)))
+            return (q * k).sum(dim=-1) / RANK**0.5 + self.w(hidden).squeeze(-1)
+
+    def gates(self, scores: Tensor, offset: Tensor) -> Tensor:
+        """Return sigmoid(W_gate s_e + b_gate + o(delta_e)), (..., D), for scores (...) and offset o (..., D)."""
+        with torch.autocast(scores.device.type, enabled=False):
+            return torch.sigmoid(self.W_gate(scores[..., None].to(self.W_gate.weight.dtype)) + offset)
+
+
+def prediction_error(latent: Tensor, prediction: Tensor) -> Tensor:
+    """Return the root mean square (...) of latent - prediction, both (..., r). Its gradient at 0 is 0."""
+    return torch.linalg.vector_norm(latent - prediction, dim=-1) / latent.shape[-1] ** 0.5
+
+
+class Directions(nn.Module):
+    """The kernel c and the offset o of each direction: a network of delta, so that no parameter depends on a size."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.hidden, self.out = Linear(2, DIRECTION_WIDTH), Linear(DIRECTION_WIDTH, 2 * d_model)
+
+    def forward(self, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return c and o, each (T, D), of the T different offsets (T, 2); in a stack (M, T, D)."""
+        if self.hidden.weight.dim() == 3:
+            offsets = offsets.expand(len(self.hidden.weight), -1, -1)
+        with torch.autocast(offsets.device.type, enabled=False):
+            return self.out(F.relu(self.hidden(offsets.to(self.hidden.weight.dtype)))).chunk(2, dim=-1)
+
+
+class Mixing(nn.Module):
+    """The mixing of a node's channels, W_2 GELU(W_1 u + b_1) + b_2."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.W_1, self.W_2 = Linear(d_model, EXPANSION * d_model), Linear(EXPANSION * d_model, d_model)
+
+    def forward(self, nodes: Tensor) -> Tensor:
+        """Mix nodes (..., D)."""
+        return self.W_2(F.gelu(self.W_1(nodes)))
+
+
+class RefinedLayer(Layer):
+    """One layer of `refined`."""
+
+    reads_refined_states = True  # the readout reads the mean of r_0
+    reads_offsets = True
+    has_fast_paths = False
+
+    def __init__(self, d_model: int, budget: Budget, *, predicts: bool) -> None:
+        super().__init__(RefinedRouter(d_model), Mixing(d_model), budget, predicts=predicts)
+        self.norm, self.directions = LayerNorm(d_model), Directions(d_model)
+
+    def forward(self, state: Tensor, graph: Graph, weights: None = None) -> LayerOutput:
+        """Update state (B, N, D), or (M, B, N, D) in a stack of models."""
+        tables, nodes = graph.neighbours, self.norm(state)
+        kernel, _ = self.directions(graph.offsets)  # (..., T, D); T is the number of different offsets
+        scores = self.scores(nodes, graph)  # (..., N, K)
+        keep = self.kept(scores, graph)
+        gates = self.gates(scores, graph) * keep[..., None]  # (..., N, K, D)
+        heard = (gates * of_slots(kernel, graph) * nodes[..., tables.nbr, :]).sum(dim=-2)
+        own = 1 + kernel[..., None, :1, :]  # offset 0 is that of a node to itself
+        new_state = state + self.pcu((own * nodes + heard).to(nodes.dtype))
+        return LayerOutput(new_state, new_state.mean(dim=-2), scores, scores, keep, gates.sum(dim=(-3, -2, -1)))
+
+    def scores(self, nodes: Tensor, graph: Graph) -> Tensor:
+        """Return s_e of all slots, (..., N, K), of normalised nodes (..., N, D); 0 without a router."""
+        if self.budget.routing == "none":
+            return nodes.new_zeros(*nodes.shape[:-1], graph.neighbours.nbr.shape[-1])
+        return torch.where(graph.neighbours.valid, self.router(nodes, graph), 0)
+
+    def kept(self, scores: Tensor, graph: Graph) -> Tensor:
+        """Return the slots (..., N, K) bool that carry a message: exactly as many as the budget says."""
+        valid, budget = graph.neighbours.valid, self.budget
+        if not budget.messages:
+            return torch.zeros_like(scores, dtype=torch.bool)
+        if not budget.is_sparse:
+            return valid.expand_as(scores)
+        ranked = torch.rand_like(scores) if budget.routing == "random" else scores
+        if budget.edges_per_node is not None:
+            return top_k_edges_of_nodes(ranked, valid, budget.edges_per_node)
+        return top_k_edges(ranked, valid, self.num_kept_edges(graph))
+
+    def gates(self, scores: Tensor, graph: Graph) -> Tensor:
+        """Return the gates (..., N, K, D) of scores (..., N, K), as if every slot were kept."""
+        _, offset = self.directions(graph.offsets)
+        return self.router.gates(scores, of_slots(offset, graph))
+
+    def num_kept_edges(self, graph: Graph) -> int:
+        """Return the number of edges kept per image."""
+        degrees = graph.neighbours.valid.sum(dim=-1)
+        if not self.budget.messages:
+            return 0
+        if self.budget.is_sparse and self.budget.edges_per_node is not None:
+            return int(degrees.clamp(max=self.budget.edges_per_node).sum())
+        return self.budget.edges_per_image(len(degrees), len(graph.edge_slots))
+
+    @staticmethod
+    def position_embedding(d_model: int) -> nn.Module:
+        """Return the map of patch centres (..., N, 2) in pixels to (..., N, D)."""
+        return PositionFeatures(d_model)
+
+    @staticmethod
+    def top_down_step(d_model: int) -> nn.Module:
+        """Return one step of the top-down pass."""
+        return RefinedTopDown(d_model)
+
+    @staticmethod
+    def readout(d_model: int, num_classes: int) -> nn.Module:
+        """Return the map of the mean over nodes (..., D) to logits (..., num_classes)."""
+        return RefinedReadout(d_model, num_classes)
+
+    stored_edges = staticmethod(PaperLayer.stored_edges)
+    directed_edges = staticmethod(PaperLayer.directed_edges)
+
+
+def of_slots(values: Tensor, graph: Graph) -> Tensor:
+    """Return for each slot, (N, K, D), the value of its offset, of values (T, D); (M, 1, N, K, D) in a stack."""
+    slots = values[..., graph.offset_index, :]
+    return slots.unsqueeze(1) if values.dim() == 3 else slots
+
+
+class PositionFeatures(nn.Module):
+    """The embedding of positions: a linear map of waves over the image, so that it fits every image size.
+
+    features of x in [-1, 1], the position over the extent of the image: sin and cos of pi / 2 * 2^o * x, o < OCTAVES
+    """
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.map = Linear(4 * OCTAVES, d_model)
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Embed patch centres (..., N, 2) in pixels."""
+        extent = positions.amax(dim=-2, keepdim=True) + positions.amin(dim=-2, keepdim=True)
+        angle = torch.pi / 2 * (2 * positions / extent - 1)
+        waves = [wave(2**octave * angle) for octave in range(OCTAVES) for wave in (torch.sin, torch.cos)]
+        return self.map(torch.cat(waves, dim=-1))
+
+
+class RefinedTopDown(nn.Module):
+    """One step of the top-down pass, a residual block from above: r_l = h_l + W_t GELU(LayerNorm(r_{l+1}))."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.norm, self.W_t = LayerNorm(d_model), Linear(d_model, d_model)
+
+    def forward(self, lower: Tensor, higher: Tensor) -> Tensor:
+        """Refine lower (..., N, D) by higher (..., N, D)."""
+        return lower + self.W_t(F.gelu(self.norm(higher)))
+
+
+class RefinedReadout(nn.Module):
+    """The readout W LayerNorm(mean) + b of the mean over nodes."""
+
+    def __init__(self, d_model: int, num_classes: int) -> None:
+        super().__init__()
+        self.norm, self.map = LayerNorm(d_model), Linear(d_model, num_classes)
+
+    def forward(self, mean: Tensor) -> Tensor:
+        """Return logits (..., num_classes) of mean (..., D)."""
+        return self.map(self.norm(mean))

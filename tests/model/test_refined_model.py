@@ -1,0 +1,153 @@
+"""`refined` equals its definition, and has the properties that the definition promises."""
+
+import pytest
+import refined_oracle
+import torch
+
+from afmp import AFMP
+from afmp.errors import AfmpError
+from afmp.message_passing.selection import top_k_edges_of_nodes
+from afmp.model.stack import stack_models
+
+CASES = {
+    "k per image": {},
+    "all edges": {"is_sparse": False},
+    "k per node": {"edges_per_node": 2},
+    "more per node than neighbours": {"edges_per_node": 20},
+    "no router": {"routing": "none", "is_sparse": False},
+    "no messages": {"messages": False},
+    "without top-down": {"use_top_down": False},
+    "not square": {"img_size": (8, 12), "patch_size": 4},
+    "one row": {"img_size": (4, 20), "patch_size": 4, "sparsity": 0.6},
+    "one patch": {"img_size": 8},
+    "window": {"img_size": (8, 12), "patch_size": 4, "scaffold": "window", "window_size": 2, "is_sparse": False},
+}
+
+
+def build(seed=0, **settings) -> AFMP:
+    torch.manual_seed(seed)
+    defaults = {"num_layers": 3, "d_model": 6, "num_classes": 5, "lambda_sparse": 0.5, "semantics": "refined"}
+    return AFMP(**defaults | settings)
+
+
+def random_images(model, num_images, dtype=torch.float32):
+    rows, columns = model.grid_shape
+    shape = (num_images, 3, rows * model.patch_size, columns * model.patch_size)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
+
+
+def assert_close(found, expected, what):
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9, msg=lambda text: f"{what}: {text}")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_equals_the_loops_of_the_definition(case):
+    model = build(**CASES[case]).double()
+    images = random_images(model, 2, torch.float64)
+    internals = model.forward_internals(images)
+    logits, sparsity_loss, *by_layer = refined_oracle.run(model, images)
+    assert_close(internals.logits, logits, "logits")
+    assert_close(model(images), logits, "forward")
+    assert_close(internals.sparsity_loss, sparsity_loss, "sparsity loss")
+    for name, expected in zip(("scores", "gates", "states", "refined_states"), by_layer, strict=True):
+        for layer, tensor in enumerate(getattr(internals, name)):
+            assert_close(tensor, expected[layer], f"{name} of layer {layer}")
+
+    parameters = dict(model.named_parameters())
+    ours_logits, ours_loss = model.forward_train(images)
+    target = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    ours = torch.autograd.grad((target * ours_logits).sum() + ours_loss, parameters.values(), allow_unused=True)
+    theirs = torch.autograd.grad((target * logits).sum() + sparsity_loss, parameters.values(), allow_unused=True)
+    for name, found, expected in zip(parameters, ours, theirs, strict=True):
+        zeros = torch.zeros_like(parameters[name])
+        assert_close(zeros if found is None else found, zeros if expected is None else expected, name)
+
+
+@pytest.mark.parametrize("case", ["all edges", "k per node"])
+def test_gradients_are_those_of_finite_differences(case):
+    model = build(num_layers=2, d_model=4, img_size=(4, 8), patch_size=4, **CASES[case]).double()
+    images = random_images(model, 2, torch.float64)
+    names, values = zip(*model.named_parameters(), strict=True)
+    model.forward = model.forward_train  # the method that `functional_call` calls
+
+    def loss(*parameters):
+        logits, sparsity_loss = torch.func.functional_call(model, dict(zip(names, parameters, strict=True)), images)
+        return logits.square().sum() + sparsity_loss
+
+    inputs = tuple(value.detach().requires_grad_() for value in values)
+    assert torch.autograd.gradcheck(loss, inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize("case", ["all edges", "k per image", "k per node"])
+def test_an_image_does_not_feel_its_batch(case):
+    model = build(d_model=16, **CASES[case]).double()
+    images = random_images(model, 5, torch.float64)
+    torch.testing.assert_close(torch.cat([model(image[None]) for image in images]), model(images), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+def test_information_reaches_exactly_what_the_hops_of_its_layers_allow(num_layers):
+    model = build(num_layers=num_layers, img_size=(4, 28), patch_size=4, is_sparse=False).double()
+    images = random_images(model, 1, torch.float64)
+    changed = images.clone()
+    changed[..., :4] += 1  # the first of seven patches in a row
+    before, after = (model.forward_internals(batch).states[-1][0] for batch in (images, changed))
+    moved = (before - after).abs().amax(dim=-1) > 0
+    assert moved.tolist() == [node <= num_layers for node in range(7)]
+
+
+@pytest.mark.parametrize("case", ["k per image", "all edges", "k per node", "without top-down"])
+def test_every_parameter_gets_a_gradient(case):
+    model = build(d_model=16, **CASES[case])
+    logits, sparsity_loss = model.forward_train(random_images(model, 4))
+    (logits.square().sum() + sparsity_loss).backward()
+    without = [name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()]
+    assert without == []
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 9])
+def test_exactly_k_slots_of_each_node_are_kept_and_of_equal_scores_the_first(k):
+    valid = torch.tensor([[True, True, False, True], [False, True, False, False], [True, True, True, True]])
+    scores = torch.tensor([[[1.0, 1.0, 9.0, 2.0], [0.0, -torch.inf, 0.0, 0.0], [torch.nan, 5.0, 5.0, 5.0]]])
+    keep = top_k_edges_of_nodes(scores, valid, k)
+    assert keep.sum(dim=-1).tolist() == [[min(k, int(row.sum())) for row in valid]]
+    ranking = [[3, 0, 1], [1], [0, 1, 2, 3]]
+    assert [row.nonzero().flatten().tolist() for row in keep[0]] == [sorted(order[:k]) for order in ranking]
+
+
+def test_random_routing_keeps_as_many_edges_and_others_in_each_pass():
+    model = build(edges_per_node=2, routing="random")
+    images = random_images(model, 3)
+    passes = [(model.forward_internals(images).gates[0].sum(dim=-1) > 0) for _ in range(2)]
+    assert all(int(kept.sum()) == 3 * model.top_k for kept in passes)
+    assert not torch.equal(*passes)
+
+
+def test_weights_of_one_size_are_those_of_another():
+    small, large = build(img_size=16), build(seed=1, img_size=(24, 40))
+    trained = {name: value for name, value in small.state_dict().items() if name in dict(small.named_parameters())}
+    missing = large.load_state_dict(trained | {n: v for n, v in large.state_dict().items() if n not in trained})
+    assert not missing.missing_keys
+    assert large(random_images(large, 2)).isfinite().all()
+
+
+def test_a_stack_computes_what_each_model_does():
+    models = [build(seed, d_model=16, edges_per_node=3) for seed in range(3)]
+    images = torch.stack([random_images(models[0], 2)] * 3)
+    expected = torch.stack([model(batch) for model, batch in zip(models, images, strict=True)])
+    torch.testing.assert_close(stack_models(models)(images), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"semantics": "paper", "edges_per_node": 2}, "needs? semantics='refined'"),
+        ({"semantics": "notebook", "messages": False}, "needs? semantics='refined'"),
+        ({"routing": "none"}, "set is_sparse=False"),
+        ({"routing": "best"}, "allowed are learned, random, none"),
+        ({"edges_per_node": 0}, "edges_per_node is 0"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings, message):
+    with pytest.raises(AfmpError, match=message):
+        build(**settings)
