@@ -11,6 +11,7 @@
 #   results/figures/<semantics>/<figure>.{png,pdf,rst}
 #   results/figures/notebook_vs_paper.{png,pdf,rst}        only with both semantics
 #   results/plot_diagnostics/<semantics>/<run>/epoch_<epoch>.{png,rst}
+#   results/manifest.json                                  the hash of every file above, written last
 #   results/report/report.html
 #   results/figures_from_archive/...                       laid out as results/: figures/ and plot_diagnostics/
 #   results/logs/<rule>/..., results/benchmarks/<rule>/...
@@ -50,6 +51,9 @@ if not COMPLETE:
 # Not part of the study: the archive that rules/archive.smk writes or draws.
 ARCHIVE = config.pop("archive", None)
 
+# Not part of the study: how deep rules/verify.smk checks it.
+DEPTH_OPTIONS = {key: config.pop(key) for key in ("deep", "spot", "draw") if key in config}
+
 
 report: "report/workflow.rst"
 
@@ -73,6 +77,7 @@ rule all:
         ALL_FIGURES,
         ALL_TABLES,
         ALL_DIAGNOSTICS,
+        in_results(MANIFEST_FILE),
 
 
 # Only the dataset. Everything after it works without a network.

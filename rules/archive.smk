@@ -26,6 +26,7 @@ rule archive:
         ALL_FIGURES,
         ALL_TABLES,
         ALL_DIAGNOSTICS,
+        in_results(MANIFEST_FILE),
     log:
         in_results(log_file("archive")),
     localrule: True
@@ -33,6 +34,7 @@ rule archive:
         "../envs/afmp.yaml"
     params:
         archive=NEW_ARCHIVE,
+        dataset=DATASET_FILE,
     script:
         "../workflow_scripts/archive.py"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from afmp import sources
 from afmp.data.folder_digest import folder_digest
 from afmp.figures.catalogue import COMPARED_SEMANTICS, figures
+from afmp.finished.depth import read_depth
 from afmp.finished.manifest import MANIFEST
 from afmp.machine.memory import host_bytes
 from afmp.records import remove_leftovers, write_text
@@ -44,6 +45,7 @@ try:
         read_config(path)
     if not isinstance(ARCHIVE, str | None):
         raise AfmpError(f"config: archive: found {ARCHIVE!r}; allowed: text, the path of a folder.")
+    DEPTH = read_depth(DEPTH_OPTIONS)
     # An overlay's studies come first in `config`. A run that is also in config.yaml keeps its name from config.yaml.
     if isinstance(config.get("studies"), dict) and isinstance(own_config.get("studies"), dict):
         order = [name for name in own_config["studies"] if name in config["studies"]]

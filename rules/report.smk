@@ -1,6 +1,6 @@
 # Report: Snakemake's report, one HTML file with every figure, table and caption.
 
-from afmp.study.paths import REPORT_FILE
+from afmp.study.paths import MANIFEST_FILE, REPORT_FILE
 
 # `snakemake --report` writes names and labels as they are between <script> tags. The script of this rule makes them text.
 if not COMPLETE and "--report" in sys.argv:
@@ -17,6 +17,7 @@ rule report:
         ALL_FIGURES,
         ALL_TABLES,
         ALL_DIAGNOSTICS,
+        in_results(MANIFEST_FILE),
     output:
         in_results(REPORT_FILE),
     log:
@@ -29,5 +30,6 @@ rule report:
     params:
         code=code("report.py"),
         templates=sources.source_hash(sorted(Path(sources.PROJECT, "report").glob("*.rst"))),
+        dataset=DATASET_FILE,
     script:
         "../workflow_scripts/report.py"

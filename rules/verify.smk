@@ -1,9 +1,31 @@
-# Verification: checks of a finished study, one line each. Not part of `all`.
+# Verification: the manifest of a finished study, and the checks of it, one line each. The checks are not part of `all`.
 
-from afmp.study.paths import CHECKS_FILE, RESULTS
+from afmp.finished.study_files import study_files
+from afmp.study.paths import CHECKS_FILE, MANIFEST_FILE, RESULTS
 
 
-# Check the files that exist. No file of the study is an input, because Snakemake would make a missing file.
+# Write the hashes of all files of the finished study. What changes afterwards is not what the study made.
+rule manifest:
+    input:
+        files=[file for file in in_results(study_files(STUDY)) if file != DATASET_FILE],
+        dataset=ancient(DATASET_FILE),
+    output:
+        in_results(MANIFEST_FILE),
+    log:
+        in_results(log_file("manifest")),
+    benchmark:
+        in_results(benchmark_file("manifest"))
+    localrule: True
+    conda:
+        "../envs/afmp.yaml"
+    params:
+        code=code("manifest.py"),
+    script:
+        "../workflow_scripts/manifest.py"
+
+
+# Check the files that exist. With `--config deep=true` also evaluate the weights again, and train `spot=N` seeds again. No file
+# of the study is an input, because Snakemake would make a missing file.
 rule verify:
     log:
         # None where the results can only be read: Snakemake makes the folder of a log.
@@ -16,5 +38,6 @@ rule verify:
         checks=in_results(CHECKS_FILE),
         dataset=DATASET_FILE,
         archives=ARCHIVES,
+        depth=asdict(DEPTH),
     script:
         "../workflow_scripts/verify.py"

@@ -35,6 +35,31 @@ def digits_file(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def finished_project(tmp_path_factory, digits_file) -> Path:
+    """A project with a finished study, in which all files agree."""
+    from finished_study import STUDY, finish_study
+    from workflow_runs import copy_project, write_study
+
+    from afmp.study.study import read_study
+
+    folder = copy_project(tmp_path_factory.mktemp("finished"))
+    write_study(folder, STUDY)
+    finish_study(folder / "results", read_study(folder / "config.yaml"), digits_file)
+    return folder
+
+
+@pytest.fixture
+def study_to_break(finished_project, tmp_path, monkeypatch) -> Path:
+    """A copy of the finished project that a test may break. Verification draws a figure of the same data only once,
+    and says every fault."""
+    from finished_study import draw_once
+
+    draw_once(monkeypatch)
+    monkeypatch.setattr("afmp.finished.verify.SHOWN_FAULTS", 1000)
+    return Path(shutil.copytree(finished_project, tmp_path / "project"))
+
+
 @pytest.fixture
 def powerless():
     """A folder, and a process that has no more rights than any user: root, who may run the tests, reads everything."""

@@ -1,24 +1,48 @@
 """Finished studies of made-up numbers: one to archive, and one in which all files agree and verification passes."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.numpy import save_file
 from synthetic_results import synthetic_diagnostics, synthetic_point, synthetic_result, synthetic_scalability
 
 from afmp import records
-from afmp.analysis.table_files import write_csv
+from afmp.analysis.models import MODELS
+from afmp.analysis.table_files import write_tables
 from afmp.analysis.tables import run_tables, sweep_tables
+from afmp.benchmark.join import join_resolutions
+from afmp.benchmark.measurement import spread
+from afmp.benchmark.parameters import count_parameters
 from afmp.data.dataset import load_dataset
-from afmp.figures.catalogue import figures
+from afmp.data.split import stratified_holdout
+from afmp.figures.catalogue import Drawing, figures
+from afmp.finished.study_files import study_drawings
+from afmp.finished.study_manifest import write_study_manifest
 from afmp.model.scaffold import scaffold_hash
 from afmp.model.sizes import build_model
-from afmp.study.paths import TABLES, diagnostics_file, result_file, scalability_file, weights_file
+from afmp.study.paths import (
+    PAGED_TABLES,
+    PARAMETERS_FILE,
+    TABLES,
+    dataset_file,
+    dataset_hash_file,
+    diagnostics_file,
+    resolution_file,
+    result_file,
+    result_files,
+    scalability_file,
+    table_file,
+    weights_file,
+)
 from afmp.study.study import Study
 from afmp.training.checkpoint import save_weights
+from afmp.training.gates import describe_gates
 
 # The smallest study with every kind of figure: two runs.
 CHANGES = {
@@ -44,9 +68,16 @@ STUDY = CHANGES | {
     "seeds": [0, 1, 2],
     "studies": {"top_down_refinement": TOP_DOWN | {"runs": [*TOP_DOWN["runs"], WINDOW]}},
     "model": {"num_layers": 2, "d_model": 8},
-    "scalability": {"resolutions": [64, 128, 224], "warmup": 5, "repeats": 10},
+    "scalability": {
+        "resolutions": [64, 128, 224],
+        "precision": ["fp32"],
+        "mode": ["train"],
+        "execution": ["eager"],
+        "attention": ["fused"],
+        "warmup": 5,
+        "repeats": 10,
+    },
 }
-EPOCHS = (2, 3)  # with diagnostics
 
 
 def fill_results(folder: Path, study) -> None:
@@ -82,35 +113,122 @@ def fill_results(folder: Path, study) -> None:
 
 
 def finish_study(folder: Path, study: Study, digits_file: Path) -> None:
-    """Fill `folder` as results/ with files that agree: weights of the right models, tables, and last the figures."""
+    """Fill `folder` as results/ of a finished study whose files agree; only the numbers of training are made up."""
     fill_results(folder, study)
-    dataset = folder / "prepare_data/digits.safetensors"
+    dataset = folder / dataset_file(study.dataset.source)
     shutil.copy(digits_file, dataset)
-    results = []
-    for semantics in study.semantics:
-        for run, config in study.runs.items():
-            model = build_model(config, semantics=semantics, num_classes=10)
-            for seed in study.seeds:
-                path = folder / result_file(semantics, run, seed)
-                result = records.read_result(path)
-                result["dataset"]["hash"] = load_dataset(dataset).hash
-                result["num_parameters"] = sum(parameter.numel() for parameter in model.parameters())
-                result["scaffold_hash"] = scaffold_hash(model.static_positions, model.edge_index)
-                records.write_result(path, result)
-                results.append(result)
-                for name, epoch in (("best", result["best_epoch"]), ("final", EPOCHS[-1])):
-                    about = {"run": run, "semantics": semantics, "seed": seed, "epoch": epoch}
-                    metadata = {"about": json.dumps(about)}
-                    save_weights(path.parent / f"{name}.safetensors", model.state_dict(), metadata=metadata)
-    sweeps = [records.read_scalability(folder / scalability_file(semantics)) for semantics in study.semantics]
-    parameters = records.read_parameters(folder / "count_parameters/parameters.json")
+    data = load_dataset(dataset)
+    records.write_text(folder / dataset_hash_file(study.dataset.source), f"{data.hash}\n")
+    for number, (semantics, run) in enumerate(product(study.semantics, study.runs)):
+        for seed in study.seeds:
+            torch.manual_seed(1000 * number + seed)
+            model = build_model(study.runs[run], semantics=semantics, num_classes=data.num_classes)
+            finish_seed(folder, study, model, run=run, seed=seed, data=data)
+    parameters = count_parameters(num_classes=study.scalability["num_classes"])
+    counts = {model["model"]: model["num_parameters"] for model in parameters["models"] if model["model"] in MODELS}
+    records.write_parameters(folder / PARAMETERS_FILE, parameters)
+    sweeps = [finish_sweep(folder, study, semantics, counts) for semantics in study.semantics]
+    results = [
+        records.read_result(folder / file)
+        for one in study.semantics
+        for file in result_files(one, study.runs, study.seeds)
+    ]
     tables = run_tables(results, study.studies) | sweep_tables(sweeps, parameters)
-    for name, (table, _) in tables.items():
-        write_csv(table, folder / f"aggregate/{name}.csv")
-    drawn = [file for drawing in figures(asdict(study)) for file in drawing.files]
-    for semantics in study.semantics:
-        for run in study.runs:
-            epochs = [f"plot_diagnostics/{semantics}/{run}/epoch_{epoch:04d}" for epoch in EPOCHS]
-            drawn += [f"{epoch}.{ending}" for epoch in epochs for ending in ("png", "rst")]
-    for file in drawn:
-        records.write_text(folder / file, "drawn")
+    for name, table in tables.items():
+        files = {name: table_file(name), f"{name}_caption": table_file(name, "rst")}
+        files |= {f"{name}_page": table_file(name, "html")} if name in PAGED_TABLES else {}
+        write_tables({name: table}, {key: str(folder / file) for key, file in files.items()})
+    for drawing in study_drawings(study):
+        drawing.write(source=folder, folder=folder)
+    write_study_manifest(study, folder)
+
+
+def finish_seed(folder: Path, study: Study, model, *, run: str, seed: int, data) -> None:
+    """Write the files of one seed, as training writes them."""
+    semantics, config = model.semantics, study.runs[run]
+    num_train, num_val = len(data.train_labels), len(data.test_labels)
+    if semantics == "paper":
+        num_train, num_val = map(len, stratified_holdout(data.train_labels, config.training.validation_fraction))
+    result = records.read_result(folder / result_file(semantics, run, seed))
+    history = result["training_history"]
+    history["val_acc"] = [whole(value, num_val) for value in history["val_acc"]]
+    history["train_acc"] = [whole(value, num_train) for value in history["train_acc"]]
+    if seed == 0:
+        history["val_acc"].reverse()  # the best epoch is not the last
+    result["best_val_accuracy"] = max(history["val_acc"])
+    result["best_epoch"] = history["val_acc"].index(result["best_val_accuracy"]) + 1
+    result["test_accuracy"] = whole(result["test_accuracy"], len(data.test_labels))
+    if semantics == "notebook":
+        result["test_accuracy"] = result["best_val_accuracy"]
+    counted = {
+        "num_train": num_train,
+        "num_val": num_val,
+        "num_test": len(data.test_labels),
+        "num_classes": data.num_classes,
+    }
+    result["dataset"] |= counted | {"hash": data.hash}
+    result["num_parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    result["scaffold_hash"] = scaffold_hash(model.static_positions, model.edge_index)
+    about = {"run": run, "semantics": semantics, "seed": seed}
+    files = {}
+    for which, epoch in (("best", result["best_epoch"]), ("final", config.training.epochs)):
+        torch.nn.init.constant_(model.readout["2"].bias, epoch / 100)  # other weights in another epoch
+        metadata = {"about": json.dumps(about | {"epoch": epoch})}
+        files[which] = save_weights(
+            folder / weights_file(semantics, run, seed, which), model.state_dict(), metadata=metadata
+        )
+    gates = {
+        "format_version": 1,
+        **about,
+        "image_index": 0,
+        "patch_size": config.model.patch_size,
+        "positions": model.static_positions.tolist(),
+        "edge_index": model.directed_edge_index.tolist(),
+        "epochs": {
+            str(epoch): describe_gates(model, data, image_index=0) for epoch in config.training.visualized_epochs
+        },
+    }
+    records.write_diagnostics(folder / diagnostics_file(semantics, run, seed), gates)
+    files["diagnostics"] = records.with_checksum(gates)["checksum"]
+    records.write_result(folder / result_file(semantics, run, seed), result | {"files": files})
+
+
+def whole(percent: float, number: int) -> float:
+    """Return the accuracy nearest to `percent` that a number of images gives."""
+    return 100.0 * round(percent * number / 100) / number
+
+
+def finish_sweep(folder: Path, study: Study, semantics: str, counts: dict[str, int]) -> dict:
+    """Write a sweep of the study's sizes and its parts, and return it."""
+    parts = {}
+    for size in study.scalability["resolutions"]:
+        points = [synthetic_point(model, size) | {"num_parameters": count} for model, count in counts.items()]
+        for point in points:
+            point["time_ms"] = spread(point["time_ms"]["all"])
+        parts[str(folder / resolution_file(semantics, size))] = synthetic_scalability(points, semantics=semantics)
+    for path, part in parts.items():
+        records.write_scalability(path, part)
+    sweep = join_resolutions(parts)
+    records.write_scalability(folder / scalability_file(semantics), sweep)
+    return sweep
+
+
+_DRAWN: dict[str, dict[str, bytes]] = {}
+
+
+def draw_once(monkeypatch) -> None:
+    """Let each figure of the same data be drawn once per process: verification draws all of them."""
+    draw = Drawing.write_from
+
+    def remembered(drawing: Drawing, contents, read_image, *, folder) -> None:
+        image = read_image(0).tobytes() if drawing.dataset else b""
+        data = json.dumps([drawing.path, drawing.settings, *(contents[path] for path in drawing.sources)])
+        key = hashlib.sha256(data.encode() + image).hexdigest()
+        if key not in _DRAWN:
+            draw(drawing, contents, read_image, folder=folder)
+            _DRAWN[key] = {file: Path(folder, file).read_bytes() for file in drawing.files}
+        for file, content in _DRAWN[key].items():
+            Path(folder, file).parent.mkdir(parents=True, exist_ok=True)
+            Path(folder, file).write_bytes(content)
+
+    monkeypatch.setattr(Drawing, "write_from", remembered)

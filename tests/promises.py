@@ -114,7 +114,9 @@ PROMISES = [
     Promise("together-or-alone", "numbers", "Random seeds trained together or alone give the same numbers up to rounding error at first. Over many epochs this error grows, and only means over random seeds can be compared."),
     Promise("same-prepared-bytes", "numbers", "A dataset prepared twice has the same bytes."),
     Promise("verify-changes-nothing", "numbers", "A finished study passes `snakemake verify`, which creates and changes nothing."),
-    Promise("verify-fails-by-name", "numbers", "`snakemake verify` fails and names each file that is missing, damaged, edited, outdated or of another run."),
+    Promise("verify-fails-by-name", "numbers", "`snakemake verify` fails and names each file that is missing, damaged, edited, of another run, not as it is computed again, contradicted by another file, changed since the study finished, or no part of the study."),
+    Promise("deep-verification", "numbers", "`snakemake verify --config deep=true` fails if weights do not give the accuracies and gates in their results, or if a drawn random seed, trained again, ends otherwise."),
+    Promise("verified-before-written", "numbers", "A report or an archive of a study that fails its checks is not written; each FAIL line is shown."),
     Promise("rerun-in-range", "numbers", "If a rerun of an archived study is outside the ranges of its `expected.yaml`, `snakemake verify` fails."),
     Promise("range-by-chance", "numbers", "Each accuracy range of `expected.yaml` is missed by chance by one correct rerun in 1,000."),
 ]

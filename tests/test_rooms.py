@@ -16,7 +16,8 @@ FLOORS = (
     ("data", "study"),
     ("model", "analysis"),
     ("training", "figures"),
-    ("benchmark", "finished"),
+    ("benchmark",),
+    ("finished",),
     ("commands",),
     ("cli",),
 )

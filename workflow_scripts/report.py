@@ -11,8 +11,10 @@ with log_to(snakemake.log[0]):
 
     import yaml
 
+    from afmp.finished.verify import refuse_unverified
     from afmp.machine.scratch import scratch_folder
     from afmp.records import write_text
+    from afmp.study.paths import RESULTS
 
     # A line of the page that sets a variable to data in JSON.
     DATA = re.compile(r'^(\s*<script id="[\w-]+">\n\s*var \w+ = )(.*)$', re.MULTILINE)
@@ -21,6 +23,7 @@ with log_to(snakemake.log[0]):
         """Return the report with `<` in its data as an escape: a label such as `</script>` would end the data there."""
         return DATA.sub(lambda line: line[1] + line[2].replace("<", r"\u003c"), page)
 
+    refuse_unverified(snakemake.config, results=RESULTS, dataset=snakemake.params.dataset)
     # The study alone decides what the report shows, not the profile or another setting of the person who asks for it.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SNAKEMAKE_")}
     with scratch_folder() as scratch:

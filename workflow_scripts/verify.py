@@ -3,26 +3,29 @@
 from afmp.log import log_to
 
 with log_to(snakemake.log[0] if snakemake.log else None):  # none where the results can only be read
-    from contextlib import ExitStack, suppress
-    from pathlib import Path
+    from contextlib import suppress
 
+    from afmp.errors import AfmpError
+    from afmp.finished.depth import Depth
     from afmp.finished.verify import verify
+    from afmp.records import write_text
     from afmp.study.paths import RESULTS
 
-    with ExitStack() as opened:
-        checks = None
-        with suppress(OSError):  # a study that can only be read
-            checks = opened.enter_context(Path(snakemake.params.checks).open("w", encoding="utf-8"))
+    said = []
 
-        def say(line: str) -> None:
-            print(line, flush=True)
-            if checks:
-                print(line, file=checks)
+    def say(line: str) -> None:
+        print(line, flush=True)
+        said.append(line)
 
+    try:
         verify(
             snakemake.config,
             results=RESULTS,
             dataset=snakemake.params.dataset,
             archives=snakemake.params.archives,
+            depth=Depth(**snakemake.params.depth),
             say=say,
         )
+    finally:
+        with suppress(AfmpError):  # a study that can only be read
+            write_text(snakemake.params.checks, "\n".join(said) + "\n")

@@ -16,9 +16,15 @@ def _add_arguments(parser: Parser) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from afmp.finished.archive import write_archive
+    from afmp.finished.verify import refuse_unverified
     from afmp.study.config_file import read_config
+    from afmp.study.paths import dataset_file
+    from afmp.study.study import resolve_study
 
-    write_archive(read_config(arguments.config), results=arguments.results, archive=arguments.archive)
+    config = read_config(arguments.config)
+    dataset = arguments.results / dataset_file(resolve_study(config).dataset.source)
+    refuse_unverified(config, results=arguments.results, dataset=dataset)
+    write_archive(config, results=arguments.results, archive=arguments.archive)
 
 
 COMMAND = Command("archive", "Archive the numbers, tables and figures of a finished study.", _add_arguments, _run)

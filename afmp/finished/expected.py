@@ -37,6 +37,14 @@ HEADER = """\
 
 def write_expected(archive: Path | str) -> None:
     """Write <archive>/expected.yaml from the numbers of an archive. Raises AfmpError for fewer than MIN_SEEDS seeds."""
+    expected = ranges_of(archive)
+    validate(expected, "expected", where=Path(archive, EXPECTED))
+    body = yaml.safe_dump(expected, sort_keys=False, default_flow_style=None, width=120)
+    write_text(Path(archive, EXPECTED), HEADER + body)
+
+
+def ranges_of(archive: Path | str) -> dict:
+    """Return the content of expected.yaml as an archive gives it. Raises AfmpError for fewer than MIN_SEEDS seeds."""
     archive = Path(archive)
     opened = open_archive(archive)
     study = opened.study
@@ -49,7 +57,7 @@ def write_expected(archive: Path | str) -> None:
             f"{archive}: a study of {len(study.seeds)} seeds does not show how much reruns differ; "
             f"archive one of {MIN_SEEDS} or more."
         )
-    expected = {
+    return {
         "format_version": 1,
         "test_accuracy": {
             semantics: {run: accuracy_range(values) for run, values in runs.items()}
@@ -67,9 +75,6 @@ def write_expected(archive: Path | str) -> None:
             if sweep["device"]["type"] == "cuda"  # on a CPU, times and memory vary too much between runs
         },
     }
-    validate(expected, "expected", where=archive / EXPECTED)
-    body = yaml.safe_dump(expected, sort_keys=False, default_flow_style=None, width=120)
-    write_text(archive / EXPECTED, HEADER + body)
 
 
 def read_expected(path: Path | str) -> dict:

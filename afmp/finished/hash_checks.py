@@ -1,48 +1,56 @@
-"""Checks that all results of a study come from one dataset and from one scaffold per size."""
+"""Checks that all results of a study come from one dataset, and that this is the prepared one."""
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
-from afmp.data.dataset import load_dataset
-from afmp.errors import AfmpError
-from afmp.finished.check import Check
+from afmp.finished.check import Check, NotCheckedError
+from afmp.finished.differences import differences
 from afmp.finished.finished_study import FinishedStudy
+from afmp.finished.text_files import read_text
+from afmp.study.paths import dataset_hash_file
 
 
-def hash_checks(finished: FinishedStudy, dataset: Path) -> Iterator[Check]:
-    """Yield the checks of the hashes in all valid results, and of the prepared dataset."""
-    trained = {path: finished.contents[path] for path in finished.trained if path in finished.contents}
-    datasets = {path: result["dataset"]["hash"] for path, result in trained.items()}
-    yield Check(f"one dataset hash in {len(datasets)} results", _unlike_most(datasets, finished.results))
-    yield Check("the dataset file is the one trained on", _dataset_faults(dataset, set(datasets.values())))
-    scaffolds: dict[tuple, dict[str, str]] = {}
-    for path, result in trained.items():
-        config = finished.study.runs[finished.records[path].about["run"]]
-        window = config.model.window_size if config.model.scaffold == "window" else None
-        key = (config.model.scaffold, window, config.dataset.image_size, config.model.patch_size)
-        scaffolds.setdefault(key, {})[path] = result["scaffold_hash"]
-    for (kind, window, image_size, patch_size), hashes in scaffolds.items():
-        name = kind if window is None else f"{kind} {window}"
-        subject = f"one scaffold hash in {len(hashes)} results ({name}, {image_size} px, patches of {patch_size} px)"
-        yield Check(subject, _unlike_most(hashes, finished.results))
+def hash_checks(finished: FinishedStudy) -> Iterator[Check]:
+    """Yield the checks of the prepared dataset, and of the hashes in all valid results."""
+    yield Check("the prepared dataset", lambda: _dataset_faults(finished), finished.dataset_path)
+    hash_file = finished.results / dataset_hash_file(finished.study.dataset.source)
+    yield Check("the hash beside the dataset", lambda: _hash_file_faults(finished), hash_file)
+    number = len(finished.trained)
+    yield Check(f"one dataset hash in {number} results", lambda: _hash_faults(finished), finished.results)
 
 
-def _dataset_faults(dataset: Path, hashes: set[str]) -> list[str]:
-    try:
-        found = load_dataset(dataset).hash
-    except AfmpError as error:
-        return [str(error)]
-    return [f"{dataset}: its hash is {found[:12]}, a result says {other[:12]}" for other in sorted(hashes - {found})]
+def _dataset_faults(finished: FinishedStudy) -> Iterator[str]:
+    if finished.data is None:
+        yield finished.dataset
+        return
+    sizes = {config.dataset.image_size for config in finished.study.runs.values()}
+    if sizes != {finished.data.image_size}:
+        yield f"{finished.dataset_path}: its images have {finished.data.image_size} px, the study says {max(sizes)}"
 
 
-def _unlike_most(hashes: dict[str, str], results: Path) -> list[str]:
-    """Return a fault for each path whose hash is not the most common one."""
+def _hash_file_faults(finished: FinishedStudy) -> Iterator[str]:
+    """Yield the fault of the small file beside the dataset, by which the workflow decides what is made again."""
+    path = finished.results / dataset_hash_file(finished.study.dataset.source)
+    found = read_text(path).strip()
+    if finished.data is None:
+        raise NotCheckedError("there is no prepared dataset")
+    yield from (
+        f"{path}: {fault}" for fault in differences({"hash": found}, {"hash": finished.data.hash}, "the dataset has")
+    )
+
+
+def _hash_faults(finished: FinishedStudy) -> Iterator[str]:
+    hashes = {
+        path: finished.contents[path]["dataset"]["hash"] for path in finished.trained if path in finished.contents
+    }
     if not hashes:
-        return ["no result to read it from"]
+        raise NotCheckedError("no result is valid")
     common, count = Counter(hashes.values()).most_common(1)[0]
-    return [
-        f"{results / path}: {found[:12]}, but {common[:12]} in {count} of {len(hashes)} results"
-        for path, found in hashes.items()
-        if found != common
-    ]
+    if finished.data is not None and finished.data.hash != common:
+        yield (
+            f"{finished.dataset_path}: its hash is {finished.data.hash[:12]}, but {count} of {len(hashes)} results "
+            f"were trained on {common[:12]}"
+        )
+    for path, found in hashes.items():
+        if found != common:
+            yield f"{finished.results / path}: dataset/hash is {found[:12]}, {common[:12]} in {count} of {len(hashes)}"

@@ -1,32 +1,30 @@
-"""The verification of a finished study: every file is there and valid, and no two files contradict each other.
+"""The verification of a finished study: every file is there and valid, no two files contradict each other, and what can
+be computed again from other files is as it is computed.
 
 Nothing is made or repaired. A missing file is a fault like any other, and each fault names its file.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import product
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from afmp.errors import AfmpError
-from afmp.finished.check import Check
-from afmp.finished.contradictions import of_weights
-from afmp.finished.expected import EXPECTED, applies_to, broken_ranges, read_expected
-from afmp.finished.finished_study import FinishedStudy, read_finished_study
+from afmp.errors import AfmpError, printable
+from afmp.finished.check import Check, Outcome, make
+from afmp.finished.deep_checks import deep_checks
+from afmp.finished.depth import Depth
+from afmp.finished.expected_checks import expected_checks
+from afmp.finished.figure_checks import figure_checks
+from afmp.finished.finished_study import FinishedStudy
 from afmp.finished.hash_checks import hash_checks
-from afmp.finished.output_checks import figure_checks, table_checks
-from afmp.model.sizes import build_model
-from afmp.study.paths import (
-    PARAMETERS_FILE,
-    WEIGHTS,
-    diagnostics_file,
-    result_file,
-    result_files,
-    scalability_file,
-    weights_file,
-)
-from afmp.study.study import Study, resolve_study
+from afmp.finished.manifest_checks import manifest_checks
+from afmp.finished.spot_checks import spot_checks
+from afmp.finished.study_manifest import read_drawn_with
+from afmp.finished.sweep_checks import sweep_checks
+from afmp.finished.table_checks import table_checks
+from afmp.finished.training_checks import training_checks
+from afmp.study.study import resolve_study
 
-SHOWN_FAULTS = 3  # of one check
+SHOWN_FAULTS = 5  # of one check
+SHALLOW = Depth()
 
 
 def verify(
@@ -35,81 +33,79 @@ def verify(
     results: Path | str,
     dataset: Path | str,
     archives: Sequence[Path | str],
+    depth: Depth = SHALLOW,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Check the results of the study `config` in the folder `results`: say PASS, FAIL or SKIP per check, and the count.
+    """Check the results of the study `config` in the folder `results`.
+
+    Says PASS, FAIL or SKIP per check, then every FAIL again, and the counts.
 
     dataset: the prepared dataset. archives: folders of archives; the expected.yaml of each applies if it archives this
-    very study. Raises AfmpError with the count if a check fails.
+    very study. depth: what is evaluated and trained again. Raises AfmpError with the count if a check fails.
     """
-    passed, failed = 0, 0
-    study, folders = resolve_study(config), list(map(Path, archives))
-    for check in checks(study, Path(results), dataset=Path(dataset), archives=folders):
-        if check.faults is None:
-            say(f"SKIP  {check.subject}")
-            continue
-        say(f"FAIL  {check.subject}: {_summary(check.faults)}" if check.faults else f"PASS  {check.subject}")
-        passed, failed = passed + (not check.faults), failed + bool(check.faults)
-    say(f"{passed + failed} checks: {passed} passed, {failed} failed")
+    finished = FinishedStudy(resolve_study(config), Path(results), Path(dataset))
+    checks = [*consistency_checks(finished), *expected_checks(finished, list(map(Path, archives)))]
+    if depth.deep:
+        checks += [*deep_checks(finished), *spot_checks(finished, depth)]
+    failed = _say_outcomes(checks, say)
     if failed:
         raise AfmpError(
-            f"{results}: {failed} of {passed + failed} checks failed; each FAIL names a file: delete it, and "
+            f"{results}: {failed} of {len(checks)} checks failed; each FAIL names a file: delete it, and "
             "`snakemake all` makes it again."
         )
+
+
+def refuse_unverified(config: dict, *, results: Path | str, dataset: Path | str) -> None:
+    """Raise AfmpError with the FAIL lines if the files of a finished study contradict each other.
+
+    The ranges of archives are not compared: a rerun outside of them is a result too.
+    """
+    finished = FinishedStudy(resolve_study(config), Path(results), Path(dataset))
+    failed = [_line(outcome) for outcome in map(make, consistency_checks(finished)) if outcome.faults]
+    if failed:
+        raise AfmpError(
+            f"{results}: nothing is written, because {len(failed)} checks of `snakemake verify` failed; delete each "
+            "file that is named, and `snakemake all` makes it again.",
+            *failed,
+        )
+
+
+def consistency_checks(finished: FinishedStudy) -> Iterator[Check]:
+    """Yield every check of a study's own files that takes no training."""
+    drawn_with = read_drawn_with(finished.results)
+    yield from hash_checks(finished)
+    yield from training_checks(finished)
+    yield from sweep_checks(finished)
+    yield from table_checks(finished, drawn_with)
+    yield from figure_checks(finished, drawn_with)
+    yield from manifest_checks(finished)
+
+
+def _say_outcomes(checks: Iterable[Check], say: Callable[[str], None]) -> int:
+    """Make the checks, say a line each, all FAIL lines again and the counts, and return the number that failed."""
+    lines: dict[str, list[str]] = {"PASS": [], "FAIL": [], "SKIP": []}
+    for outcome in map(make, checks):
+        line = _line(outcome)
+        say(line)
+        lines[line[:4]].append(line)
+    for line in lines["FAIL"]:
+        say(line)
+    passed, failed, skipped = map(len, lines.values())
+    say(f"{passed + failed + skipped} checks: {passed} passed, {failed} failed, {skipped} could not be made")
+    return failed
+
+
+def _line(outcome: Outcome) -> str:
+    if outcome.faults:
+        text = f"FAIL  {outcome.subject}: {_summary(outcome.faults)}"
+    elif outcome.not_checked:
+        text = f"SKIP  {outcome.subject}: {outcome.not_checked}"
+    else:
+        text = f"PASS  {outcome.subject}"
+    return printable(text)
 
 
 def _summary(faults: list[str]) -> str:
     more = len(faults) - SHOWN_FAULTS
     shown = [fault.rstrip(".") for fault in faults[:SHOWN_FAULTS]]
     return "; ".join(shown + [f"and {more} more"] * (more > 0))
-
-
-def checks(study: Study, results: Path, *, dataset: Path, archives: list[Path]) -> Iterator[Check]:
-    """Yield every check of a study, each after the checks of the files that its own files are made from."""
-    finished = read_finished_study(study, results)
-
-    def faults_of(paths: list[str]) -> list[str]:
-        return [fault for path in paths for fault in finished.faults[path]]
-
-    for semantics, run in product(study.semantics, study.runs):
-        name = f"{run} [{semantics}], {len(study.seeds)} seeds"
-        diagnostics = [diagnostics_file(semantics, run, seed) for seed in study.seeds]
-        yield Check(f"results of {name}", faults_of(result_files(semantics, [run], study.seeds)))
-        yield Check(f"diagnostics of {name}", faults_of(diagnostics))
-        yield Check(f"weights of {name}", list(_weights_faults(finished, semantics, run)))
-    for semantics in study.semantics:
-        yield Check(f"sweep [{semantics}]", faults_of([scalability_file(semantics)]))
-    yield Check("parameter counts", faults_of([PARAMETERS_FILE]))
-    yield from hash_checks(finished, dataset)
-    yield from figure_checks(finished)
-    yield from table_checks(finished)
-    yield from _expected_checks(finished, archives)
-
-
-def _weights_faults(finished: FinishedStudy, semantics: str, run: str) -> Iterator[str]:
-    config, model = finished.study.runs[run], None
-    for seed in finished.study.seeds:
-        result = finished.contents.get(result_file(semantics, run, seed))
-        if result is None:
-            yield f"seed {seed}: not checked, because it has no valid result"
-            continue
-        model = model or build_model(config, semantics=semantics, num_classes=result["dataset"]["num_classes"])
-        for which, epoch in zip(WEIGHTS, (result["best_epoch"], config.training.epochs), strict=True):
-            path = finished.results / weights_file(semantics, run, seed, which)
-            about = {"run": run, "semantics": semantics, "seed": seed, "epoch": epoch}
-            yield from (f"{path}: {fault}" for fault in of_weights(path, model, about, result))
-
-
-def _expected_checks(finished: FinishedStudy, archives: list[Path]) -> Iterator[Check]:
-    sound = {path: content for path, content in finished.contents.items() if not finished.faults[path]}
-    results = [sound[path] for path in finished.trained if path in sound]
-    sweeps = [sound[path] for path in map(scalability_file, finished.study.semantics) if path in sound]
-    for path in sorted(path for folder in archives for path in folder.glob(f"*/{EXPECTED}")):
-        try:
-            expected = read_expected(path)
-            if applies_to(finished.study, path.parent):
-                yield Check(f"ranges of {path}", broken_ranges(expected, results, sweeps))
-            else:
-                yield Check(f"ranges of {path}: this study is not the archived one", None)
-        except AfmpError as error:
-            yield Check(f"ranges of {path}", [str(error)])

@@ -149,7 +149,8 @@ RUN_TABLES = ("epochs", "summary", "differences")
 SWEEP_TABLES = ("scalability", "scalability_ratios", "scalability_fits", "parameters")
 TABLES = (*RUN_TABLES, *SWEEP_TABLES)
 TABLE_ENDINGS = ("csv", "rst")  # the table and its caption
-TABLE_PAGE_ENDING = "html"  # the table as a page of the report; `epochs` is too long for one
+TABLE_PAGE_ENDING = "html"  # the table as a page of the report
+PAGED_TABLES = tuple(table for table in TABLES if table != "epochs")  # `epochs` is too long for a page
 
 
 def table_file(table: str, ending: str = "csv") -> str:
@@ -184,8 +185,9 @@ def plot_diagnostics_path(semantics: str, run: str, epoch: int) -> str:
     return f"{plot_diagnostics_folder(semantics, run)}/epoch_{epoch:0>4}"
 
 
-# Report, archive, verification
+# Manifest, report, archive, verification
 
+MANIFEST_FILE = "manifest.json"  # hashes of the files of a finished study
 REPORT_FILE = "report/report.html"
 SNAKEMAKE_METADATA = "snakemake_metadata"  # Snakemake's records of the jobs that wrote the results
 FIGURES_FROM_ARCHIVE = "figures_from_archive"
@@ -199,12 +201,14 @@ def image_file(index: int) -> str:
 
 # Logs and benchmarks of every rule
 
+LOGS, BENCHMARKS = "logs", "benchmarks"
+
 
 def log_file(rule: str, job: str = "") -> str:
     """Path of a job's log; `job` is what tells the jobs of one rule apart, as in "{semantics}/{run}"."""
-    return f"logs/{rule}/{job or rule}.log"
+    return f"{LOGS}/{rule}/{job or rule}.log"
 
 
 def benchmark_file(rule: str, job: str = "") -> str:
     """Path of the time and memory that Snakemake measures of a job; `job` as for `log_file`."""
-    return f"benchmarks/{rule}/{job or rule}.tsv"
+    return f"{BENCHMARKS}/{rule}/{job or rule}.tsv"

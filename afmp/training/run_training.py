@@ -161,11 +161,13 @@ def next_group(seeds: list[SeedTraining], *, epochs: int, stack_seeds: bool) -> 
 
 
 def _record_device(seed: SeedTraining, device: torch.device) -> None:
-    """Add device and versions to `trained_by` unless its last entry has the same."""
+    """Add device, versions and CPU threads to `trained_by` unless its last entry has the same."""
     progress = seed.progress
-    current = {"device": device_record(device), "versions": versions()}
+    # On a CPU, the number of threads decides how sums are split, and so their last bits.
+    threads = torch.get_num_threads() if device.type == "cpu" else None
+    current = {"device": device_record(device), "versions": versions(), "cpu_threads": threads}
     last = progress.trained_by[-1] if progress.trained_by else None
-    if last is None or {key: last[key] for key in current} != current:
+    if last is None or {key: last.get(key) for key in current} != current:
         progress.trained_by.append({"from_epoch": progress.epoch + 1, **current})
         if last is not None:
             log.info("%s: resumes on another device or with other versions; the result lists both", seed.label)

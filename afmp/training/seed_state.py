@@ -30,7 +30,7 @@ HISTORY = ("train_loss", "train_acc", "val_acc", "sparsity_loss", "time")
 class Progress:
     """The progress of one seed as plain JSON values; a checkpoint stores it next to the weights.
 
-    `trained_by` has an entry {from_epoch, device, versions} for each device and set of versions that trained the seed.
+    `trained_by` has an entry {from_epoch, device, versions, cpu_threads} for each of these sets that trained the seed.
     `trained_together` (seeds in one stack), `trained_beside` (runs side by side) and `message_passing` (the
     implementation) describe the process that trained last.
     """

@@ -95,7 +95,7 @@ def test_a_study_made_by_the_workflow_passes_verification(finished):
     finally:
         shutil.rmtree(finished / "results/logs/verify", ignore_errors=True)  # not part of the full run
     count = len(re.findall(r"^PASS  ", said, re.MULTILINE))
-    assert f"\n{count} checks: {count} passed, 0 failed\n" in said and count > 40
+    assert f"\n{count} checks: {count} passed, 0 failed, 0 could not be made\n" in said and count > 40
 
 
 def test_report_shows_every_figure_and_table(finished):
@@ -154,12 +154,12 @@ def test_nothing_to_do_after_a_full_run_and_edits_that_change_no_number(project)
 
 def test_editing_a_figure_redraws_that_figure_only(project):
     append(project / "afmp/figures/comparison_results_full.py", "\n# edited\n")
-    assert planned(project) == {"plot_comparison_results_full": 2}
+    assert planned(project) == {"plot_comparison_results_full": 2, "manifest": 1}
 
 
 def test_editing_the_drawing_of_the_sweep_does_not_measure_again(project):
     append(project / "afmp/figures/scalability_results.py", "\n# edited\n")
-    assert planned(project) == {"plot_scalability_results": 2}
+    assert planned(project) == {"plot_scalability_results": 2, "manifest": 1}
 
 
 def test_editing_the_model_retrains(project):
@@ -176,7 +176,7 @@ def test_editing_what_the_model_imports_retrains_too(project):
 
 def test_editing_how_tables_are_written_writes_the_tables_again(project):
     append(project / "afmp/analysis/table_files.py", "\n# edited\n")
-    assert planned(project) == {"aggregate": 1, "tabulate_scalability": 1}
+    assert planned(project) == {"aggregate": 1, "tabulate_scalability": 1, "manifest": 1}
 
 
 def test_editing_a_template_of_the_report_writes_only_the_report_again(project):
@@ -245,6 +245,29 @@ def test_a_single_figure_is_a_target_by_name_and_by_file(project):
     said = snakemake(project, "results/figures/paper/widths.png")
     assert figure.read_bytes() == content and "plot_comparison" not in said
     assert "Nothing to be done" in snakemake(project, "widths", "download", "tables")
+
+
+@pytest.mark.promise("verified-before-written")
+def test_a_report_of_edited_results_is_not_written(project):
+    page, report = project / "results/aggregate/summary.html", project / "results/report/report.html"
+    kept, before = page.read_bytes(), report.read_bytes()
+    page.write_text("better numbers")
+    try:
+        said = snakemake(project, "report", check=False)
+        assert "nothing is written, because 1 checks of" in said and "Traceback" not in said
+        assert "FAIL  table summary, computed again: results/aggregate/summary.html: line 1 is 'better numbers'" in said
+        assert not report.exists() or report.read_bytes() == before
+    finally:
+        page.write_bytes(kept)
+
+
+def test_a_mistake_in_how_deep_to_verify_ends_before_any_job(project):
+    for option, says in (
+        ("deep=maybe", "config: deep: found 'maybe'"),
+        ("spot=2", "config: spot: found 2, but only a"),
+    ):
+        said = snakemake(project, "verify", "--config", option, check=False)
+        assert says in said and "rule " not in said and "Traceback" not in said
 
 
 @pytest.mark.promise("configuration-mistake")

@@ -1,0 +1,79 @@
+"""Checks of a results folder against the manifest of its study, and for files that no study knows."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from afmp.files import open_plain
+from afmp.finished.check import Check, NotCheckedError, guarded
+from afmp.finished.finished_study import FinishedStudy
+from afmp.finished.study_files import study_files
+from afmp.finished.study_manifest import file_entry
+from afmp.records import read_manifest
+from afmp.study.paths import (
+    BENCHMARKS,
+    CHECKPOINTS,
+    DOWNLOAD_FOLDER,
+    FIGURES_FROM_ARCHIVE,
+    FOLDER_DIGEST_FILE,
+    LOGS,
+    MANIFEST_FILE,
+    REPORT_FILE,
+    SET_ASIDE,
+    SNAKEMAKE_METADATA,
+)
+
+# What lies beside the files of a study. Nothing of it is a number, a figure or a table.
+BESIDE = (
+    *(DOWNLOAD_FOLDER, CHECKPOINTS, LOGS, BENCHMARKS, FIGURES_FROM_ARCHIVE, SET_ASIDE, SNAKEMAKE_METADATA),
+    *(FOLDER_DIGEST_FILE, REPORT_FILE, MANIFEST_FILE, "README.md"),
+)
+
+
+def manifest_checks(finished: FinishedStudy) -> Iterator[Check]:
+    """Yield the check of all files against the manifest, and the check for files that no study knows."""
+    where = finished.results / MANIFEST_FILE
+    yield Check("files are those of the manifest", lambda: _changed(finished), where)
+    yield Check("no other files", lambda: _unknown(finished), finished.results)
+
+
+def _changed(finished: FinishedStudy) -> Iterator[str]:
+    entries = read_manifest(finished.results / MANIFEST_FILE)["files"]
+    for path in study_files(finished.study):
+        file = finished.results / path
+        if path not in entries:
+            yield f"{file}: the manifest lacks it; `snakemake all` writes the manifest again"
+            continue
+        yield from guarded(lambda file=file, path=path: _different_entry(file, entries[path]), file)
+
+
+def _different_entry(file: Path, recorded: dict) -> Iterator[str]:
+    # The size first: a file of a million times the size is not read.
+    if _size(file) != recorded["bytes"] or file_entry(file) != recorded:
+        yield f"{file}: changed since the study finished: it is not the file that the manifest names"
+
+
+def _size(path: Path) -> int:
+    with open_plain(path) as file:
+        return os.fstat(file.fileno()).st_size
+
+
+def _unknown(finished: FinishedStudy) -> Iterator[str]:
+    """Yield the files and folders that are no part of the study, such as a run that was trained and is not shown."""
+    known = {*study_files(finished.study), *BESIDE}
+    folders = {str(parent) for path in known for parent in Path(path).parents} - {"."}
+    if not finished.results.is_dir():
+        raise NotCheckedError("there is no such folder")
+    pending = [""]
+    while pending:
+        folder = pending.pop()
+        with os.scandir(finished.results / folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                path = f"{folder}/{entry.name}".lstrip("/")
+                # Names with a dot in front are notes of programs: of Snakemake, of a file system, of a killed writer.
+                if path in known or entry.name.startswith("."):
+                    continue
+                if path in folders and entry.is_dir():
+                    pending.append(path)
+                else:
+                    yield f"{finished.results / path}: is no part of this study; move it away, or add its run"
