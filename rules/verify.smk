@@ -7,8 +7,13 @@ from afmp.study.paths import CHECKS_FILE, MANIFEST_FILE, RESULTS
 # Write the hashes of all files of the finished study. What changes afterwards is not what the study made.
 rule manifest:
     input:
-        files=[file for file in in_results(study_files(STUDY)) if file != DATASET_FILE],
-        dataset=ancient(DATASET_FILE),
+        files=[file for file in in_results(study_files(STUDY)) if not file.endswith(".safetensors")],
+        # Their hashes are in the other files, and they may be too large for Snakemake to compare.
+        tensors=[
+            ancient(file)
+            for file in in_results(study_files(STUDY))
+            if file.endswith(".safetensors")
+        ],
     output:
         in_results(MANIFEST_FILE),
     log:

@@ -89,7 +89,7 @@ def test_a_script_is_watched_by_its_content(project):
     before = script.read_text()
     append(script, "\n# edited\n")
     os.utime(script, (0, 0))
-    assert planned(project) == {"aggregate": 1}
+    assert planned(project) == {"aggregate": 1, "manifest": 1}
     script.write_text(before)
     assert planned(project) == {}
 
@@ -104,7 +104,7 @@ def test_a_change_of_the_images_reaches_training_in_the_same_call(project):
 @pytest.mark.parametrize("ending", ["png", "rst"])
 def test_a_deleted_picture_is_made_again(project, ending):
     (project / PICTURE).with_suffix(f".{ending}").unlink()
-    assert planned(project) == {"plot_diagnostics": 1}
+    assert planned(project) == {"plot_diagnostics": 1, "manifest": 1}
 
 
 @pytest.mark.promise("checkpoints-deleted")
