@@ -81,16 +81,16 @@ def test_an_archive_contains_every_number_and_no_weights(project):
     assert resolve_study(yaml.safe_load((kept / "config.yaml").read_text())).seeds == [0, 1]
 
 
-def test_the_command_makes_the_same_archive(project, config, tmp_path):
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    made = tmp_path / "archive/new"
-    arguments = ["archive", str(project / "results"), str(made), "--config", str(tmp_path / "config.yaml")]
-    assert main(arguments) == 0
-    kept = project / "archive/2026-01-02-h100"
-    numbers = [path for path in files(kept) if path.startswith("train/")]
-    assert files(made) == files(kept) and all((made / p).read_bytes() == (kept / p).read_bytes() for p in numbers)
+def test_the_command_makes_the_same_archive(study_to_break, tmp_path):
+    """It verifies the study first, so its files must agree."""
+    results, config = study_to_break / "results", study_to_break / "config.yaml"
+    made, kept = tmp_path / "archive/new", tmp_path / "archive/kept"
+    assert main(["archive", str(results), str(made), "--config", str(config)]) == 0
+    study = yaml.safe_load(config.read_text())
+    write_archive(study, results=results, archive=kept)
+    assert files(made) == files(kept) and all((made / p).read_bytes() == (kept / p).read_bytes() for p in files(kept))
     written = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
-    write_archive(config, results=project / "results", archive=made)
+    write_archive(study, results=results, archive=made)
     assert {path: path.stat().st_mtime_ns for path in made.rglob("*")} == written
 
 
