@@ -23,6 +23,7 @@
 #   results/checkpoints/<semantics>/<run>/seed_<seed>_<key>/       files of a random seed, trained by another run's job
 #   results/checkpoints/benchmark_resolution/<resolution>.jsonl    measured points of a size of the sweep
 #   results/checkpoints/figures_from_archive/...           figures of an archived study that are drawn already
+#   results/checkpoints/verify/...                         checks that the study passed before it is archived or reported
 #   results/prepare_data/folder_digest.json                digest of an image folder, as it was last read
 #   results/set_aside/...                                  during a call: files that its jobs replace
 #   results/snakemake_metadata/...                         Snakemake's records of finished jobs

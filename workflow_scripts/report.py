@@ -11,7 +11,7 @@ with log_to(snakemake.log[0]):
 
     import yaml
 
-    from afmp.finished.verify import refuse_unverified
+    from afmp.finished.unverified import refuse_unverified
     from afmp.machine.scratch import scratch_folder
     from afmp.records import write_text
     from afmp.study.paths import RESULTS

@@ -16,7 +16,7 @@ def _add_arguments(parser: Parser) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from afmp.finished.archive import write_archive
-    from afmp.finished.verify import refuse_unverified
+    from afmp.finished.unverified import refuse_unverified
     from afmp.study.config_file import read_config
     from afmp.study.paths import dataset_file
     from afmp.study.study import resolve_study

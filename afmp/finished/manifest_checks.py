@@ -6,7 +6,6 @@ from pathlib import Path
 
 from afmp.files import open_plain
 from afmp.finished.check import Check, NotCheckedError, guarded
-from afmp.finished.finished_study import FinishedStudy
 from afmp.finished.study_files import study_files
 from afmp.finished.study_manifest import file_entry
 from afmp.records import read_manifest
@@ -22,6 +21,7 @@ from afmp.study.paths import (
     SET_ASIDE,
     SNAKEMAKE_METADATA,
 )
+from afmp.study.study import Study
 
 # What lies beside the files of a study. Nothing of it is a number, a figure or a table.
 BESIDE = (
@@ -30,17 +30,16 @@ BESIDE = (
 )
 
 
-def manifest_checks(finished: FinishedStudy) -> Iterator[Check]:
+def manifest_checks(study: Study, results: Path) -> Iterator[Check]:
     """Yield the check of all files against the manifest, and the check for files that no study knows."""
-    where = finished.results / MANIFEST_FILE
-    yield Check("files are those of the manifest", lambda: _changed(finished), where)
-    yield Check("no other files", lambda: _unknown(finished), finished.results)
+    yield Check("files are those of the manifest", lambda: _changed(study, results), results / MANIFEST_FILE)
+    yield Check("no other files", lambda: _unknown(study, results), results)
 
 
-def _changed(finished: FinishedStudy) -> Iterator[str]:
-    entries = read_manifest(finished.results / MANIFEST_FILE)["files"]
-    for path in study_files(finished.study):
-        file = finished.results / path
+def _changed(study: Study, results: Path) -> Iterator[str]:
+    entries = read_manifest(results / MANIFEST_FILE)["files"]
+    for path in study_files(study):
+        file = results / path
         if path not in entries:
             yield f"{file}: the manifest lacks it; `snakemake all` writes the manifest again"
             continue
@@ -58,16 +57,16 @@ def _size(path: Path) -> int:
         return os.fstat(file.fileno()).st_size
 
 
-def _unknown(finished: FinishedStudy) -> Iterator[str]:
+def _unknown(study: Study, results: Path) -> Iterator[str]:
     """Yield the files and folders that are no part of the study, such as a run that was trained and is not shown."""
-    known = {*study_files(finished.study), *BESIDE}
+    known = {*study_files(study), *BESIDE}
     folders = {str(parent) for path in known for parent in Path(path).parents} - {"."}
-    if not finished.results.is_dir():
+    if not results.is_dir():
         raise NotCheckedError("there is no such folder")
     pending = [""]
     while pending:
         folder = pending.pop()
-        with os.scandir(finished.results / folder) as entries:
+        with os.scandir(results / folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 path = f"{folder}/{entry.name}".lstrip("/")
                 # Names with a dot in front are notes of programs: of Snakemake, of a file system, of a killed writer.
@@ -76,4 +75,4 @@ def _unknown(finished: FinishedStudy) -> Iterator[str]:
                 if path in folders and entry.is_dir():
                     pending.append(path)
                 else:
-                    yield f"{finished.results / path}: is no part of this study; move it away, or add its run"
+                    yield f"{results / path}: is no part of this study; move it away, or add its run"

@@ -55,37 +55,27 @@ def verify(
         )
 
 
-def refuse_unverified(config: dict, *, results: Path | str, dataset: Path | str) -> None:
-    """Raise AfmpError with the FAIL lines if the files of a finished study contradict each other.
-
-    The ranges of archives are not compared: a rerun outside of them is a result too.
-    """
-    finished = FinishedStudy(resolve_study(config), Path(results), Path(dataset))
-    failed = [_line(outcome) for outcome in map(make, consistency_checks(finished)) if outcome.faults]
-    if failed:
-        raise AfmpError(
-            f"{results}: nothing is written, because {len(failed)} checks of `snakemake verify` failed; delete each "
-            "file that is named, and `snakemake all` makes it again.",
-            *failed,
-        )
-
-
 def consistency_checks(finished: FinishedStudy) -> Iterator[Check]:
     """Yield every check of a study's own files that takes no training."""
+    yield from content_checks(finished)
+    yield from manifest_checks(finished.study, finished.results)
+
+
+def content_checks(finished: FinishedStudy) -> Iterator[Check]:
+    """Yield the checks of what the files of a study contain: of one manifest, they always end alike."""
     drawn_with = read_drawn_with(finished.results)
     yield from hash_checks(finished)
     yield from training_checks(finished)
     yield from sweep_checks(finished)
     yield from table_checks(finished, drawn_with)
     yield from figure_checks(finished, drawn_with)
-    yield from manifest_checks(finished)
 
 
 def _say_outcomes(checks: Iterable[Check], say: Callable[[str], None]) -> int:
     """Make the checks, say a line each, all FAIL lines again and the counts, and return the number that failed."""
     lines: dict[str, list[str]] = {"PASS": [], "FAIL": [], "SKIP": []}
     for outcome in map(make, checks):
-        line = _line(outcome)
+        line = line_of(outcome)
         say(line)
         lines[line[:4]].append(line)
     for line in lines["FAIL"]:
@@ -95,7 +85,7 @@ def _say_outcomes(checks: Iterable[Check], say: Callable[[str], None]) -> int:
     return failed
 
 
-def _line(outcome: Outcome) -> str:
+def line_of(outcome: Outcome) -> str:
     if outcome.faults:
         text = f"FAIL  {outcome.subject}: {_summary(outcome.faults)}"
     elif outcome.not_checked:

@@ -127,6 +127,8 @@ def benchmark_checkpoint(resolution: int | str) -> str:
 
 FIGURES_CHECKPOINT = f"{CHECKPOINTS}/figures_from_archive"  # finished figures of an archived study
 
+PASSED_CHECKS = f"{CHECKPOINTS}/verify"  # checks that a study passed before it is archived or reported
+
 
 # Scalability
 

@@ -15,7 +15,7 @@ from workflow_runs import start_snakemake
 from afmp.cli import main
 from afmp.errors import AfmpError
 from afmp.finished.check import Check, NotCheckedError, make
-from afmp.finished.verify import refuse_unverified
+from afmp.finished.unverified import refuse_unverified
 
 RESULT, BEST = R["top_down", "paper", 1], best("top_down", "paper", 1)
 FIGURE = "figures/paper/comparison_topdown_vs_no"
@@ -174,3 +174,43 @@ def test_the_workflow_checks_without_making_anything(finished_project, tmp_path)
     assert re.findall(r"^(?:local)?rule (\w+):", said, re.MULTILINE) == ["verify"]
     made = {path for path, time in snapshot(project / "results").items() if before.get(path) != time}
     assert {path.name for path in made} <= {"logs", "verify", "verify.log", "checks.txt"}
+
+
+@pytest.mark.promise("killed-archive-gets-on", "verified-before-written")
+def test_a_verification_that_is_interrupted_before_an_archive_repeats_nothing(
+    study_to_break, monkeypatch
+):
+    project = study_to_break
+    results, config = project / "results", yaml.safe_load((project / "config.yaml").read_text())
+    made = []
+
+    def counting(check):
+        made.append(check.subject)
+        if len(made) % 20 == 0:
+            raise KeyboardInterrupt
+        return make(check)
+
+    def refuse():
+        refuse_unverified(config, results=results, dataset=results / "prepare_data/digits.safetensors")
+
+    monkeypatch.setattr("afmp.finished.unverified.make", counting)
+    interruptions = 0
+    while True:
+        try:
+            refuse()
+            break
+        except KeyboardInterrupt:
+            interruptions += 1
+            assert interruptions < 30
+    always = ["files are those of the manifest", "no other files"]
+    passed = [subject for subject in made if subject not in always]
+    assert interruptions > 1 and len(passed) - len(set(passed)) <= interruptions
+    made.clear()
+    refuse()
+    assert made == always
+    # What is remembered is only of these very files.
+    (results / f"{FIGURE}.rst").write_text("better")
+    monkeypatch.setattr("afmp.finished.unverified.make", lambda check: made.append(check.subject) or make(check))
+    with pytest.raises(AfmpError, match=f"{FIGURE}.rst"):
+        refuse()
+    assert set(passed) <= set(made)
