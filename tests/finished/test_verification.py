@@ -177,9 +177,7 @@ def test_the_workflow_checks_without_making_anything(finished_project, tmp_path)
 
 
 @pytest.mark.promise("killed-archive-gets-on", "verified-before-written")
-def test_a_verification_that_is_interrupted_before_an_archive_repeats_nothing(
-    study_to_break, monkeypatch
-):
+def test_a_verification_that_is_interrupted_before_an_archive_repeats_nothing(study_to_break, monkeypatch):
     project = study_to_break
     results, config = project / "results", yaml.safe_load((project / "config.yaml").read_text())
     made = []
