@@ -173,7 +173,7 @@ def test_the_workflow_checks_without_making_anything(finished_project, tmp_path)
     assert checks.splitlines() == re.findall(r"^(?:PASS  |FAIL  |SKIP  |\d+ checks: ).*", said, re.MULTILINE)
     assert re.findall(r"^(?:local)?rule (\w+):", said, re.MULTILINE) == ["verify"]
     made = {path for path, time in snapshot(project / "results").items() if before.get(path) != time}
-    assert {path.name for path in made} <= {"logs", "verify", "verify.log", "checks.txt"}
+    assert {path.name for path in made} <= {"logs", "verify", "verify.log", "checks.txt", "snakemake_metadata"}
 
 
 @pytest.mark.promise("killed-archive-gets-on", "verified-before-written")
