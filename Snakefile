@@ -71,14 +71,12 @@ include: "rules/verify.smk"
 include: "rules/start.smk"
 
 
-# Every figure, table and diagnostics figure of the semantics in config.yaml.
+# Every figure, table and diagnostics figure of the semantics in config.yaml, and the files that they are made from: one that
+# is deleted is made again.
 rule all:
     default_target: True
     input:
-        ALL_FIGURES,
-        ALL_TABLES,
-        ALL_DIAGNOSTICS,
-        in_results(MANIFEST_FILE),
+        STUDY_FILES,
 
 
 # Only the dataset. Everything after it works without a network.

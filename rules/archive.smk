@@ -23,10 +23,7 @@ OLD_ARCHIVE = ARCHIVE or (NEWEST_ARCHIVES or [" and ".join(ARCHIVES)])[0]
 # to make it.
 rule archive:
     input:
-        ALL_FIGURES,
-        ALL_TABLES,
-        ALL_DIAGNOSTICS,
-        in_results(MANIFEST_FILE),
+        STUDY_FILES,
     log:
         in_results(log_file("archive")),
     localrule: True

@@ -14,11 +14,12 @@ from afmp.data.folder_digest import folder_digest
 from afmp.figures.catalogue import COMPARED_SEMANTICS, figures
 from afmp.finished.depth import read_depth
 from afmp.finished.manifest import MANIFEST
+from afmp.finished.study_files import study_files
 from afmp.machine.memory import host_bytes
 from afmp.records import remove_leftovers, write_text
 from afmp.study.paths import (
-    DIAGNOSTICS_ENDINGS,
     FOLDER_DIGEST_FILE,
+    MANIFEST_FILE,
     RESULTS,
     SET_ASIDE,
     SNAKEMAKE_METADATA,
@@ -28,10 +29,8 @@ from afmp.study.paths import (
     benchmark_file,
     dataset_file,
     dataset_hash_file,
-    figure_files,
     in_results,
     log_file,
-    plot_diagnostics_path,
     table_file,
 )
 from afmp.study.memory import check_memory, training_bytes
@@ -61,15 +60,9 @@ DATASET_FILE = in_results(dataset_file(STUDY.dataset.source))
 DATASET_HASH = in_results(dataset_hash_file(STUDY.dataset.source))
 COMPARE_SEMANTICS = set(COMPARED_SEMANTICS) <= set(STUDY.semantics)
 
-ALL_FIGURES = in_results(file for drawing in figures(asdict(STUDY)) for file in drawing.files)
+# Every file of the finished study.
+STUDY_FILES = in_results([*study_files(STUDY), MANIFEST_FILE])
 ALL_TABLES = in_results(table_file(table, ending) for table in TABLES for ending in TABLE_ENDINGS)
-ALL_DIAGNOSTICS = in_results(
-    file
-    for semantics in STUDY.semantics
-    for run, config in STUDY.runs.items()
-    for epoch in config.training.visualized_epochs
-    for file in figure_files(plot_diagnostics_path(semantics, run, epoch), DIAGNOSTICS_ENDINGS)
-)
 
 
 wildcard_constraints:
@@ -162,43 +155,53 @@ def keep_metadata_with_results():
     with suppress(OSError):  # a study that can only be read
         place.mkdir(parents=True, exist_ok=True)
         link.parent.mkdir(exist_ok=True)
+        if link.is_symlink() and link.exists() and link.samefile(place):
+            return
+        # Made first: on a disk without links, the records stay where they are.
+        new = link.with_name("metadata.new")
+        new.unlink(missing_ok=True)
+        new.symlink_to(os.path.relpath(place.resolve(), link.parent.resolve()))
         # A folder is of an older release, or of a copy that follows links.
         if link.is_dir() and not link.is_symlink():
             if any(place.iterdir()):
                 shutil.rmtree(link)
             else:
                 link.replace(place)
-        if not (link.exists() and link.samefile(place)):
-            link.unlink(missing_ok=True)
-            link.symlink_to(os.path.relpath(place.resolve(), link.parent.resolve()))
+        new.replace(link)
 
 
-# Set the outputs aside that the jobs of this call replace: Snakemake deletes them before a job starts.
+# Set the outputs aside that the jobs of this call replace: Snakemake deletes them before a job starts. Without room for them
+# no job starts.
 def set_aside(jobs):
     for file in [file for job in jobs for file in job.output if os.path.isfile(file)]:
         kept = Path(in_results(SET_ASIDE), os.path.relpath(file, RESULTS))
         REPLACED[kept] = file, workflow.persistence.metadata(file)
-        with suppress(OSError, AfmpError):
+        try:
             link_files([kept.name], Path(file).parent, kept.parent)
+        except (OSError, AfmpError) as error:
+            raise WorkflowError(str(error)) from None
 
 
 # At the end of a call, put back what was set aside and not replaced, because its job was interrupted or failed. Its record
-# of before says whether it is up to date.
+# of before says whether it is up to date. What cannot be put back stays for the next call.
 def put_back():
     folder = Path(in_results(SET_ASIDE))
     for kept in [path for path in folder.rglob("*") if path.is_file()]:
         place = Path(RESULTS, kept.relative_to(folder))
-        if place.exists():
-            continue
-        with suppress(OSError):
-            link_files([kept.name], kept.parent, place.parent)
+        if not place.exists():
+            try:
+                link_files([kept.name], kept.parent, place.parent)
+            except (OSError, AfmpError):
+                continue
             # What an earlier call set aside, which was killed, has no record here. Snakemake makes it again.
             if kept in REPLACED:
                 file, record = REPLACED[kept]
                 workflow.persistence.cleanup_metadata(file)
                 if record:
                     workflow.persistence._write_record(str(file), record)
-    shutil.rmtree(folder, ignore_errors=True)
+        kept.unlink(missing_ok=True)
+    if not any(path.is_file() for path in folder.rglob("*")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 # GPUs that a job needs: a job that trains or measures times needs one, unless its device is `cpu`.

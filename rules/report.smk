@@ -1,6 +1,6 @@
 # Report: Snakemake's report, one HTML file with every figure, table and caption.
 
-from afmp.study.paths import MANIFEST_FILE, REPORT_FILE
+from afmp.study.paths import REPORT_FILE
 
 # `snakemake --report` writes names and labels as they are between <script> tags. The script of this rule makes them text.
 if not COMPLETE and "--report" in sys.argv:
@@ -14,10 +14,7 @@ if not COMPLETE and "--report" in sys.argv:
 # Make everything that the report shows, and the report. (`snakemake --report report.html` shows only what already exists.)
 rule report:
     input:
-        ALL_FIGURES,
-        ALL_TABLES,
-        ALL_DIAGNOSTICS,
-        in_results(MANIFEST_FILE),
+        STUDY_FILES,
     output:
         in_results(REPORT_FILE),
     log:

@@ -1,19 +1,18 @@
 # Verification: the manifest of a finished study, and the checks of it, one line each. The checks are not part of `all`.
 
-from afmp.finished.study_files import study_files
-from afmp.study.paths import CHECKS_FILE, MANIFEST_FILE, RESULTS
+from afmp.study.paths import CHECKS_FILE, RESULTS
 
 
 # Write the hashes of all files of the finished study. What changes afterwards is not what the study made.
 rule manifest:
     input:
-        files=[file for file in in_results(study_files(STUDY)) if not file.endswith(".safetensors")],
-        # Their hashes are in the other files, and they may be too large for Snakemake to compare.
-        tensors=[
-            ancient(file)
-            for file in in_results(study_files(STUDY))
-            if file.endswith(".safetensors")
+        files=[
+            file
+            for file in STUDY_FILES
+            if file != in_results(MANIFEST_FILE) and not file.endswith(".safetensors")
         ],
+        # Their hashes are in the other files, and they may be too large for Snakemake to compare.
+        tensors=[ancient(file) for file in STUDY_FILES if file.endswith(".safetensors")],
     output:
         in_results(MANIFEST_FILE),
     log:

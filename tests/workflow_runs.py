@@ -85,10 +85,16 @@ def copy_project(folder: Path) -> Path:
 
 def snakemake(folder: Path, *arguments, check=True) -> str:
     """Run Snakemake in `folder` and return its output, both streams in one."""
-    process = start_snakemake(folder, *arguments)
-    said, _ = process.communicate()
-    assert process.returncode == 0 or not check, said
+    code, said = run(folder, *arguments)
+    assert code == 0 or not check, said
     return said
+
+
+def run(folder: Path, *arguments: str, **options) -> tuple[int, str]:
+    """Run Snakemake in `folder`; return its exit code and its output. The options are those of `start_snakemake`."""
+    process = start_snakemake(folder, *arguments, **options)
+    said, _ = process.communicate()
+    return process.returncode, said
 
 
 def start_snakemake(

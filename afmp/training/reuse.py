@@ -12,7 +12,7 @@ from pathlib import Path
 
 from afmp.errors import AfmpError
 from afmp.files import open_plain
-from afmp.records import read_diagnostics, read_result, with_checksum
+from afmp.records import atomic_path, read_diagnostics, read_result, with_checksum
 from afmp.study.paths import (
     DIAGNOSTICS_NAME,
     WEIGHTS,
@@ -67,7 +67,8 @@ def link_files(names: list[str], source: Path, destination: Path) -> None:
         try:
             os.link(source / name, destination / name)
         except OSError:  # another disk, or a file system without hard links
-            shutil.copy2(source / name, destination / name)
+            with atomic_path(destination / name) as part:
+                shutil.copy2(source / name, part)
 
 
 def _is_whole(folder: Path, result: dict) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflow_runs import SMALL, append, copy_project, planned, snakemake, start_snakemake, wait_for, write_study
+from workflow_runs import SMALL, append, copy_project, planned, run, snakemake, start_snakemake, wait_for, write_study
 
 RESULT = "results/train/paper/dense/seed_0/results_dense.json"
 PICTURE = "results/plot_diagnostics/paper/dense/epoch_0003.png"
@@ -105,6 +105,61 @@ def test_a_change_of_the_images_reaches_training_in_the_same_call(project):
 def test_a_deleted_picture_is_made_again(project, ending):
     (project / PICTURE).with_suffix(f".{ending}").unlink()
     assert planned(project) == {"plot_diagnostics": 1, "manifest": 1}
+
+
+@pytest.mark.promise("deleted-picture")
+def test_whatever_is_deleted_of_a_finished_study_is_made_again(project):
+    """Snakemake asks for a file from which everything is made already only if it is a target itself."""
+    for name in ("train/paper/dense/seed_0/best.safetensors", "benchmark_resolution/paper/16.json", "manifest.json"):
+        (project / "results" / name).unlink()
+    jobs = planned(project)
+    assert jobs["train"] == jobs["benchmark_resolution"] == jobs["manifest"] == 1 and "prepare_data" not in jobs
+    shutil.rmtree(project / "results/prepare_data")
+    assert planned(project)["prepare_data"] == 1
+
+
+@pytest.fixture
+def without_links(tmp_path):
+    """An environment in which no process can make a link, and a copy fails as on a full disk."""
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python/sitecustomize.py").write_text(NO_LINKS)
+    return {"PYTHONPATH": str(tmp_path / "python")}
+
+
+NO_LINKS = """
+import os, shutil
+def refuse(*arguments, **options): raise OSError(1, "Operation not permitted")
+def full(*arguments, **options): raise OSError(28, "No space left on device")
+os.symlink, os.link, shutil.copy2 = refuse, refuse, full
+"""
+
+
+@pytest.mark.promise("nothing-is-done-again")
+def test_on_a_disk_without_links_the_records_stay_where_they_are(project, without_links):
+    link, place = project / ".snakemake/metadata", project / "results/snakemake_metadata"
+    link.unlink()
+    shutil.copytree(place, link)
+    for _ in range(2):
+        code, said = run(project, "all", "-n", environment=without_links)
+        assert code == 0 and "Nothing to be done" in said, said
+    assert any(link.iterdir())
+
+
+@pytest.mark.promise("interrupted-rerun")
+def test_what_cannot_be_kept_is_not_replaced(project, without_links):
+    """On a full disk without hard links."""
+    table, result = "results/aggregate/scalability.csv", project / RESULT
+    kept = project / RESULT.replace("results/", "results/set_aside/", 1)
+    code, said = run(project, table, "--forcerun", "tabulate_scalability", environment=without_links)
+    assert code == 1 and "Traceback" not in said and "rule tabulate_scalability" not in said, said
+    assert "set_aside/aggregate/scalability" in said and "cannot be written (No space left on device)" in said
+    assert (project / table).exists()
+    for path in (project / table).parent.glob("scalability*"):
+        path.unlink()
+    kept.parent.mkdir(parents=True)
+    result.rename(kept)  # as a killed call leaves it
+    code, said = run(project, table, environment=without_links)
+    assert code == 0 and kept.exists(), said
 
 
 @pytest.mark.promise("checkpoints-deleted")

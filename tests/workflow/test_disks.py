@@ -47,6 +47,14 @@ def test_a_full_disk_gives_one_sentence(kilobytes, filled, name, project):
     assert ("rule prepare_data" in said) == (name == DATASET)
 
 
+@pytest.mark.promise("full-disk")
+@pytest.mark.parametrize("variable", ["HOME", "XDG_CACHE_HOME"])
+def test_a_cache_of_snakemake_that_cannot_be_written_is_one_sentence(variable, project):
+    environment = {"XDG_CACHE_HOME": "", variable: "/proc/nobody"}
+    code, said = run(project, "-n", environment=environment)
+    assert code == 1 and "Error: /proc/nobody/" in said and "XDG_CACHE_HOME names another folder." in said, said
+
+
 @pytest.mark.promise("long-names")
 def test_a_working_directory_with_too_long_a_name_is_refused_in_one_sentence(project):
     code, said = run(project, "-n", "--directory", "x" * 300)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflow_runs import SMALL, copy_project, planned_jobs, start_snakemake, write_study
+from workflow_runs import SMALL, copy_project, planned_jobs, run, write_study
 
 DATASET = "results/prepare_data/digits.safetensors"
 # Names of the folder of a clone, and so also of its Python.
@@ -21,13 +21,6 @@ def own_python(folder: Path) -> Path:
     (packages,) = folder.glob("lib/python3.*/site-packages")
     (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
     return folder / "bin/python"
-
-
-def run(folder: Path, *arguments: str, **options) -> tuple[int, str]:
-    """Run Snakemake in `folder`; return its exit code and its output. The options are those of `start_snakemake`."""
-    process = start_snakemake(folder, *arguments, **options)
-    said, _ = process.communicate()
-    return process.returncode, said
 
 
 @pytest.mark.promise("any-path")
