@@ -14,6 +14,10 @@ from afmp.files import open_plain
 MAX_HEADER_BYTES = 10_000_000  # safetensors itself allows ten times as much, and takes ten times that to read it
 
 
+class DamagedFileError(AfmpError):
+    """A file whose content is not what was written, or never was one of tensors."""
+
+
 class TensorHeader(NamedTuple):
     """The shapes of all tensors of a file, by name, and its metadata."""
 
@@ -24,7 +28,7 @@ class TensorHeader(NamedTuple):
 def read_header(path: Path | str, *, advice: str) -> TensorHeader:
     """Read what a file says of its tensors, without PyTorch. The errors of this module end with `advice`.
 
-    Raises AfmpError as `open_plain` does, and naming a file that is damaged or no safetensors file.
+    Raises AfmpError as `open_plain` does, and DamagedFileError for a file that is damaged or no safetensors file.
     """
     with _opened(path, advice, framework="numpy") as file:
         return TensorHeader(
@@ -42,16 +46,24 @@ def read_tensors(path: Path | str, *, advice: str) -> dict:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
+def read_row(path: Path | str, name: str, index: int, *, advice: str):
+    """Read one row of a tensor, as a NumPy array and without PyTorch. Raises AfmpError as `read_header` does."""
+    with _opened(path, advice, framework="numpy") as file:
+        return file.get_slice(name)[index]
+
+
 def json_entry(header: TensorHeader, key: str, *, path: Path | str, advice: str) -> dict:
-    """Return the JSON object in one entry of the metadata. Raises AfmpError if there is none, naming the file."""
+    """Return the JSON object in one entry of the metadata. Raises DamagedFileError if there is none."""
     try:
         entry = json.loads(header.metadata[key])
     except KeyError:
-        raise AfmpError(f"{path}: its metadata lacks {key!r}; {advice}.") from None
+        raise DamagedFileError(f"{path}: its metadata lacks {key!r}; {advice}.") from None
     except (ValueError, RecursionError) as error:
-        raise AfmpError(f"{path}: the entry {key!r} of its metadata is no JSON ({error}); {advice}.") from None
+        raise DamagedFileError(f"{path}: the entry {key!r} of its metadata is no JSON ({error}); {advice}.") from None
     if not isinstance(entry, dict):
-        raise AfmpError(f"{path}: the entry {key!r} of its metadata is {repr(entry)[:80]}, not an object; {advice}.")
+        raise DamagedFileError(
+            f"{path}: the entry {key!r} of its metadata is {repr(entry)[:80]}, not an object; {advice}."
+        )
     return entry
 
 
@@ -60,7 +72,7 @@ def _opened(path: Path | str, advice: str, *, framework: str) -> Iterator:
     with open_plain(path) as file:
         num_bytes = int.from_bytes(file.read(8), "little")
     if num_bytes > MAX_HEADER_BYTES:
-        raise AfmpError(
+        raise DamagedFileError(
             f"{path}: damaged, or no safetensors file (a header of {num_bytes:,} bytes, of which at most "
             f"{MAX_HEADER_BYTES:,} are read); {advice}."
         )
@@ -68,4 +80,4 @@ def _opened(path: Path | str, advice: str, *, framework: str) -> Iterator:
         with safe_open(path, framework=framework) as file:
             yield file
     except Exception as error:  # a type of its own, and those of PyTorch for shapes and types that it lacks
-        raise AfmpError(f"{path}: damaged, or no safetensors file ({one_line(error)}); {advice}.") from None
+        raise DamagedFileError(f"{path}: damaged, or no safetensors file ({one_line(error)}); {advice}.") from None

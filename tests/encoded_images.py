@@ -33,12 +33,15 @@ def tiff(
     *,
     bits: int,
     photometric: int,
-    tags: dict[int, list[int]] | None = None,
+    tags: dict[int, list[int] | None] | None = None,
     order: str = "<",
     compressed: bool = False,
     separate: bool = False,
 ) -> bytes:
-    """Return a TIFF of samples (rows, columns, channels). tags: more tags, each a list of whole numbers."""
+    """Return a TIFF of samples (rows, columns, channels).
+
+    tags: more tags, each a list of whole numbers; None leaves one out.
+    """
     height, width, channels = values.shape
     planes = [values[..., [channel]] for channel in range(channels)] if separate else [values]
     strips = [b"".join(packed(plane, bits, order=order)) for plane in planes]
@@ -47,7 +50,8 @@ def tiff(
     fields = {256: [width], 257: [height], 258: [bits] * channels, 259: [8 if compressed else 1], 262: [photometric]}
     fields |= {273: offsets, 277: [channels], 278: [height], 279: list(map(len, strips)), 284: [1 + separate]}
     body, entries = b"".join(strips), b""
-    for tag, numbers in sorted((fields | (tags or {})).items()):
+    fields |= tags or {}
+    for tag, numbers in sorted((tag, numbers) for tag, numbers in fields.items() if numbers is not None):
         content = struct.pack(f"{order}{len(numbers)}H", *numbers)
         if len(content) > 4:
             content, body = struct.pack(f"{order}I", 8 + len(body)), body + content

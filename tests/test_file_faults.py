@@ -195,7 +195,9 @@ def test_a_damaged_checkpoint_is_replaced_by_the_previous_one_and_logged(tmp_pat
     path.write_bytes(content[:-1])
     assert load_checkpoint(path, identity=IDENTITY)[1]["epoch"] == 2
     path.write_bytes(b"")
-    with pytest.raises(AfmpError, match=r"seed_0.safetensors: damaged checkpoint .*; delete it and the run starts"):
+    with pytest.raises(
+        AfmpError, match=r"seed_0.safetensors: damaged, or no safetensors file .*; delete it and the run starts"
+    ):
         load_checkpoint(path, identity=IDENTITY)
 
 

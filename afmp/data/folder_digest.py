@@ -37,7 +37,7 @@ def folder_digest(folder: Path | str, *, known: Path | str) -> str:
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield name and path of each class folder and of all in it, of the splits that are read."""
-    for split in ("train", "test" if (folder / "test").is_dir() else "val"):
+    for split in ("train", "test" if os.path.lexists(folder / "test") else "val"):
         for entry in _visible(folder / split):
             yield f"{split}/{entry.name}", entry
             for image in _visible(entry):

@@ -40,7 +40,7 @@ def read_image_folder(folder: Path, *, image_size: int) -> SourceImages:
 
     Raises AfmpError naming the file or folder for: a missing split, classes that differ between the splits, a class
     without images, anything in a split or class that does not belong there or may not be read, a name that is not
-    UTF-8, two names of one class, and every image that `read_image` refuses.
+    UTF-8, two names of one class, two classes in one folder, and every image that `read_image` refuses.
     """
     folder = Path(folder).expanduser()
     if not is_there(folder) or kind_of(folder) != FOLDER:
@@ -98,6 +98,7 @@ def _composed(name: str) -> str:
 def _classes(split: Path) -> dict[str, Path]:
     """Return the class folders of a split by class name, in order."""
     classes: dict[str, Path] = {}
+    folders: dict[Path, Path] = {}
     for entry in _entries(split):
         kind, name = kind_of(entry), _composed(entry.name)
         if kind == PLAIN_FILE and entry.suffix.lower() in TEXTS:
@@ -109,6 +110,9 @@ def _classes(split: Path) -> dict[str, Path]:
         if name in classes:
             both = _told_apart([classes[name].name, entry.name])
             raise AfmpError(f"{split}: {both} are two spellings of one class name; put their images into one folder.")
+        # Of a link to another class, the images would be there twice, under two labels.
+        if (other := folders.setdefault(entry.resolve(), entry)) is not entry:
+            raise AfmpError(f"{split}: {_told_apart([other.name, entry.name])} are one folder; remove the link to it.")
         classes[name] = entry
     if not classes:
         raise AfmpError(f"{split}: there are no class folders in it; images belong in {split}/<class>/.")

@@ -24,6 +24,7 @@ TIFF_BITS = {
 FULL = "full"
 TIFF_TAGS = {
     "NewSubfileType": (254, {0, 2}),
+    "SubfileType": (255, {1, 3}),
     "FillOrder": (266, {1}),
     "Orientation": (274, {1}),
     "GrayResponseCurve": (291, set()),
@@ -68,7 +69,7 @@ def _check_tiff(image: Image.Image) -> None:
         found = image.tag_v2.get(number, default)
         return found if isinstance(found, tuple) else (found,)
 
-    (photometric, *_), (planes, *_) = tag(262, (0,)), tag(284, (1,))
+    (photometric, *_), (planes, *_) = tag(262, (None,)), tag(284, (1,))
     bits, extra, compression = tag(258, (1,)), tag(338), image.info["compression"]
     bits = bits * tag(277, (1,))[0] if len(bits) == 1 else bits  # one number for all samples
     if max(bits) > 16:

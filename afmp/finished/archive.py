@@ -12,7 +12,6 @@ from pathlib import Path
 
 import yaml
 from PIL import Image
-from safetensors import safe_open
 
 from afmp.errors import AfmpError
 from afmp.figures.catalogue import figures
@@ -27,6 +26,7 @@ from afmp.study.config_file import MAX_BYTES as MAX_CONFIG_BYTES
 from afmp.study.config_file import config_of
 from afmp.study.paths import TABLES, dataset_file, image_file, table_file
 from afmp.study.study import Study, resolve_elsewhere, resolve_study
+from afmp.tensors import read_row
 
 MAX_FILE_BYTES = 1_000_000  # small, because a git repository keeps every version of every file for ever
 BY_HAND = ("README.md", "expected.yaml")  # in the folder of an archive, but not in its manifest
@@ -116,10 +116,17 @@ def _refuse_unfinished(results: Path, needed: list[str]) -> None:
 
 
 def _refuse_foreign(archive: Path, own: set[str]) -> None:
-    """Raise AfmpError if the folder contains a file that has no place in this archive: it may be anyone's."""
+    """Raise AfmpError if the folder contains a file that has no place in this archive: it may be anyone's.
+
+    Of a link, what it leads to is outside, where nothing may be written.
+    """
     own = own | {MANIFEST, *BY_HAND}
     for file in archive.rglob("*"):
         path, name = file.relative_to(archive).as_posix(), file.stem
+        if file.is_symlink() and path not in BY_HAND:
+            raise AfmpError(
+                f"{file}: is a link, but an archive contains only files; remove it or choose another folder."
+            )
         is_image = name.isdecimal() and path == image_file(name)
         if path.removesuffix(".gz") not in own and not is_image and not file.is_dir() and not file.match(".*.part"):
             raise AfmpError(
@@ -151,8 +158,7 @@ def _config_text(config: dict, study: Study) -> bytes:
 
 
 def _png(dataset: Path, index: int) -> bytes:
-    with safe_open(dataset, framework="numpy") as file:
-        pixels = file.get_slice("test_images")[index]  # uint8 (3, H, W)
+    pixels = read_row(dataset, "test_images", index, advice="delete it so that it is prepared again")  # uint8 (3, H, W)
     buffer = io.BytesIO()
     Image.fromarray(pixels.transpose(1, 2, 0)).save(buffer, format="png")
     return buffer.getvalue()

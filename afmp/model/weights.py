@@ -89,10 +89,12 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
             f"{path}: contains {type(weights).__name__}, not a dict of tensors; save only the model's state_dict()."
         )
     for name, tensor in weights.items():
-        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+        # A nested tensor has no shape.
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor) or tensor.is_nested:
+            kind = "nested tensor" if getattr(tensor, "is_nested", False) else type(tensor).__name__
             raise AfmpError(
-                f"{path}: its entry {str(name)[:80]!r} is a {type(tensor).__name__}, not a tensor with a name; save "
-                "only the model's state_dict()."
+                f"{path}: its entry {str(name)[:80]!r} is a {kind}, not a dense tensor with a name; save only the "
+                "model's state_dict()."
             )
     return weights
 

@@ -3,6 +3,7 @@
 import os
 
 from afmp.errors import AfmpError
+from afmp.files import FOLDER, is_there, kind_of
 from afmp.study.run_config import DatasetConfig, RunConfig
 
 # Names that the figure of a study may not have: rules and targets of the workflow, and modules in afmp/figures/.
@@ -31,14 +32,20 @@ def check_dataset(dataset: DatasetConfig) -> None:
         return
     if dataset.path is None:
         raise AfmpError("config: dataset/path: null, but dataset/source 'folder' needs the path of an image folder.")
-    # os.path, because pathlib raises for a path that cannot exist (too long) or cannot be read.
-    train, test, val = (os.path.isdir(os.path.join(dataset.path, split)) for split in ("train", "test", "val"))
+    train, test, val = (_is_folder(os.path.join(dataset.path, split)) for split in ("train", "test", "val"))
     if not train or not (test or val):
         seen_from = "" if os.path.isabs(dataset.path) else f" in {os.getcwd()}"
         raise AfmpError(
             f"config: dataset/path: {dataset.path!r}{seen_from} contains no train/<class>/ and test/<class>/ "
             "(or val/<class>/); give the folder that contains both."
         )
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return is_there(path) and kind_of(path) == FOLDER
+    except AfmpError as closed:  # a folder above it may not be entered, so nobody knows what is there
+        raise AfmpError(f"config: dataset/path: {closed}") from None
 
 
 def check_sweep(sweep: dict) -> None:

@@ -14,19 +14,17 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from afmp.errors import AfmpError
-from afmp.files import MissingFileError, open_plain
+from afmp.files import MissingFileError
 from afmp.records import atomic_path
 from afmp.study.paths import previous_checkpoint_name, seed_checkpoint_file
+from afmp.tensors import DamagedFileError, json_entry, read_header, read_tensors
 
 log = logging.getLogger("afmp")
 
-
-class DamagedCheckpointError(AfmpError):
-    """A checkpoint whose content is not what was written."""
+ADVICE = "delete it and the run starts from its first epoch"
 
 
 def save_checkpoint(path: Path, *, tensors: dict[str, torch.Tensor], state: dict, identity: dict) -> None:
@@ -52,7 +50,7 @@ def load_checkpoint(path: Path, *, identity: dict) -> tuple[dict[str, torch.Tens
     """
     try:
         tensors, state, saved_identity = _read(path)
-    except (MissingFileError, DamagedCheckpointError) as fault:
+    except (MissingFileError, DamagedFileError) as fault:
         gone = isinstance(fault, MissingFileError)
         try:
             tensors, state, saved_identity = _read(_previous(path))
@@ -60,7 +58,7 @@ def load_checkpoint(path: Path, *, identity: dict) -> tuple[dict[str, torch.Tens
             if gone:
                 return None
             raise fault from None
-        except DamagedCheckpointError as damaged:
+        except DamagedFileError as damaged:
             raise (damaged if gone else fault) from None
         what = "gone" if gone else "damaged"
         log.warning("%s: %s; the one before it is used, of epoch %s", path, what, state.get("epoch"))
@@ -80,10 +78,10 @@ def other_checkpoints(path: Path, *, seed: int, identity: dict) -> list[tuple[Pa
         if other == path:
             continue
         try:
-            with safe_open(other, framework="pt") as file:
-                difference = _differences(json.loads(file.metadata()["identity"]), identity)
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, OSError):
-            difference = "damaged"
+            saved = json_entry(read_header(other, advice=ADVICE), "identity", path=other, advice=ADVICE)
+            difference = _differences(saved, identity)
+        except AfmpError:
+            difference = "damaged, or not to be read"
         others.append((other, difference))
     return others
 
@@ -118,25 +116,22 @@ def _previous(path: Path) -> Path:
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict, dict]:
-    """Return tensors, state and identity of one file. Raises as `open_plain`, and if the file is damaged."""
-    open_plain(path).close()
+    """Return tensors, state and identity of one file. Raises as `read_header`."""
+    header, tensors = read_header(path, advice=ADVICE), read_tensors(path, advice=ADVICE)
+    state, identity = (json_entry(header, key, path=path, advice=ADVICE) for key in ("state", "identity"))
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-        tensors = load_file(path)
-        recorded = metadata.pop("checksum")
-        if _checksum(tensors, metadata) != recorded:
-            raise ValueError("its content does not match its checksum")
-        return tensors, json.loads(metadata["state"]), json.loads(metadata["identity"])
-    except (SafetensorError, KeyError, AttributeError, TypeError, ValueError, OSError) as error:
-        raise DamagedCheckpointError(
-            f"{path}: damaged checkpoint ({error}); delete it and the run starts from its first epoch."
-        ) from None
+        intact = _checksum(tensors, header.metadata) == header.metadata.get("checksum")
+    except TypeError:  # numbers of a type that no checkpoint has
+        intact = False
+    if not intact:
+        raise DamagedFileError(f"{path}: damaged checkpoint (its content does not match its checksum); {ADVICE}.")
+    return tensors, state, identity
 
 
 def _checksum(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
-    """Return the sha256 of the metadata and of each tensor's name, type, shape and bytes, in a fixed order."""
-    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    """Return the sha256 of the other metadata and of each tensor's name, type, shape and bytes, in a fixed order."""
+    covered = {key: value for key, value in metadata.items() if key != "checksum"}
+    digest = hashlib.sha256(json.dumps(covered, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.numpy().tobytes())

@@ -39,6 +39,11 @@ NO_CLASSES = {
         lambda path: ((path.parent / "__MACOSX/c").mkdir(parents=True), (path.parent / "__MACOSX/c/._0.png").touch()),
         "__MACOSX/c: a class folder contains only images",
     ),
+    "link to another class": (lambda path: path.symlink_to("Apfel"), r"train: \['Apfel', 'c'\] are one folder"),
+    "link to a link to another class": (
+        lambda path: (path.symlink_to("Apfel"), path.with_name("B").symlink_to(path)),
+        r"train: \['Apfel', 'B'\] are one folder",
+    ),
     "link to the parent": (lambda path: path.symlink_to(".."), "c/test: a class folder contains only images"),
 }
 

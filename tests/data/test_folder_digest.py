@@ -64,6 +64,9 @@ CHANGES = {
     "class": lambda images: (images / "train/dog").rename(images / "train/wolf"),
     "empty class": lambda images: (images / "train/empty").mkdir(),
     "broken link": lambda images: (images / "train/link").symlink_to("nowhere"),
+    "broken link in the place of a split": lambda images: (
+        (images / "test").rename(images / "val").with_name("test").symlink_to("nowhere")
+    ),
     "pipe": lambda images: os.mkfifo(images / "train/cat/pipe.png"),
 }
 

@@ -131,6 +131,8 @@ REFUSED_TIFFS = {
     "bits from right to left": {"bits": 4, "tags": {266: [2]}},
     "a response curve": {"tags": {291: [1] * 256}},
     "a preview": {"tags": {254: [1]}},
+    "a preview, by the older tag": {"tags": {255: [2]}},
+    "nothing says which value is white": {"tags": {262: None}},
 }
 
 

@@ -234,3 +234,43 @@ def test_restarts_of_a_few_seconds_finish_the_archived_figures(tmp_path):
     figures = len(study["semantics"]) * (len(study["studies"]) + 2 + len(study["runs"])) + 1
     assert restarts > 1 and len(list((tmp_path / "drawn").rglob("*.png"))) == figures
     assert not list(tmp_path.rglob("*.part"))
+
+
+LINKS = {
+    "of records": "train",
+    "of figures": "figures",
+    "config.yaml": "config.yaml",
+    "to nothing": "study.json",
+}
+
+
+@pytest.mark.promise("killed-archive-gets-on")
+@pytest.mark.parametrize("kind", LINKS)
+def test_nothing_is_written_through_a_link_in_an_archive(results, tmp_path, kind):
+    archive, elsewhere = tmp_path / "archive", tmp_path / "elsewhere"
+    archive.mkdir()
+    (archive / LINKS[kind]).symlink_to(elsewhere)
+    if kind != "to nothing":
+        elsewhere.write_text("theirs") if "." in LINKS[kind] else elsewhere.mkdir()
+    before = contents(tmp_path)
+    with pytest.raises(AfmpError, match=f"{LINKS[kind]}: is a link, but an archive contains only files"):
+        write_archive(CONFIG, results=results, archive=archive)
+    assert contents(tmp_path) == before
+
+
+NO_DATASETS = {
+    "pipe": os.mkfifo,
+    "folder": Path.mkdir,
+    "empty": Path.touch,
+    "header of 90 MB": lambda path: path.write_bytes((90_000_000).to_bytes(8, "little") + bytes(90_000_000)),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", NO_DATASETS)
+def test_what_is_no_dataset_is_refused_when_its_test_image_is_archived(results, tmp_path, kind):
+    dataset = results / "prepare_data/digits.safetensors"
+    dataset.unlink()
+    NO_DATASETS[kind](dataset)
+    with pytest.raises(AfmpError, match=r"prepare_data/digits\.safetensors: (is a|damaged)"):
+        write_archive(CONFIG, results=results, archive=tmp_path / "archive")

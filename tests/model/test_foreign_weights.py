@@ -95,7 +95,12 @@ PICKLED_KINDS = {
     "one number repeated": (lambda bias: torch.ones(1).expand(3), "repeats few stored numbers"),
     "one number, 2^40 times": (lambda bias: torch.ones(1).expand(2**40), r"has shape \(1099511627776,\)"),
     "quantized": (lambda bias: torch.quantize_per_tensor(bias, 0.1, 0, torch.qint8), "contains torch.qint8"),
-    "a dict": (lambda bias: {"bias": bias}, "its entry 'readout.2.bias' is a dict, not a tensor"),
+    "nested": (lambda bias: torch.nested.nested_tensor([bias]), "its entry 'readout.2.bias' is a nested tensor"),
+    "jagged": (
+        lambda bias: torch.nested.nested_tensor([bias], layout=torch.jagged),
+        "is a nested tensor",
+    ),
+    "a dict": (lambda bias: {"bias": bias}, "its entry 'readout.2.bias' is a dict, not a dense tensor"),
 }
 
 

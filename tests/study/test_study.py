@@ -334,6 +334,19 @@ def test_each_mistake_has_its_message(config, name):
         assert part in message, f"{part!r} is not in: {message}"
 
 
+@pytest.mark.promise("permissions")
+@pytest.mark.parametrize("closed", [".", "images"])
+@pytest.mark.parametrize("mode", [0, 0o644])
+def test_images_in_a_folder_that_may_not_be_entered_are_not_called_missing(config, powerless, closed, mode):
+    for split in ("train", "test"):
+        (powerless / "images" / split).mkdir(parents=True)
+    config["dataset"] |= {"source": "folder", "path": str(powerless / "images")}
+    resolve_study(config)
+    (powerless / closed).chmod(mode)
+    with pytest.raises(AfmpError, match=r"^config: dataset/path: .* may not be entered \(Permission denied\)"):
+        resolve_study(config)
+
+
 def test_a_folder_without_splits_is_refused(config, tmp_path, monkeypatch):
     config["dataset"] |= {"source": "folder", "path": str(tmp_path)}
     with pytest.raises(AfmpError, match="train/<class>/"):

@@ -221,7 +221,7 @@ def test_damaged_checkpoint_is_named(trained, tmp_path):
     identity, _ = read_checkpoint(checkpoint)
     damaged = tmp_path / checkpoint.name
     damaged.write_bytes(checkpoint.read_bytes()[:-1000])
-    with pytest.raises(AfmpError, match=f"{damaged.name}: damaged checkpoint"):
+    with pytest.raises(AfmpError, match=f"{damaged.name}: damaged"):
         load_checkpoint(damaged, identity=identity)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from safetensors import SafetensorError, safe_open
 
 from afmp.errors import AfmpError
-from afmp.files import is_there, open_plain, read_plain
+from afmp.files import is_there, read_plain
 from afmp.study.paths import image_file
+from afmp.tensors import read_row
 
 MAX_SIDE = 4096  # the largest image_size of a study
 MAX_PNG_BYTES = 64_000_000
@@ -41,12 +41,4 @@ def read_test_image(source: Path, dataset: str, index: int) -> np.ndarray:
     archived = source / image_file(index)
     if is_there(archived):
         return decode_image(read_plain(archived, max_bytes=MAX_PNG_BYTES), where=archived)
-    try:
-        open_plain(source / dataset).close()
-        with safe_open(source / dataset, framework="numpy") as file:
-            return file.get_slice("test_images")[index]
-    except (AfmpError, OSError, SafetensorError, IndexError) as error:
-        raise AfmpError(
-            f"{source / dataset}: test image {index} cannot be read ({error}); delete the file if it exists, and "
-            "prepare the dataset."
-        ) from None
+    return read_row(source / dataset, "test_images", index, advice="delete it so that it is prepared again")
