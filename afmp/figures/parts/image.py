@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from afmp.errors import AfmpError
-from afmp.files import is_there, read_plain
+from afmp.files import MissingFileError, is_there, read_plain
 from afmp.study.paths import image_file
 from afmp.tensors import read_row
 
@@ -41,4 +41,8 @@ def read_test_image(source: Path, dataset: str, index: int) -> np.ndarray:
     archived = source / image_file(index)
     if is_there(archived):
         return decode_image(read_plain(archived, max_bytes=MAX_PNG_BYTES), where=archived)
-    return read_row(source / dataset, "test_images", index, advice="delete it so that it is prepared again")
+    advice = "delete the file if it exists, and prepare the dataset"
+    try:
+        return read_row(source / dataset, "test_images", index, advice=advice)
+    except MissingFileError as missing:
+        raise AfmpError(f"{source / dataset}: test image {index} cannot be read ({missing}); {advice}.") from None
