@@ -148,6 +148,9 @@ def test_the_snakemake_that_writes_the_report_inherits_no_settings_of_a_person(t
     (tmp_path / "snakemake/__main__.py").write_text(FAKE_SNAKEMAKE)
     folder = str(PROJECT / "workflow_scripts")
     job = f"snakemake = types.SimpleNamespace(log=['log'], config={{}}, output=['report'], scriptdir={folder!r})\n"
+    # There is no study here to verify: what follows is about the call of Snakemake alone.
+    job += "snakemake.params = types.SimpleNamespace(dataset=None)\n"
+    job += "import afmp.finished.unverified as room\nroom.refuse_unverified = lambda *_, **__: None\n"
     script = (PROJECT / "workflow_scripts/report.py").read_text(encoding="utf-8")
     (tmp_path / "job.py").write_text(f"import types\n{job}{script}")
     person = {"SNAKEMAKE_PROFILE": "slurm", "SNAKEMAKE_SLURM_PARTITION": "gpu", "SNAKEMAKE_OUTPUT_CACHE": "/cache"}
