@@ -12,6 +12,7 @@ from afmp.files import read_plain
 # The shipped configuration has 4 kB, 170 values and 6 levels. A file of this size takes half a second.
 MAX_BYTES = 250_000
 MAX_CHARACTERS = 1_000  # of one value
+MAX_SHOWN = 150  # characters of PyYAML's message
 MAX_VALUES = 100_000
 MAX_LEVELS = 20
 # YAML 1.1 reads 010 as an octal number and 1:30 as a number of base 60.
@@ -24,6 +25,15 @@ class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, which stops before it is nested so deeply that Python stops it."""
 
     levels = 0
+
+    def scan_flow_scalar(self, style):
+        start = self.get_mark()
+        try:
+            return super().scan_flow_scalar(style)
+        except (ValueError, OverflowError):  # PyYAML takes the number of any \\U for a character
+            raise yaml.MarkedYAMLError(
+                problem="found an escape \\U of no character; the largest is \\U0010FFFF", problem_mark=start
+            ) from None
 
     def compose_node(self, parent, index):
         self.levels += 1
@@ -78,7 +88,7 @@ def config_of(content: bytes, *, where: Path | str) -> dict:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise AfmpError(f"{where}: not a YAML file: {place}{error.problem or error.context}.") from None
+        raise AfmpError(f"{where}: not a YAML file: {place}{_short(error.problem or error.context)}.") from None
 
     if not isinstance(config, dict):
         raise AfmpError(f"{where}: found {repr(config)[:80]}; allowed: a mapping of keys to values.")
@@ -102,7 +112,7 @@ def _check(root: yaml.Node | None, path: Path | str) -> None:
             raise AfmpError(f"{at}: a value that contains itself; write it without aliases (*).")
         if node and node.tag.rpartition(":")[2] not in PLAIN and not isinstance(node, yaml.ScalarNode):
             raise AfmpError(
-                f"{at}: found the tag {node.tag}; allowed: lists, mappings, text and numbers, without tags."
+                f"{at}: found the tag {_short(node.tag)}; allowed: lists, mappings, text and numbers, without tags."
             )
         if isinstance(node, yaml.MappingNode):
             lines: dict[str, int] = {}
@@ -139,5 +149,11 @@ def _check_scalar(node: yaml.ScalarNode, where: str) -> None:
         # PyYAML's constructors raise many exception types for an invalid value: 2026-99-99, !!int x, !!bool x.
         problem = getattr(error, "problem", None) or error
         raise AfmpError(
-            f"{where}: found {text[:80]!r}, which YAML cannot read ({problem}); put it in quotes."
+            f"{where}: found {text[:80]!r}, which YAML cannot read ({_short(problem)}); put it in quotes."
         ) from None
+
+
+def _short(problem) -> str:
+    """Return the start of a message that repeats a tag or the name of an alias, which has any length."""
+    text = str(problem)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."

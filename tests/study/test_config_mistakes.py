@@ -76,6 +76,10 @@ YAML_OF_NO_USE = {
     "a list that contains itself": ("seeds: &s\n  - [*s]", "line 2: seeds/0/.*: a value that contains itself"),
     "a thousand levels": ("a:\n  - " + "- " * 1000, "line 2, column 4[0-9]: .*nested too deeply; allowed: 20 levels"),
     "code": ("a: 1\n__use_yte__: true", "__use_yte__: Snakemake would run the code"),
+    "an escape beyond the last character": (r'b: "\U00110000"', "line 1, column 4: found an escape .* of no character"),
+    "an escape beyond any number": (r'["\UFFFFFFFF"]', "line 1, column 2: found an escape .* of no character"),
+    "a tag without end": ("a: !" + "x" * 100_000 + " y", r"line 1: a: found 'y', .*its tag is !x{100,150}[.]{3}[)]"),
+    "an alias without end": ("a: *" + "x" * 100_000, r"line 1, column 4: found undefined alias 'x{100,150}[.]{3}[.]$"),
     "two documents": ("a: 1\n---\nb: 1", "not a YAML file: line 2, column 1: but found another document"),
     "nothing": ("", "found None; allowed: a mapping"),
 }

@@ -64,6 +64,11 @@ MISTAKES = {
         ["--config", "training={epochs: 0}"],
         "config: training/epochs: found 0; allowed: a whole number",
     ),
+    "--config, no key": (
+        SHIPPED,
+        ["--config", "training.epochs=1e9"],
+        r"Error: --config: found \['training\.epochs=1e9'\]; allowed: key=value",
+    ),
     "--configfile": (
         SHIPPED,
         ["--configfile", "overlay.yaml"],
