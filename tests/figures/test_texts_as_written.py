@@ -46,6 +46,18 @@ def test_every_text_is_drawn_as_it_is_written(tmp_path, title):
     assert inches.x0 >= 0 and inches.x1 <= figure.get_figwidth()
 
 
+@pytest.mark.promise("labels-as-written")
+def test_labels_that_mean_something_to_matplotlib_stand_in_the_legend_beside_their_line(tmp_path):
+    """Matplotlib leaves labels out of a legend that start with _."""
+    labels = ["__anon__", "_child0", "_nolegend_", "None", "_", "- x"]
+    figure = study_panels.draw(study_with("_", labels), synthetic_results())
+    save(figure, tmp_path)
+    legend = figure.axes[0].get_legend()
+    assert [text.get_text().split(":")[0] for text in legend.get_texts()] == labels
+    for index, line in enumerate(legend.get_lines()):
+        assert line.get_color() == style.run_style(index)["color"]
+
+
 @pytest.mark.parametrize("label", ["W" * 30, "ﷺ" * 20, "m " * 40], ids=ascii)
 def test_wide_labels_stay_in_the_figure(tmp_path, label):
     figure = study_panels.draw(study_with("T", [f"{label}{index}" for index in range(6)]), synthetic_results())

@@ -5,6 +5,7 @@ They are the panels of the original notebook. A study without a figure file of i
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import ScalarFormatter
 
 from afmp.analysis import wording
@@ -54,7 +55,8 @@ def draw_study(study: dict, results: list[dict], *, sparsity_scale: str = "linea
     sparsity.set(title="Sparsity loss", ylabel=f"λ × mean |gate|{', log scale' * (sparsity.get_yscale() == 'log')}")
     _note_zero_runs(sparsity, runs)
     legend.set_axis_off()
-    handles, _ = accuracy.get_legend_handles_labels()
+    # Not those that Matplotlib finds in a panel: it leaves labels out that start with _.
+    handles = [Line2D([], [], **style.run_style(index)) for index in range(len(runs))]
     layout = {"loc": "center", "ncols": columns, "handlelength": 3.2, "columnspacing": 2.5}
     legend.legend(handles, entries, title=heading, title_fontsize=9.5, **layout)
     style.add_footer(figure, study_text.footer(runs, semantics, cut=any(cut)))
