@@ -14,6 +14,7 @@ FILES = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf")  # the titles of panels are bo
 SCRIPTS = "Latin, Greek, Cyrillic, Arabic, Hebrew, Armenian and Georgian letters, symbols and some emoji"
 # Persian letters and some emoji are joined with these two. Other invisible characters would hide, or turn text around.
 JOINERS = "\u200c\u200d"
+BLANK = "\u034f\u2800\ufffc"  # characters of the font that show nothing, and are no spaces
 INVISIBLE = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
 
 
@@ -32,6 +33,12 @@ def drawable(text: str) -> str:
     return text
 
 
+def as_seen(text: str) -> str:
+    """Return a text that looks the same: letters composed, spaces single, no joiners and no selectors of a variant."""
+    shown = (letter for letter in text if letter not in JOINERS and not "\ufe00" <= letter <= "\ufe0f")
+    return " ".join(unicodedata.normalize("NFC", "".join(shown)).split())
+
+
 def width(text: str) -> float:
     """Return the width of one line of text, in em (sizes of the font)."""
     widths = _widths()
@@ -39,7 +46,8 @@ def width(text: str) -> float:
 
 
 def _is_drawable(letter: str) -> bool:
-    return letter in JOINERS or (unicodedata.category(letter) not in INVISIBLE and ord(letter) in _widths())
+    hidden = letter in BLANK or unicodedata.category(letter) in INVISIBLE
+    return letter in JOINERS or (not hidden and ord(letter) in _widths())
 
 
 @cache

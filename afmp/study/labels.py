@@ -1,9 +1,7 @@
 """Labels: texts of a study that figures draw. Each is drawn as written, or refused before anything is computed."""
 
-import unicodedata
-
 from afmp.errors import AfmpError
-from afmp.study.font import FONT, SCRIPTS, undrawable
+from afmp.study.font import FONT, SCRIPTS, as_seen, undrawable
 
 SHOWN = 5  # characters that a message lists
 
@@ -21,11 +19,11 @@ def check_labels(studies: dict) -> None:
         for index, line in enumerate(table["runs"]):
             label = line.get("label", line["run"])
             _check_drawable(label, f"{where}/runs/{index}/label")
-            other = seen.setdefault(_as_seen(label), label)
+            other = seen.setdefault(as_seen(label), label)
             if other != label:
                 raise AfmpError(
                     f"config: {where}/runs/{index}/label: {label!r} looks like the label {other!r} of this study; "
-                    "only spaces or the composition of letters differ, give each its own label."
+                    "only spaces, joiners or the composition of letters differ, give each its own label."
                 )
 
 
@@ -36,9 +34,7 @@ def _check_drawable(text: str, where: str) -> None:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
         raise AfmpError(
             f"config: {where}: found {text[:80]!r}; figures cannot draw {listed}{more}, because their font, {FONT}, "
-            f"has no such character; allowed: {SCRIPTS}."
+            f"has no such visible character; allowed: {SCRIPTS}."
         )
-
-
-def _as_seen(label: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", label).split())
+    if not as_seen(text):
+        raise AfmpError(f"config: {where}: found {text[:80]!a}, of which nothing is seen; allowed: a visible text.")

@@ -46,6 +46,7 @@ REFUSED = {
     "一二三四五六七": r"五 \(U\+4E94\) and 2 more, because",
     "gpj.\u202etac": r"U\+202E",
     "a\u200bb\u00ad": r"U\+200B.*U\+00AD",
+    "joined\u034f and \u2800 blank": r"U\+034F.*U\+2800",
     "private \uef00": r"U\+EF00",
 }
 
@@ -59,10 +60,17 @@ def test_a_text_that_figures_cannot_draw_is_refused_with_its_characters(key, tex
     assert complains(caught.value, of="config: ")
 
 
-@pytest.mark.parametrize("twin", ["λ  =  1e-3", " λ = 1e-3", "λ\u00a0= 1e-3"])
+@pytest.mark.parametrize("twin", ["λ  =  1e-3", " λ = 1e-3", "λ\u00a0= 1e-3", "λ = 1e-3\u200d", "λ = 1e-3\ufe0e"])
 def test_labels_that_look_the_same_are_refused(twin):
     with pytest.raises(AfmpError, match=r"runs/1/label: .* looks like the label 'λ = 1e-3'"):
         resolve_study(with_text("label", twin))
+
+
+@pytest.mark.parametrize("key", ["label", "title", "section"])
+@pytest.mark.parametrize("text", ["\u200d", "\u200c \ufe0f", "\u2009\u200d\u202f"], ids=ascii)
+def test_a_text_of_which_nothing_is_seen_is_refused(key, text):
+    with pytest.raises(AfmpError, match=f"{key}: found .*, of which nothing is seen; allowed: a visible text"):
+        resolve_study(with_text(key, text))
 
 
 def test_composed_and_decomposed_labels_look_the_same():
