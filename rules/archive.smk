@@ -31,7 +31,7 @@ rule archive:
         "../envs/afmp.yaml"
     params:
         archive=NEW_ARCHIVE,
-        dataset=DATASET_FILE,
+        dataset=lambda wildcards: DATASET_FILE,
     script:
         "../workflow_scripts/archive.py"
 

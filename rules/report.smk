@@ -27,6 +27,6 @@ rule report:
     params:
         code=code("report.py"),
         templates=sources.source_hash(sorted(Path(sources.PROJECT, "report").glob("*.rst"))),
-        dataset=DATASET_FILE,
+        dataset=lambda wildcards: DATASET_FILE,
     script:
         "../workflow_scripts/report.py"
