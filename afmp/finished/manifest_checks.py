@@ -30,10 +30,14 @@ BESIDE = (
 )
 
 
-def manifest_checks(study: Study, results: Path) -> Iterator[Check]:
-    """Yield the check of all files against the manifest, and the check for files that no study knows."""
-    yield Check("files are those of the manifest", lambda: _changed(study, results), results / MANIFEST_FILE)
-    yield Check("no other files", lambda: _unknown(study, results), results)
+def manifest_check(study: Study, results: Path) -> Check:
+    """Return the check of all files against the manifest."""
+    return Check("files are those of the manifest", lambda: _changed(study, results), results / MANIFEST_FILE)
+
+
+def other_files_check(study: Study, results: Path) -> Check:
+    """Return the check for files that the study does not know, such as those of a run that was removed from it."""
+    return Check("no other files", lambda: _unknown(study, results), results)
 
 
 def _changed(study: Study, results: Path) -> Iterator[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from afmp.errors import AfmpError
 from afmp.files import is_there, read_plain, read_plain_text
 from afmp.finished.check import Outcome, make
-from afmp.finished.manifest_checks import manifest_checks
+from afmp.finished.manifest_checks import manifest_check
 from afmp.finished.study_files import study_drawings
 from afmp.records import MAX_RECORD_BYTES, write_text
 from afmp.sources import import_closure, source_hash
@@ -28,11 +28,12 @@ ALL = "all checks"
 def refuse_unverified(config: dict, *, results: Path | str, dataset: Path | str) -> None:
     """Raise AfmpError with the FAIL lines if the files of a finished study contradict each other.
 
-    The ranges of archives are not compared: a rerun outside of them is a result too.
+    The ranges of archives are not compared: a rerun outside of them is a result too. Files that the study does not know
+    are not looked for: neither a report nor an archive contains them.
     """
     results, study = Path(results), resolve_study(config)
-    outcomes = list(map(make, manifest_checks(study, results)))
-    changed = any(outcome.faults for outcome in outcomes)
+    outcomes = [make(manifest_check(study, results))]
+    changed = bool(outcomes[0].faults)
     outcomes += _outcomes(study, results, Path(dataset), notes=None if changed else _notes(study, results))
     failed = [outcome for outcome in outcomes if outcome.faults]
     if failed:

@@ -15,7 +15,7 @@ from afmp.finished.expected_checks import expected_checks
 from afmp.finished.figure_checks import figure_checks
 from afmp.finished.finished_study import FinishedStudy
 from afmp.finished.hash_checks import hash_checks
-from afmp.finished.manifest_checks import manifest_checks
+from afmp.finished.manifest_checks import manifest_check, other_files_check
 from afmp.finished.spot_checks import spot_checks
 from afmp.finished.study_manifest import read_drawn_with
 from afmp.finished.sweep_checks import sweep_checks
@@ -58,7 +58,8 @@ def verify(
 def consistency_checks(finished: FinishedStudy) -> Iterator[Check]:
     """Yield every check of a study's own files that takes no training."""
     yield from content_checks(finished)
-    yield from manifest_checks(finished.study, finished.results)
+    yield manifest_check(finished.study, finished.results)
+    yield other_files_check(finished.study, finished.results)
 
 
 def content_checks(finished: FinishedStudy) -> Iterator[Check]:
