@@ -162,6 +162,7 @@ def test_diagnostics_are_drawn_over_the_archived_image(project):
     assert drawing.settings == {"epoch": 3} and (image == original).all()
 
 
+@pytest.mark.long
 def test_the_workflow_draws_the_newest_archive_without_dataset_or_training(project):
     """config.yaml is another study; that of the archive is drawn."""
     older = project / "archive/2025-12-31-h200"

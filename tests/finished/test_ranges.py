@@ -163,6 +163,7 @@ def test_an_archive_of_this_study_without_ranges_says_so(study_to_break):
     )
 
 
+@pytest.mark.long
 def test_the_workflow_applies_the_ranges_of_its_own_archives_and_of_the_clones(study_to_break):
     project = study_to_break
     clone, own = archive_of(project), project / "own"

@@ -155,6 +155,7 @@ def test_the_command_prints_the_lines_and_fails_with_them(study_to_break, capsys
 
 
 @pytest.mark.promise("verify-fails-by-name")
+@pytest.mark.long
 def test_the_workflow_checks_without_making_anything(finished_project, tmp_path):
     project = Path(shutil.copytree(finished_project, tmp_path / "project"))
     (project / "results" / RESULT).unlink()
