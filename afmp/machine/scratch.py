@@ -25,10 +25,13 @@ def scratch_folder(*, longest: int | None = None):
     parent = _parent(longest)
     _remove_leftovers(parent)
     folder, descriptor = _locked_folder(parent)
+    owner = os.getpid()
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        # A forked process ends this block too, when it drops what it inherited.
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
         os.close(descriptor)
 
 

@@ -54,6 +54,16 @@ def test_the_folder_of_a_process_that_runs_is_not_removed(tmp_path, monkeypatch)
     assert not list(tmp_path.iterdir())
 
 
+def test_a_forked_process_that_ends_leaves_the_folder_of_its_parent(folder):
+    code = (
+        "import multiprocessing\nfrom afmp.machine.scratch import process_folder\nfolder = process_folder()\n"
+        "child = multiprocessing.get_context('fork').Process(target=print)\nchild.start()\nchild.join()\n"
+        "assert folder.is_dir()"
+    )
+    assert start(code, folder) == 0
+    assert not list(folder.iterdir())
+
+
 @pytest.mark.promise("any-temporary-folder")
 @pytest.mark.parametrize("name", ["short", "a" * 100, "ä b'" * 30])
 def test_processes_start_whatever_the_temporary_folder_is_called(name, tmp_path):
