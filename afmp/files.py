@@ -6,6 +6,7 @@ opens it itself, `open_plain(path).close()` before it gives the same sentences.
 """
 
 import errno
+import hashlib
 import os
 import stat
 from contextlib import contextmanager
@@ -95,6 +96,15 @@ def read_plain_text(path: Path | str, *, max_bytes: int) -> str:
     """Return the text of a plain UTF-8 file, with \\n for each kind of line end. Raises as `read_plain`, and
     UnicodeDecodeError."""
     return read_plain(path, max_bytes=max_bytes).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def sha256_of(path: Path | str) -> str:
+    """Return the sha256 of a plain file of any size, in hexadecimal. Raises as `open_plain` does."""
+    with open_plain(path) as file:
+        try:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise unreadable(path, error) from None
 
 
 def is_there(path: Path | str) -> bool:

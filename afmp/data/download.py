@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from afmp.errors import AfmpError
-from afmp.files import is_there, open_plain, unreadable
+from afmp.files import is_there, sha256_of
 from afmp.machine.locks import locked
 from afmp.records import NOT_TO_BE_WRITTEN, atomic_path
 
@@ -104,15 +104,6 @@ def fetch(archive: Archive, destination: Path, *, attempts: int = 3, first_wait:
         *(f"  {failure}" for failure in failures),
         f"Get it from anywhere and place it at {destination} (sha256 {archive.sha256}), then run this again.",
     )
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of one file, in hexadecimal. Raises AfmpError if it cannot be read."""
-    with open_plain(path) as file:
-        try:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise unreadable(path, error) from None
 
 
 def _make_shared(folder: Path) -> None:

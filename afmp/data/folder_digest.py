@@ -9,9 +9,8 @@ from pathlib import Path
 
 from afmp.data.image_folder import DESKTOP_FILES
 from afmp.errors import AfmpError
+from afmp.files import sha256_of
 from afmp.records import read_json, write_json
-
-PART = 1 << 20  # bytes that are read at once: a folder may contain a file of any size
 
 
 def folder_digest(folder: Path | str, *, known: Path | str) -> str:
@@ -62,13 +61,7 @@ def _state(path: Path) -> tuple[int, ...] | None:
 
 
 def _content(path: Path) -> str | None:
-    digest = hashlib.sha256()
     try:
-        if not path.is_file():  # a folder; or a pipe, which would never end
-            return None
-        with path.open("rb") as file:
-            while part := file.read(PART):
-                digest.update(part)
-    except OSError:
+        return sha256_of(path)
+    except AfmpError:  # a folder, a pipe, or a file that may not be read
         return None
-    return digest.hexdigest()

@@ -3,13 +3,12 @@
 The workflow writes it last. What was changed since then is not what the study made.
 """
 
-import hashlib
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 from afmp.errors import AfmpError
-from afmp.files import open_plain
+from afmp.files import sha256_of
 from afmp.finished.study_files import study_files
 from afmp.records import read_manifest, write_manifest
 from afmp.study.paths import MANIFEST_FILE
@@ -49,5 +48,4 @@ def another_version(package: str, drawn_with: dict[str, str]) -> str | None:
 
 def file_entry(path: Path) -> dict:
     """Return the manifest's entry of one file."""
-    with open_plain(path) as file:
-        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": file.tell()}
+    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}

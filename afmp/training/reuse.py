@@ -4,14 +4,13 @@ The workflow deletes the outputs of a job before it starts, for whatever reason 
 What is set aside is used again if it is intact and of the same training.
 """
 
-import hashlib
 import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
 
 from afmp.errors import AfmpError
-from afmp.files import open_plain
+from afmp.files import sha256_of
 from afmp.records import atomic_path, read_diagnostics, read_result, with_checksum
 from afmp.study.paths import (
     DIAGNOSTICS_NAME,
@@ -76,9 +75,8 @@ def _is_whole(folder: Path, result: dict) -> bool:
     try:
         files = {"diagnostics": with_checksum(read_diagnostics(folder / DIAGNOSTICS_NAME))["checksum"]}
         for which in WEIGHTS:
-            with open_plain(folder / weights_name(which)) as file:
-                files[which] = hashlib.file_digest(file, "sha256").hexdigest()
-    except (AfmpError, OSError):
+            files[which] = sha256_of(folder / weights_name(which))
+    except AfmpError:
         return False
     return files == result.get("files")
 
