@@ -112,10 +112,10 @@ class RefinedLayer(Layer):
     def forward(self, state: Tensor, graph: Graph, weights: None = None) -> LayerOutput:
         """Update state (B, N, D), or (M, B, N, D) in a stack of models."""
         tables, nodes = graph.neighbours, self.norm(state)
-        kernel, _ = self.directions(graph.offsets)  # (..., T, D); T is the number of different offsets
+        kernel, offset = self.directions(graph.offsets)  # (..., T, D); T is the number of different offsets
         scores = self.scores(nodes, graph)  # (..., N, K)
         keep = self.kept(scores, graph)
-        gates = self.gates(scores, graph) * keep[..., None]  # (..., N, K, D)
+        gates = self.router.gates(scores, of_slots(offset, graph)) * keep[..., None]  # (..., N, K, D)
         heard = (gates * of_slots(kernel, graph) * nodes[..., tables.nbr, :]).sum(dim=-2)
         own = 1 + kernel[..., None, :1, :]  # offset 0 is that of a node to itself
         new_state = state + self.pcu((own * nodes + heard).to(nodes.dtype))
