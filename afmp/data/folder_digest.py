@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from afmp.data.image_folder import DESKTOP_FILES
+from afmp.data.image_folder import is_ignored
 from afmp.errors import AfmpError
 from afmp.files import sha256_of
 from afmp.records import read_json, write_json
@@ -45,10 +45,9 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 def _visible(folder: Path) -> list[Path]:
     try:
-        names = [name for name in os.listdir(folder) if not name.startswith(".")]
+        return [folder / name for name in os.listdir(folder) if not is_ignored(name)]
     except OSError:
         return []
-    return [folder / name for name in names if name.lower() not in DESKTOP_FILES]
 
 
 def _state(path: Path) -> tuple[int, ...] | None:

@@ -75,19 +75,23 @@ def _split_folder(folder: Path, *names: str) -> Path:
     raise AfmpError(f"{folder}: there is no {wanted}; an image folder contains train/ and test/ (or val/).")
 
 
+def is_ignored(name: str) -> bool:
+    """Return whether a file or folder of this name is no part of an image folder, wherever in it it is."""
+    return name.startswith(".") or name.lower() in DESKTOP_FILES
+
+
 def _entries(folder: Path) -> list[Path]:
     """Return what is in a folder and not ignored, sorted by name. Raises AfmpError naming what cannot be listed."""
     if (kind := kind_of(folder)) != FOLDER:
         raise AfmpError(f"{folder}: is {kind}, where a folder belongs; move it away.")
     try:
-        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        entries = [entry for entry in folder.iterdir() if not is_ignored(entry.name)]
     except OSError as error:
         raise unreadable(folder, error) from None
     for entry in entries:
         # Linux allows any bytes in a name. A name that is not UTF-8 could be neither recorded nor printed.
         if re.search("[\ud800-\udfff]", entry.name):
             raise AfmpError(f"{folder}: contains {entry.name!a}, a name that is not UTF-8; rename it.")
-    entries = [entry for entry in entries if entry.name.lower() not in DESKTOP_FILES]
     return sorted(entries, key=lambda entry: (_composed(entry.name), entry.name))
 
 
