@@ -3,6 +3,7 @@
 import paper_oracle
 import pytest
 import torch
+from oracle_comparison import assert_equals_loops, random_images
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from afmp import AFMP, afmp_small, afmp_tiny
@@ -32,38 +33,9 @@ def build(seed=0, **settings) -> AFMP:
     return AFMP(**{"num_layers": 3, "d_model": 6, "num_classes": 5, "lambda_sparse": 0.5, **settings})
 
 
-def random_images(model, num_images, dtype=torch.float32):
-    rows, columns = model.grid_shape
-    shape = (num_images, 3, rows * model.patch_size, columns * model.patch_size)
-    return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
-
-
 @pytest.mark.parametrize("case", ORACLE_CASES)
 def test_equals_the_loops_of_the_definition(case):
-    model = build(**ORACLE_CASES[case]).double()
-    images = random_images(model, 2, torch.float64)
-    internals = model.forward_internals(images)
-    logits, sparsity_loss, *by_layer = paper_oracle.run(model, images)
-
-    def assert_close(found, expected, what):
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-9, msg=lambda text: f"{what}: {text}")
-
-    assert_close(internals.logits, logits, "logits")
-    assert_close(model(images), logits, "forward")
-    assert_close(internals.sparsity_loss, sparsity_loss, "sparsity loss")
-    names = ("scores", "gates", "states", "refined_states")
-    for name, expected in zip(names, by_layer, strict=True):
-        for layer, tensor in enumerate(getattr(internals, name)):
-            assert_close(tensor, expected[layer], f"{name} of layer {layer}")
-
-    parameters = dict(model.named_parameters())
-    ours_logits, ours_loss = model.forward_train(images)
-    target = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    ours = torch.autograd.grad((target * ours_logits).sum() + ours_loss, parameters.values(), allow_unused=True)
-    theirs = torch.autograd.grad((target * logits).sum() + sparsity_loss, parameters.values(), allow_unused=True)
-    for name, found, expected in zip(parameters, ours, theirs, strict=True):
-        zeros = torch.zeros_like(parameters[name])
-        assert_close(zeros if found is None else found, zeros if expected is None else expected, name)
+    assert_equals_loops(build(**ORACLE_CASES[case]).double(), paper_oracle)
 
 
 @pytest.mark.parametrize("is_sparse", [True, False])
