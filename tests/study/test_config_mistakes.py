@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+from pathlib import Path
 
 import pytest
 from shipped_study import SHIPPED, complains
@@ -89,8 +90,11 @@ YAML_OF_NO_USE = {
 @pytest.mark.parametrize("case", YAML_OF_NO_USE)
 def test_ambiguous_yaml_is_refused_with_its_line(tmp_path, case):
     text, message = YAML_OF_NO_USE[case]
-    path = tmp_path / "config.yaml"
-    path.write_text(text)
+    assert_refused(tmp_path / "config.yaml", text.encode(), message)
+
+
+def assert_refused(path: Path, content: bytes, message: str) -> None:
+    path.write_bytes(content)
     with pytest.raises(AfmpError, match=message) as caught:
         read_study(path)
     assert complains(caught.value, of=f"{path}: ")
@@ -115,12 +119,7 @@ BYTES_OF_NO_USE = {
 @pytest.mark.promise("hostile-configuration")
 @pytest.mark.parametrize("case", BYTES_OF_NO_USE)
 def test_bytes_that_are_no_configuration_are_refused_with_their_line(tmp_path, case):
-    content, message = BYTES_OF_NO_USE[case]
-    path = tmp_path / "config.yaml"
-    path.write_bytes(content)
-    with pytest.raises(AfmpError, match=message) as caught:
-        read_study(path)
-    assert complains(caught.value, of=f"{path}: ")
+    assert_refused(tmp_path / "config.yaml", *BYTES_OF_NO_USE[case])
 
 
 def test_what_is_no_file_is_refused(tmp_path):
