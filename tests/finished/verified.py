@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import yaml
+from lies import bless
 
 from afmp.errors import AfmpError
 from afmp.finished.verify import verify
@@ -45,3 +46,11 @@ def assert_named(found: list[str], lies: dict, *, besides: str | None = None) ->
     every = [pattern for _, *patterns in lies.values() for pattern in patterns] + [besides] * (besides is not None)
     others = [line for line in found if not any(re.search(pattern, line) for pattern in every)]
     assert others == [], others
+
+
+def assert_found(project: Path, lies: dict, *, besides: str | None = None) -> None:
+    """Tell all lies of a group to a finished study, cover them, and check that `verify` names each and nothing else."""
+    for tell, *_ in lies.values():
+        tell(project / "results")
+    bless(project / "results")
+    assert_named(failures(project), lies, besides=besides)
