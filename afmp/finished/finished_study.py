@@ -34,6 +34,7 @@ class FinishedStudy:
 
     def __post_init__(self) -> None:
         self._models: dict[tuple[str, str], AFMP] = {}
+        self._expectations: dict[tuple[str, str], dict] = {}
         self.records = {record.path: record for record in study_records(self.study)}
         for path in self.records:
             self.faults[path] = list(guarded(lambda path=path: self._read(path), self.results / path))
@@ -78,7 +79,8 @@ class FinishedStudy:
         yield from differences(content, record.about, "its path says")
         match record.kind:
             case "result":
-                yield from of_result(content, self._config(record), self._expected(record))
+                expected = self._expected(record.about["semantics"], record.about["run"])
+                yield from of_result(content, self._config(record), expected)
             case "diagnostics":
                 model = self.model(record.about["semantics"], record.about["run"])
                 yield from of_diagnostics(content, self._config(record), model)
@@ -91,15 +93,16 @@ class FinishedStudy:
     def _config(self, record: StudyRecord) -> RunConfig:
         return self.study.runs[record.about["run"]]
 
-    def _expected(self, record: StudyRecord) -> dict:
-        """Return what the model and the prepared dataset say about a result, by section."""
-        semantics, config = record.about["semantics"], self._config(record)
-        model = self.model(semantics, record.about["run"])
-        expected = {"scaffold_hash": scaffold_hash(model.static_positions, model.edge_index)}
-        if self.data is None:
-            return {"model": expected, "dataset": {}}
-        expected["num_parameters"] = sum(parameter.numel() for parameter in model.parameters())
-        return {"model": expected, "dataset": self._counted(semantics, config.training.validation_fraction)}
+    def _expected(self, semantics: str, run: str) -> dict:
+        """Return what the model and the prepared dataset say about each result of a run, by section."""
+        if (semantics, run) not in self._expectations:
+            model, dataset = self.model(semantics, run), {}
+            expected = {"scaffold_hash": scaffold_hash(model.static_positions, model.edge_index)}
+            if self.data is not None:
+                expected["num_parameters"] = sum(parameter.numel() for parameter in model.parameters())
+                dataset = self._counted(semantics, self.study.runs[run].training.validation_fraction)
+            self._expectations[semantics, run] = {"model": expected, "dataset": dataset}
+        return self._expectations[semantics, run]
 
     def _counted(self, semantics: str, fraction: float) -> dict:
         data = self.data
