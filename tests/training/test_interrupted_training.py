@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 import signal
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -61,9 +62,13 @@ def arguments(study_file, digits_file, folder, *, seeds=SEEDS) -> list[str]:
     return ["train", *given, "--seeds", ",".join(map(str, seeds))]
 
 
+def run_command(*command) -> None:
+    sys.exit(cli.main(arguments(*command)))
+
+
 def start(*command) -> multiprocessing.Process:
-    """Start `afmp train` in its own process, and return once that catches SIGTERM, which it does while it trains."""
-    process = FORKSERVER.Process(target=cli.main, args=(arguments(*command),))
+    """Start `afmp train` in its own process, and return once that catches SIGTERM."""
+    process = FORKSERVER.Process(target=run_command, args=command)
     process.start()
     caught = 0
     while process.exitcode is None and not caught >> (signal.SIGTERM - 1) & 1:
