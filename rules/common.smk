@@ -11,7 +11,7 @@ from pathlib import Path
 
 from afmp import sources
 from afmp.data.folder_digest import folder_digest
-from afmp.figures.catalogue import COMPARED_SEMANTICS, figures
+from afmp.figures.catalogue import figures, is_compared
 from afmp.finished.depth import read_depth
 from afmp.finished.manifest import MANIFEST
 from afmp.finished.study_files import study_files
@@ -58,7 +58,7 @@ except AfmpError as error:
 DATASET_FILE = in_results(dataset_file(STUDY.dataset.source))
 # What is made from the dataset depends on this small file, whose content Snakemake compares. The dataset itself is `ancient`.
 DATASET_HASH = in_results(dataset_hash_file(STUDY.dataset.source))
-COMPARE_SEMANTICS = set(COMPARED_SEMANTICS) <= set(STUDY.semantics)
+COMPARE_SEMANTICS = any(is_compared(study, STUDY.semantics) for study in STUDY.studies)
 
 # Every file of the finished study.
 STUDY_FILES = in_results([*study_files(STUDY), MANIFEST_FILE])
@@ -66,7 +66,7 @@ ALL_TABLES = in_results(table_file(table, ending) for table in TABLES for ending
 
 
 wildcard_constraints:
-    semantics="|".join(STUDY.semantics),
+    semantics="|".join(dict.fromkeys([*STUDY.semantics, *(name for name, _ in STUDY.trainings)])),
     run="|".join(re.escape(run) for run in STUDY.runs),
     resolution=r"\d+",
 

@@ -4,16 +4,16 @@ from afmp.figures.catalogue import SWEEP_FIGURES, diagnostics_figures, figure_mo
 from afmp.study.paths import NOTEBOOK_VS_PAPER, figure_files, figure_path, plot_diagnostics_path
 
 # Every figure by its path, in plain values. Snakemake compares these values, and draws a changed figure again.
-DRAWINGS = {drawing.path: drawing for drawing in figures(asdict(STUDY))}
+DRAWINGS = {drawing.path: drawing for drawing in figures(STUDY.to_dict())}
 
-# The figures of each semantics, and their categories in the report.
+# The figures under one semantics each: the category of each in the report, and its semantics.
 CATEGORIES = {
-    study["figure"]: category_name(f"{study['section']} {study['title']}")
+    study["figure"]: (category_name(f"{study['section']} {study['title']}"), study["semantics"])
     for study in STUDY.studies
 }
-CATEGORIES |= dict.fromkeys(SWEEP_FIGURES, "Scalability")
+CATEGORIES |= dict.fromkeys(SWEEP_FIGURES, ("Scalability", STUDY.semantics))
 
-for figure, category in CATEGORIES.items():
+for figure, (category, figure_semantics) in CATEGORIES.items():
 
     # One figure under one semantics.
     rule:
@@ -55,7 +55,7 @@ for figure, category in CATEGORIES.items():
         input:
             [
                 in_results(figure_files(figure_path(semantics, figure)))
-                for semantics in STUDY.semantics
+                for semantics in figure_semantics
             ],
 
 
@@ -146,7 +146,7 @@ for number, (epochs, runs) in enumerate(RUNS_BY_EPOCHS.items()):
             drawings=lambda wildcards, epochs=epochs: [
                 asdict(drawing)
                 for drawing in diagnostics_figures(
-                    asdict(STUDY),
+                    STUDY.to_dict(),
                     semantics=wildcards.semantics,
                     run=wildcards.run,
                     epochs=epochs,

@@ -8,8 +8,8 @@ rule aggregate:
     input:
         results=in_results(
             file
-            for semantics in STUDY.semantics
-            for file in result_files(semantics, STUDY.runs, STUDY.seeds)
+            for semantics, run in STUDY.trainings
+            for file in result_files(semantics, [run], STUDY.seeds)
         ),
     output:
         **table_files("summary", category="Tables", labels={"table": "summary of every run"}),

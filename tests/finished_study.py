@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
@@ -103,7 +102,7 @@ def fill_results(folder: Path, study) -> None:
     ]
     parameters = {"format_version": 1, "num_classes": 100, "models": counts}
     records.write_parameters(folder / "count_parameters/parameters.json", parameters)
-    for file in (file for drawing in figures(asdict(study)) for file in drawing.files):
+    for file in (file for drawing in figures(study.to_dict()) for file in drawing.files):
         records.write_text(folder / file, "drawn")
     for table in TABLES:
         records.write_text(folder / f"aggregate/{table}.csv", "a,b\n1,2\n")

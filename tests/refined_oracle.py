@@ -63,7 +63,9 @@ def _run_layer(model, weights, name, states, steps, edges):
         q, a, p = maps[i][:3]
         k, b, z = maps[j][3:]
         error = torch.sqrt(((z - p) ** 2).sum() / RANK)
-        features = torch.stack([error, *(steps[j] - steps[i])])
+        if not model.use_errors:
+            error = torch.zeros_like(error)
+        features = torch.stack([error, *_delta(model, steps[j] - steps[i])])
         hidden = torch.relu(a + b + _linear(weights, f"{name}.router.W_f", features))
         scores.append(q @ k / math.sqrt(RANK) + _linear(weights, f"{name}.router.w", hidden)[0])
     if model.budget.routing == "none":
@@ -71,7 +73,7 @@ def _run_layer(model, weights, name, states, steps, edges):
     kept = _kept(model, scores, edges, len(nodes))
     gates, heard = [], [torch.zeros_like(n) for n in nodes]
     for e, (i, j) in enumerate(edges):
-        kernel, offset = _directions(weights, name, steps[j] - steps[i])
+        kernel, offset = _directions(weights, name, _delta(model, steps[j] - steps[i]))
         gate = torch.sigmoid(_linear(weights, f"{name}.router.W_gate", scores[e][None]) + offset)
         gates.append(gate if e in kept else torch.zeros_like(gate))
         if e in kept:
@@ -95,6 +97,12 @@ def _kept(model, scores, edges, num_nodes):
         return set(ranked[: min(len(edges), max(1, math.floor(model.sparsity * num_nodes)))])
     of_node = {i: [e for e in ranked if edges[e][0] == i] for i in range(num_nodes)}
     return {e for best in of_node.values() for e in best[: model.budget.edges_per_node]}
+
+
+def _delta(model, step):
+    if model.use_directions:
+        return step
+    return torch.stack([step.norm(), torch.zeros_like(step[0])])
 
 
 def _directions(weights, name, delta):

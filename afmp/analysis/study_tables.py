@@ -10,7 +10,7 @@ from afmp.analysis.metrics import DIFFERENCE_METRICS, SUMMARY_METRICS, by_seed, 
 from afmp.analysis.statistics import Interval, PairedDifference, paired_difference
 from afmp.analysis.wording import distinct
 from afmp.errors import AfmpError
-from afmp.study.semantics import SEMANTICS
+from afmp.study.semantics import SEMANTICS, semantics_of
 
 HISTORY_COLUMNS = {
     "train_loss": "train_loss",
@@ -115,7 +115,13 @@ def _in_order(results) -> list[dict]:
 
 def _semantics_and_studies(results, studies):
     present = {result["semantics"] for result in _in_order(results)}
-    return [(semantics, study) for semantics in SEMANTICS if semantics in present for study in studies]
+    return [
+        (semantics, study)
+        for semantics in SEMANTICS
+        if semantics in present
+        for study in studies
+        if semantics in semantics_of(study, list(SEMANTICS))
+    ]
 
 
 def epochs_caption(table: pd.DataFrame) -> str:

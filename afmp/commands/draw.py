@@ -16,12 +16,11 @@ def _add_arguments(parser: Parser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from dataclasses import asdict
 
     from afmp.figures.catalogue import figures, last_diagnostics
     from afmp.study.study import read_study
 
-    study = asdict(read_study(arguments.config))
+    study = read_study(arguments.config).to_dict()
     drawings = [*figures(study), *last_diagnostics(study)]
     names = list(dict.fromkeys(drawing.name for drawing in drawings))
     for name in arguments.figures:

@@ -26,6 +26,7 @@ from afmp.study.paths import (
     result_files,
     scalability_file,
 )
+from afmp.study.semantics import SEMANTICS, semantics_of, trainings
 
 COMPARED_SEMANTICS = ("paper", "notebook")  # of notebook_vs_paper
 SWEEP_FIGURES = ("scalability_results", "scalability_fits")
@@ -116,23 +117,36 @@ def figure_module(figure: str) -> str:
 
 
 def figures(study: dict) -> list[Drawing]:
-    """Return all figures below figures/ of a study, which is given as `dataclasses.asdict(Study)`."""
+    """Return all figures below figures/ of a study, which is given as by `Study.to_dict`."""
     drawings = []
-    for semantics in study["semantics"]:
-        for table in study["studies"]:
+    for semantics in dict.fromkeys([*study["semantics"], *SEMANTICS]):
+        for table in studies_under(study, semantics):
             runs = [member["run"] for member in table["members"]]
             records = {"results": result_files(semantics, runs, study["seeds"])}
             path, module = figure_path(semantics, table["figure"]), figure_module(table["figure"])
             drawings.append(Drawing(path, module, {"study": table}, records))
-        for figure in SWEEP_FIGURES:
+        for figure in SWEEP_FIGURES if semantics in study["semantics"] else ():
             others = [scalability_file(other) for other in study["semantics"] if other != semantics]
             records = {"sweep": scalability_file(semantics), "other_sweeps": others}
             drawings.append(Drawing(figure_path(semantics, figure), f"afmp.figures.{figure}", {}, records))
-    if set(COMPARED_SEMANTICS) <= set(study["semantics"]):
-        records = {name: result_files(name, study["runs"], study["seeds"]) for name in COMPARED_SEMANTICS}
-        settings = {"studies": study["studies"]}
+    both = [table for table in study["studies"] if is_compared(table, study["semantics"])]
+    if both:
+        compared = {member["run"] for table in both for member in table["members"]}
+        runs = [run for run in study["runs"] if run in compared]
+        records = {name: result_files(name, runs, study["seeds"]) for name in COMPARED_SEMANTICS}
+        settings = {"studies": both}
         drawings.append(Drawing(NOTEBOOK_VS_PAPER, "afmp.figures.notebook_vs_paper", settings, records))
     return drawings
+
+
+def studies_under(study: dict, semantics: str) -> list[dict]:
+    """Return those tables of a study that are trained under one semantics."""
+    return [table for table in study["studies"] if semantics in semantics_of(table, study["semantics"])]
+
+
+def is_compared(table: dict, default: list[str]) -> bool:
+    """Return whether one study is trained under both semantics that notebook_vs_paper compares."""
+    return set(COMPARED_SEMANTICS) <= set(semantics_of(table, default))
 
 
 def diagnostics_figures(study: dict, *, semantics: str, run: str, epochs: Iterable[int]) -> list[Drawing]:
@@ -154,7 +168,7 @@ def last_diagnostics(study: dict) -> list[Drawing]:
     """Return each run's diagnostics figure at its last epoch: drawing all epochs of all runs takes minutes."""
     return [
         drawing
-        for semantics in study["semantics"]
-        for run, config in study["runs"].items()
-        for drawing in diagnostics_figures(study, semantics=semantics, run=run, epochs=[config["training"]["epochs"]])
+        for semantics, run in trainings(study["studies"], study["runs"], study["semantics"])
+        for epochs in [[study["runs"][run]["training"]["epochs"]]]
+        for drawing in diagnostics_figures(study, semantics=semantics, run=run, epochs=epochs)
     ]

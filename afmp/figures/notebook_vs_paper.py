@@ -13,6 +13,7 @@ from afmp.figures.parts import style
 from afmp.figures.parts.curves import draw_curve
 from afmp.figures.parts.study_runs import resolution_note, study_runs
 
+COMPARED = ("paper", "notebook")
 COLUMNS = 2
 
 
@@ -27,7 +28,7 @@ def draw(studies: list[dict], *, paper: list[dict], notebook: list[dict]) -> Fig
     style.add_title(
         figure,
         "The same runs under both semantics",
-        subtitle="; ".join(f"{semantics}: {words}" for semantics, words in wording.SEMANTICS_IN_WORDS.items()),
+        subtitle="; ".join(f"{semantics}: {wording.SEMANTICS_IN_WORDS[semantics]}" for semantics in COMPARED),
     )
     grid = figure.add_gridspec(rows + 1, COLUMNS, height_ratios=[0.3] + [height] * rows)
     places = [figure.add_subplot(grid[1 + i // COLUMNS, i % COLUMNS]) for i in range(len(studies) + 1)]
@@ -37,9 +38,9 @@ def draw(studies: list[dict], *, paper: list[dict], notebook: list[dict]) -> Fig
     legend = figure.add_subplot(grid[0, :])
     legend.set_axis_off()
     # Colour and marker show the semantics. Lines show the runs of the last panel.
+    look = {"linestyle": "none", "markersize": 7}
     handles = [
-        legend.plot([], [], label=f"{name} semantics", **look | {"linestyle": "none", "markersize": 7})[0]
-        for name, look in style.SEMANTICS_STYLE.items()
+        legend.plot([], [], label=f"{name} semantics", **style.SEMANTICS_STYLE[name] | look)[0] for name in COMPARED
     ]
     legend.legend(handles=handles, loc="center", ncols=2, columnspacing=3)
     style.add_footer(figure, _footer(both, cut=any(cut)))
@@ -103,7 +104,7 @@ def _draw_references(axis, studies, both) -> bool:
         # Labelled as in its first study: sparse_0.3 is a sparsity level before it is a λ.
         references[study["reference"]] = {
             name: next(run for runs in both for run in runs[name] if run.name == study["reference"])
-            for name in style.SEMANTICS_STYLE
+            for name in COMPARED
         }
     labels = [wording.shortened(pair["paper"].label, lines=1) for pair in references.values()]
     curves, low, high = [], [], []
@@ -147,8 +148,7 @@ def _footer(both, *, cut: bool) -> list[str]:
 def _selection(results) -> str:
     """Return how the semantics differ in selection and in training images, which favours one of them."""
     trained_on = {
-        name: wording.span([r["dataset"]["num_train"] for r in results if r["semantics"] == name])
-        for name in style.SEMANTICS_STYLE
+        name: wording.span([r["dataset"]["num_train"] for r in results if r["semantics"] == name]) for name in COMPARED
     }
     return (
         "Notebook chooses its best epoch on the test set, so its accuracies are optimistic; it trains on "

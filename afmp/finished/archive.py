@@ -7,7 +7,6 @@ configuration, test_images/ contains the images on which gates were recorded, an
 import gzip
 import io
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import yaml
@@ -45,7 +44,7 @@ def write_archive(config: dict, *, results: Path | str, archive: Path | str) -> 
     study = resolve_study(config)
     records = {record.path: record for record in study_records(study)}
     derived = [table_file(table) for table in TABLES]
-    derived += [file for drawing in figures(asdict(study)) for file in drawing.files]
+    derived += [file for drawing in figures(study.to_dict()) for file in drawing.files]
     dataset = dataset_file(study.dataset.source)
     _refuse_unfinished(results, [*records, *derived, dataset])
     _refuse_foreign(archive, {*records, *derived, "config.yaml", "study.json"})
@@ -63,7 +62,7 @@ def write_archive(config: dict, *, results: Path | str, archive: Path | str) -> 
 
     # First, so that a folder of another study is refused before anything is written into it.
     keep("config.yaml", _config_text(config, study))
-    keep(*_packed("study.json", json.dumps(asdict(study), indent=2, ensure_ascii=False)))
+    keep(*_packed("study.json", json.dumps(study.to_dict(), indent=2, ensure_ascii=False)))
     images: set[int] = set()
     # What is missing comes first, so that a call that is killed again and again gets on.
     for path in sorted(records, key=lambda path: is_there(archive / path)):
@@ -150,7 +149,7 @@ def _packed(path: str, text: str) -> tuple[str, bytes]:
 def _config_text(config: dict, study: Study) -> bytes:
     """Return the configuration as YAML. Raises AfmpError if it would not be read as this very study."""
     content = yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode()
-    unlike = study_difference(asdict(resolve_elsewhere(config_of(content, where="config.yaml"))), asdict(study))
+    unlike = study_difference(resolve_elsewhere(config_of(content, where="config.yaml")).to_dict(), study.to_dict())
     if unlike or len(content) > MAX_CONFIG_BYTES:
         unlike = unlike or f"{len(content):,} bytes, of which at most {MAX_CONFIG_BYTES:,} are read"
         raise AfmpError(f"config.yaml: cannot be archived: {unlike}.")

@@ -21,7 +21,7 @@ IMAGES = os.path.dirname(image_file(0))
 
 def archive_drawings(study: Study) -> list[Drawing]:
     """Return every figure that is drawn of an archived study: its own, and each run's diagnostics at its last epoch."""
-    return [*figures(asdict(study)), *last_diagnostics(asdict(study))]
+    return [*figures(study.to_dict()), *last_diagnostics(study.to_dict())]
 
 
 def draw_archive(archive: Path | str, folder: Path | str, *, finished: Path | str) -> None:

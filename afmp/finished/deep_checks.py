@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from functools import cache
-from itertools import chain, product
+from itertools import chain
 
 import torch
 
@@ -36,7 +36,7 @@ def deep_checks(finished: FinishedStudy) -> Iterator[Check]:
     def loaded(device: torch.device) -> PreparedDataset:
         return finished.data if device.type == "cpu" else load_dataset(finished.dataset_path, device=device)
 
-    for semantics, run in product(finished.study.semantics, finished.study.runs):
+    for semantics, run in finished.study.trainings:
         yield Check(
             f"weights of {run} [{semantics}], evaluated again",
             lambda one=semantics, run=run: _evaluated(finished, one, run, loaded),

@@ -2,7 +2,6 @@
 
 import math
 from collections import defaultdict
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +85,7 @@ def read_expected(path: Path | str) -> dict:
 
 def applies_to(study: Study, archive: Path) -> bool:
     """Return whether a study is the archived one: the same resolved configuration in every key."""
-    return study_difference(asdict(archived_study(archive)), asdict(study)) is None
+    return study_difference(archived_study(archive).to_dict(), study.to_dict()) is None
 
 
 def broken_ranges(expected: dict, results: list[dict], sweeps: list[dict]) -> list[str]:

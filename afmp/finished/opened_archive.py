@@ -8,7 +8,7 @@ import gzip
 import io
 import json
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -107,14 +107,14 @@ def _derived_study(archive: Path, entries: dict[str, dict]) -> Study:
             "AFMP that wrote it."
         ) from None
     # Before the records are listed: few lines of a configuration describe thousands of them.
-    if 2 * len(study.semantics) * len(study.runs) * len(study.seeds) > len(entries):
+    if 2 * len(study.trainings) * len(study.seeds) > len(entries):
         raise AfmpError(
             f"{archive}: config.yaml has {len(study.runs):,} runs and {len(study.seeds):,} seeds, but {MANIFEST} names "
             f"{len(entries):,} files only; restore the archive."
         )
     where = archive / "study.json"
     recorded = json_of(_unpacked(archive, entries, "study.json", max_bytes=MAX_UNPACKED_BYTES), where=where)
-    unlike = study_difference(json.loads(json.dumps(asdict(study))), recorded)
+    unlike = study_difference(json.loads(json.dumps(study.to_dict())), recorded)
     if unlike:
         raise AfmpError(f"{where}: {unlike}; restore the archive, or read it with the release of AFMP that wrote it.")
     return study

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Iterator
-from itertools import product
 
 import numpy as np
 from scipy import stats
@@ -27,7 +26,7 @@ EQUAL = ("test_accuracy", "best_val_accuracy", "best_epoch", "num_parameters", "
 def spot_checks(finished: FinishedStudy, depth: Depth) -> Iterator[Check]:
     """Yield one check per drawn seed."""
     study = finished.study
-    every = list(product(study.semantics, study.runs, study.seeds))
+    every = [(*training, seed) for training in study.trainings for seed in study.seeds]
     for semantics, run, seed in random.Random(depth.draw).sample(every, min(depth.spot, len(every))):
         yield Check(
             f"seed {seed} of {run} [{semantics}], trained again (drawn by draw={depth.draw})",

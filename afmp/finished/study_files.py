@@ -1,6 +1,5 @@
 """The files of a finished study: every one that the workflow makes and that outlives it."""
 
-from dataclasses import asdict
 from itertools import product
 
 from afmp.figures.catalogue import Drawing, diagnostics_figures, figures
@@ -22,10 +21,10 @@ from afmp.study.study import Study
 
 def study_drawings(study: Study) -> list[Drawing]:
     """Return every figure of a study: those of `figures`, then each run's diagnostics at every recorded epoch."""
-    plain = asdict(study)
+    plain = study.to_dict()
     drawings = figures(plain)
-    for semantics, (run, config) in product(study.semantics, study.runs.items()):
-        epochs = config.training.visualized_epochs
+    for semantics, run in study.trainings:
+        epochs = study.runs[run].training.visualized_epochs
         drawings += diagnostics_figures(plain, semantics=semantics, run=run, epochs=epochs)
     return drawings
 
@@ -35,7 +34,7 @@ def study_files(study: Study) -> list[str]:
     records = [record.path for record in study_records(study)]
     weights = [
         weights_file(semantics, run, seed, which)
-        for semantics, run, seed, which in product(study.semantics, study.runs, study.seeds, WEIGHTS)
+        for (semantics, run), seed, which in product(study.trainings, study.seeds, WEIGHTS)
     ]
     parts = [resolution_file(*part) for part in product(study.semantics, study.scalability["resolutions"])]
     tables = [table_file(*table) for table in product(TABLES, TABLE_ENDINGS)]

@@ -62,9 +62,9 @@ def study_records(study: Study) -> list[StudyRecord]:
     records = [StudyRecord(PARAMETERS_FILE, "parameters")]
     for semantics in study.semantics:
         records.append(StudyRecord(scalability_file(semantics), "scalability", {"semantics": semantics}))
-        for run in study.runs:
-            for seed in study.seeds:
-                about = {"run": run, "semantics": semantics, "seed": seed}
-                records.append(StudyRecord(result_file(semantics, run, seed), "result", about))
-                records.append(StudyRecord(diagnostics_file(semantics, run, seed), "diagnostics", about))
+    for semantics, run in study.trainings:
+        for seed in study.seeds:
+            about = {"run": run, "semantics": semantics, "seed": seed}
+            records.append(StudyRecord(result_file(semantics, run, seed), "result", about))
+            records.append(StudyRecord(diagnostics_file(semantics, run, seed), "diagnostics", about))
     return records

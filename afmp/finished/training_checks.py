@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from itertools import product
 from pathlib import Path
 
 from afmp.files import read_plain
@@ -23,7 +22,7 @@ HEADER_BYTES = 1_000_000  # room for names and metadata in a file of weights
 def training_checks(finished: FinishedStudy) -> Iterator[Check]:
     """Yield the checks of every run, and of its seeds beside each other."""
     study = finished.study
-    for semantics, run in product(study.semantics, study.runs):
+    for semantics, run in study.trainings:
         name, seeds = f"{run} [{semantics}], {len(study.seeds)} seeds", study.seeds
         results = result_files(semantics, [run], seeds)
         diagnostics = [diagnostics_file(semantics, run, seed) for seed in seeds]
@@ -39,7 +38,7 @@ def training_checks(finished: FinishedStudy) -> Iterator[Check]:
         )
         yield Check(f"weights of {name}", lambda one=semantics, run=run: _weights_faults(finished, one, run), where)
     folder = finished.results / "train"
-    for semantics in study.semantics:
+    for semantics in dict.fromkeys(semantics for semantics, _ in study.trainings):
         found = {path: finished.contents[path] for path in finished.trained if path in finished.contents}
         own = {path: result for path, result in found.items() if finished.records[path].about["semantics"] == semantics}
         yield Check(f"no training twice [{semantics}]", lambda own=own: _repeated(finished, own), folder)

@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
 from afmp.errors import AfmpError
@@ -50,7 +49,7 @@ def _notes(study: Study, results: Path) -> Path:
     """Return the file of the checks passed; its name is a hash of what decides them."""
     code = source_hash(import_closure("afmp.finished.verify", *{d.module for d in study_drawings(study)}))
     manifest = read_plain(results / MANIFEST_FILE, max_bytes=MAX_RECORD_BYTES)
-    decisive = json.dumps([asdict(study), code, hashlib.sha256(manifest).hexdigest()])
+    decisive = json.dumps([study.to_dict(), code, hashlib.sha256(manifest).hexdigest()])
     return results / PASSED_CHECKS / f"{hashlib.sha256(decisive.encode()).hexdigest()[:16]}.txt"
 
 

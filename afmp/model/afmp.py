@@ -65,9 +65,10 @@ class AFMP(GraphModule):
       "refined", an AFMP whose messages are worth having
     - scaffold: "delaunay", or "window", which joins patches whose indices differ by at most window_size
     - batch_size: training batch size; only `notebook` uses it, for its budget
-    - edges_per_node: edges kept of each node, in place of `sparsity`; only `refined` has this and the next two
-    - routing: "learned", or to compare with: "random" keeps random edges, anew in each pass, and "none" has no router
+    - edges_per_node: edges kept of each node, in place of `sparsity`; only `refined` has this and what follows
+    - routing: "learned", or to compare with: "random" keeps random edges, others in each image; "none" has no router
     - messages: False for the same model without messages
+    - use_directions: False if an edge has only a length; use_errors: False if scores have no prediction error
 
     Every part is a module, and hooks on it work: embed, position_embed, each of layers, each of top_down_aggregators,
     and readout["2"]. The readout may be replaced, and so may the linear maps inside a layer. A layer with a hook or a
@@ -97,6 +98,8 @@ class AFMP(GraphModule):
         edges_per_node: int | None = None,
         routing: str = "learned",
         messages: bool = True,
+        use_directions: bool = True,
+        use_errors: bool = True,
     ) -> None:
         for name, value in (
             ("num_layers", num_layers),
@@ -111,7 +114,10 @@ class AFMP(GraphModule):
         check_flag("use_top_down", use_top_down)
         check_choice("semantics", semantics, tuple(LAYERS))
         check_choice("routing", routing, ROUTINGS)
-        check_flag("messages", messages)
+        for name, value in (("messages", messages), ("use_directions", use_directions), ("use_errors", use_errors)):
+            check_flag(name, value)
+            if semantics != "refined" and not value:
+                raise AfmpError(f"{name} is False: {semantics!r} allows True; other values need semantics='refined'")
         if edges_per_node is not None:
             check_whole_number("edges_per_node", edges_per_node)
         budget = Budget(sparsity, is_sparse, batch_size, edges_per_node, routing, messages)
@@ -119,9 +125,15 @@ class AFMP(GraphModule):
         layer = LAYERS[semantics]
         positions = grid_positions(img_size, patch_size).to(torch.get_default_dtype())
         edge_index = layer.stored_edges(positions, scaffold=scaffold, window_size=window_size)
-        super().__init__(positions, edge_index, layer.directed_edges, reads_offsets=layer.reads_offsets)
+        super().__init__(
+            positions,
+            edge_index,
+            layer.directed_edges,
+            reads_offsets=layer.reads_offsets,
+            lengths_only=not use_directions,
+        )
 
-        self.semantics = semantics
+        self.semantics, self.use_directions, self.use_errors = semantics, use_directions, use_errors
         self.num_classes, self.d_model, self.use_top_down = num_classes, d_model, use_top_down
         self.grid_shape, self.patch_size = grid_shape(img_size, patch_size), patch_size
         self.budget = budget
@@ -131,7 +143,8 @@ class AFMP(GraphModule):
         # The original notebook's order and names, so one random seed gives the same initial weights as there.
         self.embed = Linear(3 * patch_size * patch_size, d_model)
         self.position_embed = layer.position_embedding(d_model)
-        self.layers = nn.ModuleList(layer(d_model, self.budget, predicts=i > 0) for i in range(num_layers))
+        predicts = [use_errors and i >= layer.first_error for i in range(num_layers)]
+        self.layers = nn.ModuleList(layer(d_model, self.budget, predicts=each) for each in predicts)
         num_refined = num_layers - 1 if use_top_down else 0
         self.top_down_aggregators = nn.ModuleList(layer.top_down_step(d_model) for _ in range(num_refined))
         self.readout = nn.ModuleDict({"2": layer.readout(d_model, num_classes)})

@@ -16,7 +16,7 @@ class GraphModule(nn.Module):
 
     Saved: static_positions (N, 2) in pixels, edge_index (2, stored edges), and their lengths edge_attr.
     Derived from these: directed_edge_index (2, E), receiver first, the neighbour tables, and with `reads_offsets` the
-    direction of each edge.
+    direction of each edge; with `lengths_only` the edge has (length, 0) in place of its direction.
     """
 
     def __init__(
@@ -26,9 +26,10 @@ class GraphModule(nn.Module):
         directed_edges: Callable[[Tensor], Tensor],
         *,
         reads_offsets: bool = False,
+        lengths_only: bool = False,
     ) -> None:
         super().__init__()
-        self._directed_edges, self._reads_offsets = directed_edges, reads_offsets
+        self._directed_edges, self._reads_offsets, self._lengths_only = directed_edges, reads_offsets, lengths_only
         self.register_buffer("static_positions", positions)
         self.register_buffer("edge_index", edge_index.to(positions.device))
         self.register_buffer("edge_attr", edge_lengths(positions, self.edge_index))
@@ -60,9 +61,15 @@ class GraphModule(nn.Module):
         tables, edge_slots = build_neighbours(directed, self.static_positions)
         derived = {"directed_edge_index": directed, "edge_slots": edge_slots, **tables._asdict()}
         if self._reads_offsets:
-            derived["offsets"], derived["offset_index"] = slot_offsets(self.static_positions, tables.nbr)
+            derived["offsets"], derived["offset_index"] = self._slot_offsets(tables.nbr)
         for name, tensor in derived.items():
             self.register_buffer(name, tensor, persistent=False)
+
+    def _slot_offsets(self, nbr: Tensor) -> tuple[Tensor, Tensor]:
+        offsets, index = slot_offsets(self.static_positions, nbr)
+        if self._lengths_only:
+            offsets = torch.stack([offsets.norm(dim=1), torch.zeros_like(offsets[:, 0])], dim=1)
+        return offsets, index
 
     def _load_from_state_dict(self, state_dict, prefix, *arguments) -> None:
         names = ("static_positions", "edge_index", "edge_attr")
@@ -84,6 +91,8 @@ class GraphModule(nn.Module):
             # Computed again, not converted: a converted float32 length is wrong from the eighth digit on.
             self.edge_attr = edge_lengths(self.static_positions, self.edge_index)
             self.dist = slot_lengths(self.static_positions, self.nbr)
+            if self._reads_offsets:
+                self.offsets, _ = self._slot_offsets(self.nbr)
         return self
 
 

@@ -44,12 +44,13 @@ class Layer(nn.Module):
 
     Each semantics is one subclass in one file (paper.py, notebook.py). It sets `reads_refined_states` and implements
     the methods that raise NotImplementedError here.
-    predicts: True if the layer has prediction errors; the first layer has none.
+    predicts: True if the layer has prediction errors.
     """
 
     reads_refined_states: ClassVar[bool]  # True if the readout reads the states that the top-down pass refined
     reads_offsets: ClassVar[bool] = False  # True if the layer reads the direction of edges
     has_fast_paths: ClassVar[bool] = True  # False if it has only the plain path
+    first_error: ClassVar[int] = 1  # the first layer that has prediction errors
 
     def __init__(self, router: nn.Module, pcu: nn.Module, budget: Budget, *, predicts: bool) -> None:
         super().__init__()

@@ -35,11 +35,12 @@ class RefinedRouter(nn.Module):
     """The scores s_e and the gates g_e of a layer, for `d_model` channels.
 
     At the start the scores are small, so the gates depend mostly on the direction. Training adds what depends on the
-    image.
+    image. predicts: False if err_e is 0.
     """
 
-    def __init__(self, d_model: int) -> None:
+    def __init__(self, d_model: int, *, predicts: bool) -> None:
         super().__init__()
+        self.predicts = predicts
         self.W_in = Linear(d_model, 6 * RANK)  # rows: q, a, p of the receiver, then k, b, z of the sender
         self.W_f = Linear(3, RANK)
         self.w = Linear(RANK, 1)
@@ -54,7 +55,7 @@ class RefinedRouter(nn.Module):
         receiver, sender = mapped.split(3 * RANK, dim=-1)
         q, a, p = receiver[..., :, None, :].split(RANK, dim=-1)  # (..., N, 1, r)
         k, b, z = sender[..., graph.neighbours.nbr, :].split(RANK, dim=-1)  # (..., N, K, r)
-        error = prediction_error(z, p)[..., None]
+        error = prediction_error(z, p)[..., None] if self.predicts else mapped.new_zeros(*z.shape[:-1], 1)
         delta = graph.offsets[graph.offset_index].to(error.dtype).expand(*error.shape[:-1], 2)
         with torch.autocast(nodes.device.type, enabled=False):
             hidden = F.relu(a + b + self.W_f(torch.cat([error, delta], dim=-1)))
@@ -104,9 +105,10 @@ class RefinedLayer(Layer):
     reads_refined_states = True  # the readout reads the mean of r_0
     reads_offsets = True
     has_fast_paths = False
+    first_error = 0  # a layer predicts the states that it gets, not those that it makes
 
     def __init__(self, d_model: int, budget: Budget, *, predicts: bool) -> None:
-        super().__init__(RefinedRouter(d_model), Mixing(d_model), budget, predicts=predicts)
+        super().__init__(RefinedRouter(d_model, predicts=predicts), Mixing(d_model), budget, predicts=predicts)
         self.norm, self.directions = LayerNorm(d_model), Directions(d_model)
 
     def forward(self, state: Tensor, graph: Graph, weights: None = None) -> LayerOutput:
@@ -134,7 +136,7 @@ class RefinedLayer(Layer):
             return torch.zeros_like(scores, dtype=torch.bool)
         if not budget.is_sparse:
             return valid.expand_as(scores)
-        ranked = torch.rand_like(scores) if budget.routing == "random" else scores
+        ranked = pseudo_random(scores) if budget.routing == "random" else scores
         if budget.edges_per_node is not None:
             return top_k_edges_of_nodes(ranked, valid, budget.edges_per_node)
         return top_k_edges(ranked, valid, self.num_kept_edges(graph))
@@ -170,6 +172,21 @@ class RefinedLayer(Layer):
 
     stored_edges = staticmethod(PaperLayer.stored_edges)
     directed_edges = staticmethod(PaperLayer.directed_edges)
+
+
+def pseudo_random(scores: Tensor) -> Tensor:
+    """Return numbers of no order instead of scores (..., N, K), from a hash of each score and its slot.
+
+    The same image gets the same numbers in every pass, so random edges need no random state: a training that resumes,
+    another batch and a CUDA graph keep the same ones.
+    """
+    bits = scores.detach().float().view(torch.int32)
+    slots = torch.arange(scores.shape[-2:].numel(), dtype=torch.int32, device=scores.device)
+    bits = bits + slots.view(scores.shape[-2:]) * 0x2545F491
+    for factor, shift in ((-0x61C88647, 15), (-0x7A143589, 13)):  # overflow is meant
+        bits = bits * factor
+        bits = bits ^ (bits >> shift)
+    return bits.to(scores.dtype)
 
 
 def of_slots(values: Tensor, graph: Graph) -> Tensor:

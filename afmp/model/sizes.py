@@ -1,7 +1,9 @@
-"""AFMP in its two named sizes, AFMP-Tiny and AFMP-Small, and the model of a run of the study."""
+"""AFMP in its named sizes, AFMP-Tiny and AFMP-Small and those of `refined`, and the model of a run of the study."""
 
 from afmp.model.afmp import AFMP
 from afmp.study.run_config import RunConfig
+
+REFINED = {"semantics": "refined", "is_sparse": False, "use_top_down": False}
 
 
 def afmp_tiny(**overrides) -> AFMP:
@@ -12,6 +14,16 @@ def afmp_tiny(**overrides) -> AFMP:
 def afmp_small(**overrides) -> AFMP:
     """Build AFMP-Small: 5 layers, 512 channels, patches of 16 on 224 px; 6,119,913 parameters, 100 classes."""
     return AFMP(**{"num_layers": 5, "d_model": 512, "img_size": 224, "patch_size": 16, **overrides})
+
+
+def afmp_refined_tiny(**overrides) -> AFMP:
+    """Build `refined` for CIFAR: 9 layers, 128 channels, all edges, patches of 4 on 32 px; 808,573 parameters."""
+    return AFMP(**REFINED | {"num_layers": 9, "d_model": 128, "img_size": 32, "patch_size": 4} | overrides)
+
+
+def afmp_refined_small(**overrides) -> AFMP:
+    """Build `refined` for 224 px: 8 layers, 384 channels, all edges, patches of 16; 5,581,036 parameters."""
+    return AFMP(**REFINED | {"num_layers": 8, "d_model": 384, "img_size": 224, "patch_size": 16} | overrides)
 
 
 def build_model(config: RunConfig, *, semantics: str, num_classes: int) -> AFMP:
@@ -30,5 +42,10 @@ def build_model(config: RunConfig, *, semantics: str, num_classes: int) -> AFMP:
         semantics=semantics,
         scaffold=model.scaffold,
         window_size=model.window_size,
+        edges_per_node=model.edges_per_node or None,
+        routing=model.routing,
+        messages=model.messages,
+        use_directions=model.use_directions,
+        use_errors=model.use_errors,
         batch_size=config.training.batch_size,
     )

@@ -75,16 +75,20 @@ def check_figures(studies: dict) -> None:
         taken[figure] = where
 
 
-def check_extent(runs: dict[str, RunConfig], *, semantics: list[str], seeds: list[int]) -> None:
-    """Check that a study does not have more trainings and pictures than Snakemake can plan."""
-    trainings = len(runs) * len(semantics) * len(seeds)
-    if trainings > MOST_TRAININGS:
+def check_extent(runs: dict[str, RunConfig], trainings: list[tuple[str, str]], *, seeds: list[int]) -> None:
+    """Check that a study does not have more trainings and pictures than Snakemake can plan.
+
+    trainings: (semantics, run) of everything that is trained with each of `seeds`.
+    """
+    number = len(trainings) * len(seeds)
+    if number > MOST_TRAININGS:
+        semantics = len({name for name, _ in trainings})
         raise AfmpError(
-            f"config: seeds: {len(seeds):,} random seeds, {len(runs):,} distinct runs and {len(semantics)} semantics "
-            f"are {trainings:,} trainings; allowed: {MOST_TRAININGS:,}. Lower the number of seeds or runs."
+            f"config: seeds: {len(seeds):,} random seeds, {len(runs):,} distinct runs and {semantics} semantics "
+            f"are {number:,} trainings; allowed: {MOST_TRAININGS:,}. Lower the number of seeds or runs."
         )
     pictures = {name: -(-run.training.epochs // run.training.visualize_every) for name, run in runs.items()}
-    total = sum(pictures.values()) * len(semantics)
+    total = sum(pictures[run] for _, run in trainings)
     if total > MOST_PICTURES:
         name = max(pictures, key=pictures.get)
         training = runs[name].training

@@ -1,6 +1,6 @@
 """The configuration of one run, resolved: its dataset, model and training."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class DatasetConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The model of one run; keys as in section `model` of config.yaml."""
+    """The model of one run; keys as in section `model` of config.yaml. Those with a default may be absent there."""
 
     num_layers: int
     d_model: int
@@ -25,6 +25,11 @@ class ModelConfig:
     use_top_down: bool
     scaffold: str
     window_size: int
+    edges_per_node: int = 0
+    routing: str = "learned"
+    messages: bool = True
+    use_directions: bool = True
+    use_errors: bool = True
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,11 @@ class RunConfig:
     training: TrainingConfig
 
     def to_dict(self) -> dict:
-        """Return the configuration as plain JSON values, as result files contain it."""
-        return asdict(self)
+        """Return the configuration as plain JSON values, as result files contain it, without keys at their default.
+
+        So a key that a later release adds changes no older result.
+        """
+        return {section.name: _plain(getattr(self, section.name)) for section in fields(self)}
 
     def without_places(self) -> dict:
         """Return the configuration without `dataset/path`: where images lie decides no number, their hash does."""
@@ -74,6 +82,11 @@ class RunConfig:
             model=ModelConfig(**config["model"]),
             training=TrainingConfig(**config["training"]),
         )
+
+
+def _plain(section) -> dict:
+    values = {field.name: (getattr(section, field.name), field.default) for field in fields(section)}
+    return {name: value for name, (value, default) in values.items() if value != default}
 
 
 def without_places(config: dict) -> dict:

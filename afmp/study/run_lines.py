@@ -3,10 +3,12 @@
 Several lines may be one run: a run that two studies name, or two names for one configuration. It is trained once.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 
 from afmp.errors import AfmpError
 from afmp.study.run_config import DatasetConfig, ModelConfig, RunConfig, TrainingConfig
+
+SECTIONS = {"model": ModelConfig, "training": TrainingConfig}  # of config.yaml, with the keys that a line may change
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,15 @@ def resolve_lines(config: dict, dataset: DatasetConfig) -> list[RunLine]:
             study=study,
             run=line["run"],
             label=line.get("label", line["run"]),
-            config=_resolve_run(config, dataset, line, f"studies/{study}/runs/{index}"),
+            config=_resolve_run(config, dataset, study, index),
         )
         for study, table in config["studies"].items()
         for index, line in enumerate(table["runs"])
     ]
-    for study in config["studies"]:
-        _check_study([line for line in lines if line.study == study])
+    for study, table in config["studies"].items():
+        own = [line for line in lines if line.study == study]
+        _check_study(own)
+        _check_semantics(own, table.get("semantics", config["semantics"]))
     _check_names(lines)
     return lines
 
@@ -72,6 +76,26 @@ def _check_study(lines: list[RunLine]) -> None:
             )
 
 
+def _check_semantics(lines: list[RunLine], semantics: list[str]) -> None:
+    """Check that the lines of one study set nothing that one of its semantics does not have."""
+    others = [name for name in semantics if name != "refined"]
+    keys = [field.name for field in fields(ModelConfig) if field.default is not MISSING]
+    for line in lines:
+        model = line.config.model
+        for key in keys if others else []:
+            if getattr(model, key) != getattr(ModelConfig, key):
+                raise AfmpError(
+                    f"config: run {line.run!r}, {line.where}: {key} is {getattr(model, key)!r}, which only semantics "
+                    f"'refined' has, but this study is also trained under {', '.join(others)}; give the study "
+                    "`semantics: [refined]`."
+                )
+        if model.routing == "none" and model.is_sparse:
+            raise AfmpError(
+                f"config: run {line.run!r}, {line.where}: routing is 'none' and is_sparse true: without scores no edge "
+                "is better than another; set is_sparse to false."
+            )
+
+
 def _check_names(lines: list[RunLine]) -> None:
     """Check that one name is one run in all studies, and one folder on a disk that ignores case."""
     by_name: dict[str, RunLine] = {}
@@ -91,13 +115,18 @@ def _check_names(lines: list[RunLine]) -> None:
             )
 
 
-def _resolve_run(config: dict, dataset: DatasetConfig, line: dict, where: str) -> RunConfig:
-    sections = {"model": dict(config["model"]), "training": dict(config["training"])}
-    keys = {name: f"{section}/{name}" for section, values in sections.items() for name in values}
-    for values in sections.values():
-        overrides = {name: line[name] for name in values if name in line}
-        values.update(overrides)
-        keys |= {name: f"{where}/{name}" for name in overrides}
+def _resolve_run(config: dict, dataset: DatasetConfig, study: str, index: int) -> RunConfig:
+    """Return the configuration of one line: its own keys, else the study's defaults, else `model` and `training`."""
+    table = config["studies"][study]
+    line = table["runs"][index]
+    sections, keys = {}, {}
+    for section, kind in SECTIONS.items():
+        values = sections[section] = dict(config[section])
+        keys |= {name: f"{section}/{name}" for name in values}
+        for place, given in (("defaults", table.get("defaults", {})), (f"runs/{index}", line)):
+            overrides = {field.name: given[field.name] for field in fields(kind) if field.name in given}
+            values.update(overrides)
+            keys |= {name: f"studies/{study}/{place}/{name}" for name in overrides}
 
     def named(key: str) -> str:
         """Return the place of a key, after the name of the run if this line sets the key."""
@@ -126,7 +155,9 @@ def _effective(run: RunConfig) -> RunConfig:
     """Return `run` with 0 for keys that have no effect in it; only for comparisons."""
     model = run.model
     if not model.is_sparse:
-        model = replace(model, sparsity=0.0, lambda_sparse=0.0)
+        model = replace(model, sparsity=0.0, lambda_sparse=0.0, edges_per_node=0)
+    if model.edges_per_node:
+        model = replace(model, sparsity=0.0)
     if model.scaffold == "delaunay":
         model = replace(model, window_size=0)
     return replace(run, model=model)
@@ -137,9 +168,7 @@ def _difference(one: RunConfig, other: RunConfig) -> str:
     pairs = [
         f"{key} {new!r} instead of {old!r}"
         for section in ("model", "training")
-        for (key, old), new in zip(
-            asdict(getattr(one, section)).items(), asdict(getattr(other, section)).values(), strict=True
-        )
-        if old != new
+        for key, old in vars(getattr(one, section)).items()
+        if old != (new := getattr(getattr(other, section), key))
     ]
     return ", ".join(pairs)

@@ -1,5 +1,6 @@
 """The semantics: the readings of AFMP that a study can compare, and how each is trained (docs/semantics.md)."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -24,5 +25,24 @@ SEMANTICS = {
         Semantics("paper", validates_on_test=False, depends_on_batch=False, prunes=True),
         # What the code of the original notebook computes.
         Semantics("notebook", validates_on_test=True, depends_on_batch=True, prunes=False),
+        # What an AFMP needs to learn from its messages.
+        Semantics("refined", validates_on_test=False, depends_on_batch=False, prunes=True),
     )
 }
+
+
+def semantics_of(study: dict, default: list[str]) -> list[str]:
+    """Return the semantics under which the runs of one study are trained; `default` are those of config.yaml."""
+    return study.get("semantics", default)
+
+
+def trainings(studies: list[dict], runs: Iterable[str], default: list[str]) -> list[tuple[str, str]]:
+    """Return every distinct (semantics, run) of `studies`, in the order of semantics and `runs`."""
+    wanted = {
+        (semantics, member["run"])
+        for study in studies
+        for semantics in semantics_of(study, default)
+        for member in study["members"]
+    }
+    order = dict.fromkeys([*default, *SEMANTICS])
+    return [(semantics, run) for semantics in order for run in runs if (semantics, run) in wanted]

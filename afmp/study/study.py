@@ -4,7 +4,7 @@ Nothing here imports torch, so that a mistake is reported at once.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from afmp.errors import AfmpError
@@ -15,14 +15,16 @@ from afmp.study.labels import check_labels
 from afmp.study.memory import check_study_memory
 from afmp.study.run_config import DatasetConfig, RunConfig
 from afmp.study.run_lines import RunLine, resolve_lines, trained_names
+from afmp.study.semantics import trainings
 
 
 @dataclass(frozen=True)
 class Study:
     """A checked configuration.
 
-    `runs` maps the name of each distinct run to its configuration. `studies` is a list of plain dicts for figures and
-    tables, with the keys name, section, title, figure, reference, and members (a list of {run, label}).
+    `semantics` are those of the sweep, and of every study that does not name its own. `runs` maps the name of each
+    distinct run to its configuration. `studies` is a list of plain dicts for figures and tables, with the keys name,
+    section, title, figure, semantics, reference, and members (a list of {run, label}).
     """
 
     dataset: DatasetConfig
@@ -31,6 +33,24 @@ class Study:
     runs: dict[str, RunConfig]
     studies: list[dict]
     scalability: dict
+
+    @property
+    def trainings(self) -> list[tuple[str, str]]:
+        """Every distinct (semantics, run) of the studies, in the order of semantics and runs."""
+        return trainings(self.studies, self.runs, self.semantics)
+
+    def to_dict(self) -> dict:
+        """Return the study as plain JSON values, as an archive contains it."""
+        # As in a run's configuration: the older result of a study without semantics of its own does not change.
+        studies = [
+            {key: value for key, value in study.items() if key != "semantics" or value != self.semantics}
+            for study in self.studies
+        ]
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {
+            "dataset": asdict(self.dataset),
+            "runs": {name: run.to_dict() for name, run in self.runs.items()},
+            "studies": studies,
+        }
 
 
 def read_study(path: Path | str) -> Study:
@@ -64,16 +84,16 @@ def _resolved(config: dict, dataset: DatasetConfig) -> Study:
     runs: dict[str, RunConfig] = {}
     for line in lines:
         runs.setdefault(names[line.run], line.config)
-    check_extent(runs, semantics=config["semantics"], seeds=config["seeds"])
-    check_study_memory(runs, config["seeds"])
     studies = [
-        _resolve_table(study, table, [line for line in lines if line.study == study], names)
+        _resolve_table(study, table, [line for line in lines if line.study == study], names, config["semantics"])
         for study, table in config["studies"].items()
     ]
+    check_extent(runs, trainings(studies, runs, config["semantics"]), seeds=config["seeds"])
+    check_study_memory(runs, config["seeds"])
     return Study(dataset, config["semantics"], config["seeds"], runs, studies, scalability)
 
 
-def _resolve_table(study: str, table: dict, lines: list[RunLine], names: dict[str, str]) -> dict:
+def _resolve_table(study: str, table: dict, lines: list[RunLine], names: dict[str, str], semantics: list[str]) -> dict:
     """Return one study as figures and tables read it, with the names under which its runs are trained."""
     own_names = [line.run for line in lines]
     if table["reference"] not in own_names:
@@ -84,6 +104,7 @@ def _resolve_table(study: str, table: dict, lines: list[RunLine], names: dict[st
     return {
         "name": study,
         **{key: table[key] for key in ("section", "title", "figure")},
+        "semantics": table.get("semantics", semantics),
         "reference": names[table["reference"]],
         "members": [{"run": names[line.run], "label": line.label} for line in lines],
     }

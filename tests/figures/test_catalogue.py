@@ -1,6 +1,6 @@
 """The catalogue draws from records alone, by hand as in the workflow, and each figure depends on its own module."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def study(folder) -> dict:
-    return asdict(read_study(folder / "config.yaml"))
+    return read_study(folder / "config.yaml").to_dict()
 
 
 def written(folder) -> set[str]:

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
@@ -210,7 +209,7 @@ def test_without_an_archive_drawing_is_refused_and_all_else_is_planned(tmp_path)
     said = snakemake(folder, "all", "--dry-run")
     assert "archive" not in said.rsplit("Job stats:", 1)[1]
     # The workflow makes all that an archive needs.
-    study = asdict(resolve_study(yaml.safe_load((folder / "config.yaml").read_text())))
+    study = resolve_study(yaml.safe_load((folder / "config.yaml").read_text())).to_dict()
     needed = {file for drawing in figures(study) for file in drawing.files}
     assert set(re.findall(r"results/(figures/[\w/]+\.\w+)", said)) == needed
     assert set(re.findall(r"results/aggregate/(\w+)\.csv", said)) == set(archive.TABLES)

@@ -5,7 +5,7 @@ import refined_oracle
 import torch
 from oracle_comparison import assert_equals_loops, random_images
 
-from afmp import AFMP
+from afmp import AFMP, afmp_refined_small, afmp_refined_tiny
 from afmp.errors import AfmpError
 from afmp.message_passing.selection import top_k_edges_of_nodes
 from afmp.model.stack import stack_models
@@ -17,6 +17,8 @@ CASES = {
     "more per node than neighbours": {"edges_per_node": 20},
     "no router": {"routing": "none", "is_sparse": False},
     "no messages": {"messages": False},
+    "no directions": {"use_directions": False},
+    "no errors": {"use_errors": False},
     "without top-down": {"use_top_down": False},
     "not square": {"img_size": (8, 12), "patch_size": 4},
     "one row": {"img_size": (4, 20), "patch_size": 4, "sparsity": 0.6},
@@ -88,12 +90,38 @@ def test_exactly_k_slots_of_each_node_are_kept_and_of_equal_scores_the_first(k):
     assert [row.nonzero().flatten().tolist() for row in keep[0]] == [sorted(order[:k]) for order in ranking]
 
 
-def test_random_routing_keeps_as_many_edges_and_others_in_each_pass():
+def test_random_routing_keeps_as_many_edges_others_in_each_image_and_none_more_often():
     model = build(edges_per_node=2, routing="random")
-    images = random_images(model, 3)
-    passes = [(model.forward_internals(images).gates[0].sum(dim=-1) > 0) for _ in range(2)]
-    assert all(int(kept.sum()) == 3 * model.top_k for kept in passes)
-    assert not torch.equal(*passes)
+    images = random_images(model, 400)
+
+    def kept(images):
+        return model.forward_internals(images).gates[0].sum(dim=-1) > 0  # (B, E)
+
+    edges, scores = kept(images), model.forward_internals(images).scores[0]
+    assert edges.sum(dim=1).tolist() == [model.top_k] * 400
+    assert torch.equal(kept(images[7:9]), edges[7:9]) and not torch.equal(edges[0], edges[1])
+    receivers = model.directed_edge_index[0]
+    degrees = torch.bincount(receivers)[receivers]
+    share = edges.float().mean(dim=0)
+    # Five standard deviations of a share of 400 images are at most 0.125.
+    assert (share - (2 / degrees).clamp(max=1)).abs().max() < 0.125
+    # A kept edge has no better score than another.
+    free = degrees > 2
+    assert abs(scores[:, free][edges[:, free]].mean() - scores[:, free].mean()) < 0.05 * scores[:, free].std()
+
+
+@pytest.mark.parametrize(
+    ("size", "patch_size", "count"),
+    [
+        (afmp_refined_tiny, 4, 808_573),
+        (afmp_refined_tiny, 8, 827_005),
+        (afmp_refined_small, 4, 5_304_556),
+        (afmp_refined_small, 16, 5_581_036),
+    ],
+)
+def test_named_sizes_have_the_documented_parameters(size, patch_size, count):
+    model = size(img_size=32, patch_size=patch_size)
+    assert sum(parameter.numel() for parameter in model.parameters()) == count and model.num_classes == 100
 
 
 def test_weights_of_one_size_are_those_of_another():
@@ -117,6 +145,8 @@ def test_a_stack_computes_what_each_model_does():
         ({"semantics": "paper", "edges_per_node": 2}, "needs? semantics='refined'"),
         ({"semantics": "notebook", "messages": False}, "needs? semantics='refined'"),
         ({"routing": "none"}, "set is_sparse=False"),
+        ({"semantics": "paper", "use_directions": False}, "use_directions is False: 'paper' allows True"),
+        ({"use_errors": 1}, "use_errors is 1"),
         ({"routing": "best"}, "allowed are learned, random, none"),
         ({"edges_per_node": 0}, "edges_per_node is 0"),
     ],
