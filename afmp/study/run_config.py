@@ -48,6 +48,7 @@ class TrainingConfig:
     precision: str
     device: str
     visualize_every: int
+    train_alone: bool = False
 
     @property
     def visualized_epochs(self) -> list[int]:

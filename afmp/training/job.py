@@ -100,6 +100,8 @@ def _wanted_runs(semantics: str) -> list[str]:
 def _fit_one_process(one: Run, other: Run) -> bool:
     """Return True if one process can train both runs: device and precision of products are settings of the process."""
     keys = ("precision", "device")
+    if one.config.training.train_alone or other.config.training.train_alone:
+        return False
     return all(getattr(one.config.training, key) == getattr(other.config.training, key) for key in keys)
 
 

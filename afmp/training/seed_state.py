@@ -48,6 +48,7 @@ class Progress:
     message_passing: str = ""
     wall_time_s: float = 0.0
     peak_memory_mb: float | None = None
+    dataset_memory_mb: float | None = None
     test_accuracy: float | None = None
 
 
