@@ -100,7 +100,7 @@ def train_group(group: SeedGroup) -> None:
         if stopping:
             raise Stopped(f"{group.labels}: SIGTERM came, training ends before epoch {epoch}; run again to resume it.")
         started = time.perf_counter()
-        group.step.begin(plans)
+        group.step.begin(plans, epoch=epoch)
         for batch_size in group.step.batch_sizes:
             group.step(batch_size)
         correct = group.count_correct()
@@ -140,7 +140,8 @@ def _finish_epoch(group: SeedGroup, seed: SeedTraining, sums: EpochSums, *, val_
     """Update schedule, best epoch, diagnostics and history of one seed, and log its epoch."""
     training, progress = group.run.config.training, seed.progress
     progress.epoch += 1
-    seed.schedule.step(val_acc)
+    if seed.schedule is not None:
+        seed.schedule.step(val_acc)
     if val_acc > progress.best_accuracy:
         progress.best_accuracy, progress.best_epoch = val_acc, progress.epoch
         seed.keep_best()

@@ -64,7 +64,7 @@ class SeedTraining:
     identity: dict
     model: AFMP
     optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.ReduceLROnPlateau
+    schedule: torch.optim.lr_scheduler.ReduceLROnPlateau | None
     progress: Progress = field(default_factory=Progress)
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
 

@@ -17,7 +17,7 @@ from afmp.machine.device import autocast
 from afmp.model.afmp import AFMP
 from afmp.model.stack import hand_out_gradients
 from afmp.study.run_config import TrainingConfig
-from afmp.training.optimizer import optimizer_tensors
+from afmp.training.optimizer import learning_rates, optimizer_tensors, set_learning_rate
 
 
 class EpochSums(NamedTuple):
@@ -55,15 +55,19 @@ class TrainingStep:
         self.next_step = torch.zeros(1, dtype=torch.int64, device=device)  # counted on the device
         self.within_batch = torch.arange(self.batch_sizes[0], device=device)
         self.ones = torch.ones(num_models, device=device)
+        self.rates = torch.zeros(len(self.batch_sizes), device=device)  # of each step, with schedule cosine
         self.record = torch.zeros(len(self.batch_sizes), 3, num_models, device=device)  # loss, correct, regulariser
 
-    def begin(self, plans: list[EpochPlan]) -> None:
-        """Start an epoch with one plan per model."""
+    def begin(self, plans: list[EpochPlan], *, epoch: int) -> None:
+        """Start an epoch (1-based) with one plan per model."""
         split, device = self.split, self.plan.device
         order, offsets, flips = (torch.stack(parts).to(device) for parts in zip(*plans, strict=True))
         index = split.train_index[order]
         start, step = crop_positions(split.train_images, index, offsets, flips)
         torch.stack([start, step, split.train_labels[index]], out=self.plan)
+        if self.training.schedule == "cosine":
+            rates = learning_rates(self.training, epoch=epoch, num_steps=len(self.batch_sizes))
+            self.rates.copy_(torch.tensor(rates))
         self.next_step.zero_()
 
     def __call__(self, batch_size: int) -> None:
@@ -81,6 +85,8 @@ class TrainingStep:
         # The sum over models. A model's weights act on its own loss only, so its gradient is the same as alone.
         loss.backward(self.ones)
         hand_out_gradients(self.stack, self.models)
+        if training.schedule == "cosine":
+            set_learning_rate(self.optimizers, self.rates.index_select(0, self.next_step)[0])
         for optimizer in self.optimizers:
             optimizer.step()
         with torch.no_grad():

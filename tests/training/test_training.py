@@ -241,7 +241,7 @@ def test_weights_that_the_last_step_made_infinite_are_a_divergence(config, digit
     optimizer = build_optimizer(model, config.training, torch.device("cpu"))
     split = split_dataset(data, validate_on_test=False, fraction=0.1, padding=4)
     step = TrainingStep(stack, [model], [optimizer], data=data, split=split, training=config.training)
-    step.begin([epoch_plan(len(split.train_index), seed=0, epoch=1)])
+    step.begin([epoch_plan(len(split.train_index), seed=0, epoch=1)], epoch=1)
     step(4)
     assert step.read()[0].bad_step is None
     with torch.no_grad():
