@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from afmp.data.augmentation import EpochPlan, epoch_plan
+from afmp.data.augmentation import EpochPlan
 from afmp.data.dataset import PreparedDataset
 from afmp.data.split import Split
 from afmp.errors import AfmpError
@@ -20,6 +20,7 @@ from afmp.machine.stopping import Stopped, stop_requested
 from afmp.model.stack import stack_models
 from afmp.training.evaluation import GraphedCount, count_correct, score_best
 from afmp.training.gates import describe_gates
+from afmp.training.plan import draw_plan
 from afmp.training.run import Run
 from afmp.training.seed_state import HISTORY, SeedTraining
 from afmp.training.step import EpochSums, GraphedStep, TrainingStep
@@ -132,8 +133,8 @@ def train_group(group: SeedGroup) -> None:
 
 def _draw_plans(group: SeedGroup, epoch: int) -> list[EpochPlan]:
     training, num_images = group.run.config.training, len(group.split.train_index)
-    options = {"padding": training.crop_padding, "flip": training.horizontal_flip}
-    return [epoch_plan(num_images, seed=seed.seed, epoch=epoch, **options) for seed in group.seeds]
+    options = {"num_images": num_images, "image_shape": tuple(group.data.train_images.shape[-2:]), "epoch": epoch}
+    return [draw_plan(training, seed=seed.seed, **options) for seed in group.seeds]
 
 
 def _finish_epoch(group: SeedGroup, seed: SeedTraining, sums: EpochSums, *, val_acc: float, seconds: float) -> None:

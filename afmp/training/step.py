@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from afmp.data.augmentation import EpochPlan, crop_and_normalise, crop_positions
 from afmp.data.dataset import PreparedDataset
+from afmp.data.mixing import erase, mix
 from afmp.data.split import Split
 from afmp.machine.cuda_graph import capture, run_before_capture
 from afmp.machine.device import autocast
@@ -52,6 +53,11 @@ class TrainingStep:
         # The last, smaller batch is trained too, as in the original notebook.
         self.batch_sizes = [len(batch) for batch in torch.arange(num_train).split(training.batch_size)]
         self.plan = torch.zeros(3, num_models, num_train, dtype=torch.int64, device=device)  # start, step, label
+        num_erased = num_train if training.erasing_probability else 0
+        num_mixed = len(self.batch_sizes) if training.mixes_images else 0
+        self.erased = torch.zeros(num_models, num_erased, 4, dtype=torch.int64, device=device)
+        self.mix_boxes = torch.zeros(num_models, num_mixed, 4, dtype=torch.int64, device=device)
+        self.mix_weights = torch.zeros(num_models, num_mixed, 2, device=device)
         self.next_step = torch.zeros(1, dtype=torch.int64, device=device)  # counted on the device
         self.within_batch = torch.arange(self.batch_sizes[0], device=device)
         self.ones = torch.ones(num_models, device=device)
@@ -61,10 +67,16 @@ class TrainingStep:
     def begin(self, plans: list[EpochPlan], *, epoch: int) -> None:
         """Start an epoch (1-based) with one plan per model."""
         split, device = self.split, self.plan.device
-        order, offsets, flips = (torch.stack(parts).to(device) for parts in zip(*plans, strict=True))
-        index = split.train_index[order]
-        start, step = crop_positions(split.train_images, index, offsets, flips)
+        plan = EpochPlan(*(torch.stack(parts).to(device) for parts in zip(*plans, strict=True)))
+        index = split.train_index[plan.order]
+        start, step = crop_positions(split.train_images, index, plan.offsets, plan.flips)
         torch.stack([start, step, split.train_labels[index]], out=self.plan)
+        for table, drawn in (
+            (self.erased, plan.erased),
+            (self.mix_boxes, plan.mix_boxes),
+            (self.mix_weights, plan.mix_weights),
+        ):
+            table.copy_(drawn)
         if self.training.schedule == "cosine":
             rates = learning_rates(self.training, epoch=epoch, num_steps=len(self.batch_sizes))
             self.rates.copy_(torch.tensor(rates))
@@ -72,16 +84,15 @@ class TrainingStep:
 
     def __call__(self, batch_size: int) -> None:
         """Train every model on the next `batch_size` images of its plan."""
-        data, split, training = self.data, self.split, self.training
-        places = torch.add(self.within_batch[:batch_size], self.next_step, alpha=training.batch_size)
-        start, step, labels = self.plan.index_select(2, places)  # (M, B) each
-        images = crop_and_normalise(split.train_images, start, step, mean=data.mean, std=data.std)
+        training = self.training
+        images, labels, mixed_labels, own = self._next_batch(batch_size)
         self.stack.zero_grad(set_to_none=True)
         with autocast(training.precision, images.device):
             logits, sparsity_loss = self.stack.forward_train(images)  # (M, B, classes), (M,)
-        wide = torch.promote_types(logits.dtype, torch.float32)
-        task_loss = F.cross_entropy(logits.flatten(0, 1).to(wide), labels.flatten(), reduction="none")
-        loss = task_loss.view_as(labels).mean(dim=1) + sparsity_loss
+        task_loss = self._cross_entropy(logits, labels)
+        if training.mixes_images:
+            task_loss = own * task_loss + (1 - own) * self._cross_entropy(logits, mixed_labels)
+        loss = task_loss.mean(dim=1) + sparsity_loss
         # The sum over models. A model's weights act on its own loss only, so its gradient is the same as alone.
         loss.backward(self.ones)
         hand_out_gradients(self.stack, self.models)
@@ -94,6 +105,30 @@ class TrainingStep:
             metrics = torch.stack([loss, correct, sparsity_loss.to(loss.dtype)])
             self.record.index_copy_(0, self.next_step, metrics[None])
             self.next_step += 1
+
+    def _next_batch(self, batch_size: int):
+        """Return images (M, B, 3, H, W) and labels (M, B); if images are mixed, also the labels of the smaller share
+        (M, B), and the larger share (M, 1)."""
+        data, split, training = self.data, self.split, self.training
+        places = torch.add(self.within_batch[:batch_size], self.next_step, alpha=training.batch_size)
+        start, step, labels = self.plan.index_select(2, places)  # (M, B) each
+        images = crop_and_normalise(split.train_images, start, step, mean=data.mean, std=data.std)
+        if training.erasing_probability:
+            images = erase(images, self.erased.index_select(1, places))
+        if not training.mixes_images:
+            return images, labels, None, None
+        boxes, (outside, own) = self.mix_boxes[:, self.next_step, :], self.mix_weights[:, self.next_step, :].unbind(2)
+        images, others = mix(images, boxes[:, 0], outside[:, 0]), labels.flip(1)
+        is_larger = own >= 0.5
+        labels, others = torch.where(is_larger, labels, others), torch.where(is_larger, others, labels)
+        return images, labels, others, torch.where(is_larger, own, 1 - own)
+
+    def _cross_entropy(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the loss (M, B) of logits (M, B, classes), in float32 or wider, with the labels smoothed."""
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        smoothing = self.training.label_smoothing
+        flat, targets = logits.flatten(0, 1).to(wide), labels.flatten()
+        return F.cross_entropy(flat, targets, reduction="none", label_smoothing=smoothing).view_as(labels)
 
     def read(self) -> list[EpochSums]:
         """Return the measurements of each model over the steps of this epoch so far. Waits for the device."""

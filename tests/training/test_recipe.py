@@ -6,13 +6,14 @@ import pytest
 import torch
 from training_runs import small_config
 
-from afmp.data.augmentation import epoch_plan
+from afmp.data.augmentation import EpochPlan, crop_and_normalise, crop_positions, epoch_plan
 from afmp.data.dataset import load_dataset
 from afmp.data.split import split_dataset
 from afmp.model.sizes import build_model
 from afmp.model.stack import stack_models
 from afmp.study.run_config import TrainingConfig
 from afmp.training.optimizer import build_optimizer, build_schedule, learning_rates
+from afmp.training.plan import draw_plan
 from afmp.training.step import TrainingStep
 
 CPU = torch.device("cpu")
@@ -23,7 +24,7 @@ def training_with(**changes) -> TrainingConfig:
 
 
 def set_up_step(digits_file, training: TrainingConfig, *, seeds=(0,)) -> TrainingStep:
-    """Return the step of a stack of small models, one per random seed, at the start of the first epoch."""
+    """Return the step of a stack of small models, one per random seed, before the first epoch."""
     data = load_dataset(digits_file)
     split = split_dataset(data, validate_on_test=False, fraction=0.1, padding=training.crop_padding)
     models = []
@@ -32,9 +33,7 @@ def set_up_step(digits_file, training: TrainingConfig, *, seeds=(0,)) -> Trainin
         models.append(build_model(replace(small_config(), training=training), semantics="paper", num_classes=10))
     stack = stack_models(models)
     optimizers = [build_optimizer(model, training, CPU) for model in models]
-    step = TrainingStep(stack, models, optimizers, data=data, split=split, training=training)
-    step.begin([epoch_plan(len(split.train_index), seed=seed, epoch=1) for seed in seeds], epoch=1)
-    return step
+    return TrainingStep(stack, models, optimizers, data=data, split=split, training=training)
 
 
 @pytest.mark.parametrize(("epochs", "warmup"), [(6, 0), (6, 2), (6, 5), (1, 0)])
@@ -87,3 +86,60 @@ def test_vectors_decay_only_if_the_recipe_says_so(digits_file, decay_vectors):
         factor = 0.75 if decay_vectors or parameter.dim() >= 2 else 1.0
         torch.testing.assert_close(parameter.detach(), before[name] * factor, msg=name)
     assert {parameter.dim() for parameter in model.parameters()} >= {1, 2}
+
+
+RECIPES = {
+    "label smoothing": {"label_smoothing": 0.1},
+    "erasing": {"erasing_probability": 0.5},
+    "mixup": {"mixup_alpha": 0.8},
+    "cutmix": {"cutmix_alpha": 1.0},
+    "either": {"mixup_alpha": 0.8, "cutmix_alpha": 1.0, "label_smoothing": 0.1, "erasing_probability": 0.25},
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_an_epoch_has_the_loss_of_soft_labels_on_mixed_images(digits_file, recipe):
+    """Against plain PyTorch on one model: its own loop over batches, images and pixels of a box."""
+    training = training_with(batch_size=300, **recipe)
+    step, seeds = set_up_step(digits_file, training, seeds=(0, 1)), (0, 1)
+    options = {"num_images": step.plan.shape[2], "image_shape": (32, 32), "epoch": 1}
+    plans = [draw_plan(training, seed=seed, **options) for seed in seeds]
+    step.begin(plans, epoch=1)
+    for batch_size in step.batch_sizes:
+        step(batch_size)
+    for seed, plan, found in zip(seeds, plans, step.record.unbind(2), strict=True):
+        expected = plain_epoch(step.data, step.split, training, plan, seed=seed)
+        torch.testing.assert_close(found[:, :2].double(), torch.tensor(expected).double(), rtol=2e-4, atol=1e-5)
+    correct = 100 * step.record[:, 1].sum(dim=0) / step.plan.shape[2]
+    assert [sums.accuracy for sums in step.read()] == pytest.approx(correct.tolist())
+
+
+def plain_epoch(data, split, training: TrainingConfig, plan: EpochPlan, *, seed: int) -> list[tuple[float, int]]:
+    """Return loss and number of correct answers of each batch of a model that trains alone."""
+    torch.manual_seed(seed)
+    model = build_model(small_config(), semantics="paper", num_classes=10)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
+    measured = []
+    for number, rows in enumerate(torch.arange(len(plan.order)).split(training.batch_size)):
+        index = split.train_index[plan.order[rows]]
+        crops = crop_positions(split.train_images, index, plan.offsets[rows], plan.flips[rows])
+        images = crop_and_normalise(split.train_images, *crops, mean=data.mean, std=data.std)
+        for image, row in zip(images, rows.tolist(), strict=True):
+            top, left, bottom, right = plan.erased[row].tolist() if training.erasing_probability else (0, 0, 0, 0)
+            image[:, top:bottom, left:right] = 0
+        targets = torch.nn.functional.one_hot(split.train_labels[index], 10).float()
+        if training.mixes_images:
+            top, left, bottom, right = plan.mix_boxes[number].tolist()
+            outside, own = plan.mix_weights[number].tolist()
+            other = images.flip(0)
+            mixed = outside * images + (1 - outside) * other
+            mixed[:, :, top:bottom, left:right] = other[:, :, top:bottom, left:right]
+            images, targets = mixed, own * targets + (1 - own) * targets.flip(0)
+        logits, sparsity_loss = model.forward_train(images)
+        loss = torch.nn.functional.cross_entropy(logits, targets, label_smoothing=training.label_smoothing)
+        optimizer.zero_grad()
+        (loss + sparsity_loss).backward()
+        optimizer.step()
+        correct = (logits.argmax(1) == targets.argmax(1)).sum().item()
+        measured.append(((loss + sparsity_loss).item(), correct))
+    return measured
