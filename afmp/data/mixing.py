@@ -60,7 +60,7 @@ def mix(images: torch.Tensor, boxes: torch.Tensor, outside: torch.Tensor) -> tor
 
     boxes (M, 4) and outside (M,): box and first weight of the batch of each model, as `draw_mixes` returns them.
     """
-    own = torch.where(_in_boxes(boxes, images), 0.0, outside[:, None, None])  # (M, H, W)
+    own = outside[:, None, None] * ~_in_boxes(boxes, images)  # (M, H, W)
     return torch.lerp(images.flip(1), images, own[:, None, None])
 
 

@@ -70,8 +70,10 @@ def set_up_group(
     models = [seed.model for seed in seeds]
     stack = stack_models(models)
     optimizers = [seed.optimizer for seed in seeds]
-    step = TrainingStep(stack, models, optimizers, data=data, split=split, training=training)
-    count = partial(count_correct, stack, split.val_images, split.val_labels, data=data, training=training)
+    average = stack_models([seed.average for seed in seeds]) if training.ema_decay else None
+    step = TrainingStep(stack, models, optimizers, data=data, split=split, training=training, average=average)
+    evaluated = stack if average is None else average
+    count = partial(count_correct, evaluated, split.val_images, split.val_labels, data=data, training=training)
     group = SeedGroup(run, seeds, last_epoch, data, split, step, count)
     log.info("%s, on %s, %s", group.labels, device, data.name)
     if device.type == "cuda":
@@ -147,7 +149,7 @@ def _finish_epoch(group: SeedGroup, seed: SeedTraining, sums: EpochSums, *, val_
         progress.best_accuracy, progress.best_epoch = val_acc, progress.epoch
         seed.keep_best()
     if progress.epoch in training.visualized_epochs:
-        progress.diagnostics[str(progress.epoch)] = describe_gates(seed.model, group.data, image_index=0)
+        progress.diagnostics[str(progress.epoch)] = describe_gates(seed.evaluated, group.data, image_index=0)
     values = (sums.loss, sums.accuracy, val_acc, sums.sparsity_loss, seconds)
     for key, value in zip(HISTORY, values, strict=True):
         progress.history[key].append(value)

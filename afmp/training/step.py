@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
+from torch.nn.utils import clip_grad_norm_
 
 from afmp.data.augmentation import EpochPlan, crop_and_normalise, crop_positions
 from afmp.data.dataset import PreparedDataset
@@ -18,6 +19,7 @@ from afmp.machine.device import autocast
 from afmp.model.afmp import AFMP
 from afmp.model.stack import hand_out_gradients
 from afmp.study.run_config import TrainingConfig
+from afmp.training.averaging import average_shares, update_average
 from afmp.training.optimizer import learning_rates, optimizer_tensors, set_learning_rate
 
 
@@ -34,6 +36,7 @@ class EpochSums(NamedTuple):
 class TrainingStep:
     """The training step of a stack: augmentation, forward, backward, one AdamW step per seed, and measurements.
 
+    average: the stack of averaged weights, if the recipe averages.
     `begin` copies an epoch's plans to the device. A call trains on the next batch. `read` returns the measurements.
     """
 
@@ -46,9 +49,10 @@ class TrainingStep:
         data: PreparedDataset,
         split: Split,
         training: TrainingConfig,
+        average: AFMP | None = None,
     ):
         self.stack, self.models, self.optimizers = stack, models, optimizers
-        self.data, self.split, self.training = data, split, training
+        self.data, self.split, self.training, self.average = data, split, training, average
         num_train, num_models, device = len(split.train_index), len(models), split.train_index.device
         # The last, smaller batch is trained too, as in the original notebook.
         self.batch_sizes = [len(batch) for batch in torch.arange(num_train).split(training.batch_size)]
@@ -62,6 +66,7 @@ class TrainingStep:
         self.within_batch = torch.arange(self.batch_sizes[0], device=device)
         self.ones = torch.ones(num_models, device=device)
         self.rates = torch.zeros(len(self.batch_sizes), device=device)  # of each step, with schedule cosine
+        self.shares = torch.zeros_like(self.rates)  # of the current weights in the average, for each step
         self.record = torch.zeros(len(self.batch_sizes), 3, num_models, device=device)  # loss, correct, regulariser
 
     def begin(self, plans: list[EpochPlan], *, epoch: int) -> None:
@@ -80,6 +85,9 @@ class TrainingStep:
         if self.training.schedule == "cosine":
             rates = learning_rates(self.training, epoch=epoch, num_steps=len(self.batch_sizes))
             self.rates.copy_(torch.tensor(rates))
+        if self.average is not None:
+            shares = average_shares(self.training, epoch=epoch, num_steps=len(self.batch_sizes))
+            self.shares.copy_(torch.tensor(shares))
         self.next_step.zero_()
 
     def __call__(self, batch_size: int) -> None:
@@ -96,19 +104,29 @@ class TrainingStep:
         # The sum over models. A model's weights act on its own loss only, so its gradient is the same as alone.
         loss.backward(self.ones)
         hand_out_gradients(self.stack, self.models)
+        if training.clip_norm:
+            for model in self.models:
+                clip_grad_norm_(model.parameters(), training.clip_norm)
         if training.schedule == "cosine":
             set_learning_rate(self.optimizers, self.rates.index_select(0, self.next_step)[0])
         for optimizer in self.optimizers:
             optimizer.step()
+        if self.average is not None:
+            update_average(self.average, self.stack, self.shares.index_select(0, self.next_step)[0])
         with torch.no_grad():
             correct = (logits.argmax(dim=-1) == labels).sum(dim=1, dtype=loss.dtype)
             metrics = torch.stack([loss, correct, sparsity_loss.to(loss.dtype)])
             self.record.index_copy_(0, self.next_step, metrics[None])
             self.next_step += 1
 
-    def _next_batch(self, batch_size: int):
-        """Return images (M, B, 3, H, W) and labels (M, B); if images are mixed, also the labels of the smaller share
-        (M, B), and the larger share (M, 1)."""
+    def _next_batch(
+        self, batch_size: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Return images (M, B, 3, H, W) and labels (M, B).
+
+        If images are mixed, these are the labels of the larger share, and the other two results are those of the
+        smaller share (M, B), and the larger share itself (M, 1).
+        """
         data, split, training = self.data, self.split, self.training
         places = torch.add(self.within_batch[:batch_size], self.next_step, alpha=training.batch_size)
         start, step, labels = self.plan.index_select(2, places)  # (M, B) each
@@ -117,7 +135,8 @@ class TrainingStep:
             images = erase(images, self.erased.index_select(1, places))
         if not training.mixes_images:
             return images, labels, None, None
-        boxes, (outside, own) = self.mix_boxes[:, self.next_step, :], self.mix_weights[:, self.next_step, :].unbind(2)
+        boxes = self.mix_boxes.index_select(1, self.next_step)  # (M, 1, 4)
+        outside, own = self.mix_weights.index_select(1, self.next_step).unbind(2)  # (M, 1) each
         images, others = mix(images, boxes[:, 0], outside[:, 0]), labels.flip(1)
         is_larger = own >= 0.5
         labels, others = torch.where(is_larger, labels, others), torch.where(is_larger, others, labels)
@@ -176,8 +195,13 @@ class GraphedStep:
         self.graphs[batch_size].replay()
 
 
+def _weights(step: TrainingStep) -> list[torch.nn.Parameter]:
+    stacks = [step.stack] if step.average is None else [step.stack, step.average]
+    return [parameter for stack in stacks for parameter in stack.parameters()]
+
+
 def _snapshot(step: TrainingStep) -> tuple[list, list]:
-    weights = [parameter.detach().clone() for parameter in step.stack.parameters()]
+    weights = [parameter.detach().clone() for parameter in _weights(step)]
     pairs = zip(step.models, step.optimizers, strict=True)
     return weights, [{name: value.clone() for name, value in optimizer_tensors(*pair).items()} for pair in pairs]
 
@@ -185,7 +209,7 @@ def _snapshot(step: TrainingStep) -> tuple[list, list]:
 @torch.no_grad()
 def _restore(step: TrainingStep, saved: tuple[list, list]) -> None:
     weights, optimizers = saved
-    for parameter, before in zip(step.stack.parameters(), weights, strict=True):
+    for parameter, before in zip(_weights(step), weights, strict=True):
         parameter.copy_(before)
     for model, optimizer, before in zip(step.models, step.optimizers, optimizers, strict=True):
         for name, tensor in optimizer_tensors(model, optimizer).items():

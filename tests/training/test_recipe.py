@@ -1,17 +1,23 @@
 """The recipe of a training, part by part against plain PyTorch: schedule, weight decay, clipping and averaging."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
-from training_runs import small_config
+from safetensors.torch import load_file
+from torch.optim.swa_utils import AveragedModel
+from training_runs import small_config, train
 
 from afmp.data.augmentation import EpochPlan, crop_and_normalise, crop_positions, epoch_plan
 from afmp.data.dataset import load_dataset
 from afmp.data.split import split_dataset
 from afmp.model.sizes import build_model
 from afmp.model.stack import stack_models
+from afmp.records import read_diagnostics
 from afmp.study.run_config import TrainingConfig
+from afmp.training.evaluation import count_correct
+from afmp.training.gates import describe_gates
 from afmp.training.optimizer import build_optimizer, build_schedule, learning_rates
 from afmp.training.plan import draw_plan
 from afmp.training.step import TrainingStep
@@ -93,6 +99,7 @@ RECIPES = {
     "erasing": {"erasing_probability": 0.5},
     "mixup": {"mixup_alpha": 0.8},
     "cutmix": {"cutmix_alpha": 1.0},
+    "clipping": {"clip_norm": 0.5},
     "either": {"mixup_alpha": 0.8, "cutmix_alpha": 1.0, "label_smoothing": 0.1, "erasing_probability": 0.25},
 }
 
@@ -139,7 +146,85 @@ def plain_epoch(data, split, training: TrainingConfig, plan: EpochPlan, *, seed:
         loss = torch.nn.functional.cross_entropy(logits, targets, label_smoothing=training.label_smoothing)
         optimizer.zero_grad()
         (loss + sparsity_loss).backward()
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        norm = sum(gradient.square().sum() for gradient in gradients).sqrt().item()
+        for gradient in gradients if training.clip_norm else []:
+            gradient *= min(1.0, training.clip_norm / norm)
         optimizer.step()
         correct = (logits.argmax(1) == targets.argmax(1)).sum().item()
         measured.append(((loss + sparsity_loss).item(), correct))
     return measured
+
+
+def test_a_gradient_is_clipped_by_the_norm_of_its_own_model(digits_file, monkeypatch):
+    training, norms = training_with(batch_size=300, clip_norm=0.05), []
+    step = set_up_step(digits_file, training, seeds=(0, 1))
+    with torch.no_grad():  # the gradient of the second model is so small that nothing is clipped
+        step.models[1].readout["2"].weight.mul_(1e-4)
+        step.models[1].readout["2"].bias.copy_(step.split.train_labels.bincount().log())
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda optimizer: norms.append(norm_of(optimizer)))
+    step.begin([epoch_plan(step.plan.shape[2], seed=seed, epoch=1) for seed in (0, 1)], epoch=1)
+    step(300)
+    assert norms[0] == pytest.approx(0.05, rel=1e-4) and norms[1] < 0.05
+
+
+def norm_of(optimizer) -> float:
+    (group,) = optimizer.param_groups
+    return torch.cat([one.grad.flatten() for one in group["params"] if one.grad is not None]).norm().item()
+
+
+def test_the_average_is_that_of_swa_utils(digits_file):
+    training = training_with(batch_size=100, ema_decay=0.6)
+    seeds = (0, 1)
+    step = set_up_step(digits_file, training, seeds=seeds)
+    assert len(step.batch_sizes) > 9  # so that the decay has reached ema_decay in the second epoch
+    initial = [copy.deepcopy(model) for model in step.models]
+    averages = [copy.deepcopy(model) for model in step.models]
+    step.average = stack_models(averages)
+    expected = []
+    for model in initial:
+        expected.append(AveragedModel(model, avg_fn=warm_average))
+        expected[-1].n_averaged += 1  # the average starts from the initial weights
+    for epoch in (1, 2):
+        step.begin([epoch_plan(step.plan.shape[2], seed=seed, epoch=epoch) for seed in seeds], epoch=epoch)
+        for batch_size in step.batch_sizes:
+            step(batch_size)
+            for model, average in zip(step.models, expected, strict=True):
+                average.update_parameters(model)
+    for model, average, mine in zip(step.models, expected, averages, strict=True):
+        for (name, found), theirs in zip(mine.named_parameters(), average.module.parameters(), strict=True):
+            torch.testing.assert_close(found, theirs, rtol=1e-4, atol=1e-6, msg=name)
+        assert not torch.equal(mine.embed.weight, model.embed.weight)
+
+
+def warm_average(average: torch.Tensor, weight: torch.Tensor, number: torch.Tensor) -> torch.Tensor:
+    """Return the average after step `number`, counted from 1, with a decay of at most 0.6."""
+    return torch.lerp(average, weight, 1 - torch.clamp(number / (9 + number), max=0.6))
+
+
+def test_the_average_is_what_is_evaluated_described_and_saved(digits_file, tmp_path):
+    config = small_config(epochs=2)
+    results = {}
+    for decay in (0.0, 0.9):
+        training = replace(config.training, ema_decay=decay)
+        (results[decay],) = train(replace(config, training=training), tmp_path / str(decay), digits_file)
+    losses = [result["training_history"]["train_loss"] for result in results.values()]
+    assert losses[0] == losses[1]  # the weights that train are the same
+    folder, data = tmp_path / "0.9", load_dataset(digits_file)
+    (checkpoint,) = (folder / "checkpoints").glob("*.safetensors")
+    saved = load_file(checkpoint)
+    split = split_dataset(data, validate_on_test=False, fraction=0.1, padding=4)
+    for name, epoch in (("best", results[0.9]["best_epoch"]), ("final", 2)):
+        weights = load_file(folder / f"seed_0/{name}.safetensors")
+        model = build_model(config, semantics="paper", num_classes=10)
+        model.load_state_dict(weights)
+        correct = count_correct(
+            stack_models([model]), split.val_images, split.val_labels, data=data, training=config.training
+        )
+        recorded = results[0.9]["training_history"]["val_acc"][epoch - 1]
+        assert recorded == pytest.approx(100 * correct.item() / len(split.val_labels))
+        if name == "final":
+            assert all(torch.equal(weights[key], saved[f"average/{key}"]) for key in weights)
+            assert not torch.equal(weights["embed.weight"], saved["model/embed.weight"])
+            gates = read_diagnostics(folder / "seed_0/diagnostics.json")["epochs"]["2"]
+            assert gates == describe_gates(model, data, image_index=0)
