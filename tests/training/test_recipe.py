@@ -1,6 +1,7 @@
 """The recipe of a training, part by part against plain PyTorch: schedule, weight decay, clipping and averaging."""
 
 import copy
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -18,9 +19,9 @@ from afmp.records import read_diagnostics
 from afmp.study.run_config import TrainingConfig
 from afmp.training.evaluation import count_correct
 from afmp.training.gates import describe_gates
-from afmp.training.optimizer import build_optimizer, build_schedule, learning_rates
+from afmp.training.optimizer import build_optimizer, build_schedule, learning_rates, optimizer_tensors
 from afmp.training.plan import draw_plan
-from afmp.training.step import TrainingStep
+from afmp.training.step import TrainingStep, _restore, _snapshot
 
 CPU = torch.device("cpu")
 
@@ -228,3 +229,30 @@ def test_the_average_is_what_is_evaluated_described_and_saved(digits_file, tmp_p
             assert not torch.equal(weights["embed.weight"], saved["model/embed.weight"])
             gates = read_diagnostics(folder / "seed_0/diagnostics.json")["epochs"]["2"]
             assert gates == describe_gates(model, data, image_index=0)
+
+
+def test_steps_before_a_capture_leave_no_trace(digits_file):
+    """A CUDA graph is captured after steps that must not count: weights, averages and moments are as before."""
+    step = set_up_step(digits_file, training_with(batch_size=300, ema_decay=0.9), seeds=(0, 1))
+    step.average = stack_models([copy.deepcopy(model) for model in step.models])
+    plans = [epoch_plan(step.plan.shape[2], seed=seed, epoch=1) for seed in (0, 1)]
+
+    def state() -> list[torch.Tensor]:
+        moments = [optimizer_tensors(*pair).values() for pair in zip(step.models, step.optimizers, strict=True)]
+        weights = [*step.stack.parameters(), *step.average.parameters()]
+        return [tensor.detach().clone() for tensor in [*weights, *itertools.chain(*moments)]]
+
+    def train_one() -> None:
+        step.begin(plans, epoch=1)
+        step(300)
+
+    for after in (0, 1):  # before AdamW has any state, and with it
+        for _ in range(after):
+            train_one()
+        before, saved = state(), _snapshot(step)
+        train_one()
+        assert not torch.equal(state()[0], before[0])
+        _restore(step, saved)
+        restored = state()
+        assert all(torch.equal(now, then) for now, then in zip(restored, before, strict=False))
+        assert not any(moment.any() for moment in restored[len(before) :])
