@@ -62,11 +62,6 @@ class TrainingConfig:
     decay_vectors: bool = True
 
     @property
-    def mixes_images(self) -> bool:
-        """Whether batches are mixed, by mixup or CutMix."""
-        return self.mixup_alpha > 0 or self.cutmix_alpha > 0
-
-    @property
     def visualized_epochs(self) -> list[int]:
         """Epochs (1-based) with diagnostics: every `visualize_every`-th and the last."""
         return [e for e in range(1, self.epochs + 1) if e % self.visualize_every == 0 or e == self.epochs]

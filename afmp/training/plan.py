@@ -5,6 +5,11 @@ from afmp.data.mixing import draw_erased, draw_mixes
 from afmp.study.run_config import TrainingConfig
 
 
+def mixes_images(training: TrainingConfig) -> bool:
+    """Return whether batches are mixed, by mixup or CutMix."""
+    return training.mixup_alpha > 0 or training.cutmix_alpha > 0
+
+
 def draw_plan(
     training: TrainingConfig, *, num_images: int, image_shape: tuple[int, int], seed: int, epoch: int
 ) -> EpochPlan:
@@ -15,7 +20,7 @@ def draw_plan(
         plan = plan._replace(
             erased=draw_erased(num_images, image_shape, probability=training.erasing_probability, **by)
         )
-    if training.mixes_images:
+    if mixes_images(training):
         alphas = {"mixup_alpha": training.mixup_alpha, "cutmix_alpha": training.cutmix_alpha}
         boxes, weights = draw_mixes(-(-num_images // training.batch_size), image_shape, **alphas, **by)
         plan = plan._replace(mix_boxes=boxes, mix_weights=weights)

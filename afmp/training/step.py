@@ -21,6 +21,7 @@ from afmp.model.stack import hand_out_gradients
 from afmp.study.run_config import TrainingConfig
 from afmp.training.averaging import average_shares, update_average
 from afmp.training.optimizer import learning_rates, optimizer_tensors, set_learning_rate
+from afmp.training.plan import mixes_images
 
 
 class EpochSums(NamedTuple):
@@ -58,7 +59,7 @@ class TrainingStep:
         self.batch_sizes = [len(batch) for batch in torch.arange(num_train).split(training.batch_size)]
         self.plan = torch.zeros(3, num_models, num_train, dtype=torch.int64, device=device)  # start, step, label
         num_erased = num_train if training.erasing_probability else 0
-        num_mixed = len(self.batch_sizes) if training.mixes_images else 0
+        num_mixed = len(self.batch_sizes) if mixes_images(training) else 0
         self.erased = torch.zeros(num_models, num_erased, 4, dtype=torch.int64, device=device)
         self.mix_boxes = torch.zeros(num_models, num_mixed, 4, dtype=torch.int64, device=device)
         self.mix_weights = torch.zeros(num_models, num_mixed, 2, device=device)
@@ -98,7 +99,7 @@ class TrainingStep:
         with autocast(training.precision, images.device):
             logits, sparsity_loss = self.stack.forward_train(images)  # (M, B, classes), (M,)
         task_loss = self._cross_entropy(logits, labels)
-        if training.mixes_images:
+        if mixed_labels is not None:
             task_loss = own * task_loss + (1 - own) * self._cross_entropy(logits, mixed_labels)
         loss = task_loss.mean(dim=1) + sparsity_loss
         # The sum over models. A model's weights act on its own loss only, so its gradient is the same as alone.
@@ -133,7 +134,7 @@ class TrainingStep:
         images = crop_and_normalise(split.train_images, start, step, mean=data.mean, std=data.std)
         if training.erasing_probability:
             images = erase(images, self.erased.index_select(1, places))
-        if not training.mixes_images:
+        if not mixes_images(training):
             return images, labels, None, None
         boxes = self.mix_boxes.index_select(1, self.next_step)  # (M, 1, 4)
         outside, own = self.mix_weights.index_select(1, self.next_step).unbind(2)  # (M, 1) each

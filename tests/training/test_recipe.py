@@ -20,7 +20,7 @@ from afmp.study.run_config import TrainingConfig
 from afmp.training.evaluation import count_correct
 from afmp.training.gates import describe_gates
 from afmp.training.optimizer import build_optimizer, build_schedule, learning_rates, optimizer_tensors
-from afmp.training.plan import draw_plan
+from afmp.training.plan import draw_plan, mixes_images
 from afmp.training.step import TrainingStep, _restore, _snapshot
 
 CPU = torch.device("cpu")
@@ -136,7 +136,7 @@ def plain_epoch(data, split, training: TrainingConfig, plan: EpochPlan, *, seed:
             top, left, bottom, right = plan.erased[row].tolist() if training.erasing_probability else (0, 0, 0, 0)
             image[:, top:bottom, left:right] = 0
         targets = torch.nn.functional.one_hot(split.train_labels[index], 10).float()
-        if training.mixes_images:
+        if mixes_images(training):
             top, left, bottom, right = plan.mix_boxes[number].tolist()
             outside, own = plan.mix_weights[number].tolist()
             other = images.flip(0)
