@@ -1,7 +1,6 @@
 """The exponential moving average (EMA) of a model's weights, which is evaluated and saved in place of the last ones."""
 
 import torch
-from torch import nn
 
 from afmp.study.run_config import TrainingConfig
 
@@ -16,12 +15,11 @@ def average_shares(training: TrainingConfig, *, epoch: int, num_steps: int) -> l
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, share: torch.Tensor) -> None:
-    """Move each weight of `average` towards that of `model`, by `share`, a scalar, of their difference.
+def update_average(averaged: list[torch.Tensor], current: list[torch.Tensor], share: torch.Tensor) -> None:
+    """Move each averaged weight towards the current one, by `share`, a scalar, of their difference.
 
     All weights take three launches on a GPU, and nothing waits for the device.
     """
-    averaged = list(average.parameters())
-    differences = torch._foreach_sub(list(model.parameters()), averaged)
+    differences = torch._foreach_sub(current, averaged)
     torch._foreach_mul_(differences, share)
     torch._foreach_add_(averaged, differences)

@@ -113,7 +113,8 @@ class TrainingStep:
         for optimizer in self.optimizers:
             optimizer.step()
         if self.average is not None:
-            update_average(self.average, self.stack, self.shares.index_select(0, self.next_step)[0])
+            share = self.shares.index_select(0, self.next_step)[0]
+            update_average(list(self.average.parameters()), list(self.stack.parameters()), share)
         with torch.no_grad():
             correct = (logits.argmax(dim=-1) == labels).sum(dim=1, dtype=loss.dtype)
             metrics = torch.stack([loss, correct, sparsity_loss.to(loss.dtype)])
