@@ -20,14 +20,16 @@ def num_parameters(run: RunConfig) -> int:
 def training_bytes(run: RunConfig, *, seeds: int, together: int, images: int) -> float:
     """Return the bytes that training takes at least. `together` of the `seeds` train as one stack.
 
-    Each seed has its weights, and each that trains a gradient and two moments of AdamW. Added are the states of one
-    batch from `images` images, which wait for the backward pass, and the tables of the graph.
+    Each seed has its weights, and their average if the recipe has one. Each that trains has a gradient and two moments
+    of AdamW. Added are the states of one batch from `images` images, which wait for the backward pass, and the tables
+    of the graph.
     """
     model = run.model
     patches = (run.dataset.image_size // model.patch_size) ** 2
     states = min(run.training.batch_size, images) * patches * model.d_model * 4 * (model.num_layers + 1)
     edges = patches * (2 * model.window_size if model.scaffold == "window" else 6)
-    return 4 * num_parameters(run) * (seeds + 3 * together) + states * together + 50 * edges
+    copies = seeds * (2 if run.training.ema_decay else 1) + 3 * together
+    return 4 * num_parameters(run) * copies + states * together + 50 * edges
 
 
 def check_memory(name: str, run: RunConfig, needed: float, *, available: float, where: str) -> None:
