@@ -18,6 +18,7 @@ SEMANTICS_IN_WORDS = {
     "paper": "what the text of the original notebook describes",
     "notebook": "what the code of the original notebook computes",
     "refined": "an AFMP with normalisation, residual paths, directions and channel mixing",
+    "timm": "a model of timm, to compare with",
 }
 WIDE = 0.66  # em per character: above the average of any sentence
 UNCORRECTED = "without correction for multiple comparisons"

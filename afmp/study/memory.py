@@ -9,8 +9,13 @@ SIZES = "training/batch_size, model/d_model, model/num_layers or dataset/image_s
 
 
 def num_parameters(run: RunConfig) -> int:
-    """Return about how many parameters a model of this run has: its matrices, without biases and the readout."""
+    """Return about how many parameters a model of this run has: its matrices, without biases and the readout.
+
+    0 for a rival: only timm knows its matrices.
+    """
     model, d = run.model, run.model.d_model
+    if model.is_rival:
+        return 0
     # W_pred, W_self and W_msg; W_q, W_k and the router's hidden layer, which are 64 wide; W_t of each refined layer.
     layers = model.num_layers * (3 * d * d + 256 * d)
     refinement = (model.num_layers - 1) * d * d if model.use_top_down else 0
@@ -24,6 +29,8 @@ def training_bytes(run: RunConfig, *, seeds: int, together: int, images: int) ->
     batch from `images` images, which wait for the backward pass, and the tables of the graph.
     """
     model = run.model
+    if model.is_rival:  # the images of one batch
+        return min(run.training.batch_size, images) * 3 * run.dataset.image_size**2 * 4
     patches = (run.dataset.image_size // model.patch_size) ** 2
     states = min(run.training.batch_size, images) * patches * model.d_model * 4 * (model.num_layers + 1)
     edges = patches * (2 * model.window_size if model.scaffold == "window" else 6)
@@ -42,7 +49,8 @@ def check_memory(name: str, run: RunConfig, needed: float, *, available: float, 
 def in_words(run: RunConfig, needed: float) -> str:
     """Return what a training takes: `takes at least 208.3 GB of memory (13,018 million parameters per seed)`."""
     millions = num_parameters(run) / 1e6
-    return f"takes at least {needed / 1e9:,.2f} GB of memory ({millions:,.1f} million parameters per seed)"
+    counted = f" ({millions:,.1f} million parameters per seed)" if millions else ""
+    return f"takes at least {needed / 1e9:,.2f} GB of memory{counted}"
 
 
 def check_study_memory(runs: dict[str, RunConfig], seeds: list[int]) -> None:

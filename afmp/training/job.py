@@ -98,7 +98,12 @@ def _wanted_runs(semantics: str) -> list[str]:
 
 
 def _fit_one_process(one: Run, other: Run) -> bool:
-    """Return True if one process can train both runs: device and precision of products are settings of the process."""
+    """Return True if one process can train both runs: device and precision of products are settings of the process.
+
+    A rival trains alone, because its dropout draws from the random state of the process.
+    """
+    if one.config.model.is_rival or other.config.model.is_rival:
+        return False
     keys = ("precision", "device")
     return all(getattr(one.config.training, key) == getattr(other.config.training, key) for key in keys)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 
 from afmp.data.dataset import PreparedDataset
-from afmp.model.afmp import AFMP
+from afmp.model.rival import Rival
 from afmp.model.sizes import build_model
+from afmp.model.stack import Model
 from afmp.training.checkpoint import load_checkpoint, other_checkpoints, save_checkpoint
 from afmp.training.identity import checkpoint_path, seed_identity
 from afmp.training.optimizer import (
@@ -62,7 +63,7 @@ class SeedTraining:
     label: str
     checkpoint: Path
     identity: dict
-    model: AFMP
+    model: Model
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.ReduceLROnPlateau
     progress: Progress = field(default_factory=Progress)
@@ -74,6 +75,8 @@ class SeedTraining:
             self.best_weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
             return
         current = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
+        if isinstance(self.model, Rival):
+            current = self.model.state_dict()  # with BatchNorm's statistics
         # One call for all weights: on a GPU one launch per weight would lengthen an epoch. The graph stays the same, so
         # its buffers are not copied again.
         torch._foreach_copy_([self.best_weights[name] for name in current], list(current.values()))
@@ -100,7 +103,8 @@ class SeedTraining:
             parts[part][rest] = tensor
         self.progress = Progress(**state)
         self.model.load_state_dict(parts["model"])
-        self.best_weights = {name: tensor.to(self.model.embed.weight.device) for name, tensor in parts["best"].items()}
+        device = next(self.model.parameters()).device
+        self.best_weights = {name: tensor.to(device) for name, tensor in parts["best"].items()}
         load_optimizer_tensors(self.model, self.optimizer, parts["optimizer"])
         load_schedule(self.schedule, self.progress.schedule, learning_rate=self.progress.learning_rate)
 

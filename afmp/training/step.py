@@ -14,8 +14,7 @@ from afmp.data.dataset import PreparedDataset
 from afmp.data.split import Split
 from afmp.machine.cuda_graph import capture, run_before_capture
 from afmp.machine.device import autocast
-from afmp.model.afmp import AFMP
-from afmp.model.stack import hand_out_gradients
+from afmp.model.stack import Model, changing_tensors, hand_out_gradients
 from afmp.study.run_config import TrainingConfig
 from afmp.training.optimizer import optimizer_tensors
 
@@ -38,8 +37,8 @@ class TrainingStep:
 
     def __init__(
         self,
-        stack: AFMP,
-        models: list[AFMP],
+        stack: Model,
+        models: list[Model],
         optimizers: list[torch.optim.Optimizer],
         *,
         data: PreparedDataset,
@@ -92,7 +91,8 @@ class TrainingStep:
     def read(self) -> list[EpochSums]:
         """Return the measurements of each model over the steps of this epoch so far. Waits for the device."""
         # The last loss was computed before the last update, which can still have made weights infinite or NaN.
-        weights = torch.cat([weight.detach().flatten(1) for weight in self.stack.parameters()], dim=1)
+        weights = [weight.detach().reshape(len(self.models), -1) for weight in changing_tensors(self.stack)]
+        weights = torch.cat([weight for weight in weights if weight.is_floating_point()], dim=1)
         finite, record = weights.isfinite().all(dim=1).cpu(), self.record.cpu().double()
         num_steps = int(self.next_step)
         record = record[:num_steps]
@@ -136,7 +136,7 @@ class GraphedStep:
 
 
 def _snapshot(step: TrainingStep) -> tuple[list, list]:
-    weights = [parameter.detach().clone() for parameter in step.stack.parameters()]
+    weights = [tensor.detach().clone() for tensor in changing_tensors(step.stack)]
     pairs = zip(step.models, step.optimizers, strict=True)
     return weights, [{name: value.clone() for name, value in optimizer_tensors(*pair).items()} for pair in pairs]
 
@@ -144,8 +144,8 @@ def _snapshot(step: TrainingStep) -> tuple[list, list]:
 @torch.no_grad()
 def _restore(step: TrainingStep, saved: tuple[list, list]) -> None:
     weights, optimizers = saved
-    for parameter, before in zip(step.stack.parameters(), weights, strict=True):
-        parameter.copy_(before)
+    for tensor, before in zip(changing_tensors(step.stack), weights, strict=True):
+        tensor.copy_(before)
     for model, optimizer, before in zip(step.models, step.optimizers, optimizers, strict=True):
         for name, tensor in optimizer_tensors(model, optimizer).items():
             # State that the warm-up created did not exist before, and AdamW starts from zeros.
