@@ -234,6 +234,23 @@ def refuse_too_little_memory(runs):
                 raise WorkflowError(str(error)) from None
 
 
+# Raise a WorkflowError if timm does not build the model of one of these runs. A job says this too, but only after the dataset
+# has been downloaded and prepared. PyTorch and timm load slowly, so only a study with such a run loads them.
+def refuse_wrong_rivals(runs):
+    rivals = [run for run in runs if STUDY.runs[run].model.is_rival]
+    if not rivals:
+        return
+    try:
+        from afmp.model.rival import check_rival
+
+        for run in rivals:
+            check_rival(STUDY.runs[run])
+    except AfmpError as error:
+        raise WorkflowError(str(error)) from None
+    except ModuleNotFoundError:
+        pass  # this process is without PyTorch or timm; the jobs have both
+
+
 # The captions of a rule's figures and tables by file name without .rst. Jobs write them, and the report reads them.
 # Snakemake does not rerun a job for a changed parameter whose function takes `output`.
 def captions(wildcards, output):
