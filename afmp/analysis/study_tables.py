@@ -10,7 +10,7 @@ from afmp.analysis.metrics import DIFFERENCE_METRICS, SUMMARY_METRICS, by_seed, 
 from afmp.analysis.statistics import Interval, PairedDifference, paired_difference
 from afmp.analysis.wording import distinct
 from afmp.errors import AfmpError
-from afmp.study.semantics import AFMP_SEMANTICS, SEMANTICS, semantics_of, trained_under
+from afmp.study.semantics import AFMP_SEMANTICS, RIVAL, SEMANTICS, semantics_of, trained_under
 
 HISTORY_COLUMNS = {
     "train_loss": "train_loss",
@@ -141,9 +141,13 @@ def _semantics_and_studies(results, studies):
 def epochs_caption(table: pd.DataFrame) -> str:
     """Return the size and the range of an epochs table, in reStructuredText."""
     lengths = table.groupby(["semantics", "run", "seed"]).size()
+    named = [semantics for semantics in table["semantics"].unique() if semantics != RIVAL]
+    rivals = table.loc[table["semantics"] == RIVAL, "run"].nunique()
+    parts = [f"under {' and '.join(named)} semantics"] * (len(named) > 0)
+    parts += [f"{rivals} of timm"] * (rivals > 0)
     return wording.escape_rst(
-        f"{wording.counted([len(table)], 'row')}: {wording.counted([table['run'].nunique()], 'run')} under "
-        f"{' and '.join(table['semantics'].unique())} semantics, {wording.counted([table['seed'].nunique()], 'seed')}, "
+        f"{wording.counted([len(table)], 'row')}: {wording.counted([table['run'].nunique()], 'run')} "
+        f"{', '.join(parts)}, {wording.counted([table['seed'].nunique()], 'seed')}, "
         f"{wording.counted(lengths, 'epoch')} each; val_acc between {table['val_acc'].min():.2f} and "
         f"{table['val_acc'].max():.2f} %."
     )
@@ -167,7 +171,7 @@ def summary_caption(table: pd.DataFrame) -> str:
         numbers = (best[f"test_accuracy_{part}"] for part in ("mean", "std", "ci95_low", "ci95_high"))
         accuracy = wording.with_interval(Interval(*numbers, best["n"]))
         sentences.append(
-            f"Highest mean test accuracy under {semantics} semantics: {accuracy}, "
+            f"Highest mean test accuracy {wording.under(semantics)}: {accuracy}, "
             f"run{'s' * (len(leaders) > 1)} {', '.join(leaders['run'])}. "
             f"{wording.validation_words(semantics).selection}"
         )

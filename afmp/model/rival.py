@@ -5,6 +5,7 @@ B images of H x W pixels. A rival is always a stack of one model, so all its ten
 
 import difflib
 import hashlib
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +84,16 @@ def check_rival(config: RunConfig) -> None:
             f"config: architecture {config.model.architecture!r}: gives {tuple(logits.shape[1:])} for 2 images and "
             f"{num_classes} classes; allowed is a model that classifies, with a shape of (2, {num_classes})."
         )
+
+
+@cache
+def draws_random_numbers(config: RunConfig) -> bool:
+    """Return True if the training step of a rival draws random numbers, as dropout does. Raises as `build_rival`."""
+    model, side = build_rival(config, num_classes=2), config.dataset.image_size
+    before = torch.get_rng_state()
+    with torch.no_grad():
+        model.forward_train(torch.zeros(1, 2, 3, side, side))
+    return not torch.equal(torch.get_rng_state(), before)
 
 
 def seed_dropout(seed: int, epoch: int) -> None:

@@ -101,8 +101,9 @@ def train_group(group: SeedGroup) -> None:
         if stopping:
             raise Stopped(f"{group.labels}: SIGTERM came, training ends before epoch {epoch}; run again to resume it.")
         started = time.perf_counter()
-        if group.run.config.model.is_rival:
-            seed_dropout(seeds[0].seed, epoch)  # a rival trains alone
+        # A rival beside other runs has no dropout. The random state is that of the whole process.
+        if group.run.config.model.is_rival and not seeds[0].progress.trained_beside:
+            seed_dropout(seeds[0].seed, epoch)
         group.step.begin(plans)
         for batch_size in group.step.batch_sizes:
             group.step(batch_size)
