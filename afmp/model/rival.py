@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from afmp.errors import AfmpError, one_line
+from afmp.study.memory import MOST_BYTES
 from afmp.study.run_config import TIMM, RunConfig
 from afmp.study.semantics import RIVAL
 
@@ -74,7 +75,8 @@ def check_rival(config: RunConfig) -> None:
     num_classes, side = 10, config.dataset.image_size
     try:
         with torch.device("meta"), torch.no_grad():
-            logits, _ = build_rival(config, num_classes=num_classes).forward_train(torch.empty(1, 2, 3, side, side))
+            rival = build_rival(config, num_classes=num_classes)
+            logits, _ = rival.forward_train(torch.empty(1, 2, 3, side, side))
     except AfmpError:
         raise
     except Exception as error:
@@ -83,6 +85,14 @@ def check_rival(config: RunConfig) -> None:
         raise AfmpError(
             f"config: architecture {config.model.architecture!r}: gives {tuple(logits.shape[1:])} for 2 images and "
             f"{num_classes} classes; allowed is a model that classifies, with a shape of (2, {num_classes})."
+        )
+    number = sum(parameter.numel() for parameter in rival.parameters())
+    needed = 4 * 4 * number  # weights, gradients and the two moments of AdamW
+    if needed > MOST_BYTES:
+        raise AfmpError(
+            f"config: architecture {config.model.architecture!r}: its {number / 1e6:,.0f} million parameters take at "
+            f"least {needed / 1e9:,.0f} GB of memory, and a study may take {MOST_BYTES / 1e9:,.0f} GB; make it smaller by "
+            "`arguments`."
         )
 
 
