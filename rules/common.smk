@@ -225,7 +225,9 @@ def timing_threads(wildcards):
 
 # Raise a WorkflowError if one of these runs, which trains on the CPU of this machine, does not fit its memory.
 def refuse_too_little_memory(runs):
-    for run, config in ((run, STUDY.runs[run]) for run in runs):
+    for run, config in (
+        (run, STUDY.runs[run]) for run in runs if not STUDY.runs[run].model.is_rival
+    ):
         needed = training_bytes(config, seeds=len(STUDY.seeds), together=1, images=1)
         if config.training.device == "cpu":
             try:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from afmp.errors import AfmpError, one_line
-from afmp.study.memory import MOST_BYTES
+from afmp.study.memory import MOST_BYTES, training_bytes
 from afmp.study.run_config import TIMM, RunConfig
 from afmp.study.semantics import RIVAL
 
@@ -70,30 +70,34 @@ def build_rival(config: RunConfig, *, num_classes: int) -> Rival:
             del sizes[unknown[0]]
 
 
-def check_rival(config: RunConfig) -> None:
-    """Raise AfmpError, as `build_rival` does, unless a rival answers images of the study. Computes nothing."""
-    num_classes, side = 10, config.dataset.image_size
+def check_rival(config: RunConfig) -> int:
+    """Return the number of parameters of a rival with 10 classes; it takes no memory and no time.
+
+    Raises AfmpError, as `build_rival` does, unless the rival answers images of the study and some machine can train it.
+    """
+    architecture, side = config.model.architecture, config.dataset.image_size
     try:
         with torch.device("meta"), torch.no_grad():
-            rival = build_rival(config, num_classes=num_classes)
+            rival = build_rival(config, num_classes=10)
             logits, _ = rival.forward_train(torch.empty(1, 2, 3, side, side))
     except AfmpError:
         raise
     except Exception as error:
         raise _refused(config, error) from error
-    if logits.shape != (1, 2, num_classes):
+    if logits.shape != (1, 2, 10):
         raise AfmpError(
-            f"config: architecture {config.model.architecture!r}: gives {tuple(logits.shape[1:])} for 2 images and "
-            f"{num_classes} classes; allowed is a model that classifies, with a shape of (2, {num_classes})."
+            f"config: architecture {architecture!r}: gives {tuple(logits.shape[1:])} for 2 images and 10 classes; "
+            "allowed is a model that classifies, with a shape of (2, 10)."
         )
     number = sum(parameter.numel() for parameter in rival.parameters())
-    needed = 4 * 4 * number  # weights, gradients and the two moments of AdamW
+    needed = training_bytes(config, seeds=1, together=1, images=1, parameters=number)
     if needed > MOST_BYTES:
         raise AfmpError(
-            f"config: architecture {config.model.architecture!r}: its {number / 1e6:,.0f} million parameters take at "
-            f"least {needed / 1e9:,.0f} GB of memory, and a study may take {MOST_BYTES / 1e9:,.0f} GB; make it smaller by "
+            f"config: architecture {architecture!r}: its {number / 1e6:,.0f} million parameters take at least "
+            f"{needed / 1e9:,.0f} GB of memory, and a study may take {MOST_BYTES / 1e9:,.0f} GB; make it smaller by "
             "`arguments`."
         )
+    return number
 
 
 @cache
