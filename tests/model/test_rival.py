@@ -1,10 +1,14 @@
 """Rivals: a model of timm behind the interface of AFMP, and one sentence for each that timm does not build."""
 
 import copy
+import re
 
 import pytest
 import timm
 import torch
+import yaml
+from conftest import PROJECT
+from shipped_study import SHIPPED
 from training_runs import small_config
 
 from afmp.errors import AfmpError
@@ -12,6 +16,7 @@ from afmp.model.rival import build_rival, check_rival, draws_random_numbers, see
 from afmp.model.sizes import build_model
 from afmp.model.stack import changing_tensors, hand_out_gradients, stack_models
 from afmp.model.weights import load_weights
+from afmp.study.study import resolve_study
 from afmp.training.checkpoint import save_weights
 
 VIT = {"embed_dim": 16, "depth": 2, "num_heads": 2}
@@ -144,6 +149,16 @@ def test_what_timm_does_not_build_is_refused_in_one_sentence(architecture, argum
     said = str(refused.value)
     assert said.startswith(f"config: architecture 'timm/{architecture}': ") and words in said
     assert said.endswith(".") and "\n" not in said
+
+
+def test_the_lines_on_the_page_are_rivals_that_timm_builds():
+    page = (PROJECT / "docs/your-own-study.md").read_text(encoding="utf-8")
+    (block,) = [block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "timm/" in block]
+    study = resolve_study(copy.deepcopy(SHIPPED) | {"studies": yaml.safe_load(block)})
+    assert [member["run"] for member in study.studies[0]["members"]] == ["refined", "vit", "mixer", "convmixer"]
+    assert [check_rival(study.runs[run]) > 100_000 for semantics, run in study.trainings if semantics == "timm"] == [
+        True
+    ] * 3
 
 
 def test_training_says_the_sentence_of_the_check():

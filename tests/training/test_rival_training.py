@@ -87,6 +87,7 @@ def outcomes(study: Study, results: Path, digits_file: Path) -> list:
     return [make(check) for check in checks]
 
 
+@pytest.mark.promise("rivals")
 def test_rivals_pass_verification_and_train_to_the_same_bits_again(results, study, digits_file):
     found = outcomes(study, results, digits_file)
     assert [outcome for outcome in found if outcome.faults or outcome.not_checked] == []
@@ -157,6 +158,7 @@ def test_a_rival_trains_as_a_plain_loop_of_pytorch(digits_file, tmp_path):
         torch.testing.assert_close(final[f"network.{name}"], expected, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.promise("rivals")
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_a_rival_that_is_stopped_after_any_epoch_ends_with_the_same_bits(name, digits_file, tmp_path, monkeypatch):
     config = rival_config(name, epochs=3)
@@ -180,6 +182,7 @@ def test_a_rival_that_is_stopped_after_any_epoch_ends_with_the_same_bits(name, d
             assert_same_tensors(whole / f"{file}.safetensors", stopped / f"{file}.safetensors")
 
 
+@pytest.mark.promise("rivals", "killed-training-resumes")
 @pytest.mark.long
 def test_a_rival_killed_at_random_moments_ends_with_the_same_bits(digits_file, tmp_path):
     config = rival_config("convmixer", epochs=4)
@@ -230,6 +233,7 @@ def test_the_snapshot_around_a_capture_covers_the_statistics_of_batch_norm(digit
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.promise("divergence")
 def test_a_statistic_that_is_not_finite_is_a_divergence(digits_file):
     config = rival_config("convmixer")
     data = load_dataset(digits_file, device=torch.device("cpu"))
@@ -255,6 +259,7 @@ def start_job(name: str, folder: Path, digits_file: Path, monkeypatch, wanted: l
     return read_result(folder / name / f"seed_0/results_{name}.json")
 
 
+@pytest.mark.promise("parallel-runs-have-their-bits")
 def test_rivals_without_dropout_train_side_by_side_with_their_own_bits(results, digits_file, tmp_path, monkeypatch):
     first = start_job("mixer", tmp_path, digits_file, monkeypatch, list(ARGUMENTS))
     assert first["trained_beside"] == ["convmixer"]

@@ -22,6 +22,7 @@ def project(tmp_path) -> Path:
     return copy_project(tmp_path)
 
 
+@pytest.mark.promise("wrong-rival")
 @pytest.mark.parametrize(
     ("change", "words"),
     [
