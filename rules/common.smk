@@ -225,13 +225,32 @@ def timing_threads(wildcards):
 
 # Raise a WorkflowError if one of these runs, which trains on the CPU of this machine, does not fit its memory.
 def refuse_too_little_memory(runs):
-    for run, config in ((run, STUDY.runs[run]) for run in runs):
+    for run, config in (
+        (run, STUDY.runs[run]) for run in runs if not STUDY.runs[run].model.is_rival
+    ):
         needed = training_bytes(config, seeds=len(STUDY.seeds), together=1, images=1)
         if config.training.device == "cpu":
             try:
                 check_memory(run, config, needed, available=host_bytes(), where="this machine has")
             except AfmpError as error:
                 raise WorkflowError(str(error)) from None
+
+
+# Raise a WorkflowError if timm does not build the model of one of these runs. A job says this too, but only after the dataset
+# has been downloaded and prepared. PyTorch and timm load slowly, so only a study with such a run loads them.
+def refuse_wrong_rivals(runs):
+    rivals = [run for run in runs if STUDY.runs[run].model.is_rival]
+    if not rivals:
+        return
+    try:
+        from afmp.model.rival import check_rival
+
+        for run in rivals:
+            check_rival(STUDY.runs[run])
+    except AfmpError as error:
+        raise WorkflowError(str(error)) from None
+    except ModuleNotFoundError:
+        pass  # this process is without PyTorch or timm; the jobs have both
 
 
 # The captions of a rule's figures and tables by file name without .rst. Jobs write them, and the report reads them.

@@ -102,10 +102,11 @@ else:
 
 
 # The runs by the epochs of their diagnostics. Every picture is an output of its own, so a deleted one is drawn again. Outputs
-# cannot depend on the run, so runs with other epochs have a rule of their own.
+# cannot depend on the run, so runs with other epochs have a rule of their own. A rival has no gates to draw.
 RUNS_BY_EPOCHS = {}
 for run in STUDY.runs:
-    RUNS_BY_EPOCHS.setdefault(tuple(STUDY.runs[run].training.visualized_epochs), []).append(run)
+    if epochs := tuple(STUDY.runs[run].visualized_epochs):
+        RUNS_BY_EPOCHS.setdefault(epochs, []).append(run)
 
 for number, (epochs, runs) in enumerate(RUNS_BY_EPOCHS.items()):
 

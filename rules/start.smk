@@ -26,10 +26,10 @@ onstart:
     # Parts of files that killed jobs were writing; a file that no job writes again would keep them.
     remove_leftovers(RESULTS)
     # A job says this too, of the device that it finds, but only after the dataset has been downloaded and prepared.
+    training = sorted({job.wildcards.run for job in waiting if job.rule.name == "train"})
     if workflow.local_exec:
-        refuse_too_little_memory(
-            {job.wildcards.run for job in waiting if job.rule.name == "train"}
-        )
+        refuse_too_little_memory(training)
+    refuse_wrong_rivals(training)
     set_aside(waiting)
     # On the only GPU of this machine, the first training job trains all runs of this call, and the other training jobs find
     # their runs already trained. Only this call knows its runs. Its jobs inherit the list.

@@ -10,7 +10,7 @@ from afmp.analysis.metrics import DIFFERENCE_METRICS, SUMMARY_METRICS, by_seed, 
 from afmp.analysis.statistics import Interval, PairedDifference, paired_difference
 from afmp.analysis.wording import distinct
 from afmp.errors import AfmpError
-from afmp.study.semantics import SEMANTICS, semantics_of
+from afmp.study.semantics import AFMP_SEMANTICS, RIVAL, SEMANTICS, semantics_of, trained_under
 
 HISTORY_COLUMNS = {
     "train_loss": "train_loss",
@@ -41,41 +41,54 @@ def epochs_table(results) -> pd.DataFrame:
 
 
 def summary_table(results, studies) -> pd.DataFrame:
-    """Return a table with a row per semantics, study and run: n, and mean, deviation and interval of each metric."""
+    """Return a table with a row per semantics, study and run: n, and mean, deviation and interval of each metric.
+
+    A rival has one row in each of its studies, with the name of rivals as its semantics.
+    """
     rows = []
-    for semantics, study in _semantics_and_studies(results, studies):
-        for member in study["members"]:
-            of_run = select(results, study, run=member["run"], semantics=semantics)
-            row = {
-                "semantics": semantics,
-                "study": study["name"],
-                "run": member["run"],
-                "label": member["label"],
-                "n": len(of_run),
-            }
-            for name in SUMMARY_METRICS:
-                interval = metric_interval(of_run, name)
-                row[f"{name}_mean"], row[f"{name}_std"] = float(interval.mean), float(interval.std)
-                row[f"{name}_ci95_low"], row[f"{name}_ci95_high"] = float(interval.low), float(interval.high)
-            row["num_parameters"] = distinct(str(result["num_parameters"]) for result in of_run)
-            row["dataset"] = distinct(result["dataset"]["name"] for result in of_run)
-            row["device"] = distinct(result["device"]["name"] for result in of_run)
-            rows.append(row)
+    members = {
+        (trained_under(member, semantics), study["name"], member["run"]): (study, member)
+        for semantics, study in _semantics_and_studies(results, studies)
+        for member in study["members"]
+    }
+    order = list(SEMANTICS).index
+    for (semantics, _, _), (study, member) in sorted(members.items(), key=lambda item: order(item[0][0])):
+        of_run = select(results, study, run=member["run"], semantics=semantics)
+        row = {
+            "semantics": semantics,
+            "study": study["name"],
+            "run": member["run"],
+            "label": member["label"],
+            "n": len(of_run),
+        }
+        for name in SUMMARY_METRICS:
+            interval = metric_interval(of_run, name)
+            row[f"{name}_mean"], row[f"{name}_std"] = float(interval.mean), float(interval.std)
+            row[f"{name}_ci95_low"], row[f"{name}_ci95_high"] = float(interval.low), float(interval.high)
+        row["num_parameters"] = distinct(str(result["num_parameters"]) for result in of_run)
+        row["dataset"] = distinct(result["dataset"]["name"] for result in of_run)
+        row["device"] = distinct(result["device"]["name"] for result in of_run)
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
 def differences_table(results, studies) -> pd.DataFrame:
     """Return a table with a row per semantics, study, run and metric: run minus reference in percentage points.
 
-    The pairs are the `n_pairs` seeds that both have. The reference itself has no row.
+    The pairs are the `n_pairs` seeds that both have. The reference itself has no row. A rival has a row for each
+    semantics of its study.
     """
     rows = []
     for semantics, study in _semantics_and_studies(results, studies):
-        reference = select(results, study, run=study["reference"], semantics=semantics)
+        found = {
+            member["run"]: select(results, study, run=member["run"], semantics=trained_under(member, semantics))
+            for member in study["members"]
+        }
+        reference = found[study["reference"]]
         for member in study["members"]:
             if member["run"] == study["reference"]:
                 continue
-            of_run = select(results, study, run=member["run"], semantics=semantics)
+            of_run = found[member["run"]]
             for name in DIFFERENCE_METRICS:
                 difference = paired_difference(by_seed(of_run, name), by_seed(reference, name))
                 rows.append(
@@ -117,19 +130,24 @@ def _semantics_and_studies(results, studies):
     present = {result["semantics"] for result in _in_order(results)}
     return [
         (semantics, study)
-        for semantics in SEMANTICS
-        if semantics in present
+        for semantics in AFMP_SEMANTICS
         for study in studies
-        if semantics in semantics_of(study, list(SEMANTICS))
+        if semantics in semantics_of(study, list(AFMP_SEMANTICS))
+        # A study without semantics of its own has those of which there are results.
+        if present & {trained_under(member, semantics) for member in study["members"]}
     ]
 
 
 def epochs_caption(table: pd.DataFrame) -> str:
     """Return the size and the range of an epochs table, in reStructuredText."""
     lengths = table.groupby(["semantics", "run", "seed"]).size()
+    named = [semantics for semantics in table["semantics"].unique() if semantics != RIVAL]
+    rivals = table.loc[table["semantics"] == RIVAL, "run"].nunique()
+    parts = [f"under {' and '.join(named)} semantics"] * (len(named) > 0)
+    parts += [f"{rivals} of timm"] * (rivals > 0)
     return wording.escape_rst(
-        f"{wording.counted([len(table)], 'row')}: {wording.counted([table['run'].nunique()], 'run')} under "
-        f"{' and '.join(table['semantics'].unique())} semantics, {wording.counted([table['seed'].nunique()], 'seed')}, "
+        f"{wording.counted([len(table)], 'row')}: {wording.counted([table['run'].nunique()], 'run')} "
+        f"{', '.join(parts)}, {wording.counted([table['seed'].nunique()], 'seed')}, "
         f"{wording.counted(lengths, 'epoch')} each; val_acc between {table['val_acc'].min():.2f} and "
         f"{table['val_acc'].max():.2f} %."
     )
@@ -153,7 +171,7 @@ def summary_caption(table: pd.DataFrame) -> str:
         numbers = (best[f"test_accuracy_{part}"] for part in ("mean", "std", "ci95_low", "ci95_high"))
         accuracy = wording.with_interval(Interval(*numbers, best["n"]))
         sentences.append(
-            f"Highest mean test accuracy under {semantics} semantics: {accuracy}, "
+            f"Highest mean test accuracy {wording.under(semantics)}: {accuracy}, "
             f"run{'s' * (len(leaders) > 1)} {', '.join(leaders['run'])}. "
             f"{wording.validation_words(semantics).selection}"
         )

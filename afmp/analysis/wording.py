@@ -10,7 +10,7 @@ import numpy as np
 
 from afmp.analysis.statistics import Interval, PairedDifference
 from afmp.study.font import drawable, width
-from afmp.study.semantics import SEMANTICS
+from afmp.study.semantics import RIVAL, SEMANTICS
 
 # The fewest random seeds whose interval is drawn. Over two, Student's t is 12.7 standard errors to either side.
 FEWEST_SEEDS = 3
@@ -18,9 +18,15 @@ SEMANTICS_IN_WORDS = {
     "paper": "what the text of the original notebook describes",
     "notebook": "what the code of the original notebook computes",
     "refined": "an AFMP with normalisation, residual paths, directions and channel mixing",
+    "timm": "a model of timm, to compare with",
 }
 WIDE = 0.66  # em per character: above the average of any sentence
 UNCORRECTED = "without correction for multiple comparisons"
+
+
+def under(semantics: str) -> str:
+    """Return `under paper semantics`, or `of models of timm`, which have no semantics."""
+    return "of models of timm" if semantics == RIVAL else f"under {semantics} semantics"
 
 
 class ValidationWords(NamedTuple):

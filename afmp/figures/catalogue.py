@@ -26,7 +26,7 @@ from afmp.study.paths import (
     result_files,
     scalability_file,
 )
-from afmp.study.semantics import SEMANTICS, semantics_of, trainings
+from afmp.study.semantics import AFMP_SEMANTICS, RIVAL, semantics_of, trained_under, trainings
 
 COMPARED_SEMANTICS = ("paper", "notebook")  # of notebook_vs_paper
 SWEEP_FIGURES = ("scalability_results", "scalability_fits")
@@ -119,10 +119,14 @@ def figure_module(figure: str) -> str:
 def figures(study: dict) -> list[Drawing]:
     """Return all figures below figures/ of a study, which is given as by `Study.to_dict`."""
     drawings = []
-    for semantics in dict.fromkeys([*study["semantics"], *SEMANTICS]):
+    for semantics in dict.fromkeys([*study["semantics"], *AFMP_SEMANTICS]):
         for table in studies_under(study, semantics):
-            runs = [member["run"] for member in table["members"]]
-            records = {"results": result_files(semantics, runs, study["seeds"])}
+            results = [
+                path
+                for member in table["members"]
+                for path in result_files(trained_under(member, semantics), [member["run"]], study["seeds"])
+            ]
+            records = {"results": results}
             path, module = figure_path(semantics, table["figure"]), figure_module(table["figure"])
             drawings.append(Drawing(path, module, {"study": table}, records))
         for figure in SWEEP_FIGURES if semantics in study["semantics"] else ():
@@ -169,6 +173,7 @@ def last_diagnostics(study: dict) -> list[Drawing]:
     return [
         drawing
         for semantics, run in trainings(study["studies"], study["runs"], study["semantics"])
+        if semantics != RIVAL  # it has no gates
         for epochs in [[study["runs"][run]["training"]["epochs"]]]
         for drawing in diagnostics_figures(study, semantics=semantics, run=run, epochs=epochs)
     ]

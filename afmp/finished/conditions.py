@@ -10,9 +10,11 @@ from afmp.finished.check import NotCheckedError
 from afmp.machine.device import resolve_device, set_matmul_precision
 from afmp.provenance import device_record, versions
 from afmp.study.run_config import TrainingConfig
+from afmp.study.semantics import RIVAL
 
-# Versions that decide bits. A driver, a commit or a version of Python does not.
+# Versions that decide bits, and those of a rival. A driver, a commit or a version of Python does not.
 DECIDING = ("torch", "cuda", "numpy", "afmp")
+DECIDING_RIVALS = (*DECIDING, "timm")
 
 
 def same_conditions(result: dict, device: torch.device) -> bool:
@@ -21,7 +23,8 @@ def same_conditions(result: dict, device: torch.device) -> bool:
         return False
     (trained,) = result["trained_by"]
     here = versions()
-    same_versions = all(trained["versions"][name] == here[name] for name in DECIDING)
+    deciding = DECIDING_RIVALS if result["semantics"] == RIVAL else DECIDING
+    same_versions = all(trained["versions"][name] == here[name] for name in deciding)
     known_threads = device.type != "cpu" or trained.get("cpu_threads") is not None
     return trained["device"] == device_record(device) and same_versions and known_threads
 

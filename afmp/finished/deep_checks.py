@@ -12,9 +12,8 @@ from afmp.data.split import split_dataset
 from afmp.finished.check import Check, NotCheckedError
 from afmp.finished.conditions import computing_as, same_conditions, training_device
 from afmp.finished.finished_study import FinishedStudy
-from afmp.model.afmp import AFMP
 from afmp.model.sizes import build_model
-from afmp.model.stack import stack_models
+from afmp.model.stack import Model, stack_models
 from afmp.model.weights import load_weights
 from afmp.study.paths import WEIGHTS, diagnostics_file, result_file, seed_folder, weights_file
 from afmp.study.semantics import SEMANTICS
@@ -103,7 +102,7 @@ def _evaluated_group(
 
 
 def _gates(
-    finished: FinishedStudy, model: AFMP, data: PreparedDataset, *, which: str, seed: int, result: dict
+    finished: FinishedStudy, model: Model, data: PreparedDataset, *, which: str, seed: int, result: dict
 ) -> Iterator[str]:
     """Yield the fault of recorded gates that weights do not give, if their epoch has gates."""
     path = diagnostics_file(model.semantics, result["run"], seed)

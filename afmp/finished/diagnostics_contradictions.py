@@ -6,7 +6,7 @@ Each one is the second half of a sentence that starts with the file's path.
 from collections.abc import Iterator
 
 from afmp.finished.differences import differences
-from afmp.model.afmp import AFMP
+from afmp.model.stack import Model
 from afmp.study.run_config import RunConfig
 from afmp.study.semantics import SEMANTICS
 
@@ -14,9 +14,9 @@ from afmp.study.semantics import SEMANTICS
 WRITTEN = 1e-6
 
 
-def of_diagnostics(diagnostics: dict, config: RunConfig, model: AFMP) -> Iterator[str]:
+def of_diagnostics(diagnostics: dict, config: RunConfig, model: Model) -> Iterator[str]:
     """Yield the contradictions of valid diagnostics with their run and with an untrained model of it."""
-    found, expected = sorted(map(int, diagnostics["epochs"])), config.training.visualized_epochs
+    found, expected = sorted(map(int, diagnostics["epochs"])), config.visualized_epochs
     if found != expected:
         yield f"has epochs {found}, the study says {expected}"
     graph = {
@@ -43,7 +43,7 @@ def of_diagnostics(diagnostics: dict, config: RunConfig, model: AFMP) -> Iterato
                 break
 
 
-def _possible_pruned(gates: list[float], model: AFMP) -> tuple[int, int]:
+def _possible_pruned(gates: list[float], model: Model) -> tuple[int, int]:
     """Return the smallest and the largest number of pruned edges that these mean gates allow."""
     if not SEMANTICS[model.semantics].prunes:
         return sum(gate < 0.5 - WRITTEN for gate in gates), sum(gate < 0.5 + WRITTEN for gate in gates)

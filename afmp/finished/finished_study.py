@@ -13,9 +13,9 @@ from afmp.finished.differences import differences
 from afmp.finished.result_contradictions import of_result
 from afmp.finished.study_records import StudyRecord, study_records
 from afmp.finished.sweep_contradictions import of_sweep
-from afmp.model.afmp import AFMP
 from afmp.model.scaffold import scaffold_hash
 from afmp.model.sizes import build_model
+from afmp.model.stack import Model
 from afmp.study.run_config import RunConfig
 from afmp.study.semantics import SEMANTICS
 from afmp.study.study import Study
@@ -33,7 +33,7 @@ class FinishedStudy:
     faults: dict[str, list[str]] = field(default_factory=dict)  # of every record, as sentences that name the file
 
     def __post_init__(self) -> None:
-        self._models: dict[tuple[str, str], AFMP] = {}
+        self._models: dict[tuple[str, str], Model] = {}
         self._expectations: dict[tuple[str, str], dict] = {}
         self.records = {record.path: record for record in study_records(self.study)}
         for path in self.records:
@@ -61,7 +61,7 @@ class FinishedStudy:
         """The prepared dataset, or None."""
         return None if isinstance(self.dataset, str) else self.dataset
 
-    def model(self, semantics: str, run: str) -> AFMP:
+    def model(self, semantics: str, run: str) -> Model:
         """Return the untrained model of a run. Without a dataset it has one class, and all but its readout is right."""
         if (semantics, run) not in self._models:
             num_classes = self.data.num_classes if self.data else 1

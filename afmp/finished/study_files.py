@@ -24,7 +24,7 @@ def study_drawings(study: Study) -> list[Drawing]:
     plain = study.to_dict()
     drawings = figures(plain)
     for semantics, run in study.trainings:
-        epochs = study.runs[run].training.visualized_epochs
+        epochs = study.runs[run].visualized_epochs
         drawings += diagnostics_figures(plain, semantics=semantics, run=run, epochs=epochs)
     return drawings
 

@@ -9,9 +9,9 @@ from afmp.files import read_plain
 from afmp.finished.check import Check, NotCheckedError, guarded
 from afmp.finished.differences import differences
 from afmp.finished.finished_study import FinishedStudy
-from afmp.model.afmp import AFMP
 from afmp.model.scaffold import scaffold_hash
 from afmp.model.sizes import build_model
+from afmp.model.stack import Model
 from afmp.model.weights import load_weights, read_about
 from afmp.records import with_checksum
 from afmp.study.paths import WEIGHTS, diagnostics_file, result_file, result_files, seed_folder, weights_file
@@ -96,7 +96,7 @@ def _weights_faults(finished: FinishedStudy, semantics: str, run: str) -> Iterat
         raise NotCheckedError(f"no valid result of seed {', '.join(map(str, unchecked))}")
 
 
-def _of_weights(path: Path, model: AFMP, *, which: str, about: dict, result: dict) -> Iterator[str]:
+def _of_weights(path: Path, model: Model, *, which: str, about: dict, result: dict) -> Iterator[str]:
     """Yield the faults of a file of weights, read into `model`, with what it should be and with its result."""
     largest = sum(tensor.nbytes for tensor in model.state_dict().values()) + HEADER_BYTES
     content = read_plain(path, max_bytes=largest)
@@ -110,7 +110,7 @@ def _of_weights(path: Path, model: AFMP, *, which: str, about: dict, result: dic
     yield from (f"{path}: {fault}" for fault in differences(found, expected, "its result says"))
 
 
-def _values(model: AFMP) -> str:
+def _values(model: Model) -> str:
     """Return a digest of a model's parameters: files of weights also contain the seed, and so differ."""
     digest = hashlib.sha256()
     for parameter in model.parameters():

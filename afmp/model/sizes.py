@@ -1,6 +1,7 @@
 """AFMP in its named sizes, AFMP-Tiny and AFMP-Small and those of `refined`, and the model of a run of the study."""
 
 from afmp.model.afmp import AFMP
+from afmp.model.rival import Rival, build_rival
 from afmp.study.run_config import RunConfig
 
 REFINED = {"semantics": "refined", "is_sparse": False, "use_top_down": False}
@@ -26,9 +27,11 @@ def afmp_refined_small(**overrides) -> AFMP:
     return AFMP(**REFINED | {"num_layers": 8, "d_model": 384, "img_size": 224, "patch_size": 16} | overrides)
 
 
-def build_model(config: RunConfig, *, semantics: str, num_classes: int) -> AFMP:
+def build_model(config: RunConfig, *, semantics: str, num_classes: int) -> AFMP | Rival:
     """Build the model of one run, with initial weights from torch's global random state."""
     model = config.model
+    if model.is_rival:
+        return build_rival(config, num_classes=num_classes)
     return AFMP(
         num_layers=model.num_layers,
         d_model=model.d_model,

@@ -8,18 +8,26 @@ from afmp.errors import AfmpError
 from afmp.model.afmp import AFMP
 from afmp.model.linear import LayerNorm, Linear, has_hooks
 from afmp.model.paper import PredictiveRouter
+from afmp.model.rival import Rival
 
+Model = AFMP | Rival  # what training trains
 STACKABLE = (Linear, LayerNorm, PredictiveRouter)  # modules whose parameters may have a model axis
 
 
-def stack_models(models: list[AFMP]) -> AFMP:
+def stack_models(models: list[Model]) -> Model:
     """Return one AFMP whose parameters all have a leading model axis M = len(models), with the graph that all share.
 
     The parameters of `models` become views of the stack's memory: an update of one changes both. Hooks of the first
     model are also in the stack. Raises AfmpError if the models do not have the same graph, if another model has hooks,
     or if a module was replaced by one whose parameters cannot have a model axis.
+
+    A rival is its own stack, and cannot be stacked with another.
     """
     first = models[0]
+    if isinstance(first, Rival):
+        if len(models) > 1:
+            raise AfmpError(f"{len(models)} models of timm: they cannot be stacked; stack each alone.")
+        return first
     if not all(torch.equal(model.edge_index, first.edge_index) for model in models):
         raise AfmpError(
             "edge_index: the models to be stacked have different graphs; allowed is one graph. "
@@ -45,9 +53,19 @@ def stack_models(models: list[AFMP]) -> AFMP:
     return stack
 
 
-def hand_out_gradients(stack: AFMP, models: list[AFMP]) -> None:
+def hand_out_gradients(stack: Model, models: list[Model]) -> None:
     """Give each model its part of the stack's gradients, as views; None where the stack has no gradient."""
+    if isinstance(stack, Rival):  # they are its own
+        return
     for stacked, *own in zip(stack.parameters(), *(model.parameters() for model in models), strict=True):
         gradients = [None] * len(own) if stacked.grad is None else stacked.grad.unbind()
         for parameter, gradient in zip(own, gradients, strict=True):
             parameter.grad = gradient
+
+
+def changing_tensors(stack: Model) -> list[torch.Tensor]:
+    """Return all tensors that training changes: the parameters, and of a rival its buffers, as BatchNorm's statistics.
+
+    Each has a model axis M in front, or is of the only model. They are the stack's own tensors, not copies.
+    """
+    return [*stack.parameters(), *(stack.buffers() if isinstance(stack, Rival) else ())]

@@ -12,6 +12,7 @@ import torch
 from afmp.errors import AfmpError, one_line
 from afmp.files import MissingFileError, open_plain
 from afmp.model.afmp import AFMP
+from afmp.model.rival import Rival
 from afmp.tensors import json_entry, read_header, read_tensors
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -23,7 +24,7 @@ INTEGERS = (torch.int32, torch.int64)
 GRAPH = ("static_positions", "edge_index", "edge_attr")  # buffers that may have another size than the model's
 
 
-def load_weights(model: AFMP, path: Path | str) -> None:
+def load_weights(model: AFMP | Rival, path: Path | str) -> None:
     """Load weights into `model`: a .safetensors of a training, or a state dict (.pth, .pt) of the original notebook.
 
     The graph in the file replaces the model's. A .pth is read by torch.load(weights_only=True), which builds only
@@ -58,7 +59,7 @@ def read_about(path: Path | str) -> dict:
     return json_entry(header, "about", path=path, advice=ADVICE) if "about" in header.metadata else {}
 
 
-def _read_safetensors(path: Path, model: AFMP, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _read_safetensors(path: Path, model: AFMP | Rival, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     semantics = read_about(path).get("semantics", model.semantics)
     if semantics != model.semantics:
         raise AfmpError(
@@ -131,7 +132,7 @@ def _check_shapes(shapes: dict[str, tuple], expected: dict[str, torch.Tensor], p
         raise AfmpError(f"{path}: of another architecture: it lacks {_some(missing)}, which the model has.")
     if foreign := shapes.keys() - expected.keys():
         raise AfmpError(f"{path}: of another architecture: it contains {_some(foreign)}, which the model lacks.")
-    num_patches = len(expected["static_positions"])
+    num_patches = len(expected.get("static_positions", ()))  # a rival has no graph
     for name, shape in shapes.items():
         wanted = tuple(expected[name].shape)
         # Another graph may have more or fewer edges; GraphModule checks them.

@@ -87,7 +87,10 @@ def check_extent(runs: dict[str, RunConfig], trainings: list[tuple[str, str]], *
             f"config: seeds: {len(seeds):,} random seeds, {len(runs):,} distinct runs and {semantics} semantics "
             f"are {number:,} trainings; allowed: {MOST_TRAININGS:,}. Lower the number of seeds or runs."
         )
-    pictures = {name: -(-run.training.epochs // run.training.visualize_every) for name, run in runs.items()}
+    pictures = {
+        name: 0 if run.model.is_rival else -(-run.training.epochs // run.training.visualize_every)
+        for name, run in runs.items()
+    }
     total = sum(pictures[run] for _, run in trainings)
     if total > MOST_PICTURES:
         name = max(pictures, key=pictures.get)

@@ -37,11 +37,12 @@ def _with_numbers(value, fragment: dict, where: str):
         items = fragment.get("items", {})
         return [_with_numbers(item, items, f"{where}/{index}") for index, item in enumerate(value)]
     kind = fragment.get("type")
+    kinds = kind if isinstance(kind, list) else [kind]
     # Numbers and flags may come as text: Snakemake's `--config 'training={epochs: 3}'` makes text of all values, and
     # YAML 1.1 reads 1e-3, without a dot, as text.
-    if kind == "boolean" and value in ("true", "false"):
+    if "boolean" in kinds and value in ("true", "false"):
         return value == "true"
-    if kind not in ("number", "integer"):
+    if not {"number", "integer"} & set(kinds):
         return value
     if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]{1,100}(\.[0-9]*)?([eE][-+]?[0-9]+)?", value):
         value = float(value) if re.search("[.eE]", value) else int(value)

@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass, fields
 
+AFMP = "afmp"  # the architecture of every run that is no rival
+TIMM = "timm/"  # before the name of a rival's model in timm
+
+Scalar = bool | int | float | str
+
 
 @dataclass(frozen=True)
 class DatasetConfig:
@@ -14,7 +19,10 @@ class DatasetConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The model of one run; keys as in section `model` of config.yaml. Those with a default may be absent there."""
+    """The model of one run; keys as in section `model` of config.yaml. Those with a default may be absent there.
+
+    `arguments` may be given as a mapping, and is kept as sorted pairs.
+    """
 
     num_layers: int
     d_model: int
@@ -30,6 +38,16 @@ class ModelConfig:
     messages: bool = True
     use_directions: bool = True
     use_errors: bool = True
+    architecture: str = AFMP
+    arguments: tuple[tuple[str, Scalar], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "arguments", tuple(sorted(dict(self.arguments).items())))
+
+    @property
+    def is_rival(self) -> bool:
+        """True for a model of timm, for which only `patch_size` and `arguments` have a meaning here."""
+        return self.architecture != AFMP
 
 
 @dataclass(frozen=True)
@@ -76,6 +94,11 @@ class RunConfig:
     model: ModelConfig
     training: TrainingConfig
 
+    @property
+    def visualized_epochs(self) -> list[int]:
+        """Epochs (1-based) with diagnostics; none for a rival, which has no gates."""
+        return [] if self.model.is_rival else self.training.visualized_epochs
+
     def to_dict(self) -> dict:
         """Return the configuration as plain JSON values, as result files contain it, without keys at their default.
 
@@ -99,7 +122,8 @@ class RunConfig:
 
 def _plain(section) -> dict:
     values = {field.name: (getattr(section, field.name), field.default) for field in fields(section)}
-    return {name: value for name, (value, default) in values.items() if value != default}
+    plain = {name: value for name, (value, default) in values.items() if value != default}
+    return plain | ({"arguments": dict(plain["arguments"])} if "arguments" in plain else {})
 
 
 def without_places(config: dict) -> dict:

@@ -6,9 +6,15 @@ Several lines may be one run: a run that two studies name, or two names for one 
 from dataclasses import MISSING, dataclass, fields, replace
 
 from afmp.errors import AfmpError
-from afmp.study.run_config import DatasetConfig, ModelConfig, RunConfig, TrainingConfig
+from afmp.study.run_config import AFMP, DatasetConfig, ModelConfig, RunConfig, TrainingConfig
+from afmp.study.semantics import SEMANTICS
 
 SECTIONS = {"model": ModelConfig, "training": TrainingConfig}  # of config.yaml, with the keys that a line may change
+RIVAL_KEYS = (
+    "architecture",
+    "arguments",
+    "patch_size",
+)  # of `model`, with a meaning for a rival; the others are AFMP's
 
 
 @dataclass(frozen=True)
@@ -79,9 +85,13 @@ def _check_study(lines: list[RunLine]) -> None:
 def _check_semantics(lines: list[RunLine], semantics: list[str]) -> None:
     """Check that the lines of one study set nothing that one of its semantics does not have."""
     others = [name for name in semantics if name != "refined"]
-    keys = [field.name for field in fields(ModelConfig) if field.default is not MISSING]
+    optional = [field.name for field in fields(ModelConfig) if field.default is not MISSING]
+    keys = [name for name in optional if name not in RIVAL_KEYS]
     for line in lines:
         model = line.config.model
+        if model.is_rival:
+            _check_rival(line, semantics)
+            continue
         for key in keys if others else []:
             if getattr(model, key) != getattr(ModelConfig, key):
                 raise AfmpError(
@@ -94,6 +104,16 @@ def _check_semantics(lines: list[RunLine], semantics: list[str]) -> None:
                 f"config: run {line.run!r}, {line.where}: routing is 'none' and is_sparse true: without scores no edge "
                 "is better than another; set is_sparse to false."
             )
+
+
+def _check_rival(line: RunLine, semantics: list[str]) -> None:
+    on_test = [name for name in semantics if SEMANTICS[name].validates_on_test]
+    if on_test:
+        raise AfmpError(
+            f"config: run {line.run!r}, {line.where}: architecture is {line.config.model.architecture!r}, a model that "
+            f"chooses its best epoch on held-out images, but this study is also trained under {', '.join(on_test)}, "
+            "which chooses on the test set; give the study `semantics: [paper]` or `semantics: [refined]`."
+        )
 
 
 def _check_names(lines: list[RunLine]) -> None:
@@ -133,6 +153,11 @@ def _resolve_run(config: dict, dataset: DatasetConfig, study: str, index: int) -
         return f"run {line['run']!r}, {keys[key]}" if key in line else keys[key]
 
     model, training = sections["model"], sections["training"]
+    _check_architecture(
+        model.setdefault("architecture", AFMP), line, f"run {line['run']!r}, studies/{study}/runs/{index}"
+    )
+    if model["architecture"] == AFMP:
+        model["arguments"] = {}
     patch_size = model["patch_size"]
     if dataset.image_size % patch_size:
         divisors = [str(d) for d in range(1, dataset.image_size + 1) if dataset.image_size % d == 0]
@@ -156,9 +181,27 @@ def _resolve_run(config: dict, dataset: DatasetConfig, study: str, index: int) -
     return RunConfig(dataset, ModelConfig(**(model | numbers)), TrainingConfig(**training))
 
 
+def _check_architecture(architecture: str, line: dict, where: str) -> None:
+    """Check that a line sets only keys that its architecture has; keys that it inherits may have no effect."""
+    if architecture == AFMP:
+        foreign, instead = ["arguments"], "is for a model of timm; remove it, or set architecture to timm/<name>"
+    else:
+        foreign = [field.name for field in fields(ModelConfig) if field.name not in RIVAL_KEYS]
+        instead = "is for AFMP; remove it, or set `arguments` of the model of timm"
+    for name in foreign:
+        if name in line:
+            raise AfmpError(
+                f"config: {where}/{name}: found {line[name]!r}, but architecture is {architecture!r}, and {name} "
+                f"{instead}."
+            )
+
+
 def _effective(run: RunConfig) -> RunConfig:
     """Return `run` with 0 for keys that have no effect in it; only for comparisons."""
     model = run.model
+    if model.is_rival:
+        unread = {field.name: 0 for field in fields(model) if field.name not in RIVAL_KEYS}
+        return replace(run, model=replace(model, **unread), training=replace(run.training, visualize_every=0))
     if not model.is_sparse:
         model = replace(model, sparsity=0.0, lambda_sparse=0.0, edges_per_node=0)
     if model.edges_per_node:
@@ -176,9 +219,13 @@ def _effective(run: RunConfig) -> RunConfig:
 def _difference(one: RunConfig, other: RunConfig) -> str:
     """Return the keys in which `other` differs, as words."""
     pairs = [
-        f"{key} {new!r} instead of {old!r}"
+        f"{key} {_as_written(new)} instead of {_as_written(old)}"
         for section in ("model", "training")
         for key, old in vars(getattr(one, section)).items()
         if old != (new := getattr(getattr(other, section), key))
     ]
     return ", ".join(pairs)
+
+
+def _as_written(value) -> str:
+    return repr(dict(value) if isinstance(value, tuple) else value)

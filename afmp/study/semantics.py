@@ -1,4 +1,8 @@
-"""The semantics: the readings of AFMP that a study can compare, and how each is trained (docs/semantics.md)."""
+"""The semantics: the readings of AFMP that a study can compare, and how each is trained (docs/semantics.md).
+
+A rival is a model of timm in a line of a study. It has no reading of AFMP. Its files have the name RIVAL in place of a
+semantics, and the figures of its study show it under each semantics of the study.
+"""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -18,6 +22,8 @@ class Semantics(NamedTuple):
     prunes: bool
 
 
+RIVAL = "timm"
+
 SEMANTICS = {
     semantics.name: semantics
     for semantics in (
@@ -27,8 +33,11 @@ SEMANTICS = {
         Semantics("notebook", validates_on_test=True, depends_on_batch=True, prunes=False),
         # What an AFMP needs to learn from its messages.
         Semantics("refined", validates_on_test=False, depends_on_batch=False, prunes=True),
+        # No AFMP: a model of timm, to compare with.
+        Semantics(RIVAL, validates_on_test=False, depends_on_batch=False, prunes=False),
     )
 }
+AFMP_SEMANTICS = tuple(name for name in SEMANTICS if name != RIVAL)  # that a study may list
 
 
 def semantics_of(study: dict, default: list[str]) -> list[str]:
@@ -36,10 +45,15 @@ def semantics_of(study: dict, default: list[str]) -> list[str]:
     return study.get("semantics", default)
 
 
+def trained_under(member: dict, semantics: str) -> str:
+    """Return the name under which a member of a study is trained, of which the figure of `semantics` has results."""
+    return member.get("semantics", semantics)
+
+
 def trainings(studies: list[dict], runs: Iterable[str], default: list[str]) -> list[tuple[str, str]]:
     """Return every distinct (semantics, run) of `studies`, in the order of semantics and `runs`."""
     wanted = {
-        (semantics, member["run"])
+        (trained_under(member, semantics), member["run"])
         for study in studies
         for semantics in semantics_of(study, default)
         for member in study["members"]

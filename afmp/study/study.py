@@ -15,7 +15,7 @@ from afmp.study.labels import check_labels
 from afmp.study.memory import check_study_memory
 from afmp.study.run_config import DatasetConfig, RunConfig
 from afmp.study.run_lines import RunLine, resolve_lines, trained_names
-from afmp.study.semantics import trainings
+from afmp.study.semantics import RIVAL, trainings
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Study:
 
     `semantics` are those of the sweep, and of every study that does not name its own. `runs` maps the name of each
     distinct run to its configuration. `studies` is a list of plain dicts for figures and tables, with the keys name,
-    section, title, figure, semantics, reference, and members (a list of {run, label}).
+    section, title, figure, semantics, reference, and members (a list of {run, label}; of a rival, also its semantics).
     """
 
     dataset: DatasetConfig
@@ -106,5 +106,8 @@ def _resolve_table(study: str, table: dict, lines: list[RunLine], names: dict[st
         **{key: table[key] for key in ("section", "title", "figure")},
         "semantics": table.get("semantics", semantics),
         "reference": names[table["reference"]],
-        "members": [{"run": names[line.run], "label": line.label} for line in lines],
+        "members": [
+            {"run": names[line.run], "label": line.label} | ({"semantics": RIVAL} if line.config.model.is_rival else {})
+            for line in lines
+        ],
     }

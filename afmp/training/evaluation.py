@@ -9,15 +9,14 @@ from afmp.data.augmentation import normalise
 from afmp.data.dataset import PreparedDataset
 from afmp.machine.cuda_graph import capture, run_before_capture
 from afmp.machine.device import autocast
-from afmp.model.afmp import AFMP
-from afmp.model.stack import stack_models
+from afmp.model.stack import Model, stack_models
 from afmp.study.run_config import TrainingConfig
 from afmp.study.semantics import SEMANTICS
 from afmp.training.seed_state import SeedTraining
 
 
 @torch.no_grad()
-def count_correct(stack: AFMP, images, labels, *, data: PreparedDataset, training: TrainingConfig) -> torch.Tensor:
+def count_correct(stack: Model, images, labels, *, data: PreparedDataset, training: TrainingConfig) -> torch.Tensor:
     """Return the number of correct answers (M,) int64 of each of the M models in a stack.
 
     images: (n, 3, H, W) uint8; labels: (n,) int64. Does not wait for the device.
@@ -32,14 +31,14 @@ def count_correct(stack: AFMP, images, labels, *, data: PreparedDataset, trainin
     return correct
 
 
-def evaluation_batch_size(stack: AFMP, num_images: int, training: TrainingConfig) -> int:
+def evaluation_batch_size(stack: Model, num_images: int, training: TrainingConfig) -> int:
     """Return the number of images per batch when correct answers are counted.
 
     Where the answer for an image depends on its batch, it is the training batch size, which is then part of what is
     computed. Otherwise a GPU gets up to four times as many images, in batches of nearly equal size, because without
     gradients they need no more memory.
     """
-    if SEMANTICS[stack.semantics].depends_on_batch or stack.embed.weight.device.type != "cuda":
+    if SEMANTICS[stack.semantics].depends_on_batch or next(stack.parameters()).device.type != "cuda":
         return training.batch_size
     num_batches = -(-num_images // (4 * training.batch_size))
     return -(-num_images // num_batches)

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from afmp.errors import AfmpError
 from afmp.study import paths
 from afmp.study.run_config import RunConfig
 from afmp.training.checkpoint_lock import lock_checkpoints_if_free
@@ -98,11 +99,26 @@ def _wanted_runs(semantics: str) -> list[str]:
 
 
 def _fit_one_process(one: Run, other: Run) -> bool:
-    """Return True if one process can train both runs: device and precision of products are settings of the process."""
+    """Return True if one process can train both runs: device and precision of products are settings of the process.
+
+    So is the random state from which a rival's dropout draws.
+    """
     keys = ("precision", "device")
     if one.config.training.train_alone or other.config.training.train_alone:
         return False
-    return all(getattr(one.config.training, key) == getattr(other.config.training, key) for key in keys)
+    same = all(getattr(one.config.training, key) == getattr(other.config.training, key) for key in keys)
+    return same and not _draws_random_numbers(one) and not _draws_random_numbers(other)
+
+
+def _draws_random_numbers(run: Run) -> bool:
+    if not run.config.model.is_rival:
+        return False
+    from afmp.model.rival import draws_random_numbers
+
+    try:
+        return draws_random_numbers(run.config)
+    except AfmpError:  # its own job says why it cannot be built
+        return True
 
 
 def _handover_folders(run: Run, dataset_hash: str | None) -> dict[int, Path]:

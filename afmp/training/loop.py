@@ -17,6 +17,7 @@ from afmp.data.dataset import PreparedDataset
 from afmp.data.split import Split
 from afmp.errors import AfmpError
 from afmp.machine.stopping import Stopped, stop_requested
+from afmp.model.rival import seed_dropout
 from afmp.model.stack import stack_models
 from afmp.training.evaluation import GraphedCount, count_correct, score_best
 from afmp.training.gates import describe_gates
@@ -103,6 +104,9 @@ def train_group(group: SeedGroup) -> None:
         if stopping:
             raise Stopped(f"{group.labels}: SIGTERM came, training ends before epoch {epoch}; run again to resume it.")
         started = time.perf_counter()
+        # A rival beside other runs has no dropout. The random state is that of the whole process.
+        if group.run.config.model.is_rival and not seeds[0].progress.trained_beside:
+            seed_dropout(seeds[0].seed, epoch)
         group.step.begin(plans, epoch=epoch)
         for batch_size in group.step.batch_sizes:
             group.step(batch_size)
@@ -148,7 +152,7 @@ def _finish_epoch(group: SeedGroup, seed: SeedTraining, sums: EpochSums, *, val_
     if val_acc > progress.best_accuracy:
         progress.best_accuracy, progress.best_epoch = val_acc, progress.epoch
         seed.keep_best()
-    if progress.epoch in training.visualized_epochs:
+    if progress.epoch in group.run.config.visualized_epochs:
         progress.diagnostics[str(progress.epoch)] = describe_gates(seed.evaluated, group.data, image_index=0)
     values = (sums.loss, sums.accuracy, val_acc, sums.sparsity_loss, seconds)
     for key, value in zip(HISTORY, values, strict=True):

@@ -7,6 +7,7 @@ import torch
 
 from afmp.errors import AfmpError, is_out_of_memory, one_line
 from afmp.machine.memory import host_bytes
+from afmp.model.rival import check_rival
 from afmp.study.memory import SIZES, check_memory, in_words, training_bytes
 from afmp.training.run import Run
 
@@ -15,12 +16,15 @@ log = logging.getLogger("afmp")
 
 def claim_memory(run: Run, *, images: int, device: torch.device, stack_seeds: bool) -> None:
     """Log how much memory training a run takes at least. Raises AfmpError if its device does not have as much."""
-    seeds = len(run.seed_folders)
-    needed = training_bytes(run.config, seeds=seeds, together=seeds if stack_seeds else 1, images=images)
-    log.info("%s: training %s", run, in_words(run.config, needed))
+    seeds, config = len(run.seed_folders), run.config
+    parameters = check_rival(config) if config.model.is_rival else None
+    counts = {"seeds": seeds, "together": seeds if stack_seeds else 1, "images": images}
+    needed = training_bytes(config, **counts, parameters=parameters)
+    log.info("%s: training %s", run, in_words(config, needed, parameters))
     on_cuda = device.type == "cuda"
     available = torch.cuda.get_device_properties(device).total_memory if on_cuda else host_bytes()
-    check_memory(run.name, run.config, needed, available=available, where=f"this {'GPU' if on_cuda else 'machine'} has")
+    where = f"this {'GPU' if on_cuda else 'machine'} has"
+    check_memory(run.name, config, needed, available=available, where=where, parameters=parameters)
 
 
 @contextmanager

@@ -44,8 +44,8 @@ def train_run(
     side_by_side: other runs of the same semantics, device and precision, which train at the same time. If one of them
     fails, the log says so, and its own job trains it later.
     stack_seeds: True trains seeds as one stack, False one after another. None means True on CUDA and False on a CPU.
-    On a CPU a stack is not faster, so seeds train one after another, and no result depends on another seed. None also
-    means False if the run says `train_alone`.
+    On a CPU a stack is not faster, so seeds train one after another, and no result depends on another seed. Those of a
+    run that says `train_alone` do so on CUDA too, and those of a rival, whose layers have no model axis, always.
     Raises AfmpError with epoch and step if the loss of a seed is not finite, and then writes no result of that seed.
     """
     device = resolve_device(run.config.training.device)
@@ -62,7 +62,8 @@ def train_run(
         data=data,
         splits=splits,
         data_bytes=_allocated_bytes(device) - allocated_before,
-        stack_seeds=_stacks_seeds(run, device) if stack_seeds is None else stack_seeds,
+        stack_seeds=(_stacks_seeds(run, device) if stack_seeds is None else stack_seeds)
+        and not run.config.model.is_rival,
     )
     claim_memory(run, images=len(data.train_images), device=device, stack_seeds=shared.stack_seeds)
     if side_by_side:

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from afmp.data.dataset import PreparedDataset
-from afmp.model.afmp import AFMP
+from afmp.model.rival import Rival
 from afmp.model.sizes import build_model
+from afmp.model.stack import Model
 from afmp.training.checkpoint import load_checkpoint, other_checkpoints, save_checkpoint
 from afmp.training.identity import checkpoint_path, seed_identity
 from afmp.training.optimizer import (
@@ -65,15 +66,15 @@ class SeedTraining:
     label: str
     checkpoint: Path
     identity: dict
-    model: AFMP
+    model: Model
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.ReduceLROnPlateau | None
     progress: Progress = field(default_factory=Progress)
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
-    average: AFMP | None = None
+    average: Model | None = None
 
     @property
-    def evaluated(self) -> AFMP:
+    def evaluated(self) -> Model:
         """The model that is validated, tested, described and saved: the one with averaged weights if there is one."""
         return self.model if self.average is None else self.average
 
@@ -83,6 +84,8 @@ class SeedTraining:
             self.best_weights = {name: tensor.detach().clone() for name, tensor in self.evaluated.state_dict().items()}
             return
         current = {name: parameter.detach() for name, parameter in self.evaluated.named_parameters()}
+        if isinstance(self.evaluated, Rival):
+            current = self.evaluated.state_dict()  # with BatchNorm's statistics
         # One call for all weights: on a GPU one launch per weight would lengthen an epoch. The graph stays the same, so
         # its buffers are not copied again.
         torch._foreach_copy_([self.best_weights[name] for name in current], list(current.values()))
@@ -113,7 +116,8 @@ class SeedTraining:
         self.model.load_state_dict(parts["model"])
         if self.average is not None:
             self.average.load_state_dict(parts["average"])
-        self.best_weights = {name: tensor.to(self.model.embed.weight.device) for name, tensor in parts["best"].items()}
+        device = next(self.model.parameters()).device
+        self.best_weights = {name: tensor.to(device) for name, tensor in parts["best"].items()}
         load_optimizer_tensors(self.model, self.optimizer, parts["optimizer"])
         load_schedule(self.schedule, self.progress.schedule, learning_rate=self.progress.learning_rate)
 

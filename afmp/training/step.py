@@ -16,8 +16,7 @@ from afmp.data.mixing import erase, mix
 from afmp.data.split import Split
 from afmp.machine.cuda_graph import capture, run_before_capture
 from afmp.machine.device import autocast
-from afmp.model.afmp import AFMP
-from afmp.model.stack import hand_out_gradients
+from afmp.model.stack import Model, changing_tensors, hand_out_gradients
 from afmp.study.run_config import TrainingConfig
 from afmp.training.averaging import average_shares, update_average
 from afmp.training.optimizer import learning_rates, optimizer_tensors, set_learning_rate
@@ -43,14 +42,14 @@ class TrainingStep:
 
     def __init__(
         self,
-        stack: AFMP,
-        models: list[AFMP],
+        stack: Model,
+        models: list[Model],
         optimizers: list[torch.optim.Optimizer],
         *,
         data: PreparedDataset,
         split: Split,
         training: TrainingConfig,
-        average: AFMP | None = None,
+        average: Model | None = None,
     ):
         self.stack, self.models, self.optimizers = stack, models, optimizers
         self.data, self.split, self.training, self.average = data, split, training, average
@@ -114,7 +113,7 @@ class TrainingStep:
             optimizer.step()
         if self.average is not None:
             share = self.shares.index_select(0, self.next_step)[0]
-            update_average(list(self.average.parameters()), list(self.stack.parameters()), share)
+            update_average(_averaged_tensors(self.average), _averaged_tensors(self.stack), share)
         with torch.no_grad():
             correct = (logits.argmax(dim=-1) == labels).sum(dim=1, dtype=loss.dtype)
             metrics = torch.stack([loss, correct, sparsity_loss.to(loss.dtype)])
@@ -154,7 +153,8 @@ class TrainingStep:
     def read(self) -> list[EpochSums]:
         """Return the measurements of each model over the steps of this epoch so far. Waits for the device."""
         # The last loss was computed before the last update, which can still have made weights infinite or NaN.
-        weights = torch.cat([weight.detach().flatten(1) for weight in self.stack.parameters()], dim=1)
+        weights = [weight.detach().reshape(len(self.models), -1) for weight in changing_tensors(self.stack)]
+        weights = torch.cat([weight for weight in weights if weight.is_floating_point()], dim=1)
         finite, record = weights.isfinite().all(dim=1).cpu(), self.record.cpu().double()
         num_steps = int(self.next_step)
         record = record[:num_steps]
@@ -197,13 +197,18 @@ class GraphedStep:
         self.graphs[batch_size].replay()
 
 
-def _weights(step: TrainingStep) -> list[torch.nn.Parameter]:
+def _weights(step: TrainingStep) -> list[torch.Tensor]:
     stacks = [step.stack] if step.average is None else [step.stack, step.average]
-    return [parameter for stack in stacks for parameter in stack.parameters()]
+    return [tensor for stack in stacks for tensor in changing_tensors(stack)]
+
+
+def _averaged_tensors(stack: Model) -> list[torch.Tensor]:
+    """Return the tensors of a stack that are averaged: all that training changes, but BatchNorm's count of batches."""
+    return [tensor for tensor in changing_tensors(stack) if tensor.is_floating_point()]
 
 
 def _snapshot(step: TrainingStep) -> tuple[list, list]:
-    weights = [parameter.detach().clone() for parameter in _weights(step)]
+    weights = [tensor.detach().clone() for tensor in _weights(step)]
     pairs = zip(step.models, step.optimizers, strict=True)
     return weights, [{name: value.clone() for name, value in optimizer_tensors(*pair).items()} for pair in pairs]
 
@@ -211,8 +216,8 @@ def _snapshot(step: TrainingStep) -> tuple[list, list]:
 @torch.no_grad()
 def _restore(step: TrainingStep, saved: tuple[list, list]) -> None:
     weights, optimizers = saved
-    for parameter, before in zip(_weights(step), weights, strict=True):
-        parameter.copy_(before)
+    for tensor, before in zip(_weights(step), weights, strict=True):
+        tensor.copy_(before)
     for model, optimizer, before in zip(step.models, step.optimizers, optimizers, strict=True):
         for name, tensor in optimizer_tensors(model, optimizer).items():
             # State that the warm-up created did not exist before, and AdamW starts from zeros.

@@ -14,6 +14,7 @@ from afmp.analysis.metrics import SUMMARY_METRICS
 from afmp.analysis.study_tables import (
     differences_caption,
     differences_table,
+    epochs_caption,
     epochs_table,
     summary_caption,
     summary_table,
@@ -143,3 +144,47 @@ def test_analysis_imports_neither_torch_nor_figures():
         "sys.exit(any(name == 'torch' or name.startswith('afmp.figures') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(PROJECT)}).returncode == 0
+
+
+def with_rival(results: list[dict], run: str) -> list[dict]:
+    """Return results in which one run is a model of timm."""
+    return [result | {"semantics": "timm"} if result["run"] == run else result for result in results]
+
+
+RIVALS = {
+    **STUDIES[2],
+    "semantics": ["paper"],
+    "members": [STUDIES[2]["members"][1], STUDIES[2]["members"][0] | {"semantics": "timm"}],
+}
+
+
+def test_a_rival_has_a_row_of_its_own_and_a_difference_in_each_semantics_of_its_study():
+    results = with_rival(synthetic_results(seeds=range(3)), "top_down")
+    table = summary_table(results, [RIVALS])
+    assert table[["semantics", "run", "n"]].values.tolist() == [["paper", "sparse_0.3", 3], ["timm", "top_down", 3]]
+    assert "Highest mean test accuracy of models of timm: " in summary_caption(table)
+    other = [result | {"semantics": "refined"} for result in results if result["run"] == "sparse_0.3"]
+    both = [RIVALS | {"semantics": ["paper", "refined"]}]
+    table = summary_table(results + other, both)
+    assert table[["semantics", "run"]].values.tolist() == [
+        ["paper", "sparse_0.3"],
+        ["refined", "sparse_0.3"],
+        ["timm", "top_down"],
+    ]
+    differences = differences_table(results + other, both).query("metric == 'test_accuracy'")
+    assert differences[["semantics", "run", "reference"]].values.tolist() == [
+        ["paper", "top_down", "sparse_0.3"],
+        ["refined", "top_down", "sparse_0.3"],
+    ]
+
+
+def test_a_rival_may_be_the_reference():
+    results = with_rival(synthetic_results(seeds=range(3)), "top_down")
+    table = differences_table(results, [RIVALS | {"reference": "top_down"}])
+    assert set(table["run"]) == {"sparse_0.3"} and set(table["semantics"]) == {"paper"}
+
+
+def test_the_caption_of_epochs_counts_the_rivals():
+    results = with_rival(synthetic_results(seeds=range(2)), "top_down")
+    said = epochs_caption(epochs_table(results))
+    assert "9 runs under paper semantics, 1 of timm, 2 seeds, 3 epochs each" in said

@@ -224,3 +224,24 @@ def test_mixed_semantics_missing_runs_and_different_epochs_are_refused():
     ragged.append(synthetic_result("sparse_0.3", seed=1, epochs=5))
     with pytest.raises(AfmpError, match="seed 0: 3, seed 1: 5"):
         study_panels.draw(STUDIES[2], ragged)
+
+
+def test_a_rival_is_drawn_among_the_runs_of_its_study_and_named_below_them():
+    member = STUDIES[2]["members"][0] | {"semantics": "timm"}
+    study = STUDIES[2] | {"members": [member, STUDIES[2]["members"][1]]}
+    results = [
+        result | {"semantics": "timm"} if result["run"] == "top_down" else result
+        for result in synthetic_results(seeds=range(3))
+    ]
+    figure = study_panels.draw(study, results)
+    assert curve(panel(figure, "Validation accuracy"), "With top-down") is not None
+    said = all_text(figure)
+    assert "paper semantics: " in said and "Models of timm, to compare with: With top-down." in said
+    assert "Models of timm, to compare with: With top-down." in study_panels.caption(study, results)
+    assert "Models of timm" not in study_panels.caption(STUDIES[2], synthetic_results(seeds=range(3)))
+
+
+def test_a_study_of_rivals_alone_is_drawn_as_such():
+    study = STUDIES[2] | {"members": [member | {"semantics": "timm"} for member in STUDIES[2]["members"]]}
+    results = [result | {"semantics": "timm"} for result in synthetic_results(seeds=range(3))]
+    assert "timm semantics: a model of timm, to compare with" in all_text(study_panels.draw(study, results))

@@ -29,7 +29,7 @@ STUDY = Study(
     semantics=["paper", "notebook"],
     seeds=[0, 1],
     runs={"tiny": CONFIG},
-    studies=[],
+    studies=[{"name": "all", "reference": "tiny", "members": [{"run": "tiny", "label": "Tiny"}]}],
     scalability={"resolutions": [], "num_classes": 10},
 )
 PAPER, NOTEBOOK = result("tiny", "paper", 0), result("tiny", "notebook", 0)

@@ -11,7 +11,7 @@ from afmp.errors import AfmpError
 from afmp.message_passing import implementation
 from afmp.model.afmp import LAYERS
 from afmp.model.stack import stack_models
-from afmp.study.semantics import SEMANTICS
+from afmp.study.semantics import AFMP_SEMANTICS
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 KINDS = {
@@ -108,7 +108,11 @@ def test_hooks_fire_on_every_module(kind, models):
 
 @pytest.mark.parametrize(
     ("semantics", "name"),
-    [(semantics, name) for semantics in SEMANTICS for name in (REFINED_INNER if semantics == "refined" else INNER)],
+    [
+        (semantics, name)
+        for semantics in AFMP_SEMANTICS
+        for name in (REFINED_INNER if semantics == "refined" else INNER)
+    ],
 )
 def test_a_hook_that_changes_an_inner_module_changes_the_result(semantics, name):
     model, images = build(semantics=semantics)
@@ -244,7 +248,7 @@ def narrow(router: nn.Module) -> None:
     router.U = nn.Parameter(torch.randn(5, 5))
 
 
-@pytest.mark.parametrize("semantics", SEMANTICS)
+@pytest.mark.parametrize("semantics", AFMP_SEMANTICS)
 @pytest.mark.parametrize("name", REPLACEMENTS)
 def test_modules_of_other_classes_and_shapes_are_called(name, semantics):
     model, images = build(semantics=semantics, dtype=torch.float32)
@@ -296,7 +300,7 @@ class Adapter(nn.Module):
         return self.linear(inputs) + self.up(self.down(inputs))
 
 
-@pytest.mark.parametrize("semantics", SEMANTICS)
+@pytest.mark.parametrize("semantics", AFMP_SEMANTICS)
 def test_an_inner_map_can_be_replaced_by_any_module(semantics):
     model, images = build(semantics=semantics)
     before = model(images)
@@ -339,4 +343,4 @@ def test_a_hooked_model_compiles_and_copies(kind):
 
 
 def test_there_is_a_layer_for_each_semantics():
-    assert set(LAYERS) == set(SEMANTICS)
+    assert tuple(LAYERS) == AFMP_SEMANTICS

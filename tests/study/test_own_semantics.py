@@ -64,7 +64,8 @@ def test_keys_at_their_default_are_in_no_result(config):
 
 
 def test_a_configuration_without_the_newer_keys_is_the_same_study(config):
-    for key in ("edges_per_node", "routing", "messages", "use_directions", "use_errors"):
+    newer = ("edges_per_node", "routing", "messages", "use_directions", "use_errors", "architecture", "arguments")
+    for key in newer:
         del config["model"][key]
     assert resolve_study(config) == resolve_study(config | {"model": SHIPPED["model"]})
 

@@ -9,6 +9,7 @@ from afmp.analysis.metrics import by_seed, metric_interval, metric_values, selec
 from afmp.analysis.statistics import Interval
 from afmp.analysis.wording import distinct
 from afmp.errors import AfmpError
+from afmp.study.semantics import RIVAL
 
 # The number of images that an accuracy is computed on, as a result's `dataset` records it.
 NUM_IMAGES = {"test_accuracy": "num_test", "best_val_accuracy": "num_val"}
@@ -41,9 +42,14 @@ class StudyRun(NamedTuple):
 
 
 def study_runs(study: dict, results: list[dict]) -> tuple[list[StudyRun], str]:
-    """Return the study's runs with their results, and their semantics. Raises AfmpError for mixed semantics."""
+    """Return the study's runs with their results, and their semantics. Raises AfmpError for mixed semantics.
+
+    The semantics of a study of rivals alone is that of rivals.
+    """
     runs = [StudyRun(m["run"], m["label"], select(results, study, run=m["run"])) for m in study["members"]]
     semantics = {result["semantics"] for run in runs for result in run.results}
+    if len(semantics) > 1:
+        semantics.discard(RIVAL)
     if len(semantics) > 1:
         raise AfmpError(f"study {study['name']}: found results of {sorted(semantics)}; one figure has one semantics.")
     return runs, semantics.pop()

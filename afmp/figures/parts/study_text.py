@@ -13,7 +13,7 @@ from afmp.figures.parts.study_runs import (
     study_runs,
     tied_labels,
 )
-from afmp.study.semantics import SEMANTICS
+from afmp.study.semantics import RIVAL, SEMANTICS
 
 
 def legend_texts(runs: list[StudyRun], semantics: str) -> tuple[list[str], str]:
@@ -54,12 +54,19 @@ def footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
         f"{facts['device']}, torch {facts['torch']}. {facts['selection']}",
         seeds + " Intervals are cut at the edge of the panel." * cut,
         _times_note(runs),
+        _rivals_note(runs, semantics),
         *[
             f"Lines coincide where runs are equal in every seed and epoch: {labels_of(group, runs)}."
             for group in identical_runs(runs)
         ],
         resolution_note(runs, *shown),
     ]
+
+
+def _rivals_note(runs: list[StudyRun], semantics: str) -> str:
+    """Return which of the runs are models of timm, unless all are."""
+    rivals = [run for run in runs if run.results[0]["semantics"] == RIVAL]
+    return f"Models of timm, to compare with: {labels_of(rivals, runs)}." if rivals and semantics != RIVAL else ""
 
 
 def _times_note(runs: list[StudyRun]) -> str:
@@ -88,6 +95,7 @@ def study_caption(study: dict, results: list[dict], *, question: str) -> str:
     sentences = [
         f"{question} {semantics.capitalize()} semantics ({wording.SEMANTICS_IN_WORDS[semantics]}), "
         f"dataset {facts['dataset']}, {facts['seeds']}, {facts['epochs']}, on {facts['device']}.",
+        _rivals_note(runs, semantics),
         f"Highest mean test accuracy: {best}.",
     ]
     for group in identical_runs(runs):

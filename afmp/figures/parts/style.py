@@ -35,6 +35,7 @@ SEMANTICS_STYLE = {
     "paper": {"color": BLUE, "marker": "o", "linestyle": "-"},
     "notebook": {"color": VERMILION, "marker": "s", "linestyle": "--"},
     "refined": {"color": GREEN, "marker": "^", "linestyle": "-."},
+    "timm": {"color": GREY, "marker": "D", "linestyle": ":"},
 }
 
 _SETTINGS = {
