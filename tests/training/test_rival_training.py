@@ -29,7 +29,7 @@ from afmp.finished.training_checks import training_checks
 from afmp.machine.stopping import Stopped
 from afmp.model.rival import build_rival
 from afmp.model.stack import stack_models
-from afmp.records import read_diagnostics, read_result
+from afmp.records import read_diagnostics, read_result, write_result
 from afmp.study.run_config import DatasetConfig, RunConfig
 from afmp.study.study import Study
 from afmp.training import loop
@@ -113,6 +113,40 @@ def test_other_statistics_of_batch_norm_are_found_by_their_hash(results, study, 
 
 def json_of(results: Path, name: str = "convmixer") -> dict:
     return read_result(results / f"train/timm/{name}/seed_0/results_{name}.json")
+
+
+@pytest.mark.parametrize(
+    ("lie", "words"),
+    [
+        ({"message_passing": "triton"}, "message_passing is 'triton', a model of timm has 'pytorch'"),
+        ({"trained_together": [0, 1]}, "trained_together is [0, 1], a model of timm has [0]"),
+        ({"num_parameters": 7}, "num_parameters is 7, the model of its configuration has"),
+        ({"scaffold_hash": "0" * 64}, "scaffold_hash is '000"),
+        ({"semantics": "paper"}, "semantics is 'paper', its path says 'timm'"),
+    ],
+)
+def test_what_no_rival_can_have_is_found(results, study, digits_file, lie, words):
+    path = results / "train/timm/mixer/seed_0/results_mixer.json"
+    before = path.read_bytes()
+    write_result(path, read_result(path) | lie)
+    try:
+        faults = FinishedStudy(study, results, digits_file).faults["train/timm/mixer/seed_0/results_mixer.json"]
+    finally:
+        path.write_bytes(before)
+    assert any(words in fault for fault in faults), faults
+
+
+def test_a_regulariser_of_a_rival_is_found(results, study, digits_file):
+    path = results / "train/timm/mixer/seed_0/results_mixer.json"
+    before = path.read_bytes()
+    result = read_result(path)
+    result["training_history"]["sparsity_loss"][0] = 1e-5
+    write_result(path, result)
+    try:
+        faults = FinishedStudy(study, results, digits_file).faults["train/timm/mixer/seed_0/results_mixer.json"]
+    finally:
+        path.write_bytes(before)
+    assert any("sparsity_loss is 1e-05 in epoch 1, possible is 0 to 0" in fault for fault in faults), faults
 
 
 def test_the_files_of_a_rival_say_what_it_is(results):
