@@ -26,6 +26,12 @@ MODEL_VARIANTS = {  # semantics, and changes of the section `model`
     "notebook": ("notebook", {"use_top_down": True}),
 }
 
+# Every part of a recipe that has a key, on the small run.
+STRONG_RECIPE = {
+    "schedule": "cosine", "warmup_epochs": 1, "label_smoothing": 0.1, "mixup_alpha": 0.8, "cutmix_alpha": 1.0,
+    "erasing_probability": 0.25, "ema_decay": 0.99, "clip_norm": 1.0, "decay_vectors": False,
+}  # fmt: skip
+
 
 def small_config(run: str = "sparse_0.3", **changes) -> RunConfig:
     """Return a small run of the study on digits: 2 layers, 16 channels, 3 epochs, on the CPU.

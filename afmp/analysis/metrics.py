@@ -35,6 +35,25 @@ def metric_values(results: list[dict], name: str) -> list[float]:
     return [float(np.mean(stack)) for stack in stacks.values()]
 
 
+def milliseconds_per_image(results: list[dict]) -> list[float]:
+    """Return the time of a training epoch per training image, in ms: one value per stack of seeds."""
+    return [1e3 * seconds / results[0]["dataset"]["num_train"] for seconds in metric_values(results, "epoch_time_s")]
+
+
+def memory_per_image(results: list[dict]) -> list[float]:
+    """Return peak memory of a training step per image, in MB, without the dataset; nothing of what was not measured.
+
+    Memory is measured on CUDA only. Seeds of one stack share it, so there is one value per stack.
+    """
+    stacks = {
+        tuple(result["trained_together"]): (result["peak_memory_mb"] - result["dataset_memory_mb"])
+        / (len(result["trained_together"]) * result["config"]["training"]["batch_size"])
+        for result in results
+        if result.get("dataset_memory_mb") is not None and result["peak_memory_mb"] is not None
+    }
+    return [mib * 2**20 / 1e6 for mib in stacks.values()]
+
+
 def metric_interval(results: list[dict], name: str) -> Interval:
     """Return mean and interval of one of SUMMARY_METRICS over the results of a run; for times over its stacks."""
     return mean_and_interval(metric_values(results, name))

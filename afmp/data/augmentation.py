@@ -11,15 +11,22 @@ import torch.nn.functional as F
 
 
 class EpochPlan(NamedTuple):
-    """All random choices for the data of one epoch, on the CPU. Row k belongs to the k-th image in training order."""
+    """All random choices for the data of one epoch, on the CPU.
+
+    Row k of the first four belongs to the k-th image in training order, and of the others to the k-th batch. The last
+    three, as mixing.py draws them, have no rows where nothing is erased or mixed.
+    """
 
     order: torch.Tensor  # (n,) int64: index of the k-th image
     offsets: torch.Tensor  # (n, 2) int64, 0 ... 2 * padding: first row and column of the crop
     flips: torch.Tensor  # (n,) bool: mirrored left to right
+    erased: torch.Tensor = torch.zeros(0, 4, dtype=torch.int64)  # (n, 4): box that is cleared
+    mix_boxes: torch.Tensor = torch.zeros(0, 4, dtype=torch.int64)  # (S, 4): box that comes from the other image
+    mix_weights: torch.Tensor = torch.zeros(0, 2)  # (S, 2): of an image's own pixels outside of the box, and label
 
 
 def epoch_plan(num_images: int, *, seed: int, epoch: int, padding: int = 4, flip: bool = True) -> EpochPlan:
-    """Draw one epoch's plan for `num_images` images.
+    """Draw one epoch's plan for `num_images` images: their order, crops and flips.
 
     The plan depends only on seed and epoch. So a resumed run needs no sampler state, and every device sees the same
     images. With `padding` 0 no image is shifted, and without `flip` none is mirrored. Neither changes the order.

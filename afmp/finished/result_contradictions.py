@@ -111,6 +111,12 @@ def _of_device(result: dict, config: RunConfig) -> Iterator[str]:
             yield "trained_by names a CUDA device, but its versions have no cuda"
     if (result["peak_memory_mb"] is None) == (device == "cuda"):
         yield f"peak_memory_mb is {result['peak_memory_mb']} on a device of type {device!r}"
+    of_data = result.get("dataset_memory_mb")
+    if of_data is not None and (device != "cuda" or of_data > (result["peak_memory_mb"] or 0)):
+        yield (
+            f"dataset_memory_mb is {of_data}, but peak_memory_mb is {result['peak_memory_mb']} on a device of type "
+            f"{device!r}"
+        )
     if result["message_passing"] == "triton" and device != "cuda":
         yield f"message_passing is 'triton', which a device of type {device!r} lacks"
     if config.model.is_rival:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from afmp.benchmark.join import join_resolutions
-from afmp.benchmark.parameters import count_parameters
 from afmp.finished.check import Check, NotCheckedError
 from afmp.finished.differences import differences
 from afmp.finished.finished_study import FinishedStudy
@@ -68,6 +67,9 @@ def _count_faults(finished: FinishedStudy) -> Iterator[str]:
     found = finished.contents.get(PARAMETERS_FILE)
     if found is None:
         return
+    # Imported only here: timm loads slowly, and an archive that is often interrupted must get to its next check.
+    from afmp.benchmark.parameters import count_parameters
+
     counted = count_parameters(num_classes=finished.study.scalability["num_classes"])
     for index, model in enumerate(counted["models"]):
         entry = found["models"][index] if index < len(found["models"]) else {}

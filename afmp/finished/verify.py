@@ -9,14 +9,12 @@ from pathlib import Path
 
 from afmp.errors import AfmpError, printable
 from afmp.finished.check import Check, Outcome, make
-from afmp.finished.deep_checks import deep_checks
 from afmp.finished.depth import Depth
 from afmp.finished.expected_checks import expected_checks
 from afmp.finished.figure_checks import figure_checks
 from afmp.finished.finished_study import FinishedStudy
 from afmp.finished.hash_checks import hash_checks
 from afmp.finished.manifest_checks import manifest_check, other_files_check
-from afmp.finished.spot_checks import spot_checks
 from afmp.finished.study_manifest import read_drawn_with
 from afmp.finished.sweep_checks import sweep_checks
 from afmp.finished.table_checks import table_checks
@@ -46,6 +44,10 @@ def verify(
     finished = FinishedStudy(resolve_study(config), Path(results), Path(dataset))
     checks = [*consistency_checks(finished), *expected_checks(finished, list(map(Path, archives)))]
     if depth.deep:
+        # Imported only here: what trains loads slowly.
+        from afmp.finished.deep_checks import deep_checks
+        from afmp.finished.spot_checks import spot_checks
+
         checks += [*deep_checks(finished), *spot_checks(finished, depth)]
     failed = _say_outcomes(checks, say)
     if failed:

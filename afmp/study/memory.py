@@ -26,18 +26,20 @@ def num_parameters(run: RunConfig) -> int:
 def training_bytes(run: RunConfig, *, seeds: int, together: int, images: int, parameters: int | None = None) -> float:
     """Return the bytes that training takes at least. `together` of the `seeds` train as one stack.
 
-    Each seed has its weights, and each that trains a gradient and two moments of AdamW. Added are the states of one
-    batch from `images` images, which wait for the backward pass, and the tables of the graph. parameters: of a rival.
+    Each seed has its weights, and their average if the recipe has one. Each that trains has a gradient and two moments
+    of AdamW. Added are the states of one batch from `images` images, which wait for the backward pass, and the tables
+    of the graph. parameters: of a rival.
     """
     number = num_parameters(run) if parameters is None else parameters
+    weights = 4 * number * (seeds * (2 if run.training.ema_decay else 1) + 3 * together)
     model = run.model
     if model.is_rival:  # the images of one batch
         states = min(run.training.batch_size, images) * 3 * run.dataset.image_size**2 * 4
-        return 4 * number * (seeds + 3 * together) + states * together
+        return weights + states * together
     patches = (run.dataset.image_size // model.patch_size) ** 2
     states = min(run.training.batch_size, images) * patches * model.d_model * 4 * (model.num_layers + 1)
     edges = patches * (2 * model.window_size if model.scaffold == "window" else 6)
-    return 4 * number * (seeds + 3 * together) + states * together + 50 * edges
+    return weights + states * together + 50 * edges
 
 
 def check_memory(

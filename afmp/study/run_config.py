@@ -52,7 +52,10 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The training of one run; keys as in section `training` of config.yaml."""
+    """The training of one run; keys as in section `training` of config.yaml. Those with a default may be absent there.
+
+    The defaults are the recipe of the original notebook.
+    """
 
     epochs: int
     batch_size: int
@@ -66,6 +69,16 @@ class TrainingConfig:
     precision: str
     device: str
     visualize_every: int
+    train_alone: bool = False
+    schedule: str = "plateau"
+    warmup_epochs: int = 0
+    label_smoothing: float = 0.0
+    mixup_alpha: float = 0.0
+    cutmix_alpha: float = 0.0
+    erasing_probability: float = 0.0
+    ema_decay: float = 0.0
+    clip_norm: float = 0.0
+    decay_vectors: bool = True
 
     @property
     def visualized_epochs(self) -> list[int]:

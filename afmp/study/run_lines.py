@@ -171,7 +171,12 @@ def _resolve_run(config: dict, dataset: DatasetConfig, study: str, index: int) -
             f"{training['device']!r}; allowed with tf32: device cuda or auto."
         )
     numbers = {name: float(model[name]) for name in ("sparsity", "lambda_sparse")}
-    rates = ("learning_rate", "weight_decay", "plateau_factor", "validation_fraction")
+    if training.get("schedule") == "cosine" and training.get("warmup_epochs", 0) >= training["epochs"]:
+        raise AfmpError(
+            f"config: {named('warmup_epochs')}: {training['warmup_epochs']}, but {keys['epochs']} is "
+            f"{training['epochs']}; allowed with schedule 'cosine': fewer than epochs."
+        )
+    rates = [field.name for field in fields(TrainingConfig) if field.type is float and field.name in training]
     training |= {name: float(training[name]) for name in rates}
     return RunConfig(dataset, ModelConfig(**(model | numbers)), TrainingConfig(**training))
 
@@ -203,7 +208,12 @@ def _effective(run: RunConfig) -> RunConfig:
         model = replace(model, sparsity=0.0)
     if model.scaffold == "delaunay":
         model = replace(model, window_size=0)
-    return replace(run, model=model)
+    training = run.training
+    if training.schedule == "cosine":
+        training = replace(training, plateau_patience=0, plateau_factor=0.0)
+    else:
+        training = replace(training, warmup_epochs=0)
+    return replace(run, model=model, training=training)
 
 
 def _difference(one: RunConfig, other: RunConfig) -> str:

@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from afmp.data.augmentation import EpochPlan, epoch_plan
+from afmp.data.augmentation import EpochPlan
 from afmp.data.dataset import PreparedDataset
 from afmp.data.split import Split
 from afmp.errors import AfmpError
@@ -21,6 +21,7 @@ from afmp.model.rival import seed_dropout
 from afmp.model.stack import stack_models
 from afmp.training.evaluation import GraphedCount, count_correct, score_best
 from afmp.training.gates import describe_gates
+from afmp.training.plan import draw_plan
 from afmp.training.run import Run
 from afmp.training.seed_state import HISTORY, SeedTraining
 from afmp.training.step import EpochSums, GraphedStep, TrainingStep
@@ -70,8 +71,10 @@ def set_up_group(
     models = [seed.model for seed in seeds]
     stack = stack_models(models)
     optimizers = [seed.optimizer for seed in seeds]
-    step = TrainingStep(stack, models, optimizers, data=data, split=split, training=training)
-    count = partial(count_correct, stack, split.val_images, split.val_labels, data=data, training=training)
+    average = stack_models([seed.average for seed in seeds]) if training.ema_decay else None
+    step = TrainingStep(stack, models, optimizers, data=data, split=split, training=training, average=average)
+    evaluated = stack if average is None else average
+    count = partial(count_correct, evaluated, split.val_images, split.val_labels, data=data, training=training)
     group = SeedGroup(run, seeds, last_epoch, data, split, step, count)
     log.info("%s, on %s, %s", group.labels, device, data.name)
     if device.type == "cuda":
@@ -104,7 +107,7 @@ def train_group(group: SeedGroup) -> None:
         # A rival beside other runs has no dropout. The random state is that of the whole process.
         if group.run.config.model.is_rival and not seeds[0].progress.trained_beside:
             seed_dropout(seeds[0].seed, epoch)
-        group.step.begin(plans)
+        group.step.begin(plans, epoch=epoch)
         for batch_size in group.step.batch_sizes:
             group.step(batch_size)
         correct = group.count_correct()
@@ -136,20 +139,21 @@ def train_group(group: SeedGroup) -> None:
 
 def _draw_plans(group: SeedGroup, epoch: int) -> list[EpochPlan]:
     training, num_images = group.run.config.training, len(group.split.train_index)
-    options = {"padding": training.crop_padding, "flip": training.horizontal_flip}
-    return [epoch_plan(num_images, seed=seed.seed, epoch=epoch, **options) for seed in group.seeds]
+    options = {"num_images": num_images, "image_shape": tuple(group.data.train_images.shape[-2:]), "epoch": epoch}
+    return [draw_plan(training, seed=seed.seed, **options) for seed in group.seeds]
 
 
 def _finish_epoch(group: SeedGroup, seed: SeedTraining, sums: EpochSums, *, val_acc: float, seconds: float) -> None:
     """Update schedule, best epoch, diagnostics and history of one seed, and log its epoch."""
     training, progress = group.run.config.training, seed.progress
     progress.epoch += 1
-    seed.schedule.step(val_acc)
+    if seed.schedule is not None:
+        seed.schedule.step(val_acc)
     if val_acc > progress.best_accuracy:
         progress.best_accuracy, progress.best_epoch = val_acc, progress.epoch
         seed.keep_best()
     if progress.epoch in group.run.config.visualized_epochs:
-        progress.diagnostics[str(progress.epoch)] = describe_gates(seed.model, group.data, image_index=0)
+        progress.diagnostics[str(progress.epoch)] = describe_gates(seed.evaluated, group.data, image_index=0)
     values = (sums.loss, sums.accuracy, val_acc, sums.sparsity_loss, seconds)
     for key, value in zip(HISTORY, values, strict=True):
         progress.history[key].append(value)

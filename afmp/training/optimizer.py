@@ -1,7 +1,10 @@
 """AdamW and the learning rate schedule, and their state in a checkpoint.
 
-Both semantics take optimizer and schedule from the original notebook.
+The default of both, for all semantics, is that of the original notebook.
 """
+
+import math
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -13,16 +16,59 @@ SCHEDULE_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")  #
 
 
 def build_optimizer(model: nn.Module, training: TrainingConfig, device: torch.device) -> torch.optim.AdamW:
-    """Return AdamW. On CUDA the learning rate is a tensor, because a CUDA graph reads its value from memory."""
-    options = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
-    if device.type == "cuda":
-        options |= {"lr": torch.tensor(training.learning_rate, device=device), "capturable": True}
-    return torch.optim.AdamW(model.parameters(), fused=device.type in ("cuda", "cpu"), **options)
+    """Return AdamW. On CUDA the learning rate is a tensor, because a CUDA graph reads its value from memory.
+
+    Without `decay_vectors`, all parameters with fewer than two dimensions are a group without weight decay.
+    """
+    parts = [(list(model.parameters()), training.weight_decay)]
+    if not training.decay_vectors:
+        matrices, vectors = ([p for p in model.parameters() if (p.dim() >= 2) is wanted] for wanted in (True, False))
+        parts = [(matrices, training.weight_decay), (vectors, 0.0)]
+    rate, on_cuda = training.learning_rate, device.type == "cuda"
+    groups = [
+        {"params": params, "weight_decay": decay, "lr": torch.tensor(rate, device=device) if on_cuda else rate}
+        for params, decay in parts
+    ]
+    return torch.optim.AdamW(groups, fused=device.type in ("cuda", "cpu"), capturable=on_cuda)
 
 
-def build_schedule(optimizer: torch.optim.Optimizer, training: TrainingConfig) -> ReduceLROnPlateau:
-    """Return the schedule: the learning rate falls when validation accuracy has not improved for some epochs."""
+def build_schedule(optimizer: torch.optim.Optimizer, training: TrainingConfig) -> ReduceLROnPlateau | None:
+    """Return the schedule: the learning rate falls when validation accuracy has not improved for some epochs.
+
+    None for a cosine, whose rates depend on nothing but the step: `learning_rates` gives them.
+    """
+    if training.schedule == "cosine":
+        return None
     return ReduceLROnPlateau(optimizer, "max", patience=training.plateau_patience, factor=training.plateau_factor)
+
+
+def learning_rates(training: TrainingConfig, *, epoch: int, num_steps: int) -> list[float]:
+    """Return the learning rate of each of the `num_steps` steps of an epoch (1-based) with schedule cosine.
+
+    It rises linearly over the warm-up, and reaches `learning_rate` with its last step. Then it falls along half a
+    cosine, and would be 0 in the step after the last.
+    """
+    warmup, total = training.warmup_epochs * num_steps, training.epochs * num_steps
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / (total - warmup))
+
+    first = (epoch - 1) * num_steps
+    return [training.learning_rate * factor(step) for step in range(first, first + num_steps)]
+
+
+def set_learning_rate(optimizers: Iterable[torch.optim.Optimizer], rate: torch.Tensor) -> None:
+    """Set the learning rate of every parameter group to `rate`, a scalar. On CUDA nothing waits for the device."""
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    on_device = [group["lr"] for group in groups if torch.is_tensor(group["lr"])]
+    if on_device:
+        torch._foreach_copy_(on_device, [rate] * len(on_device))  # one launch
+        return
+    value = rate.item()
+    for group in groups:
+        group["lr"] = value
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -45,13 +91,15 @@ def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, t
         optimizer.state[parameter][key] = value.to(parameter.device if on_device else "cpu", copy=True)
 
 
-def schedule_state(schedule: ReduceLROnPlateau) -> dict:
+def schedule_state(schedule: ReduceLROnPlateau | None) -> dict:
     """Return the state of the schedule as plain JSON values."""
-    return {key: getattr(schedule, key) for key in SCHEDULE_STATE}
+    return {} if schedule is None else {key: getattr(schedule, key) for key in SCHEDULE_STATE}
 
 
-def load_schedule(schedule: ReduceLROnPlateau, state: dict, *, learning_rate: float) -> None:
-    """Load the saved state of a schedule, and set the learning rate of its optimizer."""
+def load_schedule(schedule: ReduceLROnPlateau | None, state: dict, *, learning_rate: float) -> None:
+    """Load the saved state of a schedule, and set the learning rate of its optimizer. A cosine has no state."""
+    if schedule is None:
+        return
     for key, value in state.items():
         setattr(schedule, key, value)
     for group in schedule.optimizer.param_groups:

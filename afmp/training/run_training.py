@@ -45,7 +45,7 @@ def train_run(
     fails, the log says so, and its own job trains it later.
     stack_seeds: True trains seeds as one stack, False one after another. None means True on CUDA and False on a CPU.
     On a CPU a stack is not faster, so seeds train one after another, and no result depends on another seed. Those of a
-    rival always do: its layers have no model axis.
+    run that says `train_alone` do so on CUDA too, and those of a rival, whose layers have no model axis, always.
     Raises AfmpError with epoch and step if the loss of a seed is not finite, and then writes no result of that seed.
     """
     device = resolve_device(run.config.training.device)
@@ -62,7 +62,8 @@ def train_run(
         data=data,
         splits=splits,
         data_bytes=_allocated_bytes(device) - allocated_before,
-        stack_seeds=(device.type == "cuda" if stack_seeds is None else stack_seeds) and not run.config.model.is_rival,
+        stack_seeds=(_stacks_seeds(run, device) if stack_seeds is None else stack_seeds)
+        and not run.config.model.is_rival,
     )
     claim_memory(run, images=len(data.train_images), device=device, stack_seeds=shared.stack_seeds)
     if side_by_side:
@@ -125,6 +126,8 @@ class RunTraining:
             _record_device(seed, shared.device)
             seed.progress.trained_together = [other.seed for other in seeds]
             seed.progress.trained_beside = [name for name in shared.splits if name != self.run.name]
+            if shared.device.type == "cuda":
+                seed.progress.dataset_memory_mb = shared.data_bytes / 2**20
         self.group = set_up_group(
             self.run,
             seeds,
@@ -159,6 +162,10 @@ def next_group(seeds: list[SeedTraining], *, epochs: int, stack_seeds: bool) -> 
         return unfinished[:1], epochs
     fewest, *others = sorted({seed.progress.epoch for seed in unfinished})
     return [seed for seed in unfinished if seed.progress.epoch == fewest], others[0] if others else epochs
+
+
+def _stacks_seeds(run: Run, device: torch.device) -> bool:
+    return device.type == "cuda" and not run.config.training.train_alone
 
 
 def _record_device(seed: SeedTraining, device: torch.device) -> None:

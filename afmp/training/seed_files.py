@@ -22,7 +22,7 @@ def write_seed(run: Run, finished: SeedTraining, *, data: PreparedDataset, split
     files = {}
     for which, path, weights, epoch in (
         ("best", best, finished.best_weights, progress.best_epoch),
-        ("final", final, model.state_dict(), progress.epoch),
+        ("final", final, finished.evaluated.state_dict(), progress.epoch),
     ):
         # All metadata is in one entry: safetensors writes several entries in an undefined order, and equal weights must
         # give equal bytes.
@@ -46,6 +46,7 @@ def write_seed(run: Run, finished: SeedTraining, *, data: PreparedDataset, split
             "model_type": run.name,
             "best_val_accuracy": progress.best_accuracy,
             "peak_memory_mb": progress.peak_memory_mb,
+            "dataset_memory_mb": progress.dataset_memory_mb,
             "training_history": progress.history,
             "test_accuracy": progress.test_accuracy,
             "best_epoch": progress.best_epoch,

@@ -1,5 +1,6 @@
 """The state of one seed's training: its model, optimizer and progress, saved to and loaded from a checkpoint."""
 
+import copy
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,7 @@ class Progress:
     message_passing: str = ""
     wall_time_s: float = 0.0
     peak_memory_mb: float | None = None
+    dataset_memory_mb: float | None = None
     test_accuracy: float | None = None
 
 
@@ -57,6 +59,7 @@ class SeedTraining:
     """One seed of a run in training: everything that its checkpoint contains, and the path of the checkpoint.
 
     `label` names the seed in logs and errors. `best_weights` is the state dict of the best epoch, on the device.
+    `average` is a model with the averaged weights, if the recipe averages.
     """
 
     seed: int
@@ -65,18 +68,24 @@ class SeedTraining:
     identity: dict
     model: Model
     optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.ReduceLROnPlateau
+    schedule: torch.optim.lr_scheduler.ReduceLROnPlateau | None
     progress: Progress = field(default_factory=Progress)
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    average: Model | None = None
+
+    @property
+    def evaluated(self) -> Model:
+        """The model that is validated, tested, described and saved: the one with averaged weights if there is one."""
+        return self.model if self.average is None else self.average
 
     def keep_best(self) -> None:
         """Copy the current weights to `best_weights`."""
         if not self.best_weights:
-            self.best_weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+            self.best_weights = {name: tensor.detach().clone() for name, tensor in self.evaluated.state_dict().items()}
             return
-        current = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
-        if isinstance(self.model, Rival):
-            current = self.model.state_dict()  # with BatchNorm's statistics
+        current = {name: parameter.detach() for name, parameter in self.evaluated.named_parameters()}
+        if isinstance(self.evaluated, Rival):
+            current = self.evaluated.state_dict()  # with BatchNorm's statistics
         # One call for all weights: on a GPU one launch per weight would lengthen an epoch. The graph stays the same, so
         # its buffers are not copied again.
         torch._foreach_copy_([self.best_weights[name] for name in current], list(current.values()))
@@ -89,6 +98,8 @@ class SeedTraining:
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"best/{name}": tensor for name, tensor in self.best_weights.items()}
         tensors |= {f"optimizer/{name}": value for name, value in optimizer_tensors(self.model, self.optimizer).items()}
+        if self.average is not None:
+            tensors |= {f"average/{name}": tensor for name, tensor in self.average.state_dict().items()}
         save_checkpoint(self.checkpoint, tensors=tensors, state=vars(progress), identity=self.identity)
 
     def load(self) -> None:
@@ -97,12 +108,14 @@ class SeedTraining:
         if saved is None:
             return
         tensors, state = saved
-        parts: dict[str, dict] = {"model": {}, "best": {}, "optimizer": {}}
+        parts: dict[str, dict] = {"model": {}, "best": {}, "optimizer": {}, "average": {}}
         for name, tensor in tensors.items():
             part, rest = name.split("/", 1)
             parts[part][rest] = tensor
         self.progress = Progress(**state)
         self.model.load_state_dict(parts["model"])
+        if self.average is not None:
+            self.average.load_state_dict(parts["average"])
         device = next(self.model.parameters()).device
         self.best_weights = {name: tensor.to(device) for name, tensor in parts["best"].items()}
         load_optimizer_tensors(self.model, self.optimizer, parts["optimizer"])
@@ -127,6 +140,7 @@ def start_seed(run: Run, seed: int, *, data: PreparedDataset) -> SeedTraining:
         model=model,
         optimizer=optimizer,
         schedule=build_schedule(optimizer, training),
+        average=copy.deepcopy(model) if training.ema_decay else None,
     )
     state.load()
     if state.progress.epoch:

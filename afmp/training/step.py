@@ -8,15 +8,19 @@ from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
+from torch.nn.utils import clip_grad_norm_
 
 from afmp.data.augmentation import EpochPlan, crop_and_normalise, crop_positions
 from afmp.data.dataset import PreparedDataset
+from afmp.data.mixing import erase, mix
 from afmp.data.split import Split
 from afmp.machine.cuda_graph import capture, run_before_capture
 from afmp.machine.device import autocast
 from afmp.model.stack import Model, changing_tensors, hand_out_gradients
 from afmp.study.run_config import TrainingConfig
-from afmp.training.optimizer import optimizer_tensors
+from afmp.training.averaging import average_shares, update_average
+from afmp.training.optimizer import learning_rates, optimizer_tensors, set_learning_rate
+from afmp.training.plan import mixes_images
 
 
 class EpochSums(NamedTuple):
@@ -32,6 +36,7 @@ class EpochSums(NamedTuple):
 class TrainingStep:
     """The training step of a stack: augmentation, forward, backward, one AdamW step per seed, and measurements.
 
+    average: the stack of averaged weights, if the recipe averages.
     `begin` copies an epoch's plans to the device. A call trains on the next batch. `read` returns the measurements.
     """
 
@@ -44,49 +49,106 @@ class TrainingStep:
         data: PreparedDataset,
         split: Split,
         training: TrainingConfig,
+        average: Model | None = None,
     ):
         self.stack, self.models, self.optimizers = stack, models, optimizers
-        self.data, self.split, self.training = data, split, training
+        self.data, self.split, self.training, self.average = data, split, training, average
         num_train, num_models, device = len(split.train_index), len(models), split.train_index.device
         # The last, smaller batch is trained too, as in the original notebook.
         self.batch_sizes = [len(batch) for batch in torch.arange(num_train).split(training.batch_size)]
         self.plan = torch.zeros(3, num_models, num_train, dtype=torch.int64, device=device)  # start, step, label
+        num_erased = num_train if training.erasing_probability else 0
+        num_mixed = len(self.batch_sizes) if mixes_images(training) else 0
+        self.erased = torch.zeros(num_models, num_erased, 4, dtype=torch.int64, device=device)
+        self.mix_boxes = torch.zeros(num_models, num_mixed, 4, dtype=torch.int64, device=device)
+        self.mix_weights = torch.zeros(num_models, num_mixed, 2, device=device)
         self.next_step = torch.zeros(1, dtype=torch.int64, device=device)  # counted on the device
         self.within_batch = torch.arange(self.batch_sizes[0], device=device)
         self.ones = torch.ones(num_models, device=device)
+        self.rates = torch.zeros(len(self.batch_sizes), device=device)  # of each step, with schedule cosine
+        self.shares = torch.zeros_like(self.rates)  # of the current weights in the average, for each step
         self.record = torch.zeros(len(self.batch_sizes), 3, num_models, device=device)  # loss, correct, regulariser
 
-    def begin(self, plans: list[EpochPlan]) -> None:
-        """Start an epoch with one plan per model."""
+    def begin(self, plans: list[EpochPlan], *, epoch: int) -> None:
+        """Start an epoch (1-based) with one plan per model."""
         split, device = self.split, self.plan.device
-        order, offsets, flips = (torch.stack(parts).to(device) for parts in zip(*plans, strict=True))
-        index = split.train_index[order]
-        start, step = crop_positions(split.train_images, index, offsets, flips)
+        plan = EpochPlan(*(torch.stack(parts).to(device) for parts in zip(*plans, strict=True)))
+        index = split.train_index[plan.order]
+        start, step = crop_positions(split.train_images, index, plan.offsets, plan.flips)
         torch.stack([start, step, split.train_labels[index]], out=self.plan)
+        for table, drawn in (
+            (self.erased, plan.erased),
+            (self.mix_boxes, plan.mix_boxes),
+            (self.mix_weights, plan.mix_weights),
+        ):
+            table.copy_(drawn)
+        if self.training.schedule == "cosine":
+            rates = learning_rates(self.training, epoch=epoch, num_steps=len(self.batch_sizes))
+            self.rates.copy_(torch.tensor(rates))
+        if self.average is not None:
+            shares = average_shares(self.training, epoch=epoch, num_steps=len(self.batch_sizes))
+            self.shares.copy_(torch.tensor(shares))
         self.next_step.zero_()
 
     def __call__(self, batch_size: int) -> None:
         """Train every model on the next `batch_size` images of its plan."""
-        data, split, training = self.data, self.split, self.training
-        places = torch.add(self.within_batch[:batch_size], self.next_step, alpha=training.batch_size)
-        start, step, labels = self.plan.index_select(2, places)  # (M, B) each
-        images = crop_and_normalise(split.train_images, start, step, mean=data.mean, std=data.std)
+        training = self.training
+        images, labels, mixed_labels, own = self._next_batch(batch_size)
         self.stack.zero_grad(set_to_none=True)
         with autocast(training.precision, images.device):
             logits, sparsity_loss = self.stack.forward_train(images)  # (M, B, classes), (M,)
-        wide = torch.promote_types(logits.dtype, torch.float32)
-        task_loss = F.cross_entropy(logits.flatten(0, 1).to(wide), labels.flatten(), reduction="none")
-        loss = task_loss.view_as(labels).mean(dim=1) + sparsity_loss
+        task_loss = self._cross_entropy(logits, labels)
+        if mixed_labels is not None:
+            task_loss = own * task_loss + (1 - own) * self._cross_entropy(logits, mixed_labels)
+        loss = task_loss.mean(dim=1) + sparsity_loss
         # The sum over models. A model's weights act on its own loss only, so its gradient is the same as alone.
         loss.backward(self.ones)
         hand_out_gradients(self.stack, self.models)
+        if training.clip_norm:
+            for model in self.models:
+                clip_grad_norm_(model.parameters(), training.clip_norm)
+        if training.schedule == "cosine":
+            set_learning_rate(self.optimizers, self.rates.index_select(0, self.next_step)[0])
         for optimizer in self.optimizers:
             optimizer.step()
+        if self.average is not None:
+            share = self.shares.index_select(0, self.next_step)[0]
+            update_average(_averaged_tensors(self.average), _averaged_tensors(self.stack), share)
         with torch.no_grad():
             correct = (logits.argmax(dim=-1) == labels).sum(dim=1, dtype=loss.dtype)
             metrics = torch.stack([loss, correct, sparsity_loss.to(loss.dtype)])
             self.record.index_copy_(0, self.next_step, metrics[None])
             self.next_step += 1
+
+    def _next_batch(
+        self, batch_size: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Return images (M, B, 3, H, W) and labels (M, B).
+
+        If images are mixed, these are the labels of the larger share, and the other two results are those of the
+        smaller share (M, B), and the larger share itself (M, 1).
+        """
+        data, split, training = self.data, self.split, self.training
+        places = torch.add(self.within_batch[:batch_size], self.next_step, alpha=training.batch_size)
+        start, step, labels = self.plan.index_select(2, places)  # (M, B) each
+        images = crop_and_normalise(split.train_images, start, step, mean=data.mean, std=data.std)
+        if training.erasing_probability:
+            images = erase(images, self.erased.index_select(1, places))
+        if not mixes_images(training):
+            return images, labels, None, None
+        boxes = self.mix_boxes.index_select(1, self.next_step)  # (M, 1, 4)
+        outside, own = self.mix_weights.index_select(1, self.next_step).unbind(2)  # (M, 1) each
+        images, others = mix(images, boxes[:, 0], outside[:, 0]), labels.flip(1)
+        is_larger = own >= 0.5
+        labels, others = torch.where(is_larger, labels, others), torch.where(is_larger, others, labels)
+        return images, labels, others, torch.where(is_larger, own, 1 - own)
+
+    def _cross_entropy(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the loss (M, B) of logits (M, B, classes), in float32 or wider, with the labels smoothed."""
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        smoothing = self.training.label_smoothing
+        flat, targets = logits.flatten(0, 1).to(wide), labels.flatten()
+        return F.cross_entropy(flat, targets, reduction="none", label_smoothing=smoothing).view_as(labels)
 
     def read(self) -> list[EpochSums]:
         """Return the measurements of each model over the steps of this epoch so far. Waits for the device."""
@@ -135,8 +197,18 @@ class GraphedStep:
         self.graphs[batch_size].replay()
 
 
+def _weights(step: TrainingStep) -> list[torch.Tensor]:
+    stacks = [step.stack] if step.average is None else [step.stack, step.average]
+    return [tensor for stack in stacks for tensor in changing_tensors(stack)]
+
+
+def _averaged_tensors(stack: Model) -> list[torch.Tensor]:
+    """Return the tensors of a stack that are averaged: all that training changes, but BatchNorm's count of batches."""
+    return [tensor for tensor in changing_tensors(stack) if tensor.is_floating_point()]
+
+
 def _snapshot(step: TrainingStep) -> tuple[list, list]:
-    weights = [tensor.detach().clone() for tensor in changing_tensors(step.stack)]
+    weights = [tensor.detach().clone() for tensor in _weights(step)]
     pairs = zip(step.models, step.optimizers, strict=True)
     return weights, [{name: value.clone() for name, value in optimizer_tensors(*pair).items()} for pair in pairs]
 
@@ -144,7 +216,7 @@ def _snapshot(step: TrainingStep) -> tuple[list, list]:
 @torch.no_grad()
 def _restore(step: TrainingStep, saved: tuple[list, list]) -> None:
     weights, optimizers = saved
-    for tensor, before in zip(changing_tensors(step.stack), weights, strict=True):
+    for tensor, before in zip(_weights(step), weights, strict=True):
         tensor.copy_(before)
     for model, optimizer, before in zip(step.models, step.optimizers, optimizers, strict=True):
         for name, tensor in optimizer_tensors(model, optimizer).items():

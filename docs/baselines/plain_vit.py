@@ -98,7 +98,7 @@ def train(model, seed: int, data, split, training, *, epochs: int, device: torch
             padding=training.crop_padding,
             flip=training.horizontal_flip,
         )
-        order, offsets, flips = (part.to(device) for part in plan)
+        order, offsets, flips = (part.to(device) for part in plan[:3])
         index = split.train_index[order]
         for target, value in zip((start, step), crop_positions(split.train_images, index, offsets, flips), strict=True):
             target.copy_(value)

@@ -159,6 +159,10 @@ LIES = {
             edited(R[SPARSE, P, 2], peak_memory_mb=5.0),
             f"{R[SPARSE, P, 2]}: peak_memory_mb is 5.0 on a device of type 'cpu'",
         ),
+        "memory of a dataset on a CPU": (
+            edited(R[WINDOW, P, 1], dataset_memory_mb=5.0),
+            f"{R[WINDOW, P, 1]}: dataset_memory_mb is 5.0, but peak_memory_mb is None",
+        ),
         "Triton on a CPU": (
             edited(R[WINDOW, P, 0], message_passing="triton"),
             f"{R[WINDOW, P, 0]}: message_passing is 'triton'",

@@ -71,6 +71,21 @@ def test_information_reaches_exactly_what_the_hops_of_its_layers_allow(num_layer
     assert moved.tolist() == [node <= num_layers for node in range(7)]
 
 
+@pytest.mark.parametrize("budget", [{"is_sparse": False}, {"edges_per_node": 1}])
+def test_a_shift_by_one_patch_shifts_the_states_that_do_not_see_the_border(budget):
+    """Without positions, a node knows only its neighbours and their directions."""
+    model = build(num_layers=2, img_size=(4, 36), patch_size=4, use_top_down=False, **budget).double()
+    torch.nn.init.zeros_(model.position_embed.map.weight)
+    images = random_images(model, 2, torch.float64)
+    states, shifted = (
+        model.forward_internals(batch).states[-1] for batch in (images, images.roll(model.patch_size, dims=-1))
+    )
+    torch.testing.assert_close(shifted[:, 4:7], states[:, 3:6], rtol=0, atol=1e-12)
+    # A mirrored image gives other states: an edge knows its direction.
+    mirrored = images.view(2, 3, 4, 9, 4).flip(3).view_as(images)
+    assert not torch.allclose(model.forward_internals(mirrored).states[-1].flip(1)[:, 3:6], states[:, 3:6], atol=1e-3)
+
+
 @pytest.mark.parametrize("case", ["k per image", "all edges", "k per node", "without top-down"])
 def test_every_parameter_gets_a_gradient(case):
     model = build(d_model=16, **CASES[case])

@@ -2,6 +2,7 @@
 
 import copy
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -84,7 +85,10 @@ def test_the_parameters_of_a_run_are_counted_before_its_model_is_built(semantics
     counted = sum(parameter.numel() for parameter in model.parameters())
     assert 0.9 * counted < num_parameters(run) <= counted
     # The weights and the optimizer of two seeds, of which one trains, and no images.
-    assert training_bytes(run, seeds=2, together=1, images=0) >= 4 * num_parameters(run) * 5
+    needed = training_bytes(run, seeds=2, together=1, images=0)
+    assert needed >= 4 * num_parameters(run) * 5
+    averaged = replace(run, training=replace(run.training, ema_decay=0.99))  # one more copy of each seed's weights
+    assert training_bytes(averaged, seeds=2, together=1, images=0) == needed + 4 * num_parameters(run) * 2
 
 
 @pytest.mark.parametrize(

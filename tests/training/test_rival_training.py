@@ -13,7 +13,7 @@ from conftest import PROJECT
 from rival_runs import ARGUMENTS, VIT, prepare_small_digits, rival_config, train_rivals
 from safetensors.torch import load_file
 from torch.nn import functional as F
-from training_runs import assert_same_tensors, start_training, train, without_times
+from training_runs import STRONG_RECIPE, assert_same_tensors, start_training, train, without_times
 
 from afmp import cli
 from afmp.data.augmentation import crop_and_normalise, crop_positions, epoch_plan
@@ -90,8 +90,9 @@ def test_a_rival_that_is_stopped_after_any_epoch_ends_with_the_same_bits(name, d
 
 @pytest.mark.promise("rivals", "killed-training-resumes")
 @pytest.mark.long
-def test_a_rival_killed_at_random_moments_ends_with_the_same_bits(digits_file, tmp_path):
-    config = rival_config("convmixer", epochs=4)
+@pytest.mark.parametrize("recipe", [{}, STRONG_RECIPE], ids=["plain", "strong"])
+def test_a_rival_killed_at_random_moments_ends_with_the_same_bits(digits_file, tmp_path, recipe):
+    config = rival_config("convmixer", epochs=4, **recipe)
     whole = start_training(config, tmp_path / "whole", digits_file, semantics=["timm"])
     assert whole.wait() == 0
     generator = random.Random(1)
@@ -122,6 +123,15 @@ def test_best_weights_have_the_statistics_of_their_own_epoch(digits_file, tmp_pa
     assert 3 * int(best[counter]) == 2 * int(final[counter])
 
 
+def test_the_average_of_a_rival_has_averaged_statistics(digits_file, tmp_path):
+    train(rival_config("convmixer", ema_decay=0.9), tmp_path, digits_file, semantics="timm")
+    (checkpoint,) = (tmp_path / "checkpoints").glob("*.safetensors")
+    saved, final = load_file(checkpoint), load_file(tmp_path / "seed_0/final.safetensors")
+    (name, *_) = [name for name in final if name.endswith("running_var")]
+    assert torch.equal(final[name], saved[f"average/{name}"])
+    assert not torch.equal(final[name], saved[f"model/{name}"]) and not torch.equal(final[name], torch.ones(8))
+
+
 def test_the_snapshot_around_a_capture_covers_the_statistics_of_batch_norm(digits_file):
     config = rival_config("convmixer")
     data = load_dataset(digits_file, device=torch.device("cpu"))
@@ -132,7 +142,7 @@ def test_the_snapshot_around_a_capture_covers_the_statistics_of_batch_norm(digit
     step = TrainingStep(stack, [model], [optimizer], data=data, split=split, training=config.training)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     saved = _snapshot(step)
-    step.begin([epoch_plan(len(split.train_index), seed=0, epoch=1)])
+    step.begin([epoch_plan(len(split.train_index), seed=0, epoch=1)], epoch=1)
     step(step.batch_sizes[0])
     assert not any(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     _restore(step, saved)
@@ -147,7 +157,7 @@ def test_a_statistic_that_is_not_finite_is_a_divergence(digits_file):
     model = build_rival(config, num_classes=10)
     optimizer = build_optimizer(model, config.training, torch.device("cpu"))
     step = TrainingStep(model, [model], [optimizer], data=data, split=split, training=config.training)
-    step.begin([epoch_plan(len(split.train_index), seed=0, epoch=1)])
+    step.begin([epoch_plan(len(split.train_index), seed=0, epoch=1)], epoch=1)
     step(step.batch_sizes[0])
     assert step.read()[0].bad_step is None
     next(buffer for buffer in model.buffers() if buffer.is_floating_point()).fill_(float("inf"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_runs import MODEL_VARIANTS, read_checkpoint, small_config, train
+from training_runs import MODEL_VARIANTS, STRONG_RECIPE, read_checkpoint, small_config, train
 
 from afmp.errors import AfmpError
 from afmp.model.sizes import build_model
@@ -82,6 +82,21 @@ def test_seeds_that_train_together_end_as_each_does_alone(config, digits_file, t
     if variant == "sparse":  # otherwise a mixed-up schedule or best epoch of two seeds might go unnoticed
         assert alone[0]["best_epoch"] != alone[1]["best_epoch"]
         assert state_of(tmp_path / "alone", 0)["learning_rate"] != state_of(tmp_path / "alone", 1)["learning_rate"]
+
+
+@pytest.mark.promise("together-or-alone")
+def test_with_a_strong_recipe_too_seeds_that_train_together_end_as_each_does_alone(config, digits_file, tmp_path):
+    config = replace(config, training=replace(config.training, **STRONG_RECIPE))
+    folders = {stack_seeds: tmp_path / str(stack_seeds) for stack_seeds in (True, False)}
+    with float64():
+        stacked, alone = (
+            train(config, folder, digits_file, stack_seeds=stack_seeds, semantics="refined", seeds=SEEDS)
+            for stack_seeds, folder in folders.items()
+        )
+    for one, other in zip(stacked, alone, strict=True):
+        assert one["trained_together"] == list(SEEDS) and other["trained_together"] == [other["seed"]]
+        assert_same_seed(one, other, tuple(folders.values()))
+    assert alone[0]["training_history"]["train_loss"] != alone[1]["training_history"]["train_loss"]
 
 
 def test_on_a_cpu_seeds_train_one_after_the_other(config, digits_file, tmp_path):
@@ -166,10 +181,13 @@ def test_checkpoints_are_written_only_as_often_as_their_time_allows(config, digi
 
 @pytest.mark.promise("same-bits-on-gpu")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("recipe", [{}, STRONG_RECIPE], ids=["plain", "strong"])
 @pytest.mark.parametrize("variant", MODEL_VARIANTS)
-def test_graphs_on_a_gpu_repeat_their_bits_and_agree_with_training_alone(config, digits_file, tmp_path, variant):
+def test_graphs_on_a_gpu_repeat_their_bits_and_agree_with_training_alone(
+    config, digits_file, tmp_path, variant, recipe
+):
     semantics, changes = MODEL_VARIANTS[variant]
-    training = replace(config.training, device="cuda", epochs=2)
+    training = replace(config.training, device="cuda", epochs=2, **recipe)
     config = replace(config, model=replace(config.model, **changes), training=training)
     first, again, alone = (
         train(config, tmp_path / name, digits_file, stack_seeds=name != "alone", semantics=semantics, seeds=SEEDS)

@@ -9,7 +9,15 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_runs import assert_same_tensors, read_checkpoint, small_config, start_training, train, without_times
+from training_runs import (
+    STRONG_RECIPE,
+    assert_same_tensors,
+    read_checkpoint,
+    small_config,
+    start_training,
+    train,
+    without_times,
+)
 
 from afmp.data.augmentation import epoch_plan
 from afmp.data.dataset import load_dataset
@@ -169,9 +177,13 @@ def test_a_new_seed_does_not_train_finished_ones_again(trained_copy, config, dig
 
 
 @pytest.mark.promise("killed-training-resumes")
-@pytest.mark.parametrize("semantics", ["paper", "notebook"])
-def test_a_killed_run_resumes_to_the_same_bits(config, digits_file, tmp_path, semantics):
-    config = replace(config, training=replace(config.training, epochs=8))
+@pytest.mark.parametrize(
+    ("semantics", "recipe"),
+    [("paper", {}), ("notebook", {}), ("refined", STRONG_RECIPE)],
+    ids=["paper", "notebook", "strong recipe"],
+)
+def test_a_killed_run_resumes_to_the_same_bits(config, digits_file, tmp_path, semantics, recipe):
+    config = replace(config, training=replace(config.training, epochs=8, **recipe))
     (uninterrupted,) = train(config, tmp_path / "uninterrupted", digits_file, semantics=semantics)
     folder = tmp_path / semantics
     epochs_seen = []
@@ -241,7 +253,7 @@ def test_weights_that_the_last_step_made_infinite_are_a_divergence(config, digit
     optimizer = build_optimizer(model, config.training, torch.device("cpu"))
     split = split_dataset(data, validate_on_test=False, fraction=0.1, padding=4)
     step = TrainingStep(stack, [model], [optimizer], data=data, split=split, training=config.training)
-    step.begin([epoch_plan(len(split.train_index), seed=0, epoch=1)])
+    step.begin([epoch_plan(len(split.train_index), seed=0, epoch=1)], epoch=1)
     step(4)
     assert step.read()[0].bad_step is None
     with torch.no_grad():

@@ -1,0 +1,129 @@
+"""Figure accuracy_and_cost: the test accuracy of every run over its parameters, its training time and its memory."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from afmp.analysis import wording
+from afmp.analysis.metrics import memory_per_image, metric_interval, milliseconds_per_image
+from afmp.analysis.statistics import Interval, mean_and_interval
+from afmp.figures.parts import study_text, style
+from afmp.figures.parts.study_runs import StudyRun, facts_of, resolution_note, study_runs
+
+
+class Cost(NamedTuple):
+    """One panel: its title, the label of its axis, and the cost of a run over its seeds; None if not measured."""
+
+    title: str
+    axis: str
+    of: Callable[[StudyRun], Interval | None]
+
+
+def _parameters(run: StudyRun) -> Interval:
+    return mean_and_interval([result["num_parameters"] / 1e6 for result in run.results[:1]])
+
+
+def _time(run: StudyRun) -> Interval:
+    return mean_and_interval(milliseconds_per_image(run.results))
+
+
+def _memory(run: StudyRun) -> Interval | None:
+    measured = memory_per_image(run.results)
+    return mean_and_interval(measured) if measured else None
+
+
+COSTS = (
+    Cost("Parameters", "Parameters, millions, log scale", _parameters),
+    Cost("Training time", "Training time per image, ms, log scale", _time),
+    Cost("Memory", "Peak memory of a training step per image, MB, log scale", _memory),
+)
+
+
+@style.styled
+def draw(study: dict, results: list[dict]) -> Figure:
+    """Draw a panel per cost, with a mark per run. Memory is measured on CUDA only."""
+    runs, semantics = study_runs(study, results)
+    entries, heading = study_text.legend_texts(runs, semantics)
+    legend_height = 0.35 + 0.24 * sum(entry.count("\n") + 1 for entry in entries)
+    figure = style.new_figure(14, 5.6 + legend_height)
+    style.add_title(
+        figure,
+        f"{study['section']} {study['title']}".strip(),
+        subtitle=f"{semantics} semantics: {wording.SEMANTICS_IN_WORDS[semantics]}",
+    )
+    grid = figure.add_gridspec(2, len(COSTS), height_ratios=[legend_height, 4])
+    legend = figure.add_subplot(grid[0, :])
+    legend.set_axis_off()
+    handles = [Line2D([], [], **style.run_style(index) | {"linestyle": "none"}) for index in range(len(runs))]
+    legend.legend(handles, entries, title=heading, title_fontsize=9.5, loc="center")
+    cut, shared = False, None
+    for column, cost in enumerate(COSTS):
+        shared = axis = figure.add_subplot(grid[1, column], sharey=shared)
+        cut = _draw_cost(axis, runs, cost) or cut
+        axis.set(title=cost.title, xlabel=cost.axis)
+    figure.axes[1].set_ylabel("Test accuracy at the best epoch, %")
+    style.add_footer(figure, _footer(runs, cut=cut))
+    return figure
+
+
+def caption(study: dict, results: list[dict]) -> str:
+    """Return the caption in reStructuredText, from the results themselves."""
+    return study_text.study_caption(study, results, question=f"{study['title']}.")
+
+
+def _draw_cost(axis, runs: list[StudyRun], cost: Cost) -> bool:
+    """Draw the accuracy of each run over one cost. Returns whether an interval is cut."""
+    costs = [cost.of(run) for run in runs]
+    accuracies = [metric_interval(run.results, "test_accuracy") for run in runs]
+    if any(costs):
+        axis.set_xscale("log")
+    for index, (run, of_run, accuracy) in enumerate(zip(runs, costs, accuracies, strict=True)):
+        if of_run is None:
+            continue
+        look = style.run_style(index) | {"linestyle": "none", "markersize": 8, "gid": f"{cost.title}: {run.label}"}
+        bars = {"color": look["color"], "capsize": 3, "linewidth": 1.2, "fmt": "none"}
+        if accuracy.n >= wording.FEWEST_SEEDS:
+            axis.errorbar(of_run.mean, accuracy.mean, yerr=accuracy.half, **bars)
+        elif accuracy.n == 2:
+            ticks = {"linestyle": "none", "marker": "_", "markersize": 9, "color": look["color"]}
+            axis.plot([of_run.mean] * 2, run.values("test_accuracy"), **ticks)
+        if of_run.n >= wording.FEWEST_SEEDS and not of_run.all_equal:
+            axis.errorbar(of_run.mean, accuracy.mean, xerr=of_run.half, **bars)
+        axis.plot(of_run.mean, accuracy.mean, zorder=4, **look)
+    if not any(costs):
+        axis.text(0.5, 0.5, "not measured on this device", transform=axis.transAxes, ha="center")
+        axis.set_xticks([])
+        return False
+    means = [float(one.mean) for one in costs if one is not None]
+    axis.set_xlim(min(means) / 1.6, max(means) * 1.6)
+    drawn = [interval for interval in accuracies if interval.n >= wording.FEWEST_SEEDS]
+    values, low, high = [run.values("test_accuracy") for run in runs], [i.low for i in drawn], [i.high for i in drawn]
+    bottom, top, cut = style.readable_limits(values, low=low, high=high)
+    axis.set_ylim(max(bottom, 0), min(top, 100))
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_locator(NullLocator())
+    return cut
+
+
+def _footer(runs: list[StudyRun], *, cut: bool) -> list[str]:
+    facts = facts_of(runs)
+    results = [result for run in runs for result in run.results]
+    counts = [len(run.results) for run in runs]
+    together = [len(result["trained_together"]) for result in results]
+    beside = max(len(result["trained_beside"]) for result in results)
+    batch = wording.span([result["config"]["training"]["batch_size"] for result in results])
+    return [
+        f"Dataset {facts['dataset']}, {facts['classes']} classes; {facts['seeds']}, {facts['epochs']} per run, batches "
+        f"of {batch} images; {facts['device']}, torch {facts['torch']}. {facts['selection']}",
+        wording.seeds_note(counts, mean="Marks", spread="bars", single="Horizontal ticks")
+        + " Intervals are cut at the edge of the panel." * cut,
+        "Time is a training epoch, with validation, over its training images. Memory is of the training step without "
+        "the dataset."
+        + f" Up to {max(together)} seeds trained as one stack, which share time and memory." * (max(together) > 1)
+        + " Other runs trained on the device at the same time, so do not compare times." * (beside > 0),
+        resolution_note(runs, "test_accuracy"),
+    ]
