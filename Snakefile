@@ -1,6 +1,7 @@
 # AFMP: the claim of the original notebook, made checkable. The workflow goes from a dataset to every figure of the notebook.
 #
-# Result paths are results/<rule>/<semantics>/..., where semantics is paper or notebook. afmp/study/paths.py defines them.
+# Result paths are results/<rule>/<semantics>/..., where semantics is paper, notebook or refined, or timm for a model of timm that
+# is compared with AFMP. afmp/study/paths.py defines them.
 #   results/prepare_data/<dataset>.{safetensors,sha256}
 #   results/train/<semantics>/<run>/seed_<seed>/{results_<run>.json,best.safetensors,final.safetensors,diagnostics.json}
 #   results/benchmark_resolution/<semantics>/<resolution>.json

@@ -47,7 +47,8 @@ def _of_history(result: dict, config: RunConfig) -> Iterator[str]:
     yield from differences(result, of_history, "its history says")
 
     model = config.model
-    largest_gate_loss = model.lambda_sparse * model.is_sparse * (1 + ROUNDING)  # no gate is above 1
+    # No gate is above 1, and a rival has none.
+    largest_gate_loss = model.lambda_sparse * (model.is_sparse and not model.is_rival) * (1 + ROUNDING)
     bounds = {
         "train_loss": (0, float("inf")),
         "train_acc": (0, 100),
@@ -118,6 +119,9 @@ def _of_device(result: dict, config: RunConfig) -> Iterator[str]:
         )
     if result["message_passing"] == "triton" and device != "cuda":
         yield f"message_passing is 'triton', which a device of type {device!r} lacks"
+    if config.model.is_rival:
+        of_rivals = {"message_passing": "pytorch", "trained_together": [result["seed"]]}
+        yield from differences(result, of_rivals, "a model of timm has")
     if result["seed"] not in result["trained_together"]:
         yield f"trained_together is {result['trained_together']}, which lacks its own seed {result['seed']}"
     if result["run"] in result["trained_beside"]:

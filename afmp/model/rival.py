@@ -45,7 +45,15 @@ class Rival(nn.Module):
     def _logits(self, images: Tensor, *, training: bool) -> Tensor:
         if self.network.training != training:
             self.network.train(training)
-        return self.network(images[0])[None]
+        try:
+            return self.network(images[0])[None]
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise AfmpError(
+                f"a batch of {images.shape[1]} image, of which BatchNorm has no statistics; change training/batch_size "
+                "so that the last batch of an epoch is larger."
+            ) from None
 
 
 def build_rival(config: RunConfig, *, num_classes: int) -> Rival:
@@ -102,7 +110,8 @@ def check_rival(config: RunConfig) -> int:
 
 @cache
 def draws_random_numbers(config: RunConfig) -> bool:
-    """Return True if the training step of a rival draws random numbers, as dropout does. Raises as `build_rival`."""
+    """Return True if the training step of a rival draws random numbers, as dropout does. Raises as `check_rival`."""
+    check_rival(config)
     model, side = build_rival(config, num_classes=2), config.dataset.image_size
     before = torch.get_rng_state()
     with torch.no_grad():

@@ -75,6 +75,16 @@ def test_only_training_changes_the_statistics_of_batch_norm(images):
     assert not any(torch.equal(*pair) for pair in zip(before, rival.buffers(), strict=True))
 
 
+def test_a_batch_of_one_image_that_batch_norm_refuses_is_one_sentence(images):
+    rival = build_rival(rival_config("timm/resnet18", {}), num_classes=10)
+    rival.forward_train(images)
+    with pytest.raises(
+        AfmpError, match="a batch of 1 image, of which BatchNorm has no statistics; change training/batch_size so"
+    ):
+        rival.forward_train(images[:, :1])
+    assert rival(images[:, :1]).shape == (1, 1, 10)
+
+
 def test_dropout_draws_by_seed_and_epoch_and_in_training_only(images):
     config = rival_config("timm/vit_tiny_patch16_224", VIT | {"drop_rate": 0.5})
     rival = build_rival(config, num_classes=10)

@@ -131,6 +131,7 @@ def assert_means_what_it_says(study: Study, config: dict) -> None:
             idle = set() if run.model.is_sparse else {"sparsity", "lambda_sparse", "edges_per_node"}
             idle |= {"sparsity"} if run.model.edges_per_node else set()
             idle |= {"window_size"} if run.model.scaffold == "delaunay" else set()
+            idle |= {"arguments"} if not run.model.is_rival else set()
             cosine = run.training.schedule == "cosine"
             idle |= {"plateau_patience", "plateau_factor"} if cosine else {"warmup_epochs"}
             for section in ("model", "training"):

@@ -1,9 +1,8 @@
-"""Rivals trained for real on the digits: a ViT, an MLP-Mixer and a ConvMixer, from the first epoch to verification."""
+"""Rivals trained for real on the digits: their numbers, resumed, side by side, and by hand."""
 
 import json
 import random
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,122 +10,29 @@ import pytest
 import torch
 import yaml
 from conftest import PROJECT
-from safetensors.torch import load_file, save_file
+from rival_runs import ARGUMENTS, VIT, prepare_small_digits, rival_config, train_rivals
+from safetensors.torch import load_file
 from torch.nn import functional as F
-from training_runs import STRONG_RECIPE, assert_same_tensors, small_config, start_training, train, without_times
+from training_runs import STRONG_RECIPE, assert_same_tensors, start_training, train, without_times
 
 from afmp import cli
 from afmp.data.augmentation import crop_and_normalise, crop_positions, epoch_plan
 from afmp.data.dataset import load_dataset
-from afmp.data.preparation import prepare_dataset
 from afmp.data.split import split_dataset
-from afmp.finished.check import make
-from afmp.finished.deep_checks import deep_checks
-from afmp.finished.depth import Depth
-from afmp.finished.finished_study import FinishedStudy
-from afmp.finished.spot_checks import spot_checks
-from afmp.finished.training_checks import training_checks
 from afmp.machine.stopping import Stopped
 from afmp.model.rival import build_rival
 from afmp.model.stack import stack_models
-from afmp.records import read_diagnostics, read_result
-from afmp.study.run_config import DatasetConfig, RunConfig
-from afmp.study.study import Study
+from afmp.records import read_result
 from afmp.training import loop
 from afmp.training.job import WANTED_RUNS, train_job
 from afmp.training.optimizer import build_optimizer
 from afmp.training.run import Run
-from afmp.training.run_training import train_run
 from afmp.training.step import TrainingStep, _restore, _snapshot
-
-DATASET = DatasetConfig("digits", None, 8)
-VIT = {"embed_dim": 16, "depth": 2, "num_heads": 2}
-ARGUMENTS = {
-    "vit": ("timm/vit_tiny_patch16_224", VIT | {"drop_path_rate": 0.2, "drop_rate": 0.1}),
-    "mixer": ("timm/MlpMixer", {"embed_dim": 16, "num_blocks": 2}),
-    "convmixer": ("timm/ConvMixer", {"dim": 8, "depth": 2, "kernel_size": 3}),
-}
-
-
-def rival_config(name: str, **changes) -> RunConfig:
-    architecture, arguments = ARGUMENTS[name]
-    given = {"epochs": 2, "patch_size": 2, "batch_size": 128, "architecture": architecture, "arguments": arguments}
-    return replace(small_config(**(given | changes)), dataset=DATASET)
 
 
 @pytest.fixture(scope="module")
 def digits_file(tmp_path_factory) -> Path:
-    """The digits in their own size, which train in a second."""
-    path = tmp_path_factory.mktemp("small") / "digits.safetensors"
-    prepare_dataset(vars(DATASET), path, download_folder=path.parent)
-    return path
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory, digits_file) -> Path:
-    """The results folder of a study of three rivals with two seeds."""
-    results = tmp_path_factory.mktemp("trained") / "results"
-    for name in ARGUMENTS:
-        folders = {seed: results / f"train/timm/{name}/seed_{seed}" for seed in (0, 1)}
-        run = Run(name, "timm", rival_config(name), folders, results / "checkpoints")
-        train_run(run, dataset_path=digits_file)
-    return results
-
-
-@pytest.fixture
-def study() -> Study:
-    members = [{"run": name, "label": name, "semantics": "timm"} for name in ARGUMENTS]
-    table = {"name": "rivals", "semantics": ["refined"], "reference": "vit", "members": members}
-    runs = {name: rival_config(name) for name in ARGUMENTS}
-    return Study(DATASET, ["refined"], [0, 1], runs, [table], {"resolutions": [], "num_classes": 10})
-
-
-def outcomes(study: Study, results: Path, digits_file: Path) -> list:
-    finished = FinishedStudy(study, results, digits_file)
-    checks = [*training_checks(finished), *deep_checks(finished), *spot_checks(finished, Depth(True, 2, 5))]
-    return [make(check) for check in checks]
-
-
-@pytest.mark.promise("rivals")
-def test_rivals_pass_verification_and_train_to_the_same_bits_again(results, study, digits_file):
-    found = outcomes(study, results, digits_file)
-    assert [outcome for outcome in found if outcome.faults or outcome.not_checked] == []
-    subjects = [outcome.subject for outcome in found]
-    for name in ARGUMENTS:
-        assert {f"weights of {name} [timm], 2 seeds", f"weights of {name} [timm], evaluated again"} <= set(subjects)
-    assert sum("trained again" in subject for subject in subjects) == 2
-
-
-def test_other_statistics_of_batch_norm_are_found_by_their_hash(results, study, digits_file):
-    path = results / "train/timm/convmixer/seed_0/best.safetensors"
-    before = path.read_bytes()
-    weights = load_file(path)
-    (name,) = [name for name in weights if name.endswith("stem.2.running_mean")]
-    about = {"run": "convmixer", "semantics": "timm", "seed": 0, "epoch": json_of(results)["best_epoch"]}
-    save_file(weights | {name: weights[name] + 1}, path, metadata={"about": json.dumps(about)})
-    try:
-        faults = [fault for outcome in outcomes(study, results, digits_file) for fault in outcome.faults]
-    finally:
-        path.write_bytes(before)
-    assert any("not the weights that its result was written with" in fault for fault in faults)
-
-
-def json_of(results: Path, name: str = "convmixer") -> dict:
-    return read_result(results / f"train/timm/{name}/seed_0/results_{name}.json")
-
-
-def test_the_files_of_a_rival_say_what_it_is(results):
-    for name, (architecture, arguments) in ARGUMENTS.items():
-        result = json_of(results, name)
-        assert result["semantics"] == "timm" and result["message_passing"] == "pytorch"
-        assert result["config"]["model"]["architecture"] == architecture
-        assert result["config"]["model"]["arguments"] == arguments
-        model = build_rival(rival_config(name), num_classes=10)
-        assert result["num_parameters"] == sum(parameter.numel() for parameter in model.parameters())
-        assert set(result["training_history"]["sparsity_loss"]) == {0.0} and result["trained_together"] == [0]
-        gates = read_diagnostics(results / f"train/timm/{name}/seed_0/diagnostics.json")
-        assert (gates["positions"], gates["edge_index"], gates["epochs"]) == ([], [[], []], {})
-        assert load_file(results / f"train/timm/{name}/seed_0/best.safetensors").keys() == model.state_dict().keys()
+    return prepare_small_digits(tmp_path_factory.mktemp("small"))
 
 
 def test_a_rival_trains_as_a_plain_loop_of_pytorch(digits_file, tmp_path):
@@ -256,6 +162,12 @@ def test_a_statistic_that_is_not_finite_is_a_divergence(digits_file):
     assert step.read()[0].bad_step is None
     next(buffer for buffer in model.buffers() if buffer.is_floating_point()).fill_(float("inf"))
     assert step.read()[0].bad_step == 0
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, digits_file) -> Path:
+    """The results folder of a study of three rivals with two seeds."""
+    return train_rivals(tmp_path_factory.mktemp("trained") / "results", digits_file)
 
 
 def start_job(name: str, folder: Path, digits_file: Path, monkeypatch, wanted: list[str]) -> dict:
