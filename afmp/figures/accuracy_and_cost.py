@@ -65,7 +65,7 @@ def draw(study: dict, results: list[dict]) -> Figure:
         cut = _draw_cost(axis, runs, cost) or cut
         axis.set(title=cost.title, xlabel=cost.axis)
     figure.axes[1].set_ylabel("Test accuracy at the best epoch, %")
-    style.add_footer(figure, _footer(runs, cut=cut))
+    style.add_footer(figure, _footer(runs, semantics, cut=cut))
     return figure
 
 
@@ -109,7 +109,7 @@ def _draw_cost(axis, runs: list[StudyRun], cost: Cost) -> bool:
     return cut
 
 
-def _footer(runs: list[StudyRun], *, cut: bool) -> list[str]:
+def _footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
     facts = facts_of(runs)
     results = [result for run in runs for result in run.results]
     counts = [len(run.results) for run in runs]
@@ -121,6 +121,7 @@ def _footer(runs: list[StudyRun], *, cut: bool) -> list[str]:
         f"of {batch} images; {facts['device']}, torch {facts['torch']}. {facts['selection']}",
         wording.seeds_note(counts, mean="Marks", spread="bars", single="Horizontal ticks")
         + " Intervals are cut at the edge of the panel." * cut,
+        study_text.rivals_note(runs, semantics),
         "Time is a training epoch, with validation, over its training images. Memory is of the training step without "
         "the dataset."
         + f" Up to {max(together)} seeds trained as one stack, which share time and memory." * (max(together) > 1)

@@ -44,7 +44,7 @@ def draw(study: dict, results: list[dict]) -> Figure:
     title = wording.fill(f"Difference from {reference.label}", 50, max_lines=1, placeholder=" …")
     difference.axvline(0, color=style.GREY, linewidth=1)
     difference.set(title=title, xlabel="Run minus reference, percentage points")
-    style.add_footer(figure, _footer(runs, cut=any(cut)))
+    style.add_footer(figure, _footer(runs, semantics, cut=any(cut)))
     return figure
 
 
@@ -99,7 +99,7 @@ def _draw_rows(
     return cut
 
 
-def _footer(runs: list[StudyRun], *, cut: bool) -> list[str]:
+def _footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
     facts = facts_of(runs)
     counts = [len(run.results) for run in runs]
     seeds = wording.seeds_note(counts, mean="Dots", spread="bars", single="Ticks")
@@ -108,6 +108,7 @@ def _footer(runs: list[StudyRun], *, cut: bool) -> list[str]:
         f"Dataset {facts['dataset']}, {facts['classes']} classes; {facts['seeds']}, {facts['epochs']} per run; "
         f"{wording.span(parameters)} parameters; {facts['device']}, torch {facts['torch']}. {facts['selection']}",
         seeds + " Intervals are cut at the edge of the panel." * cut,
+        study_text.rivals_note(runs, semantics),
         "Differences are paired by random seed, without correction for multiple comparisons.",
         resolution_note(runs, "test_accuracy"),
     ]

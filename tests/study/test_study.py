@@ -32,7 +32,7 @@ def config() -> dict:
 def test_shipped_study_is_that_of_the_original_notebook():
     study = read_study(PROJECT / "config.yaml")
     of_paper = [study.runs[run] for semantics, run in study.trainings if semantics == "paper"]
-    assert len(of_paper) == 9 and RUNS == len(study.runs)
+    assert len(of_paper) == 9 and len(study.runs) == RUNS
     assert [s["figure"] for s in study.studies if "paper" in s["semantics"]] == [
         "comparison_results_full",
         "lambda_sparse_comparison",

@@ -54,7 +54,7 @@ def footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
         f"{facts['device']}, torch {facts['torch']}. {facts['selection']}",
         seeds + " Intervals are cut at the edge of the panel." * cut,
         _times_note(runs),
-        _rivals_note(runs, semantics),
+        rivals_note(runs, semantics),
         *[
             f"Lines coincide where runs are equal in every seed and epoch: {labels_of(group, runs)}."
             for group in identical_runs(runs)
@@ -63,7 +63,7 @@ def footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
     ]
 
 
-def _rivals_note(runs: list[StudyRun], semantics: str) -> str:
+def rivals_note(runs: list[StudyRun], semantics: str) -> str:
     """Return which of the runs are models of timm, unless all are."""
     rivals = [run for run in runs if run.results[0]["semantics"] == RIVAL]
     return f"Models of timm, to compare with: {labels_of(rivals, runs)}." if rivals and semantics != RIVAL else ""
@@ -95,7 +95,7 @@ def study_caption(study: dict, results: list[dict], *, question: str) -> str:
     sentences = [
         f"{question} {semantics.capitalize()} semantics ({wording.SEMANTICS_IN_WORDS[semantics]}), "
         f"dataset {facts['dataset']}, {facts['seeds']}, {facts['epochs']}, on {facts['device']}.",
-        _rivals_note(runs, semantics),
+        rivals_note(runs, semantics),
         f"Highest mean test accuracy: {best}.",
     ]
     for group in identical_runs(runs):
