@@ -1,8 +1,9 @@
-"""Edge scores and gated sums with a kernel for each direction, in PyTorch: the path of a CPU, with written-out gradients.
+"""Edge scores and gated sums with a kernel for each direction, in PyTorch, with their gradients written out.
 
-The edges are visited in blocks that fit into a core's cache. The forward passes save inputs of the nodes' size and
-scalars per edge, so the backward passes compute hidden units and gates again. On a CPU `index_add_` adds in the order of
-the edges: the same inputs give the same bits. Sums are in float32 or wider. Gradients have the inputs' types.
+This is the path of a CPU. It visits the edges in blocks that fit into a core's cache. The forward passes save inputs of
+the nodes' size and scalars per edge, so the backward passes compute hidden units and gates again. On a CPU `index_add_`
+adds in the order of the edges: the same inputs give the same bits. Sums are in float32 or wider. Gradients have the
+inputs' types.
 
 Sizes: M models, B images per model, N nodes per image, K slots per node, E edges, T offsets (the first is that of a
 node to itself), D channels, r channels of the router.
@@ -16,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from afmp.message_passing.neighbours import Graph
 
-ELEMENTS_PER_BLOCK = 1 << 19
+ELEMENTS_PER_BLOCK = 1 << 18
 
 
 def edge_scores(
@@ -65,14 +66,18 @@ def _ends(graph: Graph) -> tuple[Tensor, Tensor, Tensor]:
     return slots // nbr.shape[1], nbr.take(slots), graph.offset_index.take(slots)
 
 
-def _blocks(images: int, edges: int, channels: int) -> Iterator[tuple[slice, slice]]:
-    """Return the blocks, images by edges, in which all edges are visited."""
-    rows = max(1, ELEMENTS_PER_BLOCK // channels)
-    edges_each = max(1, min(edges, rows))
+def _chunks(ends: tuple[Tensor, Tensor, Tensor], images: int, channels: int) -> Iterator[tuple]:
+    """Return the blocks in which all edges are visited: chunks of edges, and for each the images in groups.
+
+    Each is (slice of edges; receiver, sender and offset of these edges; slices of images).
+    """
+    rows, count = max(1, ELEMENTS_PER_BLOCK // channels), len(ends[0])
+    edges_each = max(1, min(count, rows))
     images_each = max(1, rows // edges_each)
-    for first_edge in range(0, edges, edges_each):
-        for first_image in range(0, images, images_each):
-            yield slice(first_image, first_image + images_each), slice(first_edge, first_edge + edges_each)
+    groups = [slice(first, first + images_each) for first in range(0, images, images_each)]
+    for first in range(0, count, edges_each):
+        edges = slice(first, first + edges_each)
+        yield edges, *(end[edges] for end in ends), groups
 
 
 def _at(nodes: Tensor, images: slice, ends: Tensor) -> Tensor:
@@ -105,93 +110,107 @@ def _weighted_sum(weight: Tensor, rows: Tensor) -> Tensor:
 
 class _EdgeScores(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, mapped, error, direction, out, out_bias, receiver, sender, offset):
-        ctx.save_for_backward(mapped, error, direction, out, out_bias, receiver, sender, offset)
+    def forward(ctx, mapped, error, direction, out, out_bias, *ends):
+        ctx.save_for_backward(mapped, error, direction, out, out_bias, *ends)
         with torch.autocast(mapped.device.type, enabled=False):
             wide = torch.promote_types(mapped.dtype, torch.float32)
             receiving, sending = _wide(mapped.chunk(2, dim=-1), wide)
             error, direction, out, out_bias = _wide((error, direction, out, out_bias), wide)
-            scores = receiving.new_empty(*receiving.shape[:2], len(receiver))
-            for images, edges in _blocks(mapped.shape[1], len(receiver), mapped.shape[-1]):
-                units, products, _, _ = _hidden(
-                    _at(receiving, images, receiver[edges]), _at(sending, images, sender[edges]),
-                    error, direction, offset[edges],
-                )  # fmt: skip
-                scores[:, images, edges] = _times(units, out) + products
+            rank = out.shape[-1]
+            columns = torch.cat([torch.full_like(out, rank**-0.5), out], dim=-1)
+            scores = receiving.new_empty(*receiving.shape[:2], len(ends[0]))
+            for edges, receiver, sender, offset, groups in _chunks(ends, mapped.shape[1], mapped.shape[-1]):
+                directions = _of_edges(direction, offset)
+                for images in groups:
+                    received, sent = _at(receiving, images, receiver), _at(sending, images, sender)
+                    _compute_hidden(received, sent, error, directions)
+                    received[..., :rank].mul_(sent[..., :rank])
+                    scores[:, images, edges] = _times(received[..., : 2 * rank], columns)  # [q * k | hidden units]
             return scores.add_(out_bias[..., None])
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_scores):
         *inputs, receiver, sender, offset = ctx.saved_tensors
-        mapped = inputs[0]
         with torch.autocast(d_scores.device.type, enabled=False):
-            receiving, sending = _wide(mapped.chunk(2, dim=-1), d_scores.dtype)
-            error, direction, out, _ = _wide(inputs[1:], d_scores.dtype)
-            rank = out.shape[-1]
-            d_receiving, d_sending = torch.zeros_like(receiving), torch.zeros_like(sending)
-            d_direction, d_out = torch.zeros_like(direction), torch.zeros_like(out)
-            d_error = None if error is None else torch.zeros_like(error)
-            for images, edges in _blocks(mapped.shape[1], len(receiver), mapped.shape[-1]):
-                ends = receiver[edges], sender[edges]
-                received, sent = _at(receiving, images, ends[0]), _at(sending, images, ends[1])
-                units, _, surprise, size = _hidden(received, sent, error, direction, offset[edges])
-                d_score = d_scores[:, images, edges]
-                d_out += _weighted_sum(d_score, units)
-                d_units = torch.ops.aten.threshold_backward(d_score[..., None] * _row(out), units, 0)
-                d_direction.index_add_(1, offset[edges], d_units.sum(dim=1))
-                d_product = d_score[..., None] / rank**0.5
-                d_query, d_key = d_product * sent[..., :rank], d_product * received[..., :rank]
-                if error is None:
-                    d_latent = torch.zeros_like(d_units)
-                else:
-                    d_error += _weighted_sum(size, d_units)
-                    slope = torch.where(size > 0, _times(d_units, error) / (size * rank), 0)
-                    d_latent = surprise.mul_(slope[..., None])
-                d_received = torch.cat([d_query, d_units, -d_latent], dim=-1)
-                d_sent = torch.cat([d_key, d_units, d_latent], dim=-1)
-                d_receiving[:, images].index_add_(2, ends[0], d_received)
-                d_sending[:, images].index_add_(2, ends[1], d_sent)
-            d_mapped = torch.cat([d_receiving, d_sending], dim=-1)
-            d_bias = d_scores.sum(dim=(1, 2))[:, None]
-        wide = (d_mapped, d_error, d_direction, d_out, d_bias)
-        narrow = [None if d is None else d.to(x.dtype) for d, x in zip(wide, inputs, strict=True)]
+            wide = _score_gradients(d_scores, *inputs[:-1], (receiver, sender, offset))
+        d_bias = d_scores.sum(dim=(1, 2))[:, None]
+        narrow = [None if d is None else d.to(x.dtype) for d, x in zip((*wide, d_bias), inputs, strict=True)]
         return *narrow, None, None, None
 
 
-def _hidden(received: Tensor, sent: Tensor, error: Tensor | None, direction: Tensor, offset: Tensor):
-    """Return the hidden units (M, B, E, r), q . k / sqrt(r) (M, B, E), z - p (M, B, E, r) and err (M, B, E) of edges.
+def _score_gradients(d_scores, mapped, error, direction, out, ends) -> tuple[Tensor | None, ...]:
+    """Return the gradients of mapped, error, direction and out, from d_scores (M, B, E)."""
+    receiving, sending = _wide(mapped.chunk(2, dim=-1), d_scores.dtype)
+    error, direction, out = _wide((error, direction, out), d_scores.dtype)
+    rank = out.shape[-1]
+    d_receiving, d_sending = torch.zeros_like(receiving), torch.zeros_like(sending)
+    d_direction, d_out = torch.zeros_like(direction), torch.zeros_like(out)
+    d_error = None if error is None else torch.zeros_like(error)
+    for edges, receiver, sender, offset, groups in _chunks(ends, mapped.shape[1], mapped.shape[-1]):
+        directions = _of_edges(direction, offset)
+        for images in groups:
+            received, sent = _at(receiving, images, receiver), _at(sending, images, sender)
+            size = _compute_hidden(received, sent, error, directions)
+            (q, units, surprise), (k, b, z) = (part.split(rank, dim=-1) for part in (received, sent))
+            d_score = d_scores[:, images, edges]
+            d_out += _weighted_sum(d_score, units)
+            d_units = torch.ops.aten.threshold_backward(d_score[..., None] * _row(out), units, 0)
+            d_direction.index_add_(1, offset, d_units.sum(dim=1))
+            # From here on `received` and `sent` become their own gradients.
+            d_product = d_score[..., None] * rank**-0.5
+            d_key = q * d_product
+            torch.mul(k, d_product, out=q)
+            k.copy_(d_key)
+            units.copy_(d_units)
+            b.copy_(d_units)
+            if error is None:
+                surprise.zero_()
+            else:
+                d_error += _weighted_sum(size, d_units)
+                slope = torch.where(size > 0, _times(d_units, error) / (size * rank), 0)
+                surprise.mul_(slope[..., None])
+            torch.neg(surprise, out=z)
+            d_receiving[:, images].index_add_(2, receiver, received)
+            d_sending[:, images].index_add_(2, sender, sent)
+    return torch.cat([d_receiving, d_sending], dim=-1), d_error, d_direction, d_out
 
-    received [q | a | p] and sent [k | b | z] are (M, B, E, 3r). Without `error` the last two are None.
+
+def _compute_hidden(received: Tensor, sent: Tensor, error: Tensor | None, directions: Tensor) -> Tensor | None:
+    """Replace a in `received` [q | a | p] by the hidden units, and p by p - z; return err (M, B, E) of the edges.
+
+    received and sent [k | b | z] are (M, B, E, 3r), directions (M, 1, E, r). Without `error` p stays, and the result
+    is None.
     """
-    rank = direction.shape[-1]
-    q, a, p = received.split(rank, dim=-1)
-    k, b, z = sent.split(rank, dim=-1)
-    units = (a + b).add_(_of_edges(direction, offset))
-    surprise = size = None
+    _, units, prediction = received.chunk(3, dim=-1)
+    _, b, z = sent.chunk(3, dim=-1)
+    units.add_(b).add_(directions)
+    size = None
     if error is not None:
-        surprise = z - p
-        size = torch.linalg.vector_norm(surprise, dim=-1) / rank**0.5
+        size = torch.linalg.vector_norm(prediction.sub_(z), dim=-1).mul_(z.shape[-1] ** -0.5)
         units.addcmul_(size[..., None], _row(error))
-    return units.relu_(), (q * k).sum(dim=-1) / rank**0.5, surprise, size
+    units.relu_()
+    return size
 
 
 class _DirectedSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, nodes, score, kept, kernel, gate_weight, gate_bias, receiver, sender, offset):
-        ctx.save_for_backward(nodes, score, kept, kernel, gate_weight, gate_bias, receiver, sender, offset)
+    def forward(ctx, nodes, score, kept, kernel, gate_weight, gate_bias, *ends):
+        ctx.save_for_backward(nodes, score, kept, kernel, gate_weight, gate_bias, *ends)
         ctx.set_materialize_grads(False)
         with torch.autocast(nodes.device.type, enabled=False):
             sent, kernel, weight, bias = _wide((nodes, kernel, gate_weight, gate_bias), score.dtype)
             total = sent * (1 + kernel[:, None, :1])
             gate_sum = score.new_zeros(score.shape[:2])
-            for images, edges in _blocks(nodes.shape[1], len(receiver), nodes.shape[-1]):
-                gates = _gates(score[:, images, edges], weight, bias, offset[edges])
-                if kept is not None:
-                    gates *= kept[:, images, edges, None]
-                gate_sum[:, images] += gates.sum(dim=(2, 3))
-                messages = _at(sent, images, sender[edges]).mul_(_of_edges(kernel, offset[edges])).mul_(gates)
-                total[:, images].index_add_(2, receiver[edges], messages)
+            for edges, receiver, sender, offset, groups in _chunks(ends, *nodes.shape[1::2]):
+                kernels, biases = _of_edges(kernel, offset), _of_edges(bias, offset)
+                for images in groups:
+                    gates = _gates(score[:, images, edges], weight, biases)
+                    if kept is not None:
+                        gates *= kept[:, images, edges, None]
+                    gate_sum[:, images] += gates.sum(dim=(2, 3))
+                    messages = _at(sent, images, sender).mul_(kernels).mul_(gates)
+                    total[:, images].index_add_(2, receiver, messages)
         return total.to(nodes.dtype), gate_sum
 
     @staticmethod
@@ -200,32 +219,42 @@ class _DirectedSum(torch.autograd.Function):
         nodes, score, kept, *inputs, receiver, sender, offset = ctx.saved_tensors
         d_total = torch.zeros_like(nodes) if d_total is None else d_total
         with torch.autocast(nodes.device.type, enabled=False):
-            sent, d_total, kernel, weight, bias = _wide((nodes, d_total, *inputs), score.dtype)
-            d_nodes = d_total * (1 + kernel[:, None, :1])
-            d_score = torch.empty_like(score)
-            d_kernel, d_weight, d_bias = (torch.zeros_like(part) for part in (kernel, weight, bias))
-            d_kernel[:, 0] = (d_total * sent).sum(dim=(1, 2))
-            for images, edges in _blocks(nodes.shape[1], len(receiver), nodes.shape[-1]):
-                block_score = score[:, images, edges]
-                gates, kernels = _gates(block_score, weight, bias, offset[edges]), _of_edges(kernel, offset[edges])
-                heard = _at(d_total, images, receiver[edges])  # a pruned edge has heard nothing
-                if kept is not None:
-                    heard *= kept[:, images, edges, None]
-                products = _at(sent, images, sender[edges]).mul_(heard)
-                d_kernel.index_add_(1, offset[edges], (products * gates).sum(dim=1))
-                d_gates = products.mul_(kernels)
-                if d_gate_sum is not None:
-                    d_gate = d_gate_sum[:, images, None, None]
-                    d_gates += d_gate if kept is None else d_gate * kept[:, images, edges, None]
-                d_logit = torch.ops.aten.sigmoid_backward(d_gates, gates)
-                d_score[:, images, edges] = _times(d_logit, weight)
-                d_weight += _weighted_sum(block_score, d_logit)
-                d_bias.index_add_(1, offset[edges], d_logit.sum(dim=1))
-                d_nodes[:, images].index_add_(2, sender[edges], heard.mul_(gates).mul_(kernels))
-        narrow = [d.to(x.dtype) for d, x in zip((d_kernel, d_weight, d_bias), inputs, strict=True)]
+            d_nodes, d_score, *wide = _sum_gradients(
+                d_total, d_gate_sum, nodes, score, kept, *inputs, (receiver, sender, offset)
+            )
+        narrow = [d.to(x.dtype) for d, x in zip(wide, inputs, strict=True)]
         return d_nodes.to(nodes.dtype), d_score, None, *narrow, None, None, None
 
 
-def _gates(score: Tensor, weight: Tensor, bias: Tensor, offset: Tensor) -> Tensor:
-    """Return the gates (M, B, E, D) of edges with scores (M, B, E), kept or not."""
-    return torch.addcmul(_of_edges(bias, offset), score[..., None], _row(weight)).sigmoid_()
+def _sum_gradients(d_total, d_gate_sum, nodes, score, kept, kernel, weight, bias, ends) -> tuple[Tensor, ...]:
+    """Return the gradients of nodes, score, kernel, weight and bias."""
+    sent, d_total, kernel, weight, bias = _wide((nodes, d_total, kernel, weight, bias), score.dtype)
+    d_nodes = d_total * (1 + kernel[:, None, :1])
+    d_score = torch.empty_like(score)
+    d_kernel, d_weight, d_bias = (torch.zeros_like(part) for part in (kernel, weight, bias))
+    d_kernel[:, 0] = (d_total * sent).sum(dim=(1, 2))
+    for edges, receiver, sender, offset, groups in _chunks(ends, *nodes.shape[1::2]):
+        kernels, biases = _of_edges(kernel, offset), _of_edges(bias, offset)
+        for images in groups:
+            block_score = score[:, images, edges]
+            gates = _gates(block_score, weight, biases)
+            heard = _at(d_total, images, receiver)
+            if kept is not None:
+                heard *= kept[:, images, edges, None]  # over a pruned edge nothing was heard
+            products = _at(sent, images, sender).mul_(heard)
+            d_kernel.index_add_(1, offset, (products * gates).sum(dim=1))
+            d_gates = products.mul_(kernels)
+            if d_gate_sum is not None:
+                d_gate = d_gate_sum[:, images, None, None]
+                d_gates += d_gate if kept is None else d_gate * kept[:, images, edges, None]
+            d_logit = torch.ops.aten.sigmoid_backward(d_gates, gates)
+            d_score[:, images, edges] = _times(d_logit, weight)
+            d_weight += _weighted_sum(block_score, d_logit)
+            d_bias.index_add_(1, offset, d_logit.sum(dim=1))
+            d_nodes[:, images].index_add_(2, sender, heard.mul_(gates).mul_(kernels))
+    return d_nodes, d_score, d_kernel, d_weight, d_bias
+
+
+def _gates(score: Tensor, weight: Tensor, biases: Tensor) -> Tensor:
+    """Return the gates (M, B, E, D) of edges with scores (M, B, E) and biases (M, 1, E, D), kept or not."""
+    return torch.addcmul(biases, score[..., None], _row(weight)).sigmoid_()
