@@ -6,7 +6,7 @@ The plain functions store edges x channels, and autograd computes their gradient
 import torch
 from plain_layers import DEVICE, GRAPHS, normal, tables_of
 
-from afmp.message_passing.neighbours import Graph, slot_offsets
+from afmp.message_passing.neighbours import Graph, edges_by_offset, slot_offsets
 
 RANK = 3
 
@@ -15,7 +15,9 @@ def graph_of(name, dtype=torch.float64) -> Graph:
     """Return one of GRAPHS of plain_layers, with the offsets of its slots."""
     tables, edge_slots = tables_of(name, dtype)
     offsets, offset_index = slot_offsets(GRAPHS[name][1], tables.nbr.cpu())
-    return Graph(tables, edge_slots, offsets.to(DEVICE, dtype), offset_index.to(DEVICE))
+    offset_index = offset_index.to(DEVICE)
+    by_offset = edges_by_offset(edge_slots, offset_index, len(offsets))
+    return Graph(tables, edge_slots, offsets.to(DEVICE, dtype), offset_index, *by_offset)
 
 
 def leaf(*shape, generator, dtype, scale=1.0):

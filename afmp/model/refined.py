@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from afmp.message_passing.directions import pytorch as directions_pytorch
-from afmp.message_passing.implementation import PLAIN, directions_path_of
+from afmp.message_passing.implementation import DIRECTIONS_FUSED, PLAIN, directions_path_of
 from afmp.message_passing.layer import LayerOutput
 from afmp.message_passing.neighbours import Graph
 from afmp.message_passing.selection import top_k_edges, top_k_edges_of_nodes
@@ -106,7 +106,6 @@ class RefinedLayer(Layer):
 
     reads_refined_states = True  # the readout reads the mean of r_0
     reads_offsets = True
-    has_fast_paths = False
     first_error = 0  # a layer predicts the states that it gets, not those that it makes
 
     def __init__(self, d_model: int, budget: Budget, *, predicts: bool) -> None:
@@ -117,7 +116,7 @@ class RefinedLayer(Layer):
         """Update state (B, N, D), or (M, B, N, D) in a stack of models."""
         path = directions_path_of(state, readable=self.is_readable())
         if path != PLAIN:
-            return self._fast_forward(state, graph)
+            return self._fast_forward(state, graph, path)
 
         tables, nodes = graph.neighbours, self.norm(state)
         kernel, offset = self.directions(graph.offsets)  # (..., T, D); T is the number of different offsets
@@ -129,11 +128,15 @@ class RefinedLayer(Layer):
         new_state = state + self.pcu((own * nodes + heard).to(nodes.dtype))
         return LayerOutput(new_state, new_state.mean(dim=-2), scores, scores, keep, gates.sum(dim=(-3, -2, -1)))
 
-    def _fast_forward(self, state: Tensor, graph: Graph) -> LayerOutput:
+    def _fast_forward(self, state: Tensor, graph: Graph, path: str) -> LayerOutput:
         """Compute the same by operations that read the weights of the router's maps of edges."""
         router, is_stack = self.router, self.router.W_gate.weight.dim() == 3
         operations = directions_pytorch
+        if path == DIRECTIONS_FUSED:
+            from afmp.message_passing.directions import fused as operations
         nodes = self.norm(state)
+        if torch.is_autocast_enabled(state.device.type):  # one copy, for W_in and for the sum
+            nodes = nodes.to(torch.get_autocast_dtype(state.device.type))
         kernel, offset = (per_model(part, 2) for part in self.directions(graph.offsets))  # (M, T, D)
         scores = nodes.new_zeros(*nodes.shape[:-1], graph.neighbours.nbr.shape[-1], dtype=kernel.dtype)
         if self.budget.routing != "none":

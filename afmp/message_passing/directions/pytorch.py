@@ -160,7 +160,7 @@ def _score_gradients(d_scores, mapped, error, direction, out, ends) -> tuple[Ten
             # From here on `received` and `sent` become their own gradients.
             d_product = d_score[..., None] * rank**-0.5
             d_key = q * d_product
-            torch.mul(k, d_product, out=q)
+            q.copy_(k).mul_(d_product)
             k.copy_(d_key)
             units.copy_(d_units)
             b.copy_(d_units)
@@ -170,7 +170,7 @@ def _score_gradients(d_scores, mapped, error, direction, out, ends) -> tuple[Ten
                 d_error += _weighted_sum(size, d_units)
                 slope = torch.where(size > 0, _times(d_units, error) / (size * rank), 0)
                 surprise.mul_(slope[..., None])
-            torch.neg(surprise, out=z)
+            z.copy_(surprise).neg_()
             d_receiving[:, images].index_add_(2, receiver, received)
             d_sending[:, images].index_add_(2, sender, sent)
     return torch.cat([d_receiving, d_sending], dim=-1), d_error, d_direction, d_out
