@@ -63,6 +63,15 @@ class RefinedRouter(nn.Module):
             hidden = F.relu(a + b + self.W_f(torch.cat([error, delta], dim=-1)))
             return (q * k).sum(dim=-1) / RANK**0.5 + self.w(hidden).squeeze(-1)
 
+    def edge_weights(self, graph: Graph) -> dict[str, Tensor | None]:
+        """Return the weights of the maps of edges, with a model axis, as fast paths read them."""
+        error, delta = per_model(self.W_f.weight, 2).split([1, 2], dim=-1)  # (M, r, 1), (M, r, 2)
+        with torch.autocast(delta.device.type, enabled=False):
+            direction = graph.offsets.to(delta.dtype) @ delta.mT + per_model(self.W_f.bias, 1)[:, None]  # (M, T, r)
+        out, out_bias = per_model(self.w.weight, 2).squeeze(1), per_model(self.w.bias, 1)
+        error = error.squeeze(-1) if self.predicts else None
+        return {"error": error, "direction": direction, "out": out, "out_bias": out_bias}
+
     def gates(self, scores: Tensor, offset: Tensor) -> Tensor:
         """Return sigmoid(W_gate s_e + b_gate + o(delta_e)), (..., D), for scores (...) and offset o (..., D)."""
         with torch.autocast(scores.device.type, enabled=False):
@@ -130,31 +139,23 @@ class RefinedLayer(Layer):
 
     def _fast_forward(self, state: Tensor, graph: Graph, path: str) -> LayerOutput:
         """Compute the same by operations that read the weights of the router's maps of edges."""
-        router, is_stack = self.router, self.router.W_gate.weight.dim() == 3
-        operations = directions_pytorch
+        router, operations = self.router, directions_pytorch
         if path == DIRECTIONS_FUSED:
             from afmp.message_passing.directions import fused as operations
         nodes = self.norm(state)
         if torch.is_autocast_enabled(state.device.type):  # one copy, for W_in and for the sum
             nodes = nodes.to(torch.get_autocast_dtype(state.device.type))
-        kernel, offset = (per_model(part, 2) for part in self.directions(graph.offsets))  # (M, T, D)
-        scores = nodes.new_zeros(*nodes.shape[:-1], graph.neighbours.nbr.shape[-1], dtype=kernel.dtype)
-        if self.budget.routing != "none":
+        if self.budget.routing == "none":
+            scores = self.scores(nodes, graph).to(torch.promote_types(nodes.dtype, torch.float32))
+        else:
+            weights = router.edge_weights(graph)
             mapped = per_model(router.W_in(nodes), 3)  # (M, B, N, 6r)
-            w_error, w_delta = per_model(router.W_f.weight, 2).split([1, 2], dim=-1)  # (M, r, 1), (M, r, 2)
-            with torch.autocast(state.device.type, enabled=False):
-                direction = graph.offsets.to(w_delta.dtype) @ w_delta.mT + per_model(router.W_f.bias, 1)[:, None]
-            scores = operations.edge_scores(
-                mapped,
-                graph,
-                error=w_error.squeeze(-1) if router.predicts else None,
-                direction=direction,
-                out=per_model(router.w.weight, 2).squeeze(1),
-                out_bias=per_model(router.w.bias, 1),
-            ).view(scores.shape)
+            scores = operations.edge_scores(mapped, graph, **weights)
+            scores = scores.view(*nodes.shape[:-1], scores.shape[-1])
         keep = self.kept(scores, graph)
         keeps_all = self.budget.messages and not self.budget.is_sparse
-        mixed, gate_sum = operations.directed_sum(
+        kernel, offset = (per_model(part, 2) for part in self.directions(graph.offsets))  # (M, T, D)
+        updated, gate_sum = operations.directed_sum(
             per_model(nodes, 3),
             graph,
             scores=per_model(scores, 3),
@@ -163,10 +164,8 @@ class RefinedLayer(Layer):
             gate_weight=per_model(router.W_gate.weight, 2).squeeze(-1),
             gate_bias=offset + per_model(router.W_gate.bias, 1)[:, None],
         )
-        if not is_stack:
-            mixed, gate_sum = mixed.squeeze(0), gate_sum.squeeze(0)
-        new_state = state + self.pcu(mixed)
-        return LayerOutput(new_state, new_state.mean(dim=-2), scores, scores, keep, gate_sum)
+        new_state = state + self.pcu(updated.view_as(nodes))
+        return LayerOutput(new_state, new_state.mean(dim=-2), scores, scores, keep, gate_sum.view(state.shape[:-2]))
 
     def is_readable(self) -> bool:
         """Return True if fast paths may read the weights of the router's maps of edges instead of calling the router.

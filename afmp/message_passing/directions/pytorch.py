@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from afmp.message_passing.neighbours import Graph
 
-ELEMENTS_PER_BLOCK = 1 << 18
+ELEMENTS_PER_BLOCK = 1 << 19
 
 
 def edge_scores(
@@ -31,9 +31,7 @@ def edge_scores(
     mapped (M, B, N, 6r) is [q | a | p | k | b | z]; error (M, r), or None if err is 0; direction (M, T, r); out (M, r);
     out_bias (M, 1).
     """
-    slots = _EdgeScores.apply(mapped, error, direction, out, out_bias, *_ends(graph))
-    scores = slots.new_zeros(*mapped.shape[:2], graph.neighbours.nbr.numel()).index_copy(2, graph.edge_slots, slots)
-    return scores.view(*mapped.shape[:3], graph.neighbours.nbr.shape[1])
+    return _EdgeScores.apply(mapped, error, direction, out, out_bias, graph.edge_slots, *_ends(graph))
 
 
 def directed_sum(
@@ -56,14 +54,25 @@ def directed_sum(
     all edges are kept; kernel and gate_bias (M, T, D); gate_weight (M, D). The first result has the type of nodes, the
     second is float32 or wider.
     """
-    score, kept = (None if part is None else part.flatten(2)[..., graph.edge_slots] for part in (scores, keep))
-    return _DirectedSum.apply(nodes, score, kept, kernel, gate_weight, gate_bias, *_ends(graph))
+    return _DirectedSum.apply(nodes, scores, keep, kernel, gate_weight, gate_bias, graph.edge_slots, *_ends(graph))
 
 
-def _ends(graph: Graph) -> tuple[Tensor, Tensor, Tensor]:
-    """Return receiver, sender and offset of each edge, (E,) int64."""
+def _ends(graph: Graph) -> tuple[int, Tensor, Tensor, Tensor]:
+    """Return K, and receiver, sender and offset of each edge, (E,) int64."""
     nbr, slots = graph.neighbours.nbr, graph.edge_slots
-    return slots // nbr.shape[1], nbr.take(slots), graph.offset_index.take(slots)
+    return nbr.shape[1], slots // nbr.shape[1], nbr.take(slots), graph.offset_index.take(slots)
+
+
+def _of_slots(slots: Tensor, edge_slots: Tensor) -> Tensor:
+    """Return the values of the edges, (M, B, E), of slots (M, B, N, K)."""
+    return slots.flatten(2).index_select(2, edge_slots)
+
+
+def _to_slots(values: Tensor, edge_slots: Tensor, nodes: int, slots_per_node: int) -> Tensor:
+    """Return slots (M, B, N, K) with the values (M, B, E) of the edges, 0 in the others."""
+    slots = values.new_zeros(*values.shape[:2], nodes * slots_per_node)
+    slots[..., edge_slots] = values
+    return slots.view(*values.shape[:2], nodes, slots_per_node)
 
 
 def _chunks(ends: tuple[Tensor, Tensor, Tensor], images: int, channels: int) -> Iterator[tuple]:
@@ -74,7 +83,8 @@ def _chunks(ends: tuple[Tensor, Tensor, Tensor], images: int, channels: int) -> 
     rows, count = max(1, ELEMENTS_PER_BLOCK // channels), len(ends[0])
     edges_each = max(1, min(count, rows))
     images_each = max(1, rows // edges_each)
-    groups = [slice(first, first + images_each) for first in range(0, images, images_each)]
+    images_each = -(-images // max(1, -(-images // images_each)))  # the same number of groups, but equal ones
+    groups = [slice(first, first + images_each) for first in range(0, images, images_each or 1)]
     for first in range(0, count, edges_each):
         edges = slice(first, first + edges_each)
         yield edges, *(end[edges] for end in ends), groups
@@ -110,8 +120,8 @@ def _weighted_sum(weight: Tensor, rows: Tensor) -> Tensor:
 
 class _EdgeScores(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, mapped, error, direction, out, out_bias, *ends):
-        ctx.save_for_backward(mapped, error, direction, out, out_bias, *ends)
+    def forward(ctx, mapped, error, direction, out, out_bias, edge_slots, slots_per_node, *ends):
+        ctx.save_for_backward(mapped, error, direction, out, out_bias, edge_slots, *ends)
         with torch.autocast(mapped.device.type, enabled=False):
             wide = torch.promote_types(mapped.dtype, torch.float32)
             receiving, sending = _wide(mapped.chunk(2, dim=-1), wide)
@@ -119,24 +129,26 @@ class _EdgeScores(torch.autograd.Function):
             rank = out.shape[-1]
             columns = torch.cat([torch.full_like(out, rank**-0.5), out], dim=-1)
             scores = receiving.new_empty(*receiving.shape[:2], len(ends[0]))
-            for edges, receiver, sender, offset, groups in _chunks(ends, mapped.shape[1], mapped.shape[-1]):
+            for edges, receiver, sender, offset, groups in _chunks(ends, mapped.shape[1], mapped.shape[-1] // 2):
                 directions = _of_edges(direction, offset)
                 for images in groups:
                     received, sent = _at(receiving, images, receiver), _at(sending, images, sender)
                     _compute_hidden(received, sent, error, directions)
                     received[..., :rank].mul_(sent[..., :rank])
                     scores[:, images, edges] = _times(received[..., : 2 * rank], columns)  # [q * k | hidden units]
-            return scores.add_(out_bias[..., None])
+            scores += out_bias[..., None]
+        return _to_slots(scores, edge_slots, mapped.shape[2], slots_per_node)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, d_scores):
-        *inputs, receiver, sender, offset = ctx.saved_tensors
+    def backward(ctx, d_slots):
+        *inputs, edge_slots, receiver, sender, offset = ctx.saved_tensors
+        d_scores = _of_slots(d_slots, edge_slots)
         with torch.autocast(d_scores.device.type, enabled=False):
             wide = _score_gradients(d_scores, *inputs[:-1], (receiver, sender, offset))
         d_bias = d_scores.sum(dim=(1, 2))[:, None]
         narrow = [None if d is None else d.to(x.dtype) for d, x in zip((*wide, d_bias), inputs, strict=True)]
-        return *narrow, None, None, None
+        return *narrow, None, None, None, None, None
 
 
 def _score_gradients(d_scores, mapped, error, direction, out, ends) -> tuple[Tensor | None, ...]:
@@ -147,8 +159,9 @@ def _score_gradients(d_scores, mapped, error, direction, out, ends) -> tuple[Ten
     d_receiving, d_sending = torch.zeros_like(receiving), torch.zeros_like(sending)
     d_direction, d_out = torch.zeros_like(direction), torch.zeros_like(out)
     d_error = None if error is None else torch.zeros_like(error)
-    for edges, receiver, sender, offset, groups in _chunks(ends, mapped.shape[1], mapped.shape[-1]):
+    for edges, receiver, sender, offset, groups in _chunks(ends, mapped.shape[1], mapped.shape[-1] // 2):
         directions = _of_edges(direction, offset)
+        d_directions = torch.zeros_like(directions[:, 0])
         for images in groups:
             received, sent = _at(receiving, images, receiver), _at(sending, images, sender)
             size = _compute_hidden(received, sent, error, directions)
@@ -156,7 +169,7 @@ def _score_gradients(d_scores, mapped, error, direction, out, ends) -> tuple[Ten
             d_score = d_scores[:, images, edges]
             d_out += _weighted_sum(d_score, units)
             d_units = torch.ops.aten.threshold_backward(d_score[..., None] * _row(out), units, 0)
-            d_direction.index_add_(1, offset, d_units.sum(dim=1))
+            d_directions += d_units.sum(dim=1)
             # From here on `received` and `sent` become their own gradients.
             d_product = d_score[..., None] * rank**-0.5
             d_key = q * d_product
@@ -173,6 +186,7 @@ def _score_gradients(d_scores, mapped, error, direction, out, ends) -> tuple[Ten
             z.copy_(surprise).neg_()
             d_receiving[:, images].index_add_(2, receiver, received)
             d_sending[:, images].index_add_(2, sender, sent)
+        d_direction.index_add_(1, offset, d_directions)
     return torch.cat([d_receiving, d_sending], dim=-1), d_error, d_direction, d_out
 
 
@@ -195,9 +209,11 @@ def _compute_hidden(received: Tensor, sent: Tensor, error: Tensor | None, direct
 
 class _DirectedSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, nodes, score, kept, kernel, gate_weight, gate_bias, *ends):
-        ctx.save_for_backward(nodes, score, kept, kernel, gate_weight, gate_bias, *ends)
+    def forward(ctx, nodes, scores, keep, kernel, gate_weight, gate_bias, edge_slots, slots_per_node, *ends):
+        ctx.save_for_backward(nodes, scores, keep, kernel, gate_weight, gate_bias, edge_slots, *ends)
         ctx.set_materialize_grads(False)
+        score = _of_slots(scores, edge_slots)
+        kept = None if keep is None else _of_slots(keep, edge_slots)
         with torch.autocast(nodes.device.type, enabled=False):
             sent, kernel, weight, bias = _wide((nodes, kernel, gate_weight, gate_bias), score.dtype)
             total = sent * (1 + kernel[:, None, :1])
@@ -216,14 +232,17 @@ class _DirectedSum(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_total, d_gate_sum):
-        nodes, score, kept, *inputs, receiver, sender, offset = ctx.saved_tensors
+        nodes, scores, keep, *inputs, edge_slots, receiver, sender, offset = ctx.saved_tensors
+        score = _of_slots(scores, edge_slots)
+        kept = None if keep is None else _of_slots(keep, edge_slots)
         d_total = torch.zeros_like(nodes) if d_total is None else d_total
         with torch.autocast(nodes.device.type, enabled=False):
             d_nodes, d_score, *wide = _sum_gradients(
                 d_total, d_gate_sum, nodes, score, kept, *inputs, (receiver, sender, offset)
             )
         narrow = [d.to(x.dtype) for d, x in zip(wide, inputs, strict=True)]
-        return d_nodes.to(nodes.dtype), d_score, None, *narrow, None, None, None
+        d_scores = _to_slots(d_score, edge_slots, *scores.shape[2:])
+        return d_nodes.to(nodes.dtype), d_scores, None, *narrow, None, None, None, None, None
 
 
 def _sum_gradients(d_total, d_gate_sum, nodes, score, kept, kernel, weight, bias, ends) -> tuple[Tensor, ...]:
@@ -235,6 +254,7 @@ def _sum_gradients(d_total, d_gate_sum, nodes, score, kept, kernel, weight, bias
     d_kernel[:, 0] = (d_total * sent).sum(dim=(1, 2))
     for edges, receiver, sender, offset, groups in _chunks(ends, *nodes.shape[1::2]):
         kernels, biases = _of_edges(kernel, offset), _of_edges(bias, offset)
+        d_kernels, d_biases = (torch.zeros_like(part[:, 0]) for part in (kernels, biases))
         for images in groups:
             block_score = score[:, images, edges]
             gates = _gates(block_score, weight, biases)
@@ -242,7 +262,7 @@ def _sum_gradients(d_total, d_gate_sum, nodes, score, kept, kernel, weight, bias
             if kept is not None:
                 heard *= kept[:, images, edges, None]  # over a pruned edge nothing was heard
             products = _at(sent, images, sender).mul_(heard)
-            d_kernel.index_add_(1, offset, (products * gates).sum(dim=1))
+            d_kernels += (products * gates).sum(dim=1)
             d_gates = products.mul_(kernels)
             if d_gate_sum is not None:
                 d_gate = d_gate_sum[:, images, None, None]
@@ -250,8 +270,10 @@ def _sum_gradients(d_total, d_gate_sum, nodes, score, kept, kernel, weight, bias
             d_logit = torch.ops.aten.sigmoid_backward(d_gates, gates)
             d_score[:, images, edges] = _times(d_logit, weight)
             d_weight += _weighted_sum(block_score, d_logit)
-            d_bias.index_add_(1, offset, d_logit.sum(dim=1))
+            d_biases += d_logit.sum(dim=1)
             d_nodes[:, images].index_add_(2, sender, heard.mul_(gates).mul_(kernels))
+        d_kernel.index_add_(1, offset, d_kernels)
+        d_bias.index_add_(1, offset, d_biases)
     return d_nodes, d_score, d_kernel, d_weight, d_bias
 
 
