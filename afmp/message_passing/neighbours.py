@@ -100,9 +100,8 @@ def slot_offsets(positions: Tensor, nbr: Tensor) -> tuple[Tensor, Tensor]:
 
 def edges_by_offset(edge_slots: Tensor, offset_index: Tensor, num_offsets: int) -> tuple[Tensor, Tensor]:
     """Return direction_slots (E,) and direction_start (T + 1,), as in `Graph`, of T offsets."""
-    offset = offset_index.take(edge_slots)
-    start = torch.bincount(offset, minlength=num_offsets).cumsum(0)
-    return edge_slots[torch.argsort(offset, stable=True)], torch.cat([start.new_zeros(1), start])
+    offset, order = torch.sort(offset_index.take(edge_slots), stable=True)
+    return edge_slots[order], torch.searchsorted(offset, torch.arange(num_offsets + 1, device=offset.device))
 
 
 def slot_lengths(positions: Tensor, nbr: Tensor) -> Tensor:

@@ -114,6 +114,14 @@ def test_the_same_inputs_give_the_same_bits():
         assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+def test_no_tensor_of_edges_times_channels_is_kept_for_the_backward_pass():
+    graph = graph_of("grid", torch.float32)
+    inputs, sizes = sum_inputs(graph, 1, 2, 64, dtype=torch.float32), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda part: sizes.append(part.numel()), lambda _: None):
+        directed_sum(inputs.pop("nodes"), graph, **inputs)
+    assert max(sizes) < 2 * len(graph.edge_slots) * 64 / 2
+
+
 @pytest.mark.parametrize("predicts", [True, False])
 def test_pytorch_accepts_the_operators(predicts):
     graph = graph_of("two nodes", torch.float32)

@@ -129,9 +129,9 @@ def sum_edges_backward_kernel(
     sum_bias = tl.zeros([BLOCK_D], tl.float32)
     sum_weight = tl.zeros([BLOCK_D], tl.float32)
     if offset == num_offsets:
-        each = tl.cdiv(images * num_nodes, chunks)
-        for pair in range(chunk * each, min((chunk + 1) * each, images * num_nodes)):
-            row = (model * images * num_nodes + pair) * channels
+        rows_each = tl.cdiv(images * num_nodes, chunks)
+        for in_model in range(chunk * rows_each, min((chunk + 1) * rows_each, images * num_nodes)):
+            row = (model * images * num_nodes + in_model) * channels
             sum_factor += load_row(nodes + row, d, channels) * load_row(d_total + row, d, channels)
     else:
         start = tl.load(direction_start + offset)
