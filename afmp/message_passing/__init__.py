@@ -15,6 +15,8 @@ result faster.
 - all_edges/         two operations over all edges, scores and gated sums: pytorch.py, and fused.py with its kernels
 - kept_edges/        the whole layer where few edges are kept: pytorch.py, and fused.py with its kernels,
                      selection.py (the k best edges, on a GPU) and packing.py (the weights of all layers at once)
+- directions/        for `refined`, scores and sums with a kernel for each direction: pytorch.py, and fused.py with its
+                     kernels
 - launch.py          tile sizes and launch parameters of all Triton kernels
 - triton_rows.py     loads and stores that the kernels share
 """

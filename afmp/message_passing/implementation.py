@@ -1,8 +1,8 @@
 """The choice of the path that computes a layer. It is made here and nowhere else.
 
-A layer is computed by one of five paths. `plain` is the equation itself, line by line, in the layer's own `forward`:
-it calls every inner module and stores edges x channels. The other four give the same result. They read the weights of
-the inner modules instead of calling them.
+A layer is computed by one of seven paths. `plain` is the equation itself, line by line, in the layer's own `forward`:
+it calls every inner module and stores edges x channels. The others give the same result. They read the weights of
+inner modules instead of calling them.
 """
 
 from importlib.util import find_spec
@@ -16,6 +16,7 @@ HAS_TRITON = find_spec("triton") is not None
 PLAIN = "plain"
 KEPT_FUSED, KEPT_PYTORCH = "kept_edges/fused", "kept_edges/pytorch"
 ALL_FUSED, ALL_PYTORCH = "all_edges/fused", "all_edges/pytorch"
+DIRECTIONS_FUSED, DIRECTIONS_PYTORCH = "directions/fused", "directions/pytorch"
 
 
 def path_of(state: Tensor, *, readable: bool, k: int | None = None, num_edges: int = 0) -> str:
@@ -32,6 +33,14 @@ def path_of(state: Tensor, *, readable: bool, k: int | None = None, num_edges: i
     if k is not None and 0 < k < num_edges and k <= state.shape[-2] and (fused or state.device.type == "cpu"):
         return KEPT_FUSED if fused else KEPT_PYTORCH
     return ALL_FUSED if fused else ALL_PYTORCH
+
+
+def directions_path_of(state: Tensor, *, readable: bool) -> str:
+    """Return the path that computes a layer with directions on state (..., N, D); readable: as in `path_of`."""
+    if readable and uses_triton(state):
+        return DIRECTIONS_FUSED
+    # The sums of the PyTorch path would need atomics on a GPU.
+    return DIRECTIONS_PYTORCH if readable and state.device.type == "cpu" else PLAIN
 
 
 def uses_triton(state: Tensor) -> bool:

@@ -44,6 +44,11 @@ def rows_per_program(rows_per_model: int) -> int:
     return max(1, min(8, rows_per_model // 1024))
 
 
+def chunks_per_direction(rows_per_model: int) -> int:
+    """Return how many programs share the edges of one direction."""
+    return max(1, min(128, triton.cdiv(rows_per_model, 32)))
+
+
 def edges_per_program(edges_per_model: int) -> int:
     """Return how many kept edges one backward program computes."""
     return 4 if edges_per_model <= 1 << 13 else 8

@@ -36,14 +36,18 @@ class Graph(NamedTuple):
     - offsets (T, 2): the different positions of a sender relative to its receiver, (row, column) in steps of the grid;
       the first is 0, that of a node to itself
     - offset_index (N, K) int64: the offset of each slot; 0 in an empty slot
+    - direction_slots (E,) int64: the flat slots of the edges in the order of their offsets
+    - direction_start (T + 1,) int64: where the edges of each offset start in direction_slots; the last is E
 
-    The last two are None in a model whose layers do not read the direction of edges.
+    All but the first two are None in a model whose layers do not read the direction of edges.
     """
 
     neighbours: Neighbours
     edge_slots: Tensor
     offsets: Tensor | None = None
     offset_index: Tensor | None = None
+    direction_slots: Tensor | None = None
+    direction_start: Tensor | None = None
 
 
 def build_neighbours(directed_edge_index: Tensor, positions: Tensor) -> tuple[Neighbours, Tensor]:
@@ -92,6 +96,12 @@ def slot_offsets(positions: Tensor, nbr: Tensor) -> tuple[Tensor, Tensor]:
     zero = (offsets == 0).all(dim=1)
     order = torch.argsort(~zero, stable=True)
     return offsets[order], torch.argsort(order)[index].view(len(nbr), -1)[:, 1:].contiguous()
+
+
+def edges_by_offset(edge_slots: Tensor, offset_index: Tensor, num_offsets: int) -> tuple[Tensor, Tensor]:
+    """Return direction_slots (E,) and direction_start (T + 1,), as in `Graph`, of T offsets."""
+    offset, order = torch.sort(offset_index.take(edge_slots), stable=True)
+    return edge_slots[order], torch.searchsorted(offset, torch.arange(num_offsets + 1, device=offset.device))
 
 
 def slot_lengths(positions: Tensor, nbr: Tensor) -> Tensor:

@@ -187,8 +187,6 @@ class AFMP(GraphModule):
     @property
     def implementation(self) -> str:
         """Name of the implementation of message passing on this model's device: "triton" or "pytorch"."""
-        if not LAYERS[self.semantics].has_fast_paths:
-            return "pytorch"
         return implementation(self.static_positions.device, self.static_positions.dtype)
 
     @property

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from afmp.errors import AfmpError
-from afmp.message_passing.neighbours import Graph, Neighbours, build_neighbours, slot_lengths, slot_offsets
+from afmp.message_passing.neighbours import (
+    Graph,
+    Neighbours,
+    build_neighbours,
+    edges_by_offset,
+    slot_lengths,
+    slot_offsets,
+)
 from afmp.model.scaffold import edge_lengths
 
 
@@ -48,8 +55,10 @@ class GraphModule(nn.Module):
     @property
     def graph(self) -> Graph:
         """The scaffold in the form that layers read."""
-        offsets = (self.offsets, self.offset_index) if self._reads_offsets else ()
-        return Graph(self.tables, self.edge_slots, *offsets)
+        if not self._reads_offsets:
+            return Graph(self.tables, self.edge_slots)
+        by_offset = self.direction_slots, self.direction_start
+        return Graph(self.tables, self.edge_slots, self.offsets, self.offset_index, *by_offset)
 
     @property
     def tables(self) -> Neighbours:
@@ -61,7 +70,9 @@ class GraphModule(nn.Module):
         tables, edge_slots = build_neighbours(directed, self.static_positions)
         derived = {"directed_edge_index": directed, "edge_slots": edge_slots, **tables._asdict()}
         if self._reads_offsets:
-            derived["offsets"], derived["offset_index"] = self._slot_offsets(tables.nbr)
+            offsets, index = self._slot_offsets(tables.nbr)
+            slots, start = edges_by_offset(edge_slots, index, len(offsets))
+            derived |= {"offsets": offsets, "offset_index": index, "direction_slots": slots, "direction_start": start}
         for name, tensor in derived.items():
             self.register_buffer(name, tensor, persistent=False)
 

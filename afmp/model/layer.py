@@ -49,7 +49,6 @@ class Layer(nn.Module):
 
     reads_refined_states: ClassVar[bool]  # True if the readout reads the states that the top-down pass refined
     reads_offsets: ClassVar[bool] = False  # True if the layer reads the direction of edges
-    has_fast_paths: ClassVar[bool] = True  # False if it has only the plain path
     first_error: ClassVar[int] = 1  # the first layer that has prediction errors
 
     def __init__(self, router: nn.Module, pcu: nn.Module, budget: Budget, *, predicts: bool) -> None:

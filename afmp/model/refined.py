@@ -18,11 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from afmp.message_passing.directions import pytorch as directions_pytorch
+from afmp.message_passing.implementation import DIRECTIONS_FUSED, PLAIN, directions_path_of
 from afmp.message_passing.layer import LayerOutput
 from afmp.message_passing.neighbours import Graph
 from afmp.message_passing.selection import top_k_edges, top_k_edges_of_nodes
-from afmp.model.layer import Budget, Layer
-from afmp.model.linear import LayerNorm, Linear
+from afmp.model.layer import Budget, Layer, per_model
+from afmp.model.linear import LayerNorm, Linear, has_hooks, is_linear
 from afmp.model.paper import PaperLayer
 
 RANK = 16  # r: channels in which the router compares nodes
@@ -60,6 +62,15 @@ class RefinedRouter(nn.Module):
         with torch.autocast(nodes.device.type, enabled=False):
             hidden = F.relu(a + b + self.W_f(torch.cat([error, delta], dim=-1)))
             return (q * k).sum(dim=-1) / RANK**0.5 + self.w(hidden).squeeze(-1)
+
+    def edge_weights(self, graph: Graph) -> dict[str, Tensor | None]:
+        """Return the weights of the maps of edges, with a model axis, as fast paths read them."""
+        error, delta = per_model(self.W_f.weight, 2).split([1, 2], dim=-1)  # (M, r, 1), (M, r, 2)
+        with torch.autocast(delta.device.type, enabled=False):
+            direction = graph.offsets.to(delta.dtype) @ delta.mT + per_model(self.W_f.bias, 1)[:, None]  # (M, T, r)
+        out, out_bias = per_model(self.w.weight, 2).squeeze(1), per_model(self.w.bias, 1)
+        error = error.squeeze(-1) if self.predicts else None
+        return {"error": error, "direction": direction, "out": out, "out_bias": out_bias}
 
     def gates(self, scores: Tensor, offset: Tensor) -> Tensor:
         """Return sigmoid(W_gate s_e + b_gate + o(delta_e)), (..., D), for scores (...) and offset o (..., D)."""
@@ -104,7 +115,6 @@ class RefinedLayer(Layer):
 
     reads_refined_states = True  # the readout reads the mean of r_0
     reads_offsets = True
-    has_fast_paths = False
     first_error = 0  # a layer predicts the states that it gets, not those that it makes
 
     def __init__(self, d_model: int, budget: Budget, *, predicts: bool) -> None:
@@ -113,6 +123,10 @@ class RefinedLayer(Layer):
 
     def forward(self, state: Tensor, graph: Graph, weights: None = None) -> LayerOutput:
         """Update state (B, N, D), or (M, B, N, D) in a stack of models."""
+        path = directions_path_of(state, readable=self.is_readable())
+        if path != PLAIN:
+            return self._fast_forward(state, graph, path)
+
         tables, nodes = graph.neighbours, self.norm(state)
         kernel, offset = self.directions(graph.offsets)  # (..., T, D); T is the number of different offsets
         scores = self.scores(nodes, graph)  # (..., N, K)
@@ -122,6 +136,47 @@ class RefinedLayer(Layer):
         own = 1 + kernel[..., None, :1, :]  # offset 0 is that of a node to itself
         new_state = state + self.pcu((own * nodes + heard).to(nodes.dtype))
         return LayerOutput(new_state, new_state.mean(dim=-2), scores, scores, keep, gates.sum(dim=(-3, -2, -1)))
+
+    def _fast_forward(self, state: Tensor, graph: Graph, path: str) -> LayerOutput:
+        """Compute the same by operations that read the weights of the router's maps of edges."""
+        router, operations = self.router, directions_pytorch
+        if path == DIRECTIONS_FUSED:
+            from afmp.message_passing.directions import fused as operations
+        nodes = self.norm(state)
+        if torch.is_autocast_enabled(state.device.type):  # one copy, for W_in and for the sum
+            nodes = nodes.to(torch.get_autocast_dtype(state.device.type))
+        if self.budget.routing == "none":
+            scores = self.scores(nodes, graph).to(torch.promote_types(nodes.dtype, torch.float32))
+        else:
+            weights = router.edge_weights(graph)
+            mapped = per_model(router.W_in(nodes), 3)  # (M, B, N, 6r)
+            scores = operations.edge_scores(mapped, graph, **weights)
+            scores = scores.view(*nodes.shape[:-1], scores.shape[-1])
+        keep = self.kept(scores, graph)
+        keeps_all = self.budget.messages and not self.budget.is_sparse
+        kernel, offset = (per_model(part, 2) for part in self.directions(graph.offsets))  # (M, T, D)
+        updated, gate_sum = operations.directed_sum(
+            per_model(nodes, 3),
+            graph,
+            scores=per_model(scores, 3),
+            keep=None if keeps_all else per_model(keep, 3),
+            kernel=kernel,
+            gate_weight=per_model(router.W_gate.weight, 2).squeeze(-1),
+            gate_bias=offset + per_model(router.W_gate.bias, 1)[:, None],
+        )
+        new_state = state + self.pcu(updated.view_as(nodes))
+        return LayerOutput(new_state, new_state.mean(dim=-2), scores, scores, keep, gate_sum.view(state.shape[:-2]))
+
+    def is_readable(self) -> bool:
+        """Return True if fast paths may read the weights of the router's maps of edges instead of calling the router.
+
+        All other inner modules are called, on every path.
+        """
+        router = self.router
+        if type(router) is not self._readable_types[0] or has_hooks(router):
+            return False
+        maps = (router.W_f, router.w, router.W_gate)
+        return all(map(is_linear, maps)) and len({linear.weight.dim() for linear in maps}) == 1
 
     def scores(self, nodes: Tensor, graph: Graph) -> Tensor:
         """Return s_e of all slots, (..., N, K), of normalised nodes (..., N, D); 0 without a router."""

@@ -22,6 +22,17 @@ KINDS = {
     "notebook": {"semantics": "notebook"},
     "notebook with a budget": {"semantics": "notebook", "batch_size": 2, "sparsity": 0.4},
 }
+REFINED_KINDS = {
+    "k per image": {},
+    "all edges": {"is_sparse": False},
+    "k per node": {"edges_per_node": 2},
+    "random edges": {"edges_per_node": 2, "routing": "random"},
+    "no router": {"routing": "none", "is_sparse": False},
+    "no messages": {"messages": False},
+    "no directions": {"use_directions": False},
+    "no errors": {"use_errors": False, "is_sparse": False},
+    "window": {"scaffold": "window", "window_size": 5, "sparsity": 2.5},
+}
 INNER = (
     "router",
     "pcu",
@@ -86,6 +97,35 @@ def test_the_plain_layer_equals_the_fast_path(kind, models):
             torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
         for handle in handles:
             handle.remove()
+
+
+@pytest.mark.parametrize("models", [None, 1, 2])
+@pytest.mark.parametrize("kind", REFINED_KINDS)
+def test_the_plain_layer_of_refined_equals_the_fast_path(kind, models):
+    model, images = build(models, semantics="refined", **REFINED_KINDS[kind])
+    expected = passed(model, images)
+    for name in ("router", "router.w"):
+        handles = [layer.get_submodule(name).register_forward_hook(lambda *_: None) for layer in model.layers]
+        for ours, theirs in zip(passed(model, images), expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+        for handle in handles:
+            handle.remove()
+
+
+@pytest.mark.parametrize("name", REFINED_INNER)
+def test_a_layer_of_refined_calls_all_modules_whose_weights_it_does_not_read(name, monkeypatch):
+    model, images = build(semantics="refined")
+    taken, fired = [], []
+    choose = implementation.directions_path_of
+    monkeypatch.setattr(
+        "afmp.model.refined.directions_path_of", lambda *a, **k: (taken.append(choose(*a, **k)), taken[-1])[1]
+    )
+    model.layers[1].get_submodule(name).register_forward_hook(lambda *_: fired.append(name))
+    model(images)
+    assert fired == [name]
+    if DEVICE == "cpu":
+        is_read = name in ("router", "router.W_f", "router.w", "router.W_gate")
+        assert [path == implementation.PLAIN for path in taken] == [False, is_read, False]
 
 
 @pytest.mark.parametrize("models", [None, 2])
@@ -193,11 +233,14 @@ def test_internals_are_those_of_a_hooked_or_replaced_gate():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_hook_changes_a_half_precision_pass_by_rounding_only(dtype):
-    model, images = build(dtype=torch.float32)
+@pytest.mark.parametrize(
+    ("kind", "name"), [({}, "W_q"), ({"semantics": "refined", "is_sparse": False}, "w")], ids=["paper", "refined"]
+)
+def test_a_hook_changes_a_half_precision_pass_by_rounding_only(kind, name, dtype):
+    model, images = build(dtype=torch.float32, **kind)
     with torch.autocast(DEVICE, dtype, enabled=dtype != torch.float32):
         fast = model.forward_internals(images)
-        model.layers[1].router.W_q.register_forward_hook(lambda *_: None)
+        getattr(model.layers[1].router, name).register_forward_hook(lambda *_: None)
         plain = model.forward_internals(images)
     assert plain.scores[1].dtype == fast.scores[1].dtype == torch.float32
     assert plain.sparsity_loss.dtype == fast.sparsity_loss.dtype

@@ -1,0 +1,1 @@
+"""Scores and gated sums with a kernel for each direction, as `refined` has: `pytorch.py` for a CPU, and `fused.py`."""

@@ -1,0 +1,219 @@
+"""Triton kernels of the edge scores with directions. `directions.pytorch.edge_scores` has the equation.
+
+Sizes: M models, B images per model, N nodes per image, K slots per node, E edges, T offsets, r channels of the router.
+The nodes of all images of all models are R = M * B * N rows, one after another. SCALE is 1 / sqrt(r). As in
+`all_edges`, nothing is scattered, sums are in float32, and row indices are int64.
+
+The backward pass has two kernels. One visits nodes, and finds through `rev` what a node sent. The other visits edges in
+the order of their directions, and sums up the gradients of weights.
+"""
+
+import triton
+import triton.language as tl
+
+from afmp.message_passing.triton_rows import load_row, load_rows
+
+
+@triton.jit
+def hidden_units(a, b, direction, p, z, error, RANK: tl.constexpr, PREDICTS: tl.constexpr):
+    """Return of some edges the hidden units before the ReLU [E, r], z - p [E, r], and err [E, 1]."""
+    # One function for all passes, so that rounding gives every pass the same sign of each unit.
+    unit = a + b + direction
+    surprise = z - p
+    size = tl.sqrt(tl.sum(surprise * surprise, 1) / RANK)[:, None]
+    if PREDICTS:
+        unit += size * error
+    return unit, surprise, size
+
+
+@triton.jit
+def slope_of(d_unit, error, size, RANK: tl.constexpr):
+    """Return the factor [E, 1] of z - p in the gradient of z: 0 where err is 0."""
+    slope = tl.sum(d_unit * error, 1)[:, None]
+    return tl.where(size > 0, slope / (tl.where(size > 0, size, 1.0) * RANK), 0.0)
+
+
+@triton.jit
+def score_kernel(
+    mapped,  # (R, 6r) [q | a | p | k | b | z]
+    error,  # (M, r), None if err is 0
+    direction,  # (M, T, r)
+    out,  # (M, r)
+    out_bias,  # (M, 1)
+    nbr,  # (N, K) int64
+    valid,  # (N, K) bool
+    offset_index,  # (N, K) int64
+    scores,  # (R, K) float32, result: 0 in slots that are not valid
+    num_nodes, rows_per_model, num_offsets, K,
+    RANK: tl.constexpr, SCALE: tl.constexpr, PREDICTS: tl.constexpr,
+    BLOCKS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """One program per node: the scores of all its slots, BLOCK_K at a time."""
+    row = tl.program_id(0).to(tl.int64)
+    node = row % num_nodes
+    model = row // rows_per_model
+    c = tl.arange(0, BLOCK_D)
+    width = 6 * RANK
+    q = load_row(mapped + row * width, c, RANK)[None, :]
+    a = load_row(mapped + row * width + RANK, c, RANK)[None, :]
+    p = load_row(mapped + row * width + 2 * RANK, c, RANK)[None, :]
+    out_row = load_row(out + model * RANK, c, RANK)[None, :]
+    error_row = out_row
+    if PREDICTS:
+        error_row = load_row(error + model * RANK, c, RANK)[None, :]
+    bias = tl.load(out_bias + model).to(tl.float32)
+    for block in range(BLOCKS):
+        slots = block * BLOCK_K + tl.arange(0, BLOCK_K)
+        edge = node * K + slots
+        live = (slots < K) & (tl.load(valid + edge, mask=slots < K, other=0) != 0)
+        sender = row - node + tl.load(nbr + edge, mask=live, other=0)
+        offset = model * num_offsets + tl.load(offset_index + edge, mask=live, other=0)
+        directions = load_rows(direction, offset, RANK, live, c, RANK)
+        k = load_rows(mapped + 3 * RANK, sender, width, live, c, RANK)
+        b = load_rows(mapped + 4 * RANK, sender, width, live, c, RANK)
+        z = load_rows(mapped + 5 * RANK, sender, width, live, c, RANK)
+        unit, _, _ = hidden_units(a, b, directions, p, z, error_row, RANK, PREDICTS)
+        score = tl.sum(q * k, 1) * SCALE + tl.sum(tl.maximum(unit, 0.0) * out_row, 1) + bias
+        tl.store(scores + row * K + slots, tl.where(live, score, 0.0), mask=slots < K)
+
+
+@triton.jit
+def score_nodes_backward_kernel(
+    mapped,  # (R, 6r) [q | a | p | k | b | z]
+    error,  # (M, r), None if err is 0
+    direction,  # (M, T, r)
+    out,  # (M, r)
+    nbr,  # (N, K) int64
+    valid,  # (N, K) bool
+    rev,  # (N, K) int64
+    offset_index,  # (N, K) int64
+    d_scores,  # (R, K) float32
+    d_mapped,  # (R, 6r), result
+    num_nodes, rows_per_model, num_offsets, K,
+    RANK: tl.constexpr, SCALE: tl.constexpr, PREDICTS: tl.constexpr,
+    BLOCKS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """One program per node: its gradient as the receiver of its slots, and as the sender of the opposite slots."""
+    row = tl.program_id(0).to(tl.int64)
+    node = row % num_nodes
+    first = row - node
+    model = row // rows_per_model
+    c = tl.arange(0, BLOCK_D)
+    width = 6 * RANK
+    a = load_row(mapped + row * width + RANK, c, RANK)[None, :]
+    p = load_row(mapped + row * width + 2 * RANK, c, RANK)[None, :]
+    b = load_row(mapped + row * width + 4 * RANK, c, RANK)[None, :]
+    z = load_row(mapped + row * width + 5 * RANK, c, RANK)[None, :]
+    out_row = load_row(out + model * RANK, c, RANK)[None, :]
+    error_row = out_row
+    if PREDICTS:
+        error_row = load_row(error + model * RANK, c, RANK)[None, :]
+    d_q = tl.zeros([BLOCK_D], tl.float32)
+    d_a = tl.zeros([BLOCK_D], tl.float32)
+    d_p = tl.zeros([BLOCK_D], tl.float32)
+    d_k = tl.zeros([BLOCK_D], tl.float32)
+    d_b = tl.zeros([BLOCK_D], tl.float32)
+    d_z = tl.zeros([BLOCK_D], tl.float32)
+    for block in range(BLOCKS):
+        slots = block * BLOCK_K + tl.arange(0, BLOCK_K)
+        edge = node * K + slots
+        inside = slots < K
+        other = first + tl.load(nbr + edge, mask=inside, other=0)
+
+        # The node as the receiver of its slots.
+        live = inside & (tl.load(valid + edge, mask=inside, other=0) != 0)
+        offset = model * num_offsets + tl.load(offset_index + edge, mask=live, other=0)
+        directions = load_rows(direction, offset, RANK, live, c, RANK)
+        d_score = tl.load(d_scores + row * K + slots, mask=live, other=0.0)[:, None]
+        k_j = load_rows(mapped + 3 * RANK, other, width, live, c, RANK)
+        b_j = load_rows(mapped + 4 * RANK, other, width, live, c, RANK)
+        z_j = load_rows(mapped + 5 * RANK, other, width, live, c, RANK)
+        unit, surprise, size = hidden_units(a, b_j, directions, p, z_j, error_row, RANK, PREDICTS)
+        d_unit = tl.where(unit > 0, d_score * out_row, 0.0)
+        d_q += tl.sum(d_score * k_j, 0)
+        d_a += tl.sum(d_unit, 0)
+        if PREDICTS:
+            d_p -= tl.sum(slope_of(d_unit, error_row, size, RANK) * surprise, 0)
+
+        # The node as the sender of the opposite slots.
+        opposite = tl.load(rev + edge, mask=inside, other=0)
+        sends = inside & (tl.load(valid + opposite, mask=inside, other=0) != 0)
+        offset = model * num_offsets + tl.load(offset_index + opposite, mask=sends, other=0)
+        directions = load_rows(direction, offset, RANK, sends, c, RANK)
+        d_score = tl.load(d_scores + first * K + opposite, mask=sends, other=0.0)[:, None]
+        q_i = load_rows(mapped, other, width, sends, c, RANK)
+        a_i = load_rows(mapped + RANK, other, width, sends, c, RANK)
+        p_i = load_rows(mapped + 2 * RANK, other, width, sends, c, RANK)
+        unit, surprise, size = hidden_units(a_i, b, directions, p_i, z, error_row, RANK, PREDICTS)
+        d_unit = tl.where(unit > 0, d_score * out_row, 0.0)
+        d_k += tl.sum(d_score * q_i, 0)
+        d_b += tl.sum(d_unit, 0)
+        if PREDICTS:
+            d_z += tl.sum(slope_of(d_unit, error_row, size, RANK) * surprise, 0)
+    place = d_mapped + row * width + c
+    mask = c < RANK
+    tl.store(place, d_q * SCALE, mask=mask)
+    tl.store(place + RANK, d_a, mask=mask)
+    tl.store(place + 2 * RANK, d_p, mask=mask)
+    tl.store(place + 3 * RANK, d_k * SCALE, mask=mask)
+    tl.store(place + 4 * RANK, d_b, mask=mask)
+    tl.store(place + 5 * RANK, d_z, mask=mask)
+
+
+@triton.jit
+def score_weights_backward_kernel(
+    mapped,  # (R, 6r) [q | a | p | k | b | z]
+    error,  # (M, r), None if err is 0
+    direction,  # (M, T, r)
+    out,  # (M, r)
+    nbr,  # (N, K) int64
+    direction_slots,  # (E,) int64: the flat slots of the edges, in the order of their directions
+    direction_start,  # (T + 1,) int64: where each direction starts in direction_slots
+    d_scores,  # (R, K) float32
+    partial,  # (M, T, chunks, 3r + 1) float32, result: this program's sums for direction, error, out, out_bias
+    num_nodes, images, K,
+    RANK: tl.constexpr, PREDICTS: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """One program per chunk of the edges of one direction, over all images of one model; BLOCK_E edges at a time."""
+    chunk = tl.program_id(0).to(tl.int64)
+    offset = tl.program_id(1).to(tl.int64)
+    model = tl.program_id(2).to(tl.int64)
+    chunks = tl.num_programs(0)
+    c = tl.arange(0, BLOCK_D)
+    width = 6 * RANK
+    start = tl.load(direction_start + offset)
+    count = tl.load(direction_start + offset + 1) - start
+    directions = load_row(direction + (model * tl.num_programs(1) + offset) * RANK, c, RANK)[None, :]
+    out_row = load_row(out + model * RANK, c, RANK)[None, :]
+    error_row = out_row
+    if PREDICTS:
+        error_row = load_row(error + model * RANK, c, RANK)[None, :]
+    sum_direction = tl.zeros([BLOCK_D], tl.float32)
+    sum_error = tl.zeros([BLOCK_D], tl.float32)
+    sum_out = tl.zeros([BLOCK_D], tl.float32)
+    sum_bias = tl.zeros([BLOCK_E], tl.float32)
+    each = tl.cdiv(images * count, chunks)
+    end = min((chunk + 1) * each, images * count)
+    for begin in range(chunk * each, end, BLOCK_E):
+        pair = begin + tl.arange(0, BLOCK_E)
+        live = pair < end
+        image = model * images + pair // count
+        flat = tl.load(direction_slots + start + pair % count, mask=live, other=0)
+        receiver = image * num_nodes + flat // K
+        sender = image * num_nodes + tl.load(nbr + flat, mask=live, other=0)
+        d_score = tl.load(d_scores + image * num_nodes * K + flat, mask=live, other=0.0)
+        a = load_rows(mapped + RANK, receiver, width, live, c, RANK)
+        p = load_rows(mapped + 2 * RANK, receiver, width, live, c, RANK)
+        b = load_rows(mapped + 4 * RANK, sender, width, live, c, RANK)
+        z = load_rows(mapped + 5 * RANK, sender, width, live, c, RANK)
+        unit, _, size = hidden_units(a, b, directions, p, z, error_row, RANK, PREDICTS)
+        d_unit = tl.where(unit > 0, d_score[:, None] * out_row, 0.0)
+        sum_direction += tl.sum(d_unit, 0)
+        sum_error += tl.sum(size * d_unit, 0)
+        sum_out += tl.sum(d_score[:, None] * tl.maximum(unit, 0.0), 0)
+        sum_bias += d_score
+    sums = partial + ((model * tl.num_programs(1) + offset) * chunks + chunk) * (3 * RANK + 1)
+    tl.store(sums + c, sum_direction, mask=c < RANK)
+    tl.store(sums + RANK + c, sum_error, mask=c < RANK)
+    tl.store(sums + 2 * RANK + c, sum_out, mask=c < RANK)
+    tl.store(sums + 3 * RANK, tl.sum(sum_bias, 0))
