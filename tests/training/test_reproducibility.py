@@ -36,14 +36,14 @@ def trained(digits_file, tmp_path_factory):
 
     @cache
     def folder(which: str, threads: int) -> Path:
-        semantics = ("paper", "notebook") if threads == 1 else ("paper",)
+        semantics = ("paper", "notebook", "refined") if threads == 1 else ("paper",)
         return train(tmp_path_factory.mktemp(which), digits_file, *semantics, threads=threads)
 
     return folder
 
 
 @pytest.mark.promise("same-bits-on-cpu")
-@pytest.mark.parametrize(("semantics", "threads"), [("paper", 1), ("notebook", 1), ("paper", 2)])
+@pytest.mark.parametrize(("semantics", "threads"), [("paper", 1), ("notebook", 1), ("refined", 1), ("paper", 2)])
 def test_one_seed_gives_the_same_files_in_another_process(trained, semantics, threads):
     assert_the_same_bits(*(trained(which, threads) / semantics / "seed_3" for which in ("one", "other")))
 
@@ -57,7 +57,7 @@ def test_another_number_of_threads_gives_the_same_to_rounding(trained):
 
 @pytest.mark.promise("same-bits-on-gpu")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("semantics", ["paper", "notebook"])
+@pytest.mark.parametrize("semantics", ["paper", "notebook", "refined"])
 def test_one_seed_gives_the_same_files_on_a_gpu(digits_file, tmp_path, semantics):
     folders = [train(tmp_path / name, digits_file, semantics, device="cuda") for name in ("one", "other")]
     assert_the_same_bits(*(folder / semantics / "seed_3" for folder in folders))

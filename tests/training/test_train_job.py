@@ -162,7 +162,7 @@ def test_sigterm_saves_all_runs_that_train_side_by_side(study, digits_file, tmp_
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("semantics", ["paper", "notebook"])
+@pytest.mark.parametrize("semantics", ["paper", "notebook", "refined"])
 def test_a_run_trained_side_by_side_on_a_gpu_has_the_bits_it_has_alone(digits_file, tmp_path, semantics):
     study = {
         "one": small_config(device="cuda"),
