@@ -25,6 +25,11 @@ pytestmark = pytest.mark.timeout(900)
 
 EPOCHS = 12
 SEEDS = [0, 1]
+VIT = {
+    "run": "vit",
+    "architecture": "timm/vit_tiny_patch16_224",
+    "arguments": {"embed_dim": 16, "depth": 1, "num_heads": 2},
+}
 # `dense` looks for a GPU and so requests one. SLURM only pretends to have it, so it trains on the CPU.
 STUDY = {
     "semantics": ["paper"],
@@ -35,10 +40,19 @@ STUDY = {
         "sparsity_level": {"runs": [{"run": "dense", "is_sparse": False, "device": "auto"}, {"run": "sparse_0.3"}]},
         "regularisation": {"runs": [{"run": "sparse_0.3"}, {"run": "lambda_1e-3", "lambda_sparse": 1.0e-3}]},
         "top_down_refinement": {"runs": [{"run": "sparse_0.3"}, {"run": "top_down", "use_top_down": True}]},
+        "messages": {"runs": [{"run": "all_edges"}], "defaults": {"epochs": EPOCHS, "visualize_every": EPOCHS}},
+        "accuracy_and_cost": {"runs": [VIT], "reference": "vit", "defaults": {"epochs": EPOCHS}},
+        "sixteen_patches": {
+            "runs": [{"run": "dense_16", "is_sparse": False}],
+            "reference": "dense_16",
+            "defaults": {"epochs": EPOCHS, "visualize_every": EPOCHS},
+        },
     },
     "scalability": {"resolutions": [32, 64], "repeats": 2},
 }
-RUNS = ["dense", "sparse_0.3", "lambda_1e-3", "top_down"]
+# Each run with its semantics.
+RUNS = dict.fromkeys(["dense", "sparse_0.3", "lambda_1e-3", "top_down"], "paper")
+RUNS |= {"all_edges": "refined", "dense_16": "refined", "vit": "timm"}
 # One core per job, with and without the cluster: the last bits of a result depend on the number.
 ONE_CORE = ["--set-threads", "train=1", "benchmark_resolution=1"]
 
@@ -87,7 +101,8 @@ class Workflow:
     def submitted(self) -> Counter:
         """Return how often each run, and the rule of the sweep, was submitted, by the names of SLURM's logs."""
         found = re.findall(
-            r"SLURM jobid \d+ \(log: \S*/slurm/rule_(\w+?)(?:/paper_(\S*)|/\d+)?/\d+\.log\)", self.said()
+            r"SLURM jobid \d+ \(log: \S*/slurm/rule_(\w+?)(?:/(?:paper|refined|timm)_(\S*)|/\d+)?/\d+\.log\)",
+            self.said(),
         )
         return Counter(run or rule for rule, run in found)
 
@@ -115,7 +130,7 @@ def jobs(slurm: dict) -> dict[str, dict[str, str]]:
     found = {}
     for block in ask(slurm, "scontrol", "show", "job").split("\n\n"):
         fields = dict(re.findall(r"(\S+?)=(\S*)", block))
-        if name := re.search(r"paper_(\S+)", fields.get("Comment", "")):
+        if name := re.search(r"(?:paper|refined|timm)_(\S+)", fields.get("Comment", "")):
             found[name[1]] = fields
         elif fields:
             found["sweep"] = fields
@@ -124,9 +139,8 @@ def jobs(slurm: dict) -> dict[str, dict[str, str]]:
 
 def checkpoints(folder: Path, run: str) -> dict[str, int]:
     """Return the times of the checkpoints of a run, by name."""
-    return {
-        path.name: path.stat().st_mtime_ns for path in folder.glob(f"results/checkpoints/paper/{run}/*.safetensors")
-    }
+    found = folder.glob(f"results/checkpoints/{RUNS[run]}/{run}/*.safetensors")
+    return {path.name: path.stat().st_mtime_ns for path in found}
 
 
 @pytest.mark.promise("slurm-only-in-profiles")
@@ -193,11 +207,12 @@ def test_a_study_whose_jobs_are_requeued_and_cancelled(slurm, tmp_path):
         sent = workflow.submitted()
     assert sent == Counter(["benchmark_resolution", "benchmark_resolution", *RUNS])
     assert jobs(slurm)[requeued]["Restarts"] == "1"
-    assert continued(results / f"logs/train/paper/{requeued}.log")
-    log = (results / f"logs/slurm/rule_train/paper_{requeued}/{number}.log").read_text()
+    assert continued(results / f"logs/train/{RUNS[requeued]}/{requeued}.log")
+    log = (results / f"logs/slurm/rule_train/{RUNS[requeued]}_{requeued}/{number}.log").read_text()
     assert "DUE TO JOB REQUEUE" in log and log.count("SNAKEMAKE\n") == 2 * 2  # job and step, before and after
-    assert {path.parts[-3] for path in results.glob("train/paper/*/*/*.json")} == set(RUNS) - {cancelled}
-    finished = {path: path.stat().st_mtime_ns for path in results.glob("[tb]*/paper/**/*") if path.is_file()}
+    assert {path.parts[-3] for path in results.glob("train/*/*/*/*.json")} == set(RUNS) - {cancelled}
+    written = [path for name in set(RUNS.values()) for path in results.glob(f"[tb]*/{name}/**/*") if path.is_file()]
+    finished = {path: path.stat().st_mtime_ns for path in written}
 
     # The same command with the profile's retries: a job that is lost is submitted again and resumes.
     alone = [*ONE_CORE, "--cores", "2", "--resources", "gpu=1"]
@@ -209,7 +224,7 @@ def test_a_study_whose_jobs_are_requeued_and_cancelled(slurm, tmp_path):
         assert workflow.process.wait() == 0, workflow.said()
         assert workflow.submitted() == {cancelled: 2}
         assert local.process.wait() == 0, local.said()
-    assert continued(results / f"logs/train/paper/{cancelled}.log")
+    assert continued(results / f"logs/train/{RUNS[cancelled]}/{cancelled}.log")
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     for figure in (
         "comparison_results_full",
@@ -222,7 +237,7 @@ def test_a_study_whose_jobs_are_requeued_and_cancelled(slurm, tmp_path):
 
     for run in RUNS:
         for seed in SEEDS:
-            place = f"results/train/paper/{run}/seed_{seed}"
+            place = f"results/train/{RUNS[run]}/{run}/seed_{seed}"
             one, other = (read_result(tmp_path / study / place / f"results_{run}.json") for study in ("study", "local"))
             for key in ("train_loss", "train_acc", "val_acc", "sparsity_loss"):
                 assert len(one["training_history"][key]) == EPOCHS
