@@ -90,9 +90,10 @@ def _chunks(ends: tuple[Tensor, Tensor, Tensor], images: int, channels: int) -> 
         yield edges, *(end[edges] for end in ends), groups
 
 
-def _at(nodes: Tensor, images: slice, ends: Tensor) -> Tensor:
-    """Return the rows (M, images, ends, C) of nodes (M, B, N, C)."""
-    return nodes[:, images].index_select(2, ends)
+def _at(nodes: Tensor, images: slice, ends: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return the rows (M, images, ends, C) of nodes (M, B, N, C), in the memory of `out` if it is given."""
+    rows = nodes[:, images]
+    return torch.index_select(rows, 2, ends, out=None if out is None else out[:, : rows.shape[1]])
 
 
 def _of_edges(table: Tensor, offset: Tensor) -> Tensor:
@@ -220,12 +221,13 @@ class _DirectedSum(torch.autograd.Function):
             gate_sum = score.new_zeros(score.shape[:2])
             for edges, receiver, sender, offset, groups in _chunks(ends, *nodes.shape[1::2]):
                 kernels, biases = _of_edges(kernel, offset), _of_edges(bias, offset)
+                first, second = _buffers(2, sent, receiver, groups)
                 for images in groups:
-                    gates = _gates(score[:, images, edges], weight, biases)
+                    gates = _gates(score[:, images, edges], weight, biases, first)
                     if kept is not None:
                         gates *= kept[:, images, edges, None]
                     gate_sum[:, images] += gates.sum(dim=(2, 3))
-                    messages = _at(sent, images, sender).mul_(kernels).mul_(gates)
+                    messages = _at(sent, images, sender, second).mul_(kernels).mul_(gates)
                     total[:, images].index_add_(2, receiver, messages)
         return total.to(nodes.dtype), gate_sum
 
@@ -255,19 +257,20 @@ def _sum_gradients(d_total, d_gate_sum, nodes, score, kept, kernel, weight, bias
     for edges, receiver, sender, offset, groups in _chunks(ends, *nodes.shape[1::2]):
         kernels, biases = _of_edges(kernel, offset), _of_edges(bias, offset)
         d_kernels, d_biases = (torch.zeros_like(part[:, 0]) for part in (kernels, biases))
+        first, second, third = _buffers(3, sent, receiver, groups)
         for images in groups:
             block_score = score[:, images, edges]
-            gates = _gates(block_score, weight, biases)
-            heard = _at(d_total, images, receiver)
+            gates = _gates(block_score, weight, biases, first)
+            heard = _at(d_total, images, receiver, second)
             if kept is not None:
                 heard *= kept[:, images, edges, None]  # over a pruned edge nothing was heard
-            products = _at(sent, images, sender).mul_(heard)
-            d_kernels += (products * gates).sum(dim=1)
-            d_gates = products.mul_(kernels)
+            products = _at(sent, images, sender, third).mul_(heard).mul_(gates)
+            d_kernels += products.sum(dim=1)
+            d_logit = products.mul_(kernels)  # of the gate, times the gate
             if d_gate_sum is not None:
                 d_gate = d_gate_sum[:, images, None, None]
-                d_gates += d_gate if kept is None else d_gate * kept[:, images, edges, None]
-            d_logit = torch.ops.aten.sigmoid_backward(d_gates, gates)
+                d_logit.addcmul_(gates, d_gate if kept is None else d_gate * kept[:, images, edges, None])
+            d_logit.addcmul_(d_logit, gates, value=-1)  # times 1 - gate
             d_score[:, images, edges] = _times(d_logit, weight)
             d_weight += _weighted_sum(block_score, d_logit)
             d_biases += d_logit.sum(dim=1)
@@ -277,6 +280,12 @@ def _sum_gradients(d_total, d_gate_sum, nodes, score, kept, kernel, weight, bias
     return d_nodes, d_score, d_kernel, d_weight, d_bias
 
 
-def _gates(score: Tensor, weight: Tensor, biases: Tensor) -> Tensor:
-    """Return the gates (M, B, E, D) of edges with scores (M, B, E) and biases (M, 1, E, D), kept or not."""
-    return torch.addcmul(biases, score[..., None], _row(weight)).sigmoid_()
+def _gates(score: Tensor, weight: Tensor, biases: Tensor, out: Tensor) -> Tensor:
+    """Return the gates (M, B, E, D) of edges with scores (M, B, E) and biases (M, 1, E, D), in the memory of `out`."""
+    return torch.addcmul(biases, score[..., None], _row(weight), out=out[:, : score.shape[1]]).sigmoid_()
+
+
+def _buffers(number: int, like: Tensor, edges: Tensor, groups: list[slice]) -> list[Tensor]:
+    """Return memory for blocks (M, images, edges, C), which all groups of images share: fresh memory is slow."""
+    images = groups[0].stop - groups[0].start if groups else 0
+    return [like.new_empty(len(like), images, len(edges), like.shape[-1]) for _ in range(number)]
