@@ -1,4 +1,4 @@
-# make demo    set up .venv and run the whole workflow on the CPU: both semantics, on the digits of scikit-learn
+# make demo    set up .venv and run the whole workflow on the CPU, on the digits of scikit-learn
 # make test    set up .venv and run the tests
 # make long    run the tests that take minutes each
 # make lint    run ruff, snakefmt and snakemake --lint

@@ -11,4 +11,4 @@ SHIPPED = yaml.safe_load((PROJECT / "config.yaml").read_text(encoding="utf-8"))
 def complains(error: AfmpError, *, of: str) -> bool:
     """Return whether an error is one printable line about `of`, short enough to read."""
     said = str(error)
-    return said.startswith(of) and said.isprintable() and len(said) < 700
+    return said.startswith(of) and said.isprintable() and len(said) < 800

@@ -75,8 +75,8 @@ def summary_table(results, studies) -> pd.DataFrame:
 def differences_table(results, studies) -> pd.DataFrame:
     """Return a table with a row per semantics, study, run and metric: run minus reference in percentage points.
 
-    The pairs are the `n_pairs` seeds that both have. The reference itself has no row. A rival has a row for each
-    semantics of its study.
+    The pairs are the `n_pairs` seeds that both have. The reference itself has no row. A run that says `compare_with` is
+    also compared with that run. A rival has a row for each semantics of its study.
     """
     rows = []
     for semantics, study in _semantics_and_studies(results, studies):
@@ -84,20 +84,23 @@ def differences_table(results, studies) -> pd.DataFrame:
             member["run"]: select(results, study, run=member["run"], semantics=trained_under(member, semantics))
             for member in study["members"]
         }
-        reference = found[study["reference"]]
-        for member in study["members"]:
-            if member["run"] == study["reference"]:
-                continue
-            of_run = found[member["run"]]
+        pairs = [
+            (member, reference)
+            for member in study["members"]
+            for reference in dict.fromkeys([study["reference"], member.get("compare_with", study["reference"])])
+            if reference != member["run"]
+        ]
+        for member, reference in pairs:
+            of_run, of_reference = found[member["run"]], found[reference]
             for name in DIFFERENCE_METRICS:
-                difference = paired_difference(by_seed(of_run, name), by_seed(reference, name))
+                difference = paired_difference(by_seed(of_run, name), by_seed(of_reference, name))
                 rows.append(
                     {
                         "semantics": semantics,
                         "study": study["name"],
                         "run": member["run"],
                         "label": member["label"],
-                        "reference": study["reference"],
+                        "reference": reference,
                         "metric": name,
                         "n_pairs": difference.n,
                         "mean_difference": difference.mean,

@@ -7,7 +7,7 @@ import timm
 import torch
 from torch.nn.functional import cross_entropy
 
-from afmp.model.sizes import afmp_refined_small, afmp_small
+from afmp.model.sizes import afmp_small
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -29,14 +29,8 @@ def build_model(candidate: dict, *, image_size: int, num_classes: int) -> tuple[
 def build_afmp_small(
     *, image_size: int, num_classes: int, semantics: str, fused_attention: bool
 ) -> tuple[torch.nn.Module, Loss]:
-    """Return AFMP-Small and its loss, cross entropy + sparsity loss. It has no attention to fuse.
-
-    Under `refined` it is the size of that name, which has other layers and channels.
-    """
-    if semantics == "refined":
-        model = afmp_refined_small(img_size=image_size, num_classes=num_classes)
-    else:
-        model = afmp_small(img_size=image_size, num_classes=num_classes, semantics=semantics)
+    """Return AFMP-Small and its loss, cross entropy + sparsity loss. It has no attention to fuse."""
+    model = afmp_small(img_size=image_size, num_classes=num_classes, semantics=semantics)
 
     def loss(images, labels):
         logits, sparsity_loss = model.forward_train(images)

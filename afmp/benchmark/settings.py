@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from afmp.analysis.models import MODELS
 from afmp.errors import AfmpError, check_choice, check_number, check_whole_number
-from afmp.study.semantics import AFMP_SEMANTICS
+from afmp.study.semantics import SWEPT_SEMANTICS
 
 PATCH_SIZE = 16  # of both models, pixels
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
@@ -14,7 +14,7 @@ EXECUTIONS = ("eager", "compiled", "graph", "compiled_graph")
 ATTENTIONS = ("fused", "plain")
 CHOICES = {
     "models": MODELS,
-    "semantics": AFMP_SEMANTICS,
+    "semantics": SWEPT_SEMANTICS,
     "precision": PRECISIONS,
     "mode": MODES,
     "execution": EXECUTIONS,

@@ -14,7 +14,7 @@ from afmp.commands.parsing import (
     whole_numbers,
     words,
 )
-from afmp.study.semantics import AFMP_SEMANTICS
+from afmp.study.semantics import SWEPT_SEMANTICS
 
 RESOLUTIONS = "64,96,128,160,192,224"
 
@@ -59,7 +59,7 @@ def _add_pass_options(parser: Parser) -> None:
     add("--mode", type=words, default="train", help=f"some of {','.join(MODES)}")
     add("--execution", type=words, default="eager", help=f"some of {','.join(EXECUTIONS)}; graphs need CUDA")
     add("--attention", type=words, default="fused", help=f"of DeiT-Tiny, some of {','.join(ATTENTIONS)}")
-    add("--semantics", choices=AFMP_SEMANTICS, default="paper", help="semantics of AFMP")
+    add("--semantics", choices=SWEPT_SEMANTICS, default="paper", help="semantics of AFMP")
 
 
 def _add_timing_options(parser: Parser) -> None:

@@ -7,14 +7,14 @@ from afmp import records
 from afmp.commands.parsing import Command, Parser, add_config_option, whole_numbers
 from afmp.errors import AfmpError
 from afmp.machine.stopping import stop_on_sigterm
-from afmp.study.semantics import AFMP_SEMANTICS, RIVAL
+from afmp.study.semantics import AFMP_SEMANTICS
 
 
 def _add_arguments(parser: Parser) -> None:
     add = parser.add_argument
     add_config_option(parser, "a complete study (not an overlay)")
     add("--run", required=True, help="name of a run of the study")
-    add("--semantics", choices=AFMP_SEMANTICS, help="semantics of AFMP, by default paper; a model of timm has none")
+    add("--semantics", choices=AFMP_SEMANTICS, help="by default paper, or the one under which the study trains the run")
     add("--seeds", type=whole_numbers, default="0", help="random seeds, e.g. 0,1,2")
     add("--dataset", type=Path, required=True, metavar="FILE.safetensors", help="a file that `afmp prepare` wrote")
     add("--output", type=Path, required=True, metavar="FOLDER", help="folder for seed_<seed>/ and checkpoints/")
@@ -28,7 +28,8 @@ def _run(arguments: argparse.Namespace) -> None:
     from afmp.training.run import Run
     from afmp.training.run_training import train_run
 
-    runs = read_study(arguments.config).runs
+    study = read_study(arguments.config)
+    runs = study.runs
     if arguments.run not in runs:
         raise AfmpError(f"--run: {arguments.run!r} is no run of {arguments.config}; allowed: {', '.join(runs)}.")
     config = runs[arguments.run]
@@ -37,9 +38,10 @@ def _run(arguments: argparse.Namespace) -> None:
             f"--semantics: {arguments.semantics!r} is for AFMP, but run {arguments.run!r} is a model of timm; leave "
             "--semantics out."
         )
+    under = [semantics for semantics, name in study.trainings if name == arguments.run]
     run = Run(
         name=arguments.run,
-        semantics=RIVAL if config.model.is_rival else arguments.semantics or "paper",
+        semantics=arguments.semantics or ("paper" if "paper" in under else under[0]),
         config=config,
         seed_folders={seed: arguments.output / paths.seed_name(seed) for seed in arguments.seeds},
         checkpoint_folder=arguments.output / paths.CHECKPOINTS,

@@ -98,7 +98,10 @@ def _draw_cost(axis, runs: list[StudyRun], cost: Cost) -> bool:
         axis.set_xticks([])
         return False
     means = [float(one.mean) for one in costs if one is not None]
-    axis.set_xlim(min(means) / 1.6, max(means) * 1.6)
+    left, right = min(means) / 1.6, max(means) * 1.6
+    axis.set_xlim(left, right)
+    measured = [one for one in costs if one is not None and one.n >= wording.FEWEST_SEEDS]
+    cut_cost = any(one.low < left or one.high > right for one in measured)
     drawn = [interval for interval in accuracies if interval.n >= wording.FEWEST_SEEDS]
     values, low, high = [run.values("test_accuracy") for run in runs], [i.low for i in drawn], [i.high for i in drawn]
     bottom, top, cut = style.readable_limits(values, low=low, high=high)
@@ -106,7 +109,7 @@ def _draw_cost(axis, runs: list[StudyRun], cost: Cost) -> bool:
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_locator(NullLocator())
-    return cut
+    return cut or cut_cost
 
 
 def _footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
@@ -114,6 +117,7 @@ def _footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
     results = [result for run in runs for result in run.results]
     counts = [len(run.results) for run in runs]
     together = [len(result["trained_together"]) for result in results]
+    on_cpu = any(result["device"]["type"] == "cpu" for result in results)
     beside = max(len(result["trained_beside"]) for result in results)
     batch = wording.span([result["config"]["training"]["batch_size"] for result in results])
     return [
@@ -124,7 +128,15 @@ def _footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
         study_text.rivals_note(runs, semantics),
         "Time is a training epoch, with validation, over its training images. Memory is of the training step without "
         "the dataset."
+        + " Jobs may have shared the CPU, so compare times only roughly." * on_cpu
         + f" Up to {max(together)} seeds trained as one stack, which share time and memory." * (max(together) > 1)
         + " Other runs trained on the device at the same time, so do not compare times." * (beside > 0),
+        _unmeasured_note(runs),
         resolution_note(runs, "test_accuracy"),
     ]
+
+
+def _unmeasured_note(runs: list[StudyRun]) -> str:
+    """Return which runs have no mark in the panel of memory, if others have."""
+    missing = [run.label for run in runs if _memory(run) is None]
+    return f"Memory was not measured of: {', '.join(missing)}." if 0 < len(missing) < len(runs) else ""

@@ -94,6 +94,17 @@ def _of_accuracies(result: dict) -> Iterator[str]:
             )
 
 
+def _of_memory(result: dict) -> Iterator[str]:
+    """Yield what the memory of the dataset, if it is recorded, says against the device and against the whole."""
+    if "dataset_memory_mb" not in result:
+        return
+    of_data, peak, device = result["dataset_memory_mb"], result["peak_memory_mb"], result["device"]["type"]
+    if (of_data is None) == (device == "cuda"):
+        yield f"dataset_memory_mb is {of_data} on a device of type {device!r}"
+    elif of_data is not None and not 0 < of_data < (peak or 0):
+        yield f"dataset_memory_mb is {of_data}, but peak_memory_mb, which contains it, is {peak}"
+
+
 def _of_device(result: dict, config: RunConfig) -> Iterator[str]:
     """Yield what the result says of its device and versions against its own record of who trained which epochs."""
     trained_by, device = result["trained_by"], result["device"]["type"]
@@ -111,12 +122,10 @@ def _of_device(result: dict, config: RunConfig) -> Iterator[str]:
             yield "trained_by names a CUDA device, but its versions have no cuda"
     if (result["peak_memory_mb"] is None) == (device == "cuda"):
         yield f"peak_memory_mb is {result['peak_memory_mb']} on a device of type {device!r}"
-    of_data = result.get("dataset_memory_mb")
-    if of_data is not None and (device != "cuda" or of_data > (result["peak_memory_mb"] or 0)):
-        yield (
-            f"dataset_memory_mb is {of_data}, but peak_memory_mb is {result['peak_memory_mb']} on a device of type "
-            f"{device!r}"
-        )
+    yield from _of_memory(result)
+    if config.training.train_alone and device == "cuda":
+        alone = {"trained_together": [result["seed"]], "trained_beside": []}
+        yield from differences(result, alone, "train_alone says")
     if result["message_passing"] == "triton" and device != "cuda":
         yield f"message_passing is 'triton', which a device of type {device!r} lacks"
     if config.model.is_rival:

@@ -39,6 +39,8 @@ class Graph(NamedTuple):
     - direction_slots (E,) int64: the flat slots of the edges in the order of their offsets
     - direction_start (T + 1,) int64: where the edges of each offset start in direction_slots; the last is E
 
+    - keys (..., 1, 1) int32: of each image of a pass, a hash from which random edges are drawn; else None
+
     All but the first two are None in a model whose layers do not read the direction of edges.
     """
 
@@ -48,6 +50,7 @@ class Graph(NamedTuple):
     offset_index: Tensor | None = None
     direction_slots: Tensor | None = None
     direction_start: Tensor | None = None
+    keys: Tensor | None = None
 
 
 def build_neighbours(directed_edge_index: Tensor, positions: Tensor) -> tuple[Neighbours, Tensor]:

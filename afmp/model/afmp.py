@@ -18,7 +18,7 @@ from afmp.model.layer import Budget, Layer
 from afmp.model.linear import Linear, has_hooks
 from afmp.model.notebook import NotebookLayer
 from afmp.model.paper import PaperLayer
-from afmp.model.refined import RefinedLayer
+from afmp.model.refined import RefinedLayer, image_keys, next_keys
 from afmp.model.scaffold import grid_positions, grid_shape
 from afmp.model.top_down import is_linear_refinement, refine
 
@@ -195,20 +195,24 @@ class AFMP(GraphModule):
         return self.num_models is not None
 
     def _run_layers(self, images: Tensor) -> list[LayerOutput]:
-        state = self._embed(images)
+        state, graph = self._embed(images), self.graph
+        if self.budget.routing == "random":
+            graph = graph._replace(keys=image_keys(images))
         # The weights of all layers are packed at once. A layer with hooks packs its own when it is called: a hook may
         # change them before.
         known = [number for number, layer in enumerate(self.layers) if self._is_own(layer)]
         packed: list = [None] * len(self.layers)
         if known:
             layers = [self.layers[number] for number in known]
-            for number, weights in zip(known, layers[0].prepare(layers, state, self.graph), strict=True):
+            for number, weights in zip(known, layers[0].prepare(layers, state, graph), strict=True):
                 packed[number] = weights
         outputs = []
         for layer, weights in zip(self.layers, packed, strict=True):
-            output = layer(state, self.graph, weights)
+            output = layer(state, graph, weights)
             outputs.append(output)
             state = output.state
+            if graph.keys is not None:
+                graph = graph._replace(keys=next_keys(graph.keys))
         return outputs
 
     def _is_own(self, layer: nn.Module) -> bool:

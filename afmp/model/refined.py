@@ -191,7 +191,9 @@ class RefinedLayer(Layer):
             return torch.zeros_like(scores, dtype=torch.bool)
         if not budget.is_sparse:
             return valid.expand_as(scores)
-        ranked = pseudo_random(scores) if budget.routing == "random" else scores
+        ranked = scores
+        if budget.routing == "random":
+            ranked = pseudo_random(graph.keys, *scores.shape[-2:])
         if budget.edges_per_node is not None:
             return top_k_edges_of_nodes(ranked, valid, budget.edges_per_node)
         return top_k_edges(ranked, valid, self.num_kept_edges(graph))
@@ -229,19 +231,33 @@ class RefinedLayer(Layer):
     directed_edges = staticmethod(PaperLayer.directed_edges)
 
 
-def pseudo_random(scores: Tensor) -> Tensor:
-    """Return numbers of no order instead of scores (..., N, K), from a hash of each score and its slot.
+def image_keys(images: Tensor) -> Tensor:
+    """Return a hash (..., 1, 1) int32 of each image (..., 3, H, W), from which random edges are drawn.
 
-    The same image gets the same numbers in every pass, so random edges need no random state: a training that resumes,
-    another batch and a CUDA graph keep the same ones.
+    So they need no random state: a training that resumes, another batch or device and a CUDA graph draw the same ones.
+    Pixels count in steps of 1/64, because devices round the last bit of a normalised pixel differently.
     """
-    bits = scores.detach().float().view(torch.int32)
-    slots = torch.arange(scores.shape[-2:].numel(), dtype=torch.int32, device=scores.device)
-    bits = bits + slots.view(scores.shape[-2:]) * 0x2545F491
+    pixels = (images.detach().float() * 64).round().to(torch.int32).flatten(-3)
+    places = torch.arange(1, pixels.shape[-1] + 1, dtype=torch.int32, device=images.device)
+    return _mixed(pixels * _mixed(places)).sum(dim=-1, dtype=torch.int32)[..., None, None]
+
+
+def pseudo_random(keys: Tensor, nodes: int, slots_per_node: int) -> Tensor:
+    """Return one number for each slot, (..., N, K) float32, of images with these keys (..., 1, 1): a hash of both."""
+    slots = torch.arange(nodes * slots_per_node, dtype=torch.int32, device=keys.device)
+    return _mixed(_mixed(slots.view(nodes, slots_per_node)) + keys).float()
+
+
+def next_keys(keys: Tensor) -> Tensor:
+    """Return the keys of the next layer, which draws other edges."""
+    return _mixed(keys + 1)
+
+
+def _mixed(bits: Tensor) -> Tensor:
     for factor, shift in ((-0x61C88647, 15), (-0x7A143589, 13)):  # overflow is meant
         bits = bits * factor
         bits = bits ^ (bits >> shift)
-    return bits.to(scores.dtype)
+    return bits
 
 
 def of_slots(values: Tensor, graph: Graph) -> Tensor:

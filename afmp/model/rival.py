@@ -42,6 +42,11 @@ class Rival(nn.Module):
         """Return logits (1, B, num_classes) of images (1, B, 3, H, W), and a regulariser (1,) of 0."""
         return self._logits(images, training=True), images.new_zeros(1)
 
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of the parameters that timm trains without weight decay, such as position embeddings."""
+        named = self.network.no_weight_decay() if hasattr(self.network, "no_weight_decay") else ()
+        return {f"network.{name}" for name in named}
+
     def _logits(self, images: Tensor, *, training: bool) -> Tensor:
         if self.network.training != training:
             self.network.train(training)

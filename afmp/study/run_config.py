@@ -1,9 +1,22 @@
 """The configuration of one run, resolved: its dataset, model and training."""
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 
 AFMP = "afmp"  # the architecture of every run that is no rival
 TIMM = "timm/"  # before the name of a rival's model in timm
+
+RIVAL_KEYS = ("patch_size", "architecture", "arguments")  # the keys of `model` that a rival reads
+# What a rival has in the place of the others.
+UNREAD = {
+    "num_layers": 0,
+    "d_model": 0,
+    "is_sparse": False,
+    "sparsity": 0.0,
+    "lambda_sparse": 0.0,
+    "use_top_down": False,
+    "scaffold": "",
+    "window_size": 0,
+}
 
 Scalar = bool | int | float | str
 
@@ -42,7 +55,12 @@ class ModelConfig:
     arguments: tuple[tuple[str, Scalar], ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "arguments", tuple(sorted(dict(self.arguments).items())))
+        kept = {"arguments": tuple(sorted(dict(self.arguments).items()))}
+        if self.is_rival:  # only what it reads is kept: the rest decides nothing
+            optional = {field.name: field.default for field in fields(self) if field.default is not MISSING}
+            kept |= UNREAD | {key: default for key, default in optional.items() if key not in RIVAL_KEYS}
+        for key, value in kept.items():
+            object.__setattr__(self, key, value)
 
     @property
     def is_rival(self) -> bool:
@@ -115,7 +133,7 @@ class RunConfig:
         """Return the configuration that `to_dict` was called on."""
         return cls(
             dataset=DatasetConfig(**config["dataset"]),
-            model=ModelConfig(**config["model"]),
+            model=ModelConfig(**(UNREAD | config["model"] if "architecture" in config["model"] else config["model"])),
             training=TrainingConfig(**config["training"]),
         )
 
@@ -123,6 +141,8 @@ class RunConfig:
 def _plain(section) -> dict:
     values = {field.name: (getattr(section, field.name), field.default) for field in fields(section)}
     plain = {name: value for name, (value, default) in values.items() if value != default}
+    if isinstance(section, ModelConfig) and section.is_rival:
+        plain = {key: plain[key] for key in RIVAL_KEYS if key in plain}
     return plain | ({"arguments": dict(plain["arguments"])} if "arguments" in plain else {})
 
 

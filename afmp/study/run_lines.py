@@ -6,15 +6,10 @@ Several lines may be one run: a run that two studies name, or two names for one 
 from dataclasses import MISSING, dataclass, fields, replace
 
 from afmp.errors import AfmpError
-from afmp.study.run_config import AFMP, DatasetConfig, ModelConfig, RunConfig, TrainingConfig
+from afmp.study.run_config import AFMP, RIVAL_KEYS, DatasetConfig, ModelConfig, RunConfig, TrainingConfig
 from afmp.study.semantics import SEMANTICS
 
 SECTIONS = {"model": ModelConfig, "training": TrainingConfig}  # of config.yaml, with the keys that a line may change
-RIVAL_KEYS = (
-    "architecture",
-    "arguments",
-    "patch_size",
-)  # of `model`, with a meaning for a rival; the others are AFMP's
 
 
 @dataclass(frozen=True)
@@ -26,6 +21,7 @@ class RunLine:
     run: str
     label: str
     config: RunConfig
+    compare_with: str | None = None
 
 
 def resolve_lines(config: dict, dataset: DatasetConfig) -> list[RunLine]:
@@ -41,6 +37,7 @@ def resolve_lines(config: dict, dataset: DatasetConfig) -> list[RunLine]:
             run=line["run"],
             label=line.get("label", line["run"]),
             config=_resolve_run(config, dataset, study, index),
+            compare_with=line.get("compare_with"),
         )
         for study, table in config["studies"].items()
         for index, line in enumerate(table["runs"])
@@ -99,6 +96,11 @@ def _check_semantics(lines: list[RunLine], semantics: list[str]) -> None:
                     f"'refined' has, but this study is also trained under {', '.join(others)}; give the study "
                     "`semantics: [refined]`."
                 )
+        if model.routing == "random" and not model.is_sparse:
+            raise AfmpError(
+                f"config: run {line.run!r}, {line.where}: routing is 'random' and is_sparse false: where every edge is "
+                "kept, none is drawn; set is_sparse to true, or routing to 'learned'."
+            )
         if model.routing == "none" and model.is_sparse:
             raise AfmpError(
                 f"config: run {line.run!r}, {line.where}: routing is 'none' and is_sparse true: without scores no edge "
@@ -200,8 +202,11 @@ def _effective(run: RunConfig) -> RunConfig:
     """Return `run` with 0 for keys that have no effect in it; only for comparisons."""
     model = run.model
     if model.is_rival:
-        unread = {field.name: 0 for field in fields(model) if field.name not in RIVAL_KEYS}
-        return replace(run, model=replace(model, **unread), training=replace(run.training, visualize_every=0))
+        run = replace(run, training=replace(run.training, visualize_every=0))
+    if not model.messages:
+        model = replace(model, is_sparse=False, routing="learned", use_directions=True, use_errors=True)
+    if model.routing == "none":
+        model = replace(model, use_errors=True)
     if not model.is_sparse:
         model = replace(model, sparsity=0.0, lambda_sparse=0.0, edges_per_node=0)
     if model.edges_per_node:

@@ -101,13 +101,21 @@ def _resolve_table(study: str, table: dict, lines: list[RunLine], names: dict[st
             f"config: studies/{study}/reference: {table['reference']!r} is no run of this study; "
             f"allowed: {', '.join(own_names)}."
         )
+    for line in lines:
+        if line.compare_with is not None and line.compare_with not in set(own_names) - {line.run}:
+            raise AfmpError(
+                f"config: run {line.run!r}, {line.where}/compare_with: {line.compare_with!r} is no other run of this "
+                f"study; allowed: {', '.join(name for name in own_names if name != line.run)}."
+            )
     return {
         "name": study,
         **{key: table[key] for key in ("section", "title", "figure")},
         "semantics": table.get("semantics", semantics),
         "reference": names[table["reference"]],
         "members": [
-            {"run": names[line.run], "label": line.label} | ({"semantics": RIVAL} if line.config.model.is_rival else {})
+            {"run": names[line.run], "label": line.label}
+            | ({"semantics": RIVAL} if line.config.model.is_rival else {})
+            | ({"compare_with": names[line.compare_with]} if line.compare_with else {})
             for line in lines
         ],
     }

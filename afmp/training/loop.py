@@ -65,7 +65,7 @@ def set_up_group(
 ) -> SeedGroup:
     """Stack the models of some seeds, and on CUDA capture their training step as a graph.
 
-    other_bytes: GPU memory of other runs, which does not count as peak memory of these seeds.
+    other_bytes: GPU memory of other runs and of other seeds, which does not count as peak memory of these seeds.
     """
     training, device = run.config.training, split.train_index.device
     models = [seed.model for seed in seeds]

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from afmp.model.rival import Rival
 from afmp.study.run_config import TrainingConfig
 
 SCHEDULE_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")  # attributes of ReduceLROnPlateau
@@ -18,11 +19,16 @@ SCHEDULE_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")  #
 def build_optimizer(model: nn.Module, training: TrainingConfig, device: torch.device) -> torch.optim.AdamW:
     """Return AdamW. On CUDA the learning rate is a tensor, because a CUDA graph reads its value from memory.
 
-    Without `decay_vectors`, all parameters with fewer than two dimensions are a group without weight decay.
+    Without `decay_vectors`, all parameters with fewer than two dimensions are a group without weight decay, and so are
+    those that a rival names itself, as its position embedding.
     """
     parts = [(list(model.parameters()), training.weight_decay)]
     if not training.decay_vectors:
-        matrices, vectors = ([p for p in model.parameters() if (p.dim() >= 2) is wanted] for wanted in (True, False))
+        named = model.no_weight_decay() if isinstance(model, Rival) else set()
+        decays = {name: p.dim() >= 2 and name not in named for name, p in model.named_parameters()}
+        matrices, vectors = (
+            [p for name, p in model.named_parameters() if decays[name] is wanted] for wanted in (True, False)
+        )
         parts = [(matrices, training.weight_decay), (vectors, 0.0)]
     rate, on_cuda = training.learning_rate, device.type == "cuda"
     groups = [

@@ -88,15 +88,11 @@ class Shared:
 
 @dataclass
 class RunTraining:
-    """A run that is set up, and the group of its seeds that trains next, if any.
-
-    `other_bytes`: GPU memory that other runs had allocated before this one was set up.
-    """
+    """A run that is set up, and the group of its seeds that trains next, if any."""
 
     run: Run
     shared: Shared
     seeds: list[SeedTraining]
-    other_bytes: int
     group: SeedGroup | None = None
 
     def train(self) -> None:
@@ -134,16 +130,15 @@ class RunTraining:
             last_epoch=last_epoch,
             data=shared.data,
             split=shared.splits[self.run.name],
-            other_bytes=self.other_bytes,
+            other_bytes=_allocated_bytes(shared.device) - shared.data_bytes - sum(seed.num_bytes for seed in seeds),
         )
 
 
 def set_up_run(run: Run, shared: Shared) -> RunTraining:
     """Start or resume every seed of a run, write the files of finished ones, and set up the group that trains first."""
     with SETTING_UP:
-        other_bytes = _allocated_bytes(shared.device) - shared.data_bytes
         seeds = [start_seed(run, seed, data=shared.data) for seed in run.seed_folders]
-        training = RunTraining(run, shared, seeds, other_bytes)
+        training = RunTraining(run, shared, seeds)
         training.write_finished(seeds)
         training.set_up_next_group()
     return training

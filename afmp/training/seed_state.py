@@ -78,6 +78,14 @@ class SeedTraining:
         """The model that is validated, tested, described and saved: the one with averaged weights if there is one."""
         return self.model if self.average is None else self.average
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all tensors of this seed: its weights, their average, the best ones, and AdamW's state."""
+        models = [self.model] if self.average is None else [self.model, self.average]
+        tensors = [tensor for model in models for tensor in model.state_dict().values()]
+        tensors += [*self.best_weights.values(), *optimizer_tensors(self.model, self.optimizer).values()]
+        return sum(tensor.nbytes for tensor in tensors)
+
     def keep_best(self) -> None:
         """Copy the current weights to `best_weights`."""
         if not self.best_weights:

@@ -173,7 +173,8 @@ class GraphedStep:
     """A TrainingStep as CUDA graphs, one per batch size.
 
     `peak_memory_bytes`: peak allocated memory in a step of the largest batch. It is measured in the eager warm-up,
-    because the allocator does not count what a replay uses.
+    because the allocator does not count what a replay uses. The copies from which the state before the warm-up is
+    restored do not count.
     """
 
     def __init__(self, step: TrainingStep):
@@ -189,7 +190,7 @@ class GraphedStep:
                 step.next_step.zero_()  # start at step 0 again: an epoch may have only one step
                 run_before_capture(lambda size=size: step(size), stream)
             if not self.graphs:
-                self.peak_memory_bytes = torch.cuda.max_memory_allocated(device)
+                self.peak_memory_bytes = torch.cuda.max_memory_allocated(device) - _bytes_of(saved)
             self.graphs[size], _ = capture(lambda size=size: step(size), stream)
         _restore(step, saved)
 
@@ -211,6 +212,11 @@ def _snapshot(step: TrainingStep) -> tuple[list, list]:
     weights = [tensor.detach().clone() for tensor in _weights(step)]
     pairs = zip(step.models, step.optimizers, strict=True)
     return weights, [{name: value.clone() for name, value in optimizer_tensors(*pair).items()} for pair in pairs]
+
+
+def _bytes_of(saved: tuple[list, list]) -> int:
+    weights, optimizers = saved
+    return sum(tensor.nbytes for tensors in (weights, *(each.values() for each in optimizers)) for tensor in tensors)
 
 
 @torch.no_grad()

@@ -25,6 +25,16 @@ from afmp.errors import AfmpError
 DENSE_AND_TWO = [{**STUDIES[0], "members": STUDIES[0]["members"][:3]}]
 
 
+def test_a_run_is_also_compared_with_the_run_that_it_names():
+    members = [dict(member) for member in STUDIES[0]["members"]]
+    members[2]["compare_with"] = members[1]["run"]
+    table = differences_table(synthetic_results(), [STUDIES[0] | {"members": members}])
+    own = table[(table["run"] == members[2]["run"]) & (table["metric"] == "test_accuracy")]
+    assert own["reference"].tolist()[:2] == ["dense", members[1]["run"]]
+    plain = differences_table(synthetic_results(), STUDIES[:1])
+    assert len(table) > len(plain)
+
+
 def test_epochs_table_does_not_depend_on_the_order_of_results():
     results = synthetic_results(seeds=range(2), epochs=4) + synthetic_results(
         semantics="notebook", seeds=[1, 0], epochs=3

@@ -161,7 +161,7 @@ LIES = {
         ),
         "memory of a dataset on a CPU": (
             edited(R[WINDOW, P, 1], dataset_memory_mb=5.0),
-            f"{R[WINDOW, P, 1]}: dataset_memory_mb is 5.0, but peak_memory_mb is None",
+            f"{R[WINDOW, P, 1]}: dataset_memory_mb is 5.0 on a device of type 'cpu'",
         ),
         "Triton on a CPU": (
             edited(R[WINDOW, P, 0], message_passing="triton"),

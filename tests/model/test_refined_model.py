@@ -113,6 +113,14 @@ def test_random_routing_keeps_as_many_edges_others_in_each_image_and_none_more_o
         return model.forward_internals(images).gates[0].sum(dim=-1) > 0  # (B, E)
 
     edges, scores = kept(images), model.forward_internals(images).scores[0]
+    # The image decides, and no rounding: neither that of the model nor that of a normalised pixel on another device.
+    handle = model.layers[0].router.w.register_forward_hook(lambda module, inputs, output: output + 1e-6)
+    assert torch.equal(kept(images), edges)
+    handle.remove()
+    exact = (images * 64).round() / 64
+    assert torch.equal(kept(exact * (1 + 2e-7)), kept(exact))
+    layers = model.forward_internals(images).gates
+    assert not torch.equal(layers[0].sum(dim=-1) > 0, layers[1].sum(dim=-1) > 0)
     assert edges.sum(dim=1).tolist() == [model.top_k] * 400
     assert torch.equal(kept(images[7:9]), edges[7:9]) and not torch.equal(edges[0], edges[1])
     receivers = model.directed_edge_index[0]

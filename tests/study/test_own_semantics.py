@@ -1,8 +1,11 @@
 """Studies with semantics and defaults of their own."""
 
 import copy
+import re
 
 import pytest
+import yaml
+from conftest import PROJECT
 from shipped_study import SHIPPED
 
 from afmp.errors import AfmpError
@@ -88,3 +91,32 @@ def test_what_a_study_may_not_say_is_refused(config, change, words):
     with pytest.raises(AfmpError, match=r"^config: ") as refused:
         resolve_study(config)
     assert words in str(refused.value)
+
+
+def test_the_studies_in_the_documents_can_be_added_to_the_shipped_ones():
+    page = (PROJECT / "docs/your-own-study.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(  \w+:.*?)```", page, re.DOTALL)]
+    assert len(blocks) == 3
+    for block in blocks:
+        resolved = resolve_study(copy.deepcopy(SHIPPED) | {"studies": SHIPPED["studies"] | block})
+        assert len(resolved.runs) > len(resolve_study(SHIPPED).runs)
+
+
+def test_a_run_may_be_compared_with_another_than_the_reference(config):
+    config["studies"]["own"]["runs"][2]["compare_with"] = "no_messages"
+    members = resolve_study(config).studies[1]["members"]
+    assert [member.get("compare_with") for member in members] == [None, None, "no_messages"]
+    for wrong in ("two_random", "sparse_0.3"):
+        config["studies"]["own"]["runs"][2]["compare_with"] = wrong
+        with pytest.raises(AfmpError, match=f"compare_with: '{wrong}' is no other run of this study"):
+            resolve_study(config)
+
+
+def test_keys_without_effect_make_no_other_run(config):
+    runs = config["studies"]["own"]["runs"]
+    runs.append({"run": "silent_too", "messages": False, "use_errors": False, "is_sparse": True, "routing": "random"})
+    with pytest.raises(AfmpError, match="'silent_too' and 'no_messages' of this study are the same run"):
+        resolve_study(config)
+    runs[-1] = {"run": "all_random", "routing": "random"}
+    with pytest.raises(AfmpError, match="routing is 'random' and is_sparse false"):
+        resolve_study(config)

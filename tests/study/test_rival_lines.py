@@ -133,7 +133,7 @@ def test_timm_is_no_semantics_of_a_study(config):
         refused = copy.deepcopy(config)
         target = refused if place is config else refused["studies"]["rivals"]
         target["semantics"] = ["timm"]
-        with pytest.raises(AfmpError, match="semantics/0: found 'timm'; allowed: paper, notebook, refined"):
+        with pytest.raises(AfmpError, match="semantics/0: found 'timm'; allowed: paper, notebook"):
             resolve_study(refused)
 
 
@@ -144,3 +144,11 @@ def test_a_study_with_rivals_is_read_without_pytorch():
     )
     config = json.dumps(SHIPPED | {"studies": {"rivals": RIVALS}})
     subprocess.run([sys.executable, "-c", code], input=config, text=True, check=True, cwd=PROJECT)
+
+
+def test_a_rival_has_no_key_of_afmp_in_its_configuration(config):
+    before = resolve_study(config).runs["vit"]
+    config["model"] |= {"d_model": 64, "sparsity": 0.5, "scaffold": "window"}
+    assert resolve_study(config).runs["vit"] == before
+    assert set(before.to_dict()["model"]) <= {"architecture", "arguments", "patch_size"}
+    assert RunConfig.from_dict(before.to_dict()) == before

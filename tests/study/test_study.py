@@ -18,7 +18,7 @@ from afmp.records import schema
 from afmp.study.checks import CUDA_ONLY, TAKEN_FIGURES
 from afmp.study.config_file import read_config
 from afmp.study.run_config import DatasetConfig, ModelConfig, RunConfig, TrainingConfig
-from afmp.study.semantics import AFMP_SEMANTICS, SEMANTICS
+from afmp.study.semantics import AFMP_SEMANTICS, SEMANTICS, SWEPT_SEMANTICS
 from afmp.study.study import read_study, resolve_study
 
 RUNS = len(read_study(PROJECT / "config.yaml").runs)
@@ -75,6 +75,7 @@ def test_every_key_has_a_description():
 
 def test_schema_and_code_know_the_same_semantics():
     assert tuple(schema("config")["$defs"]["semantics"]["items"]["enum"]) == AFMP_SEMANTICS
+    assert tuple(schema("config")["properties"]["semantics"]["items"]["enum"]) == SWEPT_SEMANTICS
     for record, names in (("result", SEMANTICS), ("diagnostics", SEMANTICS), ("scalability", AFMP_SEMANTICS)):
         assert tuple(schema(record)["properties"]["semantics"]["enum"]) == tuple(names)
     for section, names in (("test_accuracy", SEMANTICS), ("scalability", AFMP_SEMANTICS)):
@@ -238,7 +239,7 @@ MISTAKES = {
     "unknown semantics": (_set("semantics", ["papr"]), ["semantics/0", "'papr'", "paper, notebook"]),
     "no semantics": (
         _set("semantics", []),
-        ["semantics", "[]", "a list of paper, notebook, refined, length at least 1"],
+        ["semantics", "[]", "a list of paper, notebook, length at least 1"],
     ),
     "seed twice": (_set("seeds", [1, 1]), ["seeds", "[1, 1]", "once"]),
     "no seeds": (_set("seeds", []), ["seeds", "[]", "at least 1"]),

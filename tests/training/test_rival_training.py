@@ -243,3 +243,14 @@ def test_runs_in_one_folder_keep_a_rival_and_its_argument_apart(digits_file, tmp
     wider = rival_config("mixer", epochs=1, arguments={"embed_dim": 12, "num_blocks": 1})
     train(wider, tmp_path, digits_file, semantics="timm")
     assert len(list((tmp_path / "checkpoints").glob("seed_0_*.safetensors"))) == 2
+
+
+def test_what_timm_trains_without_decay_has_none():
+    config = rival_config("vit", decay_vectors=False)
+    rival = build_rival(config, num_classes=10)
+    optimizer = build_optimizer(rival, config.training, torch.device("cpu"))
+    decayed, others = (group["params"] for group in optimizer.param_groups)
+    names = {id(parameter): name for name, parameter in rival.named_parameters()}
+    undecayed = {names[id(parameter)] for parameter in others}
+    assert {"network.pos_embed", "network.cls_token"} <= undecayed
+    assert {parameter.dim() >= 2 for parameter in decayed} == {True} and len(decayed) + len(others) == len(names)
