@@ -178,6 +178,7 @@ def test_a_model_compiles_as_one_graph(kind, is_fused, monkeypatch):
     if not (is_fused and DEVICE == "cuda"):  # there the model itself decides, which must not break the graph
         monkeypatch.setattr(implementation, "uses_triton", lambda state: is_fused)
     model = small_model(1, **KINDS[kind])
+    torch.compiler.reset()  # only so many models may be compiled in one process
     logits, _ = torch.compile(model.forward_train, backend="eager", fullgraph=True)(images_of(model))
     assert logits.isfinite().all()
 
