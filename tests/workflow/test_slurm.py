@@ -166,8 +166,9 @@ def test_what_jobs_ask_for(slurm, tmp_path, profiles):
     with Workflow(
         tmp_path / "study", "all", *on_cluster(tmp_path, *profiles), environment=slurm, study=study
     ) as workflow:
-        # Snakemake cancels only jobs whose number it knows.
+        # Snakemake cancels only jobs that it has noted, which it does shortly after it says their number.
         workflow.wait_for(lambda: workflow.submitted().total() == len(RUNS) + len(STUDY["scalability"]["resolutions"]))
+        time.sleep(2)
         asked = jobs(slurm)
     for name, limit, memory in (("dense", "02:00:00", "16000M"), ("sweep", "04:00:00", "32000M")):
         gpu = {"TresPerJob": None, "TresPerNode": "gres:gpu:1"} if gres else {"TresPerJob": "gres:gpu:1"}
@@ -178,8 +179,11 @@ def test_what_jobs_ask_for(slurm, tmp_path, profiles):
         assert not [key for key in asked["sparse_0.3"] if key.startswith("Tres")]
         assert asked["sparse_0.3"]["CPUs/Task"] == "1"
     assert {(job["Requeue"], job["Features"]) for job in asked.values()} == {("1", "pretended")}
-    # When interrupted, Snakemake cancels waiting jobs.
-    assert {job["JobState"] for job in jobs(slurm).values()} == {"CANCELLED"}
+    # When interrupted, Snakemake cancels waiting jobs, and SLURM takes a moment.
+    end = time.monotonic() + 30
+    while {job["JobState"] for job in jobs(slurm).values()} != {"CANCELLED"}:
+        assert time.monotonic() < end, jobs(slurm)
+        time.sleep(0.5)
 
 
 @pytest.mark.promise("requeued-jobs")
