@@ -24,6 +24,11 @@ WIDE = 0.66  # em per character: above the average of any sentence
 UNCORRECTED = "without correction for multiple comparisons"
 
 
+def in_words(semantics: str) -> str:
+    """Return `paper semantics: what the text of the original notebook describes`, the second line of a title."""
+    return f"{semantics} semantics: {SEMANTICS_IN_WORDS[semantics]}"
+
+
 def under(semantics: str) -> str:
     """Return `under paper semantics`, or `of models of timm`, which have no semantics."""
     return "of models of timm" if semantics == RIVAL else f"under {semantics} semantics"

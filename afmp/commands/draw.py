@@ -16,7 +16,6 @@ def _add_arguments(parser: Parser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-
     from afmp.figures.catalogue import figures, last_diagnostics
     from afmp.study.study import read_study
 

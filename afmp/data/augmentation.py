@@ -25,15 +25,26 @@ class EpochPlan(NamedTuple):
     mix_weights: torch.Tensor = torch.zeros(0, 2)  # (S, 2): of an image's own pixels outside of the box, and label
 
 
+def epoch_digest(what: str, *, seed: int, epoch: int) -> bytes:
+    """Return the 32 bytes that seed the random numbers of one purpose in one epoch of one random seed.
+
+    Hashed, because neighbouring seeds and epochs must not give related random streams.
+    """
+    return hashlib.sha256(f"afmp {what}, seed {seed}, epoch {epoch}".encode()).digest()
+
+
+def epoch_seed(what: str, *, seed: int, epoch: int) -> int:
+    """Return the same as a seed of PyTorch's generators, 63 bits."""
+    return int.from_bytes(epoch_digest(what, seed=seed, epoch=epoch)[:8], "big") >> 1
+
+
 def epoch_plan(num_images: int, *, seed: int, epoch: int, padding: int = 4, flip: bool = True) -> EpochPlan:
     """Draw one epoch's plan for `num_images` images: their order, crops and flips.
 
     The plan depends only on seed and epoch. So a resumed run needs no sampler state, and every device sees the same
     images. With `padding` 0 no image is shifted, and without `flip` none is mirrored. Neither changes the order.
     """
-    # Hashed, because neighbouring seeds and epochs must not give related random streams.
-    digest = hashlib.sha256(f"afmp epoch plan, seed {seed}, epoch {epoch}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    generator = torch.Generator().manual_seed(epoch_seed("epoch plan", seed=seed, epoch=epoch))
     order = torch.randperm(num_images, generator=generator)
     offsets = torch.randint(0, 2 * padding + 1, (num_images, 2), generator=generator)
     flips = torch.rand(num_images, generator=generator) < 0.5

@@ -3,10 +3,10 @@
 A box is (top, left, bottom, right) in pixels, without its last row and column; (0, 0, 0, 0) is empty.
 """
 
-import hashlib
-
 import numpy as np
 import torch
+
+from afmp.data.augmentation import epoch_digest
 
 ERASED_AREA = (0.02, 0.33)  # share of the image
 ERASED_ASPECT = (0.3, 3.3)  # height / width
@@ -73,6 +73,5 @@ def _in_boxes(boxes: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
 
 
 def _random_state(what: str, seed: int, epoch: int) -> np.random.RandomState:
-    # Hashed, and RandomState, for the reasons in augmentation.py and split.py.
-    digest = hashlib.sha256(f"afmp {what}, seed {seed}, epoch {epoch}".encode()).digest()
-    return np.random.RandomState(np.frombuffer(digest, "<u4"))
+    # RandomState, for the reason in split.py.
+    return np.random.RandomState(np.frombuffer(epoch_digest(what, seed=seed, epoch=epoch), "<u4"))

@@ -11,7 +11,7 @@ from afmp.analysis import wording
 from afmp.analysis.metrics import memory_per_image, metric_interval, milliseconds_per_image
 from afmp.analysis.statistics import Interval, mean_and_interval
 from afmp.figures.parts import study_text, style
-from afmp.figures.parts.study_runs import StudyRun, facts_of, resolution_note, study_runs
+from afmp.figures.parts.study_runs import StudyRun, resolution_note, study_runs
 
 
 class Cost(NamedTuple):
@@ -49,11 +49,7 @@ def draw(study: dict, results: list[dict]) -> Figure:
     entries, heading = study_text.legend_texts(runs, semantics)
     legend_height = 0.35 + 0.24 * sum(entry.count("\n") + 1 for entry in entries)
     figure = style.new_figure(14, 5.6 + legend_height)
-    style.add_title(
-        figure,
-        f"{study['section']} {study['title']}".strip(),
-        subtitle=f"{semantics} semantics: {wording.SEMANTICS_IN_WORDS[semantics]}",
-    )
+    style.add_title(figure, study_text.title(study), subtitle=wording.in_words(semantics))
     grid = figure.add_gridspec(2, len(COSTS), height_ratios=[legend_height, 4])
     legend = figure.add_subplot(grid[0, :])
     legend.set_axis_off()
@@ -113,7 +109,6 @@ def _draw_cost(axis, runs: list[StudyRun], cost: Cost) -> bool:
 
 
 def _footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
-    facts = facts_of(runs)
     results = [result for run in runs for result in run.results]
     counts = [len(run.results) for run in runs]
     together = [len(result["trained_together"]) for result in results]
@@ -121,8 +116,7 @@ def _footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
     beside = max(len(result["trained_beside"]) for result in results)
     batch = wording.span([result["config"]["training"]["batch_size"] for result in results])
     return [
-        f"Dataset {facts['dataset']}, {facts['classes']} classes; {facts['seeds']}, {facts['epochs']} per run, batches "
-        f"of {batch} images; {facts['device']}, torch {facts['torch']}. {facts['selection']}",
+        study_text.facts_sentence(runs, also=f", batches of {batch} images"),
         wording.seeds_note(counts, mean="Marks", spread="bars", single="Horizontal ticks")
         + " Intervals are cut at the edge of the panel." * cut,
         study_text.rivals_note(runs, semantics),

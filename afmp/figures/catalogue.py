@@ -26,9 +26,8 @@ from afmp.study.paths import (
     result_files,
     scalability_file,
 )
-from afmp.study.semantics import AFMP_SEMANTICS, RIVAL, semantics_of, trained_under, trainings
+from afmp.study.semantics import AFMP_SEMANTICS, COMPARED_SEMANTICS, RIVAL, semantics_of, trained_under, trainings
 
-COMPARED_SEMANTICS = ("paper", "notebook")  # of notebook_vs_paper
 SWEEP_FIGURES = ("scalability_results", "scalability_fits")
 # How the argument of this name is read from a file.
 READERS = {

@@ -48,7 +48,7 @@ def draw(diagnostics: dict, *, epoch: int, image: np.ndarray) -> Figure:
     style.add_title(
         figure,
         f"Run {diagnostics['run']}, seed {diagnostics['seed']}, epoch {epoch}",
-        subtitle=f"{semantics} semantics: {wording.SEMANTICS_IN_WORDS[semantics]}",
+        subtitle=wording.in_words(semantics),
     )
     graph, layers, histogram = figure.subplots(1, 3, width_ratios=[1.05, 1, 1])
     _draw_graph(graph, diagnostics, gates, image)

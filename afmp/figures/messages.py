@@ -10,7 +10,7 @@ from afmp.analysis import wording
 from afmp.analysis.metrics import by_seed
 from afmp.analysis.statistics import PairedDifference, paired_difference
 from afmp.figures.parts import study_text, style
-from afmp.figures.parts.study_runs import StudyRun, facts_of, resolution_note, study_runs
+from afmp.figures.parts.study_runs import StudyRun, resolution_note, study_runs
 
 
 class Row(NamedTuple):
@@ -28,11 +28,7 @@ def draw(study: dict, results: list[dict]) -> Figure:
     runs, semantics = study_runs(study, results)
     reference = next(run for run in runs if run.name == study["reference"])
     figure = style.new_figure(12, 2.6 + 0.36 * len(runs))
-    style.add_title(
-        figure,
-        f"{study['section']} {study['title']}".strip(),
-        subtitle=f"{semantics} semantics: {wording.SEMANTICS_IN_WORDS[semantics]}",
-    )
+    style.add_title(figure, study_text.title(study), subtitle=wording.in_words(semantics))
     accuracy, difference = figure.subplots(1, 2, sharey=True, width_ratios=[1.15, 1])
     cut = [
         _draw_rows(accuracy, [_accuracy(run) for run in runs], floor=0, ceiling=100),
@@ -100,13 +96,11 @@ def _draw_rows(
 
 
 def _footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
-    facts = facts_of(runs)
     counts = [len(run.results) for run in runs]
     seeds = wording.seeds_note(counts, mean="Dots", spread="bars", single="Ticks")
     parameters = [result["num_parameters"] for run in runs for result in run.results]
     return [
-        f"Dataset {facts['dataset']}, {facts['classes']} classes; {facts['seeds']}, {facts['epochs']} per run; "
-        f"{wording.span(parameters)} parameters; {facts['device']}, torch {facts['torch']}. {facts['selection']}",
+        study_text.facts_sentence(runs, also=f"; {wording.span(parameters)} parameters"),
         seeds + " Intervals are cut at the edge of the panel." * cut,
         study_text.rivals_note(runs, semantics),
         "Differences are paired by random seed, without correction for multiple comparisons.",

@@ -9,11 +9,11 @@ from afmp.analysis.metrics import by_seed
 from afmp.analysis.statistics import paired_difference
 from afmp.analysis.wording import distinct
 from afmp.errors import AfmpError
-from afmp.figures.parts import style
+from afmp.figures.parts import study_text, style
 from afmp.figures.parts.curves import draw_curve
 from afmp.figures.parts.study_runs import resolution_note, study_runs
+from afmp.study.semantics import COMPARED_SEMANTICS
 
-COMPARED = ("paper", "notebook")
 COLUMNS = 2
 
 
@@ -28,7 +28,7 @@ def draw(studies: list[dict], *, paper: list[dict], notebook: list[dict]) -> Fig
     style.add_title(
         figure,
         "The same runs under both semantics",
-        subtitle="; ".join(f"{semantics}: {wording.SEMANTICS_IN_WORDS[semantics]}" for semantics in COMPARED),
+        subtitle="; ".join(f"{semantics}: {wording.SEMANTICS_IN_WORDS[semantics]}" for semantics in COMPARED_SEMANTICS),
     )
     grid = figure.add_gridspec(rows + 1, COLUMNS, height_ratios=[0.3] + [height] * rows)
     places = [figure.add_subplot(grid[1 + i // COLUMNS, i % COLUMNS]) for i in range(len(studies) + 1)]
@@ -40,7 +40,8 @@ def draw(studies: list[dict], *, paper: list[dict], notebook: list[dict]) -> Fig
     # Colour and marker show the semantics. Lines show the runs of the last panel.
     look = {"linestyle": "none", "markersize": 7}
     handles = [
-        legend.plot([], [], label=f"{name} semantics", **style.SEMANTICS_STYLE[name] | look)[0] for name in COMPARED
+        legend.plot([], [], label=f"{name} semantics", **style.SEMANTICS_STYLE[name] | look)[0]
+        for name in COMPARED_SEMANTICS
     ]
     legend.legend(handles=handles, loc="center", ncols=2, columnspacing=3)
     style.add_footer(figure, _footer(both, cut=any(cut)))
@@ -81,7 +82,7 @@ def _draw_study(axis, study: dict, runs: dict) -> None:
     axis.set_yticks(members, [wording.shortened(member["label"], lines=2) for member in study["members"]])
     axis.set_ylim(len(members) - 0.45, -0.55)
     axis.grid(visible=False, axis="y")
-    title = wording.fill(f"{study['section']} {study['title']}".strip(), 60, max_lines=2, placeholder=" …")
+    title = wording.fill(study_text.title(study), 60, max_lines=2, placeholder=" …")
     axis.set(title=title, xlabel="Test accuracy at the best epoch, %")
 
 
@@ -104,7 +105,7 @@ def _draw_references(axis, studies, both) -> bool:
         # Labelled as in its first study: sparse_0.3 is a sparsity level before it is a λ.
         references[study["reference"]] = {
             name: next(run for runs in both for run in runs[name] if run.name == study["reference"])
-            for name in COMPARED
+            for name in COMPARED_SEMANTICS
         }
     labels = [wording.shortened(pair["paper"].label, lines=1) for pair in references.values()]
     curves, low, high = [], [], []
@@ -148,7 +149,8 @@ def _footer(both, *, cut: bool) -> list[str]:
 def _selection(results) -> str:
     """Return how the semantics differ in selection and in training images, which favours one of them."""
     trained_on = {
-        name: wording.span([r["dataset"]["num_train"] for r in results if r["semantics"] == name]) for name in COMPARED
+        name: wording.span([r["dataset"]["num_train"] for r in results if r["semantics"] == name])
+        for name in COMPARED_SEMANTICS
     }
     return (
         "Notebook chooses its best epoch on the test set, so its accuracies are optimistic; it trains on "

@@ -31,7 +31,7 @@ def draw(sweep: dict, other_sweeps: Sequence[dict] = ()) -> Figure:
     style.add_title(
         figure,
         "Scalability: fits of time and activations over the number of patches N",
-        subtitle=f"{semantics} semantics: {wording.SEMANTICS_IN_WORDS[semantics]}",
+        subtitle=wording.in_words(semantics),
     )
     grid = figure.add_gridspec(2 * len(modes), 2, height_ratios=[4.4, 2.1] * len(modes))
     for row, mode in enumerate(modes):

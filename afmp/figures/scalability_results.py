@@ -37,7 +37,7 @@ def draw(sweep: dict, other_sweeps: Sequence[dict] = ()) -> Figure:
     style.add_title(
         figure,
         "Scalability: AFMP-Small and DeiT-Tiny against the number of patches",
-        subtitle=f"{semantics} semantics: {wording.SEMANTICS_IN_WORDS[semantics]}",
+        subtitle=wording.in_words(semantics),
     )
     grid = figure.add_gridspec(2 * len(modes), 2, height_ratios=[0.75, 4.4] * len(modes))
     for row, mode in enumerate(modes):

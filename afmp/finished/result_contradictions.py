@@ -48,7 +48,7 @@ def _of_history(result: dict, config: RunConfig) -> Iterator[str]:
 
     model = config.model
     # No gate is above 1, and a rival has none.
-    largest_gate_loss = model.lambda_sparse * (model.is_sparse and not model.is_rival) * (1 + ROUNDING)
+    largest_gate_loss = model.lambda_sparse * model.is_sparse * (1 + ROUNDING)
     bounds = {
         "train_loss": (0, float("inf")),
         "train_acc": (0, 100),

@@ -4,7 +4,6 @@ B images of H x W pixels. A rival is always a stack of one model, so all its ten
 """
 
 import difflib
-import hashlib
 from functools import cache
 
 import torch
@@ -122,12 +121,6 @@ def draws_random_numbers(config: RunConfig) -> bool:
     with torch.no_grad():
         model.forward_train(torch.zeros(1, 2, 3, side, side))
     return not torch.equal(torch.get_rng_state(), before)
-
-
-def seed_dropout(seed: int, epoch: int) -> None:
-    """Seed torch's global random state, from which a rival's dropout draws, for one epoch of one random seed."""
-    digest = hashlib.sha256(f"afmp dropout, seed {seed}, epoch {epoch}".encode()).digest()
-    torch.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def _builder(name: str, timm):

@@ -37,6 +37,7 @@ SEMANTICS = {
         Semantics(RIVAL, validates_on_test=False, depends_on_batch=False, prunes=False),
     )
 }
+COMPARED_SEMANTICS = ("paper", "notebook")  # of the figure notebook_vs_paper
 SWEPT_SEMANTICS = ("paper", "notebook")  # that the sweep measures, and that a configuration lists at its top
 AFMP_SEMANTICS = tuple(name for name in SEMANTICS if name != RIVAL)  # that a study may list
 

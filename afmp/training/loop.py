@@ -17,11 +17,10 @@ from afmp.data.dataset import PreparedDataset
 from afmp.data.split import Split
 from afmp.errors import AfmpError
 from afmp.machine.stopping import Stopped, stop_requested
-from afmp.model.rival import seed_dropout
 from afmp.model.stack import stack_models
 from afmp.training.evaluation import GraphedCount, count_correct, score_best
 from afmp.training.gates import describe_gates
-from afmp.training.plan import draw_plan
+from afmp.training.plan import draw_plan, seed_dropout
 from afmp.training.run import Run
 from afmp.training.seed_state import HISTORY, SeedTraining
 from afmp.training.step import EpochSums, GraphedStep, TrainingStep

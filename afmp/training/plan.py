@@ -1,6 +1,8 @@
 """The plan of an epoch: all random choices of a run's recipe for one random seed."""
 
-from afmp.data.augmentation import EpochPlan, epoch_plan
+import torch
+
+from afmp.data.augmentation import EpochPlan, epoch_plan, epoch_seed
 from afmp.data.mixing import draw_erased, draw_mixes
 from afmp.study.run_config import TrainingConfig
 
@@ -25,3 +27,8 @@ def draw_plan(
         boxes, weights = draw_mixes(-(-num_images // training.batch_size), image_shape, **alphas, **by)
         plan = plan._replace(mix_boxes=boxes, mix_weights=weights)
     return plan
+
+
+def seed_dropout(seed: int, epoch: int) -> None:
+    """Seed torch's global random state, from which a rival's dropout draws, for one epoch of one random seed."""
+    torch.manual_seed(epoch_seed("dropout", seed=seed, epoch=epoch))

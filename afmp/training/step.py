@@ -113,7 +113,7 @@ class TrainingStep:
             optimizer.step()
         if self.average is not None:
             share = self.shares.index_select(0, self.next_step)[0]
-            update_average(_averaged_tensors(self.average), _averaged_tensors(self.stack), share)
+            update_average(_real_tensors(self.average), _real_tensors(self.stack), share)
         with torch.no_grad():
             correct = (logits.argmax(dim=-1) == labels).sum(dim=1, dtype=loss.dtype)
             metrics = torch.stack([loss, correct, sparsity_loss.to(loss.dtype)])
@@ -153,8 +153,8 @@ class TrainingStep:
     def read(self) -> list[EpochSums]:
         """Return the measurements of each model over the steps of this epoch so far. Waits for the device."""
         # The last loss was computed before the last update, which can still have made weights infinite or NaN.
-        weights = [weight.detach().reshape(len(self.models), -1) for weight in changing_tensors(self.stack)]
-        weights = torch.cat([weight for weight in weights if weight.is_floating_point()], dim=1)
+        weights = [weight.detach().reshape(len(self.models), -1) for weight in _real_tensors(self.stack)]
+        weights = torch.cat(weights, dim=1)
         finite, record = weights.isfinite().all(dim=1).cpu(), self.record.cpu().double()
         num_steps = int(self.next_step)
         record = record[:num_steps]
@@ -203,8 +203,8 @@ def _weights(step: TrainingStep) -> list[torch.Tensor]:
     return [tensor for stack in stacks for tensor in changing_tensors(stack)]
 
 
-def _averaged_tensors(stack: Model) -> list[torch.Tensor]:
-    """Return the tensors of a stack that are averaged: all that training changes, but BatchNorm's count of batches."""
+def _real_tensors(stack: Model) -> list[torch.Tensor]:
+    """Return the tensors of a stack that training changes, but BatchNorm's whole count of batches."""
     return [tensor for tensor in changing_tensors(stack) if tensor.is_floating_point()]
 
 

@@ -12,12 +12,13 @@ from shipped_study import SHIPPED
 from training_runs import small_config
 
 from afmp.errors import AfmpError
-from afmp.model.rival import build_rival, check_rival, draws_random_numbers, seed_dropout
+from afmp.model.rival import build_rival, check_rival, draws_random_numbers
 from afmp.model.sizes import build_model
 from afmp.model.stack import changing_tensors, hand_out_gradients, stack_models
 from afmp.model.weights import load_weights
 from afmp.study.study import resolve_study
 from afmp.training.checkpoint import save_weights
+from afmp.training.plan import seed_dropout
 
 VIT = {"embed_dim": 16, "depth": 2, "num_heads": 2}
 RIVALS = {

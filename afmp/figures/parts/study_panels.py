@@ -34,11 +34,7 @@ def draw_study(study: dict, results: list[dict], *, sparsity_scale: str = "linea
     legend_height = 0.35 + 0.24 * -(-lines // columns)
     panel_height = max(3.6, 0.22 * len(runs))
     figure = style.new_figure(12, 1.2 + legend_height + 2 * panel_height)
-    style.add_title(
-        figure,
-        f"{study['section']} {study['title']}".strip(),
-        subtitle=f"{semantics} semantics: {wording.SEMANTICS_IN_WORDS[semantics]}",
-    )
+    style.add_title(figure, study_text.title(study), subtitle=wording.in_words(semantics))
     grid = figure.add_gridspec(3, 2, height_ratios=[legend_height, panel_height, panel_height])
     legend, accuracy, loss, sparsity, time = (
         figure.add_subplot(place) for place in (grid[0, :], grid[1, 0], grid[1, 1], grid[2, 0], grid[2, 1])

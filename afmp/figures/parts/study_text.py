@@ -16,6 +16,20 @@ from afmp.figures.parts.study_runs import (
 from afmp.study.semantics import RIVAL, SEMANTICS
 
 
+def title(study: dict) -> str:
+    """Return the title of a study's figure: its section and its own title."""
+    return f"{study['section']} {study['title']}".strip()
+
+
+def facts_sentence(runs: list[StudyRun], *, also: str = "") -> str:
+    """Return what the runs were computed on, and how their best epoch is chosen; `also` adds to what each run has."""
+    facts = facts_of(runs)
+    return (
+        f"Dataset {facts['dataset']}, {facts['classes']} classes; {facts['seeds']}, {facts['epochs']} per run{also}; "
+        f"{facts['device']}, torch {facts['torch']}. {facts['selection']}"
+    )
+
+
 def legend_texts(runs: list[StudyRun], semantics: str) -> tuple[list[str], str]:
     """Return one entry per run with its best accuracy, and the heading that explains the numbers."""
     counts = [len(run.results) for run in runs]
@@ -40,7 +54,6 @@ def legend_texts(runs: list[StudyRun], semantics: str) -> tuple[list[str], str]:
 
 def footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
     """Return the sentences below the panels; `cut` says whether an interval is cut."""
-    facts = facts_of(runs)
     bars = any(run.interval("epoch_time_s").n >= wording.FEWEST_SEEDS for run in runs)
     seeds = wording.seeds_note(
         [len(run.results) for run in runs],
@@ -50,8 +63,7 @@ def footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
     )
     shown = ["best_val_accuracy"] + ["test_accuracy"] * (not SEMANTICS[semantics].validates_on_test)
     return [
-        f"Dataset {facts['dataset']}, {facts['classes']} classes; {facts['seeds']}, {facts['epochs']} per run; "
-        f"{facts['device']}, torch {facts['torch']}. {facts['selection']}",
+        facts_sentence(runs),
         seeds + " Intervals are cut at the edge of the panel." * cut,
         _times_note(runs),
         rivals_note(runs, semantics),

@@ -34,6 +34,16 @@ def slope_of(d_unit, error, size, RANK: tl.constexpr):
 
 
 @triton.jit
+def weight_rows(out, error, model, c, RANK: tl.constexpr, PREDICTS: tl.constexpr):
+    """Return the rows [1, r] of out and of error of one model; without PREDICTS the second is not used."""
+    out_row = load_row(out + model * RANK, c, RANK)[None, :]
+    error_row = out_row
+    if PREDICTS:
+        error_row = load_row(error + model * RANK, c, RANK)[None, :]
+    return out_row, error_row
+
+
+@triton.jit
 def score_kernel(
     mapped,  # (R, 6r) [q | a | p | k | b | z]
     error,  # (M, r), None if err is 0
@@ -57,10 +67,7 @@ def score_kernel(
     q = load_row(mapped + row * width, c, RANK)[None, :]
     a = load_row(mapped + row * width + RANK, c, RANK)[None, :]
     p = load_row(mapped + row * width + 2 * RANK, c, RANK)[None, :]
-    out_row = load_row(out + model * RANK, c, RANK)[None, :]
-    error_row = out_row
-    if PREDICTS:
-        error_row = load_row(error + model * RANK, c, RANK)[None, :]
+    out_row, error_row = weight_rows(out, error, model, c, RANK, PREDICTS)
     bias = tl.load(out_bias + model).to(tl.float32)
     for block in range(BLOCKS):
         slots = block * BLOCK_K + tl.arange(0, BLOCK_K)
@@ -104,10 +111,7 @@ def score_nodes_backward_kernel(
     p = load_row(mapped + row * width + 2 * RANK, c, RANK)[None, :]
     b = load_row(mapped + row * width + 4 * RANK, c, RANK)[None, :]
     z = load_row(mapped + row * width + 5 * RANK, c, RANK)[None, :]
-    out_row = load_row(out + model * RANK, c, RANK)[None, :]
-    error_row = out_row
-    if PREDICTS:
-        error_row = load_row(error + model * RANK, c, RANK)[None, :]
+    out_row, error_row = weight_rows(out, error, model, c, RANK, PREDICTS)
     d_q = tl.zeros([BLOCK_D], tl.float32)
     d_a = tl.zeros([BLOCK_D], tl.float32)
     d_p = tl.zeros([BLOCK_D], tl.float32)
@@ -184,10 +188,7 @@ def score_weights_backward_kernel(
     start = tl.load(direction_start + offset)
     count = tl.load(direction_start + offset + 1) - start
     directions = load_row(direction + (model * tl.num_programs(1) + offset) * RANK, c, RANK)[None, :]
-    out_row = load_row(out + model * RANK, c, RANK)[None, :]
-    error_row = out_row
-    if PREDICTS:
-        error_row = load_row(error + model * RANK, c, RANK)[None, :]
+    out_row, error_row = weight_rows(out, error, model, c, RANK, PREDICTS)
     sum_direction = tl.zeros([BLOCK_D], tl.float32)
     sum_error = tl.zeros([BLOCK_D], tl.float32)
     sum_out = tl.zeros([BLOCK_D], tl.float32)
