@@ -56,7 +56,7 @@ def _run_image(model, weights, image, edges):
 
 
 def _run_layer(model, weights, name, states, steps, edges):
-    nodes = [_norm(weights, f"{name}.norm", h) for h in states]
+    nodes = [_normalised(h) for h in states]
     maps = [_linear(weights, f"{name}.router.W_in", n).split(RANK) for n in nodes]  # q a p k b z
     scores = []
     for i, j in edges:
@@ -123,10 +123,14 @@ def _position(y, rows, x, columns, dtype):
     return torch.tensor(waves, dtype=dtype)
 
 
-def _norm(weights, name, x):
+def _normalised(x):
     centred = x - x.sum() / len(x)
     variance = (centred * centred).sum() / len(x)
-    return centred / torch.sqrt(variance + 1e-5) * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+    return centred / torch.sqrt(variance + 1e-5)
+
+
+def _norm(weights, name, x):
+    return _normalised(x) * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
 
 def _gelu(x):

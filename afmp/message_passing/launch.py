@@ -8,6 +8,8 @@ import triton
 from torch import Tensor
 
 MAX_SLOTS_PER_TILE = 16  # a node of a grid has 8
+MAX_CHANNELS_PER_TILE = 128
+PROGRAMS_THAT_FILL_A_DEVICE = 8192
 
 
 def tile_sizes(slots: int, channels: int, hidden: int | None = None) -> dict[str, int]:
@@ -44,9 +46,24 @@ def rows_per_program(rows_per_model: int) -> int:
     return max(1, min(8, rows_per_model // 1024))
 
 
-def chunks_per_direction(rows_per_model: int) -> int:
-    """Return how many programs share the edges of one direction."""
-    return max(1, min(128, triton.cdiv(rows_per_model, 32)))
+def channel_tile(channels: int) -> dict[str, int]:
+    """Return BLOCK_D and num_warps of a program with a few rows and a block of their channels."""
+    return {"BLOCK_D": min(MAX_CHANNELS_PER_TILE, max(32, triton.next_power_of_2(channels))), "num_warps": 1}
+
+
+def channel_blocks(channels: int) -> int:
+    """Return the number of blocks of `channel_tile` that all channels take."""
+    return triton.cdiv(channels, channel_tile(channels)["BLOCK_D"])
+
+
+def chunks_of_direction(images: int, nodes: int, programs_per_chunk: int) -> tuple[int, int]:
+    """Return into how many chunks the images, and the edges of one direction in them, are cut.
+
+    `programs_per_chunk` is the number of other programs, of directions, models and blocks of channels.
+    """
+    wanted = max(1, min(PROGRAMS_THAT_FILL_A_DEVICE // programs_per_chunk, triton.cdiv(images * nodes, 32)))
+    image_chunks = max(1, min(images, wanted))
+    return image_chunks, triton.cdiv(wanted, image_chunks)
 
 
 def edges_per_program(edges_per_model: int) -> int:

@@ -37,6 +37,13 @@ def store_rows(
 
 
 @triton.jit
+def share_of(count, chunk, chunks):
+    """Return begin and end of the part of `count` things that is chunk number `chunk` of `chunks`."""
+    each = tl.cdiv(count, chunks)
+    return chunk * each, min((chunk + 1) * each, count)
+
+
+@triton.jit
 def pre_activation(receiver, sender, dist, w_dist, error, w_error):
     """Return the hidden units of v before the ReLU, [H] or [slots, H]."""
     # One function for all passes, so that rounding gives every pass the same sign of each unit.

@@ -18,7 +18,8 @@ from afmp.model.layer import Budget, Layer
 from afmp.model.linear import Linear, has_hooks
 from afmp.model.notebook import NotebookLayer
 from afmp.model.paper import PaperLayer
-from afmp.model.refined import RefinedLayer, image_keys, next_keys
+from afmp.model.random_edges import image_keys, next_keys
+from afmp.model.refined import RefinedLayer
 from afmp.model.scaffold import grid_positions, grid_shape
 from afmp.model.top_down import is_linear_refinement, refine
 

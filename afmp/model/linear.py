@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.module import _has_any_global_hook
 
 
@@ -29,6 +30,42 @@ class LayerNorm(nn.LayerNorm):
             return F.layer_norm(inputs, self.normalized_shape, self.weight, self.bias, self.eps)
         weight, bias = (part.view(len(part), *[1] * (inputs.dim() - 2), -1) for part in (self.weight, self.bias))
         return F.layer_norm(inputs, self.normalized_shape, eps=self.eps) * weight + bias
+
+
+class Normalisation(nn.Module):
+    """Layer normalisation over the last dimension without weights, x = (h - mean) / sqrt(var + eps).
+
+    Under autocast x has the type in which autocast computes, and the backward pass reads x alone: h is not kept.
+    """
+
+    eps = 1e-5
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Normalise inputs (..., D)."""
+        kind = inputs.device.type
+        if torch.is_autocast_enabled(kind):
+            return _Normalised.apply(inputs, torch.get_autocast_dtype(kind), self.eps)
+        return F.layer_norm(inputs, inputs.shape[-1:], eps=self.eps)
+
+
+class _Normalised(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, inputs, dtype, eps):
+        normalised, _, inverse_std = torch.native_layer_norm(inputs, inputs.shape[-1:], None, None, eps)
+        normalised = normalised.to(dtype)
+        ctx.save_for_backward(normalised, inverse_std)
+        return normalised
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, d_normalised):
+        # The gradient through an input of mean 0 and variance 1, which x is, is that through h but for its scale.
+        normalised, inverse_std = ctx.saved_tensors
+        statistics = torch.zeros_like(inverse_std), torch.ones_like(inverse_std)
+        d_inputs, _, _ = torch.ops.aten.native_layer_norm_backward(
+            d_normalised, normalised, normalised.shape[-1:], *statistics, None, None, [True, False, False]
+        )
+        return d_inputs * inverse_std, None, None
 
 
 def is_linear(module: nn.Module) -> bool:

@@ -14,6 +14,8 @@ node predicts of its neighbours' z; err_e is how far off it is. All of `paper` i
 router, gates, budget. New are the normalisation, the residual path, the direction of edges, and the mixing of channels.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,9 +25,11 @@ from afmp.message_passing.implementation import DIRECTIONS_FUSED, PLAIN, directi
 from afmp.message_passing.layer import LayerOutput
 from afmp.message_passing.neighbours import Graph
 from afmp.message_passing.selection import top_k_edges, top_k_edges_of_nodes
+from afmp.model.edge_weights import EdgeWeights, edge_weights
 from afmp.model.layer import Budget, Layer, per_model
-from afmp.model.linear import LayerNorm, Linear, has_hooks, is_linear
+from afmp.model.linear import LayerNorm, Linear, Normalisation, has_hooks, is_linear
 from afmp.model.paper import PaperLayer
+from afmp.model.random_edges import pseudo_random
 
 RANK = 16  # r: channels in which the router compares nodes
 DIRECTION_WIDTH = 32  # hidden channels of the network of directions
@@ -37,7 +41,8 @@ class RefinedRouter(nn.Module):
     """The scores s_e and the gates g_e of a layer, for `d_model` channels.
 
     At the start the scores are small, so the gates depend mostly on the direction. Training adds what depends on the
-    image. predicts: False if err_e is 0.
+    image. A higher score opens the gates of all channels at first, so that a budget keeps the edges that carry most.
+    predicts: False if err_e is 0.
     """
 
     def __init__(self, d_model: int, *, predicts: bool) -> None:
@@ -49,6 +54,7 @@ class RefinedRouter(nn.Module):
         self.W_gate = Linear(1, d_model)
         with torch.no_grad():
             self.w.weight.mul_(0.1)
+            self.W_gate.weight.fill_(1.0)
 
     def forward(self, nodes: Tensor, graph: Graph) -> Tensor:
         """Return s_e of all slots, (..., N, K), from normalised nodes (..., N, D), in float32 or wider."""
@@ -62,15 +68,6 @@ class RefinedRouter(nn.Module):
         with torch.autocast(nodes.device.type, enabled=False):
             hidden = F.relu(a + b + self.W_f(torch.cat([error, delta], dim=-1)))
             return (q * k).sum(dim=-1) / RANK**0.5 + self.w(hidden).squeeze(-1)
-
-    def edge_weights(self, graph: Graph) -> dict[str, Tensor | None]:
-        """Return the weights of the maps of edges, with a model axis, as fast paths read them."""
-        error, delta = per_model(self.W_f.weight, 2).split([1, 2], dim=-1)  # (M, r, 1), (M, r, 2)
-        with torch.autocast(delta.device.type, enabled=False):
-            direction = graph.offsets.to(delta.dtype) @ delta.mT + per_model(self.W_f.bias, 1)[:, None]  # (M, T, r)
-        out, out_bias = per_model(self.w.weight, 2).squeeze(1), per_model(self.w.bias, 1)
-        error = error.squeeze(-1) if self.predicts else None
-        return {"error": error, "direction": direction, "out": out, "out_bias": out_bias}
 
     def gates(self, scores: Tensor, offset: Tensor) -> Tensor:
         """Return sigmoid(W_gate s_e + b_gate + o(delta_e)), (..., D), for scores (...) and offset o (..., D)."""
@@ -119,13 +116,24 @@ class RefinedLayer(Layer):
 
     def __init__(self, d_model: int, budget: Budget, *, predicts: bool) -> None:
         super().__init__(RefinedRouter(d_model, predicts=predicts), Mixing(d_model), budget, predicts=predicts)
-        self.norm, self.directions = LayerNorm(d_model), Directions(d_model)
+        self.norm, self.directions = Normalisation(), Directions(d_model)
 
-    def forward(self, state: Tensor, graph: Graph, weights: None = None) -> LayerOutput:
+    @staticmethod
+    def prepare(layers: Sequence["RefinedLayer"], state: Tensor, graph: Graph) -> list[EdgeWeights | None]:
+        """Return the weights that act on edges, of each layer, for states like `state`; None on the plain path.
+
+        They are computed for all layers at once: directions are so few that launches take all the time.
+        """
+        are_fast = [directions_path_of(state, readable=layer.is_readable()) != PLAIN for layer in layers]
+        weights = iter(edge_weights([layer for layer, fast in zip(layers, are_fast, strict=True) if fast], graph))
+        return [next(weights) if fast else None for fast in are_fast]
+
+    def forward(self, state: Tensor, graph: Graph, weights: EdgeWeights | None = None) -> LayerOutput:
         """Update state (B, N, D), or (M, B, N, D) in a stack of models."""
-        path = directions_path_of(state, readable=self.is_readable())
-        if path != PLAIN:
-            return self._fast_forward(state, graph, path)
+        if weights is None:
+            (weights,) = self.prepare([self], state, graph)
+        if weights is not None:
+            return self._fast_forward(state, graph, weights)
 
         tables, nodes = graph.neighbours, self.norm(state)
         kernel, offset = self.directions(graph.offsets)  # (..., T, D); T is the number of different offsets
@@ -137,46 +145,44 @@ class RefinedLayer(Layer):
         new_state = state + self.pcu((own * nodes + heard).to(nodes.dtype))
         return LayerOutput(new_state, new_state.mean(dim=-2), scores, scores, keep, gates.sum(dim=(-3, -2, -1)))
 
-    def _fast_forward(self, state: Tensor, graph: Graph, path: str) -> LayerOutput:
-        """Compute the same by operations that read the weights of the router's maps of edges."""
-        router, operations = self.router, directions_pytorch
-        if path == DIRECTIONS_FUSED:
+    def _fast_forward(self, state: Tensor, graph: Graph, weights: EdgeWeights) -> LayerOutput:
+        operations = directions_pytorch
+        if directions_path_of(state, readable=True) == DIRECTIONS_FUSED:
             from afmp.message_passing.directions import fused as operations
         nodes = self.norm(state)
-        if torch.is_autocast_enabled(state.device.type):  # one copy, for W_in and for the sum
-            nodes = nodes.to(torch.get_autocast_dtype(state.device.type))
         if self.budget.routing == "none":
-            scores = self.scores(nodes, graph).to(torch.promote_types(nodes.dtype, torch.float32))
+            scores = self.scores(nodes, graph).to(weights.kernel.dtype)
         else:
-            weights = router.edge_weights(graph)
-            mapped = per_model(router.W_in(nodes), 3)  # (M, B, N, 6r)
-            scores = operations.edge_scores(mapped, graph, **weights)
+            mapped = per_model(self.router.W_in(nodes), 3)  # (M, B, N, 6r)
+            parts = {"error": weights.error, "direction": weights.direction, "out": weights.out}
+            scores = operations.edge_scores(mapped, graph, **parts, out_bias=weights.out_bias)
             scores = scores.view(*nodes.shape[:-1], scores.shape[-1])
         keep = self.kept(scores, graph)
         keeps_all = self.budget.messages and not self.budget.is_sparse
-        kernel, offset = (per_model(part, 2) for part in self.directions(graph.offsets))  # (M, T, D)
         updated, gate_sum = operations.directed_sum(
             per_model(nodes, 3),
             graph,
             scores=per_model(scores, 3),
             keep=None if keeps_all else per_model(keep, 3),
-            kernel=kernel,
-            gate_weight=per_model(router.W_gate.weight, 2).squeeze(-1),
-            gate_bias=offset + per_model(router.W_gate.bias, 1)[:, None],
+            kernel=weights.kernel,
+            gate_weight=weights.gate_weight,
+            gate_bias=weights.gate_bias,
         )
         new_state = state + self.pcu(updated.view_as(nodes))
         return LayerOutput(new_state, new_state.mean(dim=-2), scores, scores, keep, gate_sum.view(state.shape[:-2]))
 
     def is_readable(self) -> bool:
-        """Return True if fast paths may read the weights of the router's maps of edges instead of calling the router.
+        """Return True if fast paths may read the weights of all that acts on edges instead of calling it.
 
         All other inner modules are called, on every path.
         """
-        router = self.router
-        if type(router) is not self._readable_types[0] or has_hooks(router):
+        router, directions = self.router, self.directions
+        if type(router) is not self._readable_types[0] or type(directions) is not Directions:
             return False
-        maps = (router.W_f, router.w, router.W_gate)
-        return all(map(is_linear, maps)) and len({linear.weight.dim() for linear in maps}) == 1
+        maps = (router.W_f, router.w, router.W_gate, directions.hidden, directions.out)
+        if has_hooks(router) or has_hooks(directions) or not all(map(is_linear, maps)):
+            return False
+        return len({linear.weight.dim() for linear in maps}) == 1
 
     def scores(self, nodes: Tensor, graph: Graph) -> Tensor:
         """Return s_e of all slots, (..., N, K), of normalised nodes (..., N, D); 0 without a router."""
@@ -229,35 +235,6 @@ class RefinedLayer(Layer):
 
     stored_edges = staticmethod(PaperLayer.stored_edges)
     directed_edges = staticmethod(PaperLayer.directed_edges)
-
-
-def image_keys(images: Tensor) -> Tensor:
-    """Return a hash (..., 1, 1) int32 of each image (..., 3, H, W), from which random edges are drawn.
-
-    So they need no random state: a training that resumes, another batch or device and a CUDA graph draw the same ones.
-    Pixels count in steps of 1/64, because devices round the last bit of a normalised pixel differently.
-    """
-    pixels = (images.detach().float() * 64).round().to(torch.int32).flatten(-3)
-    places = torch.arange(1, pixels.shape[-1] + 1, dtype=torch.int32, device=images.device)
-    return _mixed(pixels * _mixed(places)).sum(dim=-1, dtype=torch.int32)[..., None, None]
-
-
-def pseudo_random(keys: Tensor, nodes: int, slots_per_node: int) -> Tensor:
-    """Return one number for each slot, (..., N, K) float32, of images with these keys (..., 1, 1): a hash of both."""
-    slots = torch.arange(nodes * slots_per_node, dtype=torch.int32, device=keys.device)
-    return _mixed(_mixed(slots.view(nodes, slots_per_node)) + keys).float()
-
-
-def next_keys(keys: Tensor) -> Tensor:
-    """Return the keys of the next layer, which draws other edges."""
-    return _mixed(keys + 1)
-
-
-def _mixed(bits: Tensor) -> Tensor:
-    for factor, shift in ((-0x61C88647, 15), (-0x7A143589, 13)):  # overflow is meant
-        bits = bits * factor
-        bits = bits ^ (bits >> shift)
-    return bits
 
 
 def of_slots(values: Tensor, graph: Graph) -> Tensor:

@@ -20,13 +20,13 @@ from afmp.message_passing.directions import score_kernels, sum_kernels
 nodes, ones = sys.argv[1], sys.argv[2].split(",")
 types = dict.fromkeys(("mapped", "d_mapped", "nodes", "total", "d_total", "d_nodes"), nodes)
 types |= dict.fromkeys(("nbr", "rev", "offset_index", "direction_slots", "direction_start"), "*i64")
-types |= {"sender_index": "*i32", "valid": "*i1"}
-sizes = "num_nodes rows_per_model num_offsets K images images_per_model channels".split()
+types |= {"keep": "*i1", "valid": "*i1"}
+sizes = "num_nodes rows_per_model num_offsets images images_per_model channels image_chunks num_scores".split()
 types |= dict.fromkeys(sizes, "i32")
-constants = {"RANK": 16, "SCALE": 0.25, "BLOCKS": 1, "BLOCK_K": 8, "BLOCK_E": 16, "GROUP": 4}
-constants |= {"PREDICTS": True, "NODES_PER_PROGRAM": 8, "ROWS_PER_PROGRAM": 8} | {name: 1 for name in ones}
+constants = {"RANK": 16, "SCALE": 0.25, "BLOCKS": 1, "K": 8, "BLOCK_K": 8, "BLOCK_E": 16, "BLOCK_N": 2, "UNROLL": 2}
+constants |= {"PREDICTS": True, "PER_IMAGE": nodes == "*bf16"} | {name: 1 for name in ones}
 found = []
-for module, block in ((score_kernels, 16), (sum_kernels, 512)):
+for module, block in ((score_kernels, 16), (sum_kernels, 128)):
     for name, kernel in vars(module).items():
         if name.endswith("_kernel"):
             names = inspect.signature(kernel.fn).parameters

@@ -17,7 +17,7 @@ from fused_layers import DEVICE
 from plain_layers import CASES, relative_error
 
 from afmp import AFMP
-from afmp.message_passing import implementation
+from afmp.message_passing import implementation, launch
 from afmp.message_passing.directions import fused
 from afmp.message_passing.directions.fused import directed_sum, edge_scores
 from afmp.model.stack import stack_models
@@ -44,19 +44,20 @@ def assert_close(function, plain, name, inputs, tolerance=1e-4):
 
 @pytest.mark.parametrize(("graph", "sizes"), FUSED_CASES)
 @pytest.mark.parametrize("predicts", [True, False])
-@pytest.mark.parametrize("chunks", [1, 3])
+@pytest.mark.parametrize("chunks", [(1, 1), (1, 3), (2, 2)])
 def test_edge_scores_equal_the_plain_ones(graph, sizes, predicts, chunks, monkeypatch):
-    monkeypatch.setattr(fused, "chunks_per_direction", lambda rows_per_model: chunks)
+    monkeypatch.setattr(fused, "chunks_of_direction", lambda *_: chunks)
     inputs = score_inputs(graph_of(graph), *sizes[:2], predicts=predicts, dtype=torch.float32)
     assert_close(edge_scores, plain_edge_scores, graph, inputs)
 
 
 @pytest.mark.parametrize(("graph", "sizes"), FUSED_CASES)
-@pytest.mark.parametrize(("keep_share", "rows"), [(None, 1), (0.0, 3), (0.5, 3)])
-def test_directed_sums_equal_the_plain_ones(graph, sizes, keep_share, rows, monkeypatch):
-    monkeypatch.setattr(fused, "rows_per_program", lambda rows_per_model: rows)
-    monkeypatch.setattr(fused, "nodes_per_program", lambda rows_per_model: rows)
-    monkeypatch.setattr(fused, "chunks_per_direction", lambda rows_per_model: rows)
+@pytest.mark.parametrize(("keep_share", "rows", "chunks"), [(None, 1, (1, 1)), (0.0, 4, (1, 3)), (0.5, 2, (2, 2))])
+def test_directed_sums_equal_the_plain_ones(graph, sizes, keep_share, rows, chunks, monkeypatch):
+    monkeypatch.setattr(fused, "NODES_PER_TILE", rows)
+    monkeypatch.setattr(fused, "EDGES_PER_TILE", rows)
+    monkeypatch.setattr(launch, "MAX_CHANNELS_PER_TILE", 32)  # several blocks of channels
+    monkeypatch.setattr(fused, "chunks_of_direction", lambda *_: chunks)
     inputs = sum_inputs(graph_of(graph), *sizes, keep_share=keep_share, dtype=torch.float32)
     assert_close(directed_sum, plain_directed_sum, graph, inputs)
 
@@ -130,7 +131,7 @@ def test_pytorch_accepts_the_operators(predicts):
     scores = score_inputs(graph, 2, 1, predicts=predicts, dtype=torch.float32)
     torch.library.opcheck(fused.directed_scores_operator, (*scores.values(), nbr, valid, rev, *tables))
     sums = sum_inputs(graph, 2, 1, 16, dtype=torch.float32)
-    sums["keep"] = torch.where(valid, nbr, -1).to(torch.int32).expand(sums["scores"].shape).contiguous()
+    sums["keep"] = valid
     torch.library.opcheck(fused.directed_sum_operator, (*sums.values(), nbr, rev, *tables))
 
 

@@ -13,18 +13,19 @@ from torch import Tensor
 
 from afmp.message_passing.directions import score_kernels, sum_kernels
 from afmp.message_passing.launch import (
-    chunks_per_direction,
+    channel_blocks,
+    channel_tile,
+    chunks_of_direction,
     contiguous,
-    nodes_per_program,
-    row_tile,
-    rows_per_program,
     tile_sizes,
 )
 from afmp.message_passing.neighbours import Graph
 
 Optional = Tensor | None
-MESSAGES_PER_GROUP = 4  # messages of one node that are loaded together
-EDGES_PER_TILE = 16
+NODES_PER_TILE = 2
+EDGES_PER_TILE = 2
+SLOTS_PER_STEP = 2
+EDGES_PER_SCORE_TILE = 16
 
 
 def edge_scores(
@@ -49,11 +50,10 @@ def directed_sum(
 ) -> tuple[Tensor, Tensor]:
     """Return each node with the gated sum of what it hears, as `directions.pytorch.directed_sum`."""
     nbr, valid, rev, _ = graph.neighbours
-    keep = valid.expand_as(scores) if keep is None else keep
-    sender_index = torch.where(keep, nbr, -1).to(torch.int32).contiguous()
+    keep = valid if keep is None else keep
     tables = (nbr, rev, graph.offset_index, graph.direction_slots, graph.direction_start)
     weights = (part.float() for part in (kernel, gate_weight, gate_bias))
-    return directed_sum_operator(nodes, scores.float(), sender_index, *weights, *tables)
+    return directed_sum_operator(nodes, scores.float(), keep, *weights, *tables)
 
 
 @torch.library.custom_op("afmp::directed_scores", mutates_args=())
@@ -91,9 +91,9 @@ def directed_scores_backward(
     d_scores: Tensor, mapped: Tensor, error: Optional, direction: Tensor, out: Tensor,
     nbr: Tensor, valid: Tensor, rev: Tensor, offset_index: Tensor, direction_slots: Tensor, direction_start: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Return the gradients of mapped and of the weights, from d_scores (M, B, N, K).
+    """Return the gradient of mapped, and in parts to be added up that of the weights, from d_scores (M, B, N, K).
 
-    That of the weights is (M, T, 3r + 1), with columns [direction | error | out | out_bias], per direction.
+    The parts are (M, T, chunks, 3r + 1), with columns [direction | error | out | out_bias], per direction.
     """
     d_scores, mapped, direction, out = contiguous(d_scores, mapped, direction, out)
     error = error if error is None else error.contiguous()
@@ -107,18 +107,22 @@ def directed_scores_backward(
         nodes, images * nodes, offsets, slots,
         SCALE=rank**-0.5, BLOCKS=triton.cdiv(slots, sizes["BLOCK_K"]), **sizes, **settings,
     )  # fmt: skip
-    chunks = chunks_per_direction(images * nodes)
-    partial = mapped.new_empty(models, offsets, chunks, 3 * rank + 1, dtype=torch.float32)
-    score_kernels.score_weights_backward_kernel[(chunks, offsets, models)](
-        mapped, error, direction, out, nbr, direction_slots, direction_start, d_scores, partial, nodes, images, slots,
-        BLOCK_E=EDGES_PER_TILE, BLOCK_D=sizes["BLOCK_D"], **settings,
+    image_chunks, edge_chunks = chunks_of_direction(images, nodes, offsets * models)
+    partial = direction.new_empty(models, offsets, image_chunks * edge_chunks, 3 * rank + 1)
+    score_kernels.score_weights_backward_kernel[(image_chunks * edge_chunks, offsets, models)](
+        mapped, error, direction, out, nbr, direction_slots, direction_start, d_scores, partial,
+        nodes, images, image_chunks, K=slots, BLOCK_E=EDGES_PER_SCORE_TILE, BLOCK_D=sizes["BLOCK_D"], **settings,
     )  # fmt: skip
-    return d_mapped, partial.sum(2)
+    return d_mapped, partial
 
 
 @directed_scores_backward.register_fake
 def _(d_scores, mapped, error, direction, out, nbr, valid, rev, offset_index, direction_slots, direction_start):
-    return mapped.new_empty(mapped.shape), direction.new_empty(*direction.shape[:2], 3 * direction.shape[2] + 1)
+    models, images, nodes, _ = mapped.shape
+    _, offsets, rank = direction.shape
+    image_chunks, edge_chunks = chunks_of_direction(images, nodes, offsets * models)
+    partial = direction.new_empty(models, offsets, image_chunks * edge_chunks, 3 * rank + 1)
+    return mapped.new_empty(mapped.shape), partial
 
 
 def _save_scores(ctx, inputs, output):
@@ -127,8 +131,8 @@ def _save_scores(ctx, inputs, output):
 
 
 def _scores_backward(ctx, d_scores):
-    d_mapped, sums = directed_scores_backward(d_scores, *ctx.saved_tensors)
-    rank = ctx.saved_tensors[3].shape[1]
+    d_mapped, partial = directed_scores_backward(d_scores, *ctx.saved_tensors)
+    rank, sums = ctx.saved_tensors[3].shape[1], partial.sum(2)
     d_direction = sums[..., :rank]
     d_error, d_out, d_bias = sums[..., rank:].sum(1).split([rank, rank, 1], dim=1)
     d_error = None if ctx.saved_tensors[1] is None else d_error
@@ -140,69 +144,83 @@ directed_scores_operator.register_autograd(_scores_backward, setup_context=_save
 
 @torch.library.custom_op("afmp::directed_sum", mutates_args=())
 def directed_sum_operator(
-    nodes: Tensor, scores: Tensor, sender_index: Tensor, kernel: Tensor, gate_weight: Tensor, gate_bias: Tensor,
+    nodes: Tensor, scores: Tensor, keep: Tensor, kernel: Tensor, gate_weight: Tensor, gate_bias: Tensor,
     nbr: Tensor, rev: Tensor, offset_index: Tensor, direction_slots: Tensor, direction_start: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return the sums (M, B, N, D), and the sum of all gates per image (M, B) float32.
 
-    nodes (M, B, N, D); scores (M, B, N, K) float32; sender_index (M, B, N, K) int32, `nbr` where a slot is kept, else
-    -1; kernel and gate_bias (M, T, D), gate_weight (M, D) float32; tables as in `directed_scores_operator`.
+    nodes (M, B, N, D); scores (M, B, N, K) float32; keep (M, B, N, K) bool, or (N, K) if all images keep the same
+    slots; kernel and gate_bias (M, T, D), gate_weight (M, D) float32; tables as in `directed_scores_operator`.
     """
     models, images, num_nodes, channels = nodes.shape
-    slots, total = nbr.shape[1], nodes.new_empty(nodes.shape)
-    nodes_each = nodes_per_program(images * num_nodes)
-    programs = triton.cdiv(num_nodes, nodes_each)
-    gates = scores.new_empty(models, images, programs)
-    sum_kernels.sum_kernel[(models * images * programs,)](
-        *contiguous(nodes, scores, sender_index, offset_index, kernel, gate_weight, gate_bias), total, gates,
-        num_nodes, images, channels, slots, kernel.shape[1],
-        BLOCK_K=triton.next_power_of_2(slots), GROUP=MESSAGES_PER_GROUP, NODES_PER_PROGRAM=nodes_each,
-        **row_tile(channels),
+    total, tile, blocks = nodes.new_empty(nodes.shape), channel_tile(channels), channel_blocks(channels)
+    tiles = triton.cdiv(num_nodes, NODES_PER_TILE)
+    gates = scores.new_empty(models, images, tiles * blocks)
+    sum_kernels.sum_kernel[(models * images * tiles, blocks)](
+        *contiguous(nodes, scores, keep, nbr, offset_index, kernel, gate_weight, gate_bias), total, gates,
+        num_nodes, images, channels, kernel.shape[1],
+        K=nbr.shape[1], PER_IMAGE=keep.dim() == 4, BLOCK_N=NODES_PER_TILE, UNROLL=SLOTS_PER_STEP, **tile,
     )  # fmt: skip
     return total, gates.sum(2)
 
 
 @directed_sum_operator.register_fake
-def _(nodes, scores, sender_index, kernel, gate_weight, gate_bias, *tables):
+def _(nodes, scores, keep, kernel, gate_weight, gate_bias, *tables):
     return nodes.new_empty(nodes.shape), scores.new_empty(nodes.shape[:2])
 
 
 @torch.library.custom_op("afmp::directed_sum_backward", mutates_args=())
 def directed_sum_backward(
-    d_total: Tensor, d_gate_sum: Tensor, nodes: Tensor, scores: Tensor, sender_index: Tensor,
+    d_total: Tensor, d_gate_sum: Tensor, nodes: Tensor, scores: Tensor, keep: Tensor,
     kernel: Tensor, gate_weight: Tensor, gate_bias: Tensor,
     nbr: Tensor, rev: Tensor, offset_index: Tensor, direction_slots: Tensor, direction_start: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return the gradients of nodes, scores and the weights, from d_total (M, B, N, D) and d_gate_sum (M, B).
+    """Return the gradient of nodes, and in parts to be added up those of scores and of the weights.
 
-    That of the weights is (M, T + 1, 3D), with columns [kernel | gate_bias | gate_weight], per direction. The last row
-    is that of nodes to themselves.
+    d_total is (M, B, N, D), d_gate_sum (M, B). Scores have parts (blocks, M, B, N, K), one per block of channels.
+    Weights have parts (M, T + 1, chunks, 3D), with columns [kernel | gate_bias | gate_weight], per direction. The last
+    direction is that of nodes to themselves.
     """
-    d_total, d_gate_sum, nodes, scores, sender_index, kernel, gate_weight, gate_bias = contiguous(
-        d_total, d_gate_sum, nodes, scores, sender_index, kernel, gate_weight, gate_bias
+    d_total, d_gate_sum, nodes, scores, keep, kernel, gate_weight, gate_bias = contiguous(
+        d_total, d_gate_sum, nodes, scores, keep, kernel, gate_weight, gate_bias
     )
     models, images, num_nodes, channels = nodes.shape
-    slots, offsets, rows = nbr.shape[1], kernel.shape[1], images * num_nodes
-    d_nodes, d_scores = torch.empty_like(nodes), torch.zeros_like(scores)
-    rows_each = rows_per_program(rows)
-    weights = (kernel, gate_weight, gate_bias)
-    sum_kernels.sum_nodes_backward_kernel[(triton.cdiv(rows, rows_each), models)](
-        scores, sender_index, nbr, rev, offset_index, *weights, d_total, d_nodes,
-        num_nodes, rows, channels, slots, offsets, ROWS_PER_PROGRAM=rows_each, **row_tile(channels),
+    d_nodes = torch.empty_like(nodes)
+    d_scores, partial = _parts_like(nodes, scores, kernel)
+    offsets, (image_chunks, edge_chunks) = kernel.shape[1], chunks_of(nodes, kernel)
+    blocks, weights = channel_blocks(channels), (kernel, gate_weight, gate_bias)
+    settings = {"K": nbr.shape[1], "PER_IMAGE": keep.dim() == 4, **channel_tile(channels)}
+    tiles = triton.cdiv(num_nodes, NODES_PER_TILE)
+    sum_kernels.sum_nodes_backward_kernel[(models * images * tiles, blocks)](
+        scores, keep, nbr, rev, offset_index, *weights, d_total, d_nodes, num_nodes, images, channels, offsets,
+        BLOCK_N=NODES_PER_TILE, UNROLL=SLOTS_PER_STEP, **settings,
     )  # fmt: skip
-    chunks = chunks_per_direction(rows)
-    partial = scores.new_empty(models, offsets + 1, chunks, 3 * channels)
-    sum_kernels.sum_edges_backward_kernel[(chunks, offsets + 1, models)](
-        nodes, scores, sender_index, direction_slots, direction_start, *weights, d_total, d_gate_sum, d_scores, partial,
-        num_nodes, images, channels, slots, offsets, **row_tile(channels),
+    sum_kernels.sum_edges_backward_kernel[(image_chunks * edge_chunks, offsets + 1, models * blocks)](
+        nodes, scores, keep, nbr, direction_slots, direction_start, *weights, d_total, d_gate_sum,
+        d_scores.zero_(), partial, num_nodes, images, channels, offsets, image_chunks, scores.numel(),
+        BLOCK_E=EDGES_PER_TILE, **settings,
     )  # fmt: skip
-    return d_nodes, d_scores, partial.sum(2)
+    return d_nodes, d_scores, partial
+
+
+def chunks_of(nodes: Tensor, kernel: Tensor) -> tuple[int, int]:
+    """Return into how many chunks the backward pass cuts the images, and the edges of one direction in them."""
+    models, images, num_nodes, channels = nodes.shape
+    programs = (kernel.shape[1] + 1) * models * channel_blocks(channels)
+    return chunks_of_direction(images, num_nodes, programs)
+
+
+def _parts_like(nodes: Tensor, scores: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
+    """Return uninitialised parts of the gradients of scores and weights, as `directed_sum_backward` returns them."""
+    models, channels, offsets = len(nodes), nodes.shape[3], kernel.shape[1]
+    image_chunks, edge_chunks = chunks_of(nodes, kernel)
+    partial = scores.new_empty(models, offsets + 1, image_chunks * edge_chunks, 3 * channels)
+    return scores.new_empty(channel_blocks(channels), *scores.shape), partial
 
 
 @directed_sum_backward.register_fake
-def _(d_total, d_gate_sum, nodes, scores, sender_index, kernel, gate_weight, gate_bias, *tables):
-    sums = scores.new_empty(len(nodes), kernel.shape[1] + 1, 3 * nodes.shape[-1])
-    return nodes.new_empty(nodes.shape), scores.new_empty(scores.shape), sums
+def _(d_total, d_gate_sum, nodes, scores, keep, kernel, gate_weight, gate_bias, *tables):
+    return nodes.new_empty(nodes.shape), *_parts_like(nodes, scores, kernel)
 
 
 def _save_sum(ctx, inputs, output):
@@ -214,10 +232,10 @@ def _sum_backward(ctx, d_total, d_gate_sum):
     nodes, scores = ctx.saved_tensors[:2]
     d_total = torch.zeros_like(nodes) if d_total is None else d_total
     d_gate_sum = scores.new_zeros(scores.shape[:2]) if d_gate_sum is None else d_gate_sum
-    d_nodes, d_scores, sums = directed_sum_backward(d_total, d_gate_sum, *ctx.saved_tensors)
-    d_kernel, d_bias, d_weight = sums.chunk(3, dim=-1)
+    d_nodes, d_scores, partial = directed_sum_backward(d_total, d_gate_sum, *ctx.saved_tensors)
+    d_kernel, d_bias, d_weight = partial.sum(2).chunk(3, dim=-1)
     d_own = torch.cat([d_kernel[:, -1:], torch.zeros_like(d_kernel[:, 1:-1])], dim=1)
-    return d_nodes, d_scores, None, d_kernel[:, :-1] + d_own, d_weight.sum(1), d_bias[:, :-1], *[None] * 5
+    return d_nodes, d_scores.sum(0), None, d_kernel[:, :-1] + d_own, d_weight.sum(1), d_bias[:, :-1], *[None] * 5
 
 
 directed_sum_operator.register_autograd(_sum_backward, setup_context=_save_sum)

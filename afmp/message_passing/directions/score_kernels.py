@@ -11,7 +11,7 @@ the order of their directions, and sums up the gradients of weights.
 import triton
 import triton.language as tl
 
-from afmp.message_passing.triton_rows import load_row, load_rows
+from afmp.message_passing.triton_rows import load_row, load_rows, share_of
 
 
 @triton.jit
@@ -175,46 +175,47 @@ def score_weights_backward_kernel(
     direction_start,  # (T + 1,) int64: where each direction starts in direction_slots
     d_scores,  # (R, K) float32
     partial,  # (M, T, chunks, 3r + 1) float32, result: this program's sums for direction, error, out, out_bias
-    num_nodes, images, K,
-    RANK: tl.constexpr, PREDICTS: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_D: tl.constexpr,
+    num_nodes, images, image_chunks,
+    K: tl.constexpr, RANK: tl.constexpr, PREDICTS: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """One program per chunk of the edges of one direction, over all images of one model; BLOCK_E edges at a time."""
-    chunk = tl.program_id(0).to(tl.int64)
+    """One program per chunk of the images, and of the edges of one direction in them; BLOCK_E edges at a time."""
+    chunk = tl.program_id(0)
     offset = tl.program_id(1).to(tl.int64)
     model = tl.program_id(2).to(tl.int64)
     chunks = tl.num_programs(0)
     c = tl.arange(0, BLOCK_D)
     width = 6 * RANK
     start = tl.load(direction_start + offset)
-    count = tl.load(direction_start + offset + 1) - start
+    count = (tl.load(direction_start + offset + 1) - start).to(tl.int32)
     directions = load_row(direction + (model * tl.num_programs(1) + offset) * RANK, c, RANK)[None, :]
     out_row, error_row = weight_rows(out, error, model, c, RANK, PREDICTS)
-    sum_direction = tl.zeros([BLOCK_D], tl.float32)
-    sum_error = tl.zeros([BLOCK_D], tl.float32)
-    sum_out = tl.zeros([BLOCK_D], tl.float32)
+    sum_direction = tl.zeros([BLOCK_E, BLOCK_D], tl.float32)
+    sum_error = tl.zeros([BLOCK_E, BLOCK_D], tl.float32)
+    sum_out = tl.zeros([BLOCK_E, BLOCK_D], tl.float32)
     sum_bias = tl.zeros([BLOCK_E], tl.float32)
-    each = tl.cdiv(images * count, chunks)
-    end = min((chunk + 1) * each, images * count)
-    for begin in range(chunk * each, end, BLOCK_E):
-        pair = begin + tl.arange(0, BLOCK_E)
-        live = pair < end
-        image = model * images + pair // count
-        flat = tl.load(direction_slots + start + pair % count, mask=live, other=0)
-        receiver = image * num_nodes + flat // K
-        sender = image * num_nodes + tl.load(nbr + flat, mask=live, other=0)
-        d_score = tl.load(d_scores + image * num_nodes * K + flat, mask=live, other=0.0)
-        a = load_rows(mapped + RANK, receiver, width, live, c, RANK)
-        p = load_rows(mapped + 2 * RANK, receiver, width, live, c, RANK)
-        b = load_rows(mapped + 4 * RANK, sender, width, live, c, RANK)
-        z = load_rows(mapped + 5 * RANK, sender, width, live, c, RANK)
-        unit, _, size = hidden_units(a, b, directions, p, z, error_row, RANK, PREDICTS)
-        d_unit = tl.where(unit > 0, d_score[:, None] * out_row, 0.0)
-        sum_direction += tl.sum(d_unit, 0)
-        sum_error += tl.sum(size * d_unit, 0)
-        sum_out += tl.sum(d_score[:, None] * tl.maximum(unit, 0.0), 0)
-        sum_bias += d_score
+    begin_image, end_image = share_of(images, chunk % image_chunks, image_chunks)
+    begin_edge, end_edge = share_of(count, chunk // image_chunks, chunks // image_chunks)
+    for in_model in range(begin_image, end_image):
+        first = (model * images + in_model) * num_nodes
+        for begin in range(begin_edge, end_edge, BLOCK_E):
+            edge = begin + tl.arange(0, BLOCK_E)
+            live = edge < end_edge
+            slot = tl.load(direction_slots + start + edge, mask=live, other=0)
+            receiver = first + slot.to(tl.int32) // K
+            sender = first + tl.load(nbr + slot, mask=live, other=0)
+            d_score = tl.load(d_scores + first * K + slot, mask=live, other=0.0)
+            a = load_rows(mapped + RANK, receiver, width, live, c, RANK)
+            p = load_rows(mapped + 2 * RANK, receiver, width, live, c, RANK)
+            b = load_rows(mapped + 4 * RANK, sender, width, live, c, RANK)
+            z = load_rows(mapped + 5 * RANK, sender, width, live, c, RANK)
+            unit, _, size = hidden_units(a, b, directions, p, z, error_row, RANK, PREDICTS)
+            d_unit = tl.where(unit > 0, d_score[:, None] * out_row, 0.0)
+            sum_direction += d_unit
+            sum_error += size * d_unit
+            sum_out += d_score[:, None] * tl.maximum(unit, 0.0)
+            sum_bias += d_score
     sums = partial + ((model * tl.num_programs(1) + offset) * chunks + chunk) * (3 * RANK + 1)
-    tl.store(sums + c, sum_direction, mask=c < RANK)
-    tl.store(sums + RANK + c, sum_error, mask=c < RANK)
-    tl.store(sums + 2 * RANK + c, sum_out, mask=c < RANK)
+    tl.store(sums + c, tl.sum(sum_direction, 0), mask=c < RANK)
+    tl.store(sums + RANK + c, tl.sum(sum_error, 0), mask=c < RANK)
+    tl.store(sums + 2 * RANK + c, tl.sum(sum_out, 0), mask=c < RANK)
     tl.store(sums + 3 * RANK, tl.sum(sum_bias, 0))
