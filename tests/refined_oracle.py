@@ -31,7 +31,7 @@ def _run_image(model, weights, image, edges):
     size, positions = model.patch_size, weights["static_positions"]
     rows, columns = image.shape[1] // size, image.shape[2] // size
     states = [
-        _linear(weights, "embed", image[:, y * size : (y + 1) * size, x * size : (x + 1) * size].reshape(-1))
+        _embedded(weights, image[:, y * size : (y + 1) * size, x * size : (x + 1) * size])
         + _linear(weights, "position_embed.map", _position(y, rows, x, columns, image.dtype))
         for y in range(rows)
         for x in range(columns)
@@ -121,6 +121,17 @@ def _position(y, rows, x, columns, dtype):
         for place in places
     ]
     return torch.tensor(waves, dtype=dtype)
+
+
+def _embedded(weights, patch):
+    half = patch.shape[-1] // 2 or 1  # a patch of one pixel is not divided
+    quarters = [
+        patch[:, y : y + half, x : x + half]
+        for y in range(0, patch.shape[-1], half)
+        for x in range(0, patch.shape[-1], half)
+    ]
+    hidden = [_gelu(_linear(weights, "embed.W_1", quarter.reshape(-1))) for quarter in quarters]
+    return _linear(weights, "embed.W_2", torch.cat(hidden))
 
 
 def _normalised(x):

@@ -15,7 +15,7 @@ from afmp.message_passing.implementation import implementation
 from afmp.message_passing.layer import LayerOutput
 from afmp.model.graph import GraphModule
 from afmp.model.layer import Budget, Layer
-from afmp.model.linear import Linear, has_hooks
+from afmp.model.linear import has_hooks
 from afmp.model.notebook import NotebookLayer
 from afmp.model.paper import PaperLayer
 from afmp.model.random_edges import image_keys, next_keys
@@ -142,7 +142,7 @@ class AFMP(GraphModule):
         self.lambda_sparse = lambda_sparse if is_sparse else 0.0
 
         # The original notebook's order and names, so one random seed gives the same initial weights as there.
-        self.embed = Linear(3 * patch_size * patch_size, d_model)
+        self.embed = layer.patch_embedding(patch_size, d_model)
         self.position_embed = layer.position_embedding(d_model)
         predicts = [use_errors and i >= layer.first_error for i in range(num_layers)]
         self.layers = nn.ModuleList(layer(d_model, self.budget, predicts=each) for each in predicts)

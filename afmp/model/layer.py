@@ -76,6 +76,11 @@ class Layer(nn.Module):
         return [None] * len(layers)
 
     @staticmethod
+    def patch_embedding(patch_size: int, d_model: int) -> nn.Module:
+        """Return the map of patches (..., N, 3 P P), ordered (channel, row, column), to (..., N, D)."""
+        return Linear(3 * patch_size * patch_size, d_model)
+
+    @staticmethod
     def position_embedding(d_model: int) -> nn.Module:
         """Return the map of patch centres (..., N, 2) in pixels to (..., N, D)."""
         return Linear(2, d_model)

@@ -26,6 +26,7 @@ from afmp.message_passing.layer import LayerOutput
 from afmp.message_passing.neighbours import Graph
 from afmp.message_passing.selection import top_k_edges, top_k_edges_of_nodes
 from afmp.model.edge_weights import EdgeWeights, edge_weights
+from afmp.model.embedding import PatchEmbedding, PositionFeatures
 from afmp.model.layer import Budget, Layer, per_model
 from afmp.model.linear import LayerNorm, Linear, Normalisation, has_hooks, is_linear
 from afmp.model.paper import PaperLayer
@@ -34,7 +35,6 @@ from afmp.model.random_edges import pseudo_random
 RANK = 16  # r: channels in which the router compares nodes
 DIRECTION_WIDTH = 32  # hidden channels of the network of directions
 EXPANSION = 2  # hidden channels of the mixing, in multiples of D
-OCTAVES = 4  # frequencies of the position features
 
 
 class RefinedRouter(nn.Module):
@@ -219,6 +219,11 @@ class RefinedLayer(Layer):
         return self.budget.edges_per_image(len(degrees), len(graph.edge_slots))
 
     @staticmethod
+    def patch_embedding(patch_size: int, d_model: int) -> nn.Module:
+        """Return the map of patches (..., N, 3 P P), ordered (channel, row, column), to (..., N, D)."""
+        return PatchEmbedding(patch_size, d_model)
+
+    @staticmethod
     def position_embedding(d_model: int) -> nn.Module:
         """Return the map of patch centres (..., N, 2) in pixels to (..., N, D)."""
         return PositionFeatures(d_model)
@@ -241,24 +246,6 @@ def of_slots(values: Tensor, graph: Graph) -> Tensor:
     """Return for each slot, (N, K, D), the value of its offset, of values (T, D); (M, 1, N, K, D) in a stack."""
     slots = values[..., graph.offset_index, :]
     return slots.unsqueeze(1) if values.dim() == 3 else slots
-
-
-class PositionFeatures(nn.Module):
-    """The embedding of positions: a linear map of waves over the image, so that it fits every image size.
-
-    features of x in [-1, 1], the position over the extent of the image: sin and cos of pi / 2 * 2^o * x, o < OCTAVES
-    """
-
-    def __init__(self, d_model: int) -> None:
-        super().__init__()
-        self.map = Linear(4 * OCTAVES, d_model)
-
-    def forward(self, positions: Tensor) -> Tensor:
-        """Embed patch centres (..., N, 2) in pixels."""
-        extent = positions.amax(dim=-2, keepdim=True) + positions.amin(dim=-2, keepdim=True)
-        angle = torch.pi / 2 * (2 * positions / extent - 1)
-        waves = [wave(2**octave * angle) for octave in range(OCTAVES) for wave in (torch.sin, torch.cos)]
-        return self.map(torch.cat(waves, dim=-1))
 
 
 class RefinedTopDown(nn.Module):

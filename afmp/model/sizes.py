@@ -23,8 +23,8 @@ def afmp_refined_tiny(**overrides) -> AFMP:
 
 
 def afmp_refined_small(**overrides) -> AFMP:
-    """Build `refined` for 224 px: 7 layers, 256 channels, all edges, patches of 16; 5,581,036 parameters."""
-    return AFMP(**REFINED | {"num_layers": 7, "d_model": 256, "img_size": 224, "patch_size": 16} | overrides)
+    """Build `refined` for 224 px: 6 layers, 256 channels, all edges, patches of 16; 5,581,036 parameters."""
+    return AFMP(**REFINED | {"num_layers": 6, "d_model": 256, "img_size": 224, "patch_size": 16} | overrides)
 
 
 def build_model(config: RunConfig, *, semantics: str, num_classes: int) -> AFMP | Rival:

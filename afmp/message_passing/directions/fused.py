@@ -25,6 +25,7 @@ Optional = Tensor | None
 NODES_PER_TILE = 2
 EDGES_PER_TILE = 2
 SLOTS_PER_STEP = 2
+NODES_PER_SCORE_TILE = 2
 EDGES_PER_SCORE_TILE = 16
 
 
@@ -72,11 +73,11 @@ def directed_scores_operator(
     slots, rank = nbr.shape[1], width // 6
     scores = mapped.new_empty(models, images, nodes, slots, dtype=torch.float32)
     sizes = tile_sizes(slots, rank)
-    score_kernels.score_kernel[(models * images * nodes,)](
+    score_kernels.score_kernel[(models * images * triton.cdiv(nodes, NODES_PER_SCORE_TILE),)](
         mapped, error, direction, out, out_bias, nbr, valid, offset_index, scores,
-        nodes, images * nodes, direction.shape[1], slots,
+        nodes, images, direction.shape[1], slots,
         RANK=rank, SCALE=rank**-0.5, PREDICTS=error is not None,
-        BLOCKS=triton.cdiv(slots, sizes["BLOCK_K"]), **sizes, num_warps=1,
+        BLOCKS=triton.cdiv(slots, sizes["BLOCK_K"]), BLOCK_N=NODES_PER_SCORE_TILE, **sizes, num_warps=1,
     )  # fmt: skip
     return scores
 
@@ -102,10 +103,11 @@ def directed_scores_backward(
     d_mapped = torch.empty_like(mapped)
     sizes = tile_sizes(slots, rank)
     settings = {"RANK": rank, "PREDICTS": error is not None, "num_warps": 1}
-    score_kernels.score_nodes_backward_kernel[(models * images * nodes,)](
+    score_kernels.score_nodes_backward_kernel[(models * images * triton.cdiv(nodes, NODES_PER_SCORE_TILE),)](
         mapped, error, direction, out, nbr, valid, rev, offset_index, d_scores, d_mapped,
-        nodes, images * nodes, offsets, slots,
-        SCALE=rank**-0.5, BLOCKS=triton.cdiv(slots, sizes["BLOCK_K"]), **sizes, **settings,
+        nodes, images, offsets, slots,
+        SCALE=rank**-0.5, BLOCKS=triton.cdiv(slots, sizes["BLOCK_K"]), BLOCK_N=NODES_PER_SCORE_TILE,
+        **sizes, **settings,
     )  # fmt: skip
     image_chunks, edge_chunks = chunks_of_direction(images, nodes, offsets * models)
     partial = direction.new_empty(models, offsets, image_chunks * edge_chunks, 3 * rank + 1)

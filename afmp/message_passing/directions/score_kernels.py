@@ -11,7 +11,7 @@ the order of their directions, and sums up the gradients of weights.
 import triton
 import triton.language as tl
 
-from afmp.message_passing.triton_rows import load_row, load_rows, share_of
+from afmp.message_passing.triton_rows import load_row, load_rows, share_of, store_rows
 
 
 @triton.jit
@@ -44,6 +44,15 @@ def weight_rows(out, error, model, c, RANK: tl.constexpr, PREDICTS: tl.constexpr
 
 
 @triton.jit
+def slots_of(begin, num_nodes, block, K, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
+    """Return node, number and liveness [BLOCK_N * BLOCK_K] of a block of slots of the nodes from `begin` on."""
+    member = tl.arange(0, BLOCK_N * BLOCK_K)
+    node = begin + member // BLOCK_K
+    slot = block * BLOCK_K + member % BLOCK_K
+    return node, slot, (node < num_nodes) & (slot < K)
+
+
+@triton.jit
 def score_kernel(
     mapped,  # (R, 6r) [q | a | p | k | b | z]
     error,  # (M, r), None if err is 0
@@ -54,34 +63,43 @@ def score_kernel(
     valid,  # (N, K) bool
     offset_index,  # (N, K) int64
     scores,  # (R, K) float32, result: 0 in slots that are not valid
-    num_nodes, rows_per_model, num_offsets, K,
+    num_nodes, images_per_model, num_offsets, K,
     RANK: tl.constexpr, SCALE: tl.constexpr, PREDICTS: tl.constexpr,
-    BLOCKS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
+    BLOCKS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """One program per node: the scores of all its slots, BLOCK_K at a time."""
-    row = tl.program_id(0).to(tl.int64)
-    node = row % num_nodes
-    model = row // rows_per_model
+    """One program per BLOCK_N nodes of one image: the scores of all their slots, BLOCK_K at a time."""
+    program = tl.program_id(0).to(tl.int64)
+    tiles = tl.cdiv(num_nodes, BLOCK_N)
+    image = program // tiles
+    model = image // images_per_model
+    first = image * num_nodes
     c = tl.arange(0, BLOCK_D)
     width = 6 * RANK
-    q = load_row(mapped + row * width, c, RANK)[None, :]
-    a = load_row(mapped + row * width + RANK, c, RANK)[None, :]
-    p = load_row(mapped + row * width + 2 * RANK, c, RANK)[None, :]
     out_row, error_row = weight_rows(out, error, model, c, RANK, PREDICTS)
     bias = tl.load(out_bias + model).to(tl.float32)
     for block in range(BLOCKS):
-        slots = block * BLOCK_K + tl.arange(0, BLOCK_K)
-        edge = node * K + slots
-        live = (slots < K) & (tl.load(valid + edge, mask=slots < K, other=0) != 0)
-        sender = row - node + tl.load(nbr + edge, mask=live, other=0)
+        node, slot, inside = slots_of(program % tiles * BLOCK_N, num_nodes, block, K, BLOCK_N, BLOCK_K)
+        edge = node * K + slot
+        live = tl.load(valid + edge, mask=inside, other=0) != 0
+        receiver = first + node
+        sender = first + tl.load(nbr + edge, mask=live, other=0)
         offset = model * num_offsets + tl.load(offset_index + edge, mask=live, other=0)
         directions = load_rows(direction, offset, RANK, live, c, RANK)
+        q = load_rows(mapped, receiver, width, live, c, RANK)
+        a = load_rows(mapped + RANK, receiver, width, live, c, RANK)
+        p = load_rows(mapped + 2 * RANK, receiver, width, live, c, RANK)
         k = load_rows(mapped + 3 * RANK, sender, width, live, c, RANK)
         b = load_rows(mapped + 4 * RANK, sender, width, live, c, RANK)
         z = load_rows(mapped + 5 * RANK, sender, width, live, c, RANK)
         unit, _, _ = hidden_units(a, b, directions, p, z, error_row, RANK, PREDICTS)
         score = tl.sum(q * k, 1) * SCALE + tl.sum(tl.maximum(unit, 0.0) * out_row, 1) + bias
-        tl.store(scores + row * K + slots, tl.where(live, score, 0.0), mask=slots < K)
+        tl.store(scores + first * K + edge, tl.where(live, score, 0.0), mask=inside)
+
+
+@triton.jit
+def sum_of_slots(rows, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr):
+    """Return for each node [BLOCK_N, BLOCK_D] the sum of the rows [BLOCK_N * BLOCK_K, BLOCK_D] of its slots."""
+    return tl.sum(tl.reshape(rows, (BLOCK_N, BLOCK_K, BLOCK_D)), 1)
 
 
 @triton.jit
@@ -96,72 +114,76 @@ def score_nodes_backward_kernel(
     offset_index,  # (N, K) int64
     d_scores,  # (R, K) float32
     d_mapped,  # (R, 6r), result
-    num_nodes, rows_per_model, num_offsets, K,
+    num_nodes, images_per_model, num_offsets, K,
     RANK: tl.constexpr, SCALE: tl.constexpr, PREDICTS: tl.constexpr,
-    BLOCKS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
+    BLOCKS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """One program per node: its gradient as the receiver of its slots, and as the sender of the opposite slots."""
-    row = tl.program_id(0).to(tl.int64)
-    node = row % num_nodes
-    first = row - node
-    model = row // rows_per_model
+    """One program per BLOCK_N nodes of one image: their gradients as receivers, and as senders of opposite slots."""
+    program = tl.program_id(0).to(tl.int64)
+    tiles = tl.cdiv(num_nodes, BLOCK_N)
+    image = program // tiles
+    model = image // images_per_model
+    first = image * num_nodes
+    begin = program % tiles * BLOCK_N
     c = tl.arange(0, BLOCK_D)
     width = 6 * RANK
-    a = load_row(mapped + row * width + RANK, c, RANK)[None, :]
-    p = load_row(mapped + row * width + 2 * RANK, c, RANK)[None, :]
-    b = load_row(mapped + row * width + 4 * RANK, c, RANK)[None, :]
-    z = load_row(mapped + row * width + 5 * RANK, c, RANK)[None, :]
     out_row, error_row = weight_rows(out, error, model, c, RANK, PREDICTS)
-    d_q = tl.zeros([BLOCK_D], tl.float32)
-    d_a = tl.zeros([BLOCK_D], tl.float32)
-    d_p = tl.zeros([BLOCK_D], tl.float32)
-    d_k = tl.zeros([BLOCK_D], tl.float32)
-    d_b = tl.zeros([BLOCK_D], tl.float32)
-    d_z = tl.zeros([BLOCK_D], tl.float32)
+    d_q = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
+    d_a = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
+    d_p = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
+    d_k = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
+    d_b = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
+    d_z = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     for block in range(BLOCKS):
-        slots = block * BLOCK_K + tl.arange(0, BLOCK_K)
-        edge = node * K + slots
-        inside = slots < K
+        node, slot, inside = slots_of(begin, num_nodes, block, K, BLOCK_N, BLOCK_K)
+        edge = node * K + slot
+        row = first + node
         other = first + tl.load(nbr + edge, mask=inside, other=0)
 
-        # The node as the receiver of its slots.
-        live = inside & (tl.load(valid + edge, mask=inside, other=0) != 0)
+        # The nodes as receivers of their slots.
+        live = tl.load(valid + edge, mask=inside, other=0) != 0
         offset = model * num_offsets + tl.load(offset_index + edge, mask=live, other=0)
         directions = load_rows(direction, offset, RANK, live, c, RANK)
-        d_score = tl.load(d_scores + row * K + slots, mask=live, other=0.0)[:, None]
+        d_score = tl.load(d_scores + first * K + edge, mask=live, other=0.0)[:, None]
+        a = load_rows(mapped + RANK, row, width, live, c, RANK)
+        p = load_rows(mapped + 2 * RANK, row, width, live, c, RANK)
         k_j = load_rows(mapped + 3 * RANK, other, width, live, c, RANK)
         b_j = load_rows(mapped + 4 * RANK, other, width, live, c, RANK)
         z_j = load_rows(mapped + 5 * RANK, other, width, live, c, RANK)
         unit, surprise, size = hidden_units(a, b_j, directions, p, z_j, error_row, RANK, PREDICTS)
         d_unit = tl.where(unit > 0, d_score * out_row, 0.0)
-        d_q += tl.sum(d_score * k_j, 0)
-        d_a += tl.sum(d_unit, 0)
+        d_q += sum_of_slots(d_score * k_j, BLOCK_N, BLOCK_K, BLOCK_D)
+        d_a += sum_of_slots(d_unit, BLOCK_N, BLOCK_K, BLOCK_D)
         if PREDICTS:
-            d_p -= tl.sum(slope_of(d_unit, error_row, size, RANK) * surprise, 0)
+            d_surprise = slope_of(d_unit, error_row, size, RANK) * surprise
+            d_p -= sum_of_slots(d_surprise, BLOCK_N, BLOCK_K, BLOCK_D)
 
-        # The node as the sender of the opposite slots.
+        # The nodes as senders of the opposite slots.
         opposite = tl.load(rev + edge, mask=inside, other=0)
-        sends = inside & (tl.load(valid + opposite, mask=inside, other=0) != 0)
+        sends = tl.load(valid + opposite, mask=inside, other=0) != 0
         offset = model * num_offsets + tl.load(offset_index + opposite, mask=sends, other=0)
         directions = load_rows(direction, offset, RANK, sends, c, RANK)
         d_score = tl.load(d_scores + first * K + opposite, mask=sends, other=0.0)[:, None]
+        b = load_rows(mapped + 4 * RANK, row, width, sends, c, RANK)
+        z = load_rows(mapped + 5 * RANK, row, width, sends, c, RANK)
         q_i = load_rows(mapped, other, width, sends, c, RANK)
         a_i = load_rows(mapped + RANK, other, width, sends, c, RANK)
         p_i = load_rows(mapped + 2 * RANK, other, width, sends, c, RANK)
         unit, surprise, size = hidden_units(a_i, b, directions, p_i, z, error_row, RANK, PREDICTS)
         d_unit = tl.where(unit > 0, d_score * out_row, 0.0)
-        d_k += tl.sum(d_score * q_i, 0)
-        d_b += tl.sum(d_unit, 0)
+        d_k += sum_of_slots(d_score * q_i, BLOCK_N, BLOCK_K, BLOCK_D)
+        d_b += sum_of_slots(d_unit, BLOCK_N, BLOCK_K, BLOCK_D)
         if PREDICTS:
-            d_z += tl.sum(slope_of(d_unit, error_row, size, RANK) * surprise, 0)
-    place = d_mapped + row * width + c
-    mask = c < RANK
-    tl.store(place, d_q * SCALE, mask=mask)
-    tl.store(place + RANK, d_a, mask=mask)
-    tl.store(place + 2 * RANK, d_p, mask=mask)
-    tl.store(place + 3 * RANK, d_k * SCALE, mask=mask)
-    tl.store(place + 4 * RANK, d_b, mask=mask)
-    tl.store(place + 5 * RANK, d_z, mask=mask)
+            d_surprise = slope_of(d_unit, error_row, size, RANK) * surprise
+            d_z += sum_of_slots(d_surprise, BLOCK_N, BLOCK_K, BLOCK_D)
+    node = begin + tl.arange(0, BLOCK_N)
+    row, inside = first + node, node < num_nodes
+    store_rows(d_mapped, row, width, inside, c, RANK, d_q * SCALE)
+    store_rows(d_mapped + RANK, row, width, inside, c, RANK, d_a)
+    store_rows(d_mapped + 2 * RANK, row, width, inside, c, RANK, d_p)
+    store_rows(d_mapped + 3 * RANK, row, width, inside, c, RANK, d_k * SCALE)
+    store_rows(d_mapped + 4 * RANK, row, width, inside, c, RANK, d_b)
+    store_rows(d_mapped + 5 * RANK, row, width, inside, c, RANK, d_z)
 
 
 @triton.jit

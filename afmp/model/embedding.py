@@ -1,0 +1,50 @@
+"""The embeddings of `refined`: of a patch's pixels and of its position."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from afmp.model.linear import Linear
+
+OCTAVES = 4  # frequencies of the position features
+
+
+class PatchEmbedding(nn.Module):
+    """The embedding of patches in two steps, their quarters and then the patch, so that it is no linear map of pixels.
+
+    W_2 [GELU(W_1 quarter + b_1) of each quarter] + b_2. A patch of an odd side is not divided.
+    """
+
+    def __init__(self, patch_size: int, d_model: int) -> None:
+        super().__init__()
+        self.per_side = 1 if patch_size % 2 else 2
+        self.side, parts = patch_size // self.per_side, self.per_side**2
+        width = max(1, d_model // parts)
+        self.W_1, self.W_2 = Linear(3 * self.side * self.side, width), Linear(parts * width, d_model)
+        # As for rectified units (He et al., 2015), so that pixels count as much as positions from the start.
+        for linear, gain in ((self.W_1, "relu"), (self.W_2, "linear")):
+            nn.init.kaiming_normal_(linear.weight, nonlinearity=gain)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Embed patches (..., N, 3 P P), ordered (channel, row, column), to (..., N, D)."""
+        cut = patches.unflatten(-1, (3, self.per_side, self.side, self.per_side, self.side))
+        quarters = cut.movedim((-4, -2), (-5, -4)).flatten(-3)
+        return self.W_2(F.gelu(self.W_1(quarters)).flatten(-3))
+
+
+class PositionFeatures(nn.Module):
+    """The embedding of positions: a linear map of waves over the image, so that it fits every image size.
+
+    features of x in [-1, 1], the position over the extent of the image: sin and cos of pi / 2 * 2^o * x, o < OCTAVES
+    """
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.map = Linear(4 * OCTAVES, d_model)
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Embed patch centres (..., N, 2) in pixels."""
+        extent = positions.amax(dim=-2, keepdim=True) + positions.amin(dim=-2, keepdim=True)
+        angle = torch.pi / 2 * (2 * positions / extent - 1)
+        waves = [wave(2**octave * angle) for octave in range(OCTAVES) for wave in (torch.sin, torch.cos)]
+        return self.map(torch.cat(waves, dim=-1))
