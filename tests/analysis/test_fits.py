@@ -37,7 +37,7 @@ def test_a_fixed_cost_per_pass_is_no_growth_with_n():
     # The cost is equal for all images. Large images have small batches, so the cost per image grows with N.
     fit = fitted(lambda n: 0, fixed=25)
     assert fit.coefficient(0).value == pytest.approx(25, rel=0.02)
-    assert fit.quadratic_share < 0.02 and fit.largest_miss < 0.02
+    assert fit.quadratic_share.value < 0.02 and fit.largest_miss < 0.02
 
 
 def test_correlated_passes_have_wide_intervals():
