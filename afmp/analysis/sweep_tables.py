@@ -119,10 +119,8 @@ def ratios_caption(sweeps: list[dict]) -> str:
     """Return in how many settings each AFMP needs less time and less memory, in reStructuredText."""
     sentences = ["Above 1, AFMP needs less time or memory."]
     for sweep in sweeps:
-        found = ratios(sweep["points"])
-        for mode, model in product(modes_of(sweep), models_of(sweep)):
-            if model not in AFMP_MODELS:
-                continue
+        found, models = ratios(sweep["points"]), [model for model in models_of(sweep) if model in AFMP_MODELS]
+        for mode, model in product(modes_of(sweep), models):
             pairs = [ratio for ratio in found if (ratio.setting["mode"], ratio.model) == (mode, model)]
             count = wording.counted([len(pairs)], "pair")
             sentence = f"{sweep['semantics'].capitalize()} semantics, {mode}: {count} of points"
