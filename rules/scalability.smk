@@ -1,4 +1,4 @@
-# Scalability: AFMP-Small and DeiT-Tiny over image sizes, and the number of parameters of each.
+# Scalability: the models of the sweep over image sizes, and the number of parameters of each.
 
 from afmp.study.paths import (
     PARAMETERS_FILE,
@@ -8,7 +8,7 @@ from afmp.study.paths import (
 )
 
 
-# Measure time and memory at one size: AFMP under each semantics, and DeiT. A point that runs out of memory is recorded.
+# Measure time and memory at one size: AFMP-Small under each semantics, and the other models once. A point that runs out of memory is recorded.
 rule benchmark_resolution:
     output:
         scalability=in_results(
@@ -63,7 +63,7 @@ rule benchmark_scalability:
         "../workflow_scripts/benchmark_scalability.py"
 
 
-# Count the parameters of the models that the original notebook compares.
+# Count the parameters of the compared models.
 rule count_parameters:
     output:
         parameters=in_results(PARAMETERS_FILE),

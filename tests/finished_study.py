@@ -93,13 +93,10 @@ def fill_results(folder: Path, study) -> None:
                 }
                 records.write_diagnostics(folder / diagnostics_file(semantics, run, seed), gates)
                 (folder / weights_file(semantics, run, seed, "best")).write_bytes(b"weights")
-        points = [synthetic_point(model, size) for model in ("afmp_small", "deit_tiny") for size in (64, 128, 224)]
+        points = [synthetic_point(model, size) for model in MODELS for size in (64, 128, 224)]
         sweep = synthetic_scalability(points, semantics=semantics)
         records.write_scalability(folder / scalability_file(semantics), sweep)
-    counts = [
-        {"model": name, "description": name, "resolution": 224, "num_parameters": 6_000_000}
-        for name in ("afmp_small", "deit_tiny")
-    ]
+    counts = [{"model": name, "description": name, "resolution": 224, "num_parameters": 6_000_000} for name in MODELS]
     parameters = {"format_version": 1, "num_classes": 100, "models": counts}
     records.write_parameters(folder / "count_parameters/parameters.json", parameters)
     for file in (file for drawing in figures(study.to_dict()) for file in drawing.files):

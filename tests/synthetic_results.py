@@ -62,6 +62,12 @@ RUNS = {
     "lambda_1e-5": (30.5, 34.2, 1e-5, 10.1),
     "top_down": (31.4, 34.1, 1e-4, 12.6),
 }
+# Parameters of each model of the sweep, and its milliseconds and 1/64 MB per patch.
+SWEPT = {
+    "afmp_small": (6119913, 8e-4, 9),
+    "deit_tiny": (5543716, 9e-4, 6),
+    "afmp_refined_small": (5581036, 5e-4, 14),
+}
 # Batch size of each resolution in a sweep that is fitted.
 FITTED_SIZES = {64: 64, 128: 64, 224: 64, 448: 16, 896: 4, 1792: 1, 3584: 1}
 
@@ -145,13 +151,13 @@ def synthetic_point(
 ) -> dict:
     """Return one point of a sweep at patch size 16. A point that is not ok has no numbers."""
     num_patches = (resolution // 16) ** 2
-    afmp = model == "afmp_small"
+    afmp, (num_parameters, per_patch, activations_per_patch) = model != "deit_tiny", SWEPT[model]
     faster = {"fp32": 1.0, "tf32": 0.8, "bf16": 0.5, "fp16": 0.5}[precision] * (0.3 if mode == "inference" else 1.0)
     faster *= {"eager": 1.0, "compiled": 0.8, "graph": 0.7, "compiled_graph": 0.6}[execution]
     faster *= 2.0 if attention == "plain" and not afmp else 1.0
-    per_image = 0.03 + (8e-4 * num_patches if afmp else 9e-4 * num_patches + 6e-6 * num_patches**2)
+    per_image = 0.03 + per_patch * num_patches + (0 if afmp else 6e-6 * num_patches**2)
     median = faster * batch_size * per_image
-    activations = batch_size * (9 if afmp else 6 * (1 + num_patches / 300)) * num_patches / 64
+    activations = batch_size * activations_per_patch * (1 if afmp else 1 + num_patches / 300) * num_patches / 64
     weights = 24.0
     gradients = weights if mode == "train" else 0.0
     inputs = batch_size * 3 * resolution**2 * 4 / 2**20
@@ -189,7 +195,7 @@ def synthetic_point(
         "implementation": "pytorch" if afmp and ok else None,
         "status": status,
         "error": {"ok": None, "oom": "CUDA out of memory.", "error": "RuntimeError: cuDNN not found"}[status],
-        "num_parameters": (6119913 if afmp else 5543716) if ok else None,
+        "num_parameters": num_parameters if ok else None,
         "interleaved": ok,
         "time_ms": time_ms if ok else None,
         "memory": memory if ok else None,

@@ -1,4 +1,4 @@
-"""Measure AFMP-Small and DeiT-Tiny at one image size."""
+"""Measure the models of the sweep at one image size."""
 
 from afmp.log import log_to
 

@@ -1,4 +1,4 @@
-"""Count the parameters of the models that the paper compares."""
+"""Count the parameters of the compared models."""
 
 from afmp.log import log_to
 

@@ -57,15 +57,15 @@ class Fit(NamedTuple):
         return np.percentile(self.draws_at(sizes), PERCENTILES, axis=0) if len(self.draws) else None
 
     def coefficient(self, power: int) -> Estimate:
-        """Return c0, c1 or c2. A coefficient at its bound 0 has no interval, because [0, 0] would suggest certainty."""
-        value = float(self.coefficients[power])
-        return _estimate(value, self.draws[:, power]) if value else MISSING._replace(value=value)
+        """Return c0, c1 or c2."""
+        return _bounded(self.coefficients[power], self.draws[:, power])
 
     @property
-    def quadratic_share(self) -> float:
+    def quadratic_share(self) -> Estimate:
         """Share of c2 N^2 in the fitted value at the largest size."""
         largest = self.sizes[-1:]
-        return float(self.coefficients[2] * largest[0] ** 2 / self.at(largest)[0])
+        share = self.coefficients[2] * largest[0] ** 2 / self.at(largest)[0]
+        return _bounded(share, self.draws[:, 2] * largest[0] ** 2 / self.draws_at(largest)[:, 0])
 
     @property
     def largest_miss(self) -> float:
@@ -174,6 +174,12 @@ def _terms(sizes: np.ndarray, batches: np.ndarray) -> np.ndarray:
 
 def _slope(sizes: np.ndarray, values: np.ndarray) -> float:
     return float(np.log(values[-1] / values[-2]) / np.log(sizes[-1] / sizes[-2]))
+
+
+def _bounded(value: float, draws: np.ndarray) -> Estimate:
+    """Return an estimate that the fit keeps from being negative: without interval if that is [0, 0]."""
+    estimate = _estimate(value, draws)
+    return estimate if estimate.high > 0 else MISSING._replace(value=estimate.value)  # [0, 0] would suggest certainty
 
 
 def _estimate(value: float, draws) -> Estimate:

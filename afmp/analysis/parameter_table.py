@@ -3,6 +3,7 @@
 import pandas
 
 from afmp.analysis import wording
+from afmp.analysis.models import AFMP_MODELS, MODEL_NAMES
 
 
 def parameters_table(parameters: dict) -> pandas.DataFrame:
@@ -12,10 +13,12 @@ def parameters_table(parameters: dict) -> pandas.DataFrame:
 
 
 def parameters_caption(parameters: dict) -> str:
-    """Return the counts and the ratio of the two models of the sweep, in reStructuredText."""
+    """Return the counts, and the ratios of the models of the sweep, in reStructuredText."""
     counts = {model["model"]: model["num_parameters"] for model in parameters["models"]}
     listed = "; ".join(f"{model['description']}: {model['num_parameters']:,}" for model in parameters["models"])
-    ratio = counts["afmp_small"] / counts["deit_tiny"]
-    return wording.escape_rst(
-        f"Parameters with {parameters['num_classes']} classes. {listed}. AFMP-Small / DeiT-Tiny = {ratio:.3f}."
-    )
+    ratios = [
+        f"{MODEL_NAMES[model]} / DeiT-Tiny = {counts[model] / counts['deit_tiny']:.3f}."
+        for model in AFMP_MODELS
+        if model in counts
+    ]
+    return wording.escape_rst(f"Parameters with {parameters['num_classes']} classes. {listed}. {' '.join(ratios)}")

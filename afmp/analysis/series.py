@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from afmp.analysis.models import MODEL_NAMES
+from afmp.analysis.models import MODEL_NAMES, MODELS, MODELS_WITH_SEMANTICS
 
 # The keys that distinguish the series of one model and mode, and how to write each value.
 SETTINGS = {"precision": "{}", "attention": "{} attention", "execution": "{}"}
@@ -23,9 +23,9 @@ class Series(NamedTuple):
 
     @property
     def name(self) -> str:
-        """`AFMP-Small (paper semantics)`, or `DeiT-Tiny`, which has no semantics."""
+        """`AFMP-Small (paper semantics)`, or only the name of a model that is measured once, as `DeiT-Tiny`."""
         name = MODEL_NAMES.get(self.model, self.model)
-        return f"{name} ({self.semantics} semantics)" if self.model.startswith("afmp") else name
+        return f"{name} ({self.semantics} semantics)" if self.model in MODELS_WITH_SEMANTICS else name
 
     @property
     def setting(self) -> str:
@@ -54,6 +54,12 @@ def series_of(sweep: dict) -> list[Series]:
         Series(*key, sweep["semantics"], sorted(points, key=lambda point: point["num_patches"]))
         for key, points in groups.items()
     ]
+
+
+def models_of(sweep: dict) -> list[str]:
+    """Return the models that a sweep has points of, in the order of MODELS: an older one has no AFMP-refined-Small."""
+    found = {point["model"] for point in sweep["points"]}
+    return [model for model in MODELS if model in found]
 
 
 def modes_of(sweep: dict) -> list[str]:

@@ -1,14 +1,19 @@
-"""Tables of the sweep: every point, the ratios DeiT-Tiny / AFMP-Small, the fits; and their captions."""
+"""Tables of the sweep: every point, the ratios DeiT-Tiny / AFMP, the fits; and their captions."""
+
+from itertools import product
 
 import pandas
 
 from afmp.analysis import wording
 from afmp.analysis.fits import crossing, fit_activations, fit_time
-from afmp.analysis.ratios import ratios
-from afmp.analysis.series import SETTINGS, Series, modes_of, series_of
-from afmp.analysis.sweep_wording import largest_ratio
+from afmp.analysis.models import AFMP_MODELS, MODEL_NAMES
+from afmp.analysis.ratios import SETTING, ratios
+from afmp.analysis.series import SETTINGS, Series, models_of, modes_of, series_of
+from afmp.analysis.sweep_wording import largest_ratios
 
 TIMES = ("median", "q25", "q75", "min", "max", "n")
+# Columns of the N above which DeiT-Tiny needs more than an AFMP.
+CROSSINGS = {"crossing": "afmp_small", "crossing_refined": "afmp_refined_small"}
 MEMORY = ("peak_mb", "reserved_mb", "weights_mb", "gradients_mb", "inputs_mb", "activations_mb")
 
 
@@ -43,9 +48,9 @@ def _adamw_mb(num_parameters: int) -> float:
 
 
 def ratios_table(sweep: dict) -> pandas.DataFrame:
-    """Return a table of DeiT-Tiny / AFMP-Small with a row per setting that both models were measured in."""
+    """Return a table of DeiT-Tiny / `model`, an AFMP, with a row per setting that both were measured in."""
     rows = [
-        {"semantics": sweep["semantics"]}
+        {"semantics": sweep["semantics"], "model": ratio.model}
         | ratio.setting
         | {
             "attention": ratio.attention,
@@ -55,15 +60,15 @@ def ratios_table(sweep: dict) -> pandas.DataFrame:
         }
         for ratio in ratios(sweep["points"])
     ]
-    columns = ["semantics", "resolution", "num_patches", "batch_size", "precision", "mode", "execution", "attention"]
-    return pandas.DataFrame(rows, columns=[*columns, "time_ratio", "peak_memory_ratio", "activations_ratio"])
+    numbers = ["time_ratio", "peak_memory_ratio", "activations_ratio"]
+    return pandas.DataFrame(rows, columns=["semantics", "model", *SETTING, "attention", *numbers])
 
 
 def fits_table(sweep: dict) -> pandas.DataFrame:
     """Return a table of the fits c0 + B (c1 N + c2 N^2), with a row per series of 3 or more sizes and quantity.
 
-    Quantities are time in ms and activations in MB. `crossing` has a value for DeiT-Tiny only: the N above which it
-    needs more than AFMP-Small in the same configuration. It is NaN if there is no such N, or if that is uncertain.
+    Quantities are time in ms and activations in MB. CROSSINGS have a value for DeiT-Tiny only: the N above which it
+    needs more than an AFMP in the same configuration. It is NaN if there is no such N, or if that is uncertain.
     """
     series = series_of(sweep)
     rows = []
@@ -76,24 +81,24 @@ def fits_table(sweep: dict) -> pandas.DataFrame:
             row = {"semantics": one.semantics, "model": one.model, "quantity": quantity, "mode": one.mode}
             row |= {key: getattr(one, key) for key in SETTINGS} | {"sizes": len(fit.sizes)}
             row |= {"largest_num_patches": int(fit.sizes[-1])}
-            row |= {"quadratic_share": fit.quadratic_share, "largest_miss": fit.largest_miss}
-            estimates = {f"c{power}": fit.coefficient(power) for power in range(3)} | {"local_slope": fit.slope}
-            afmp = fits.get(_afmp_key(one)) if one.model == "deit_tiny" else None
-            if afmp is not None:
-                estimates["crossing"] = crossing(afmp, fit)
+            row |= {"largest_miss": fit.largest_miss}
+            estimates = {f"c{power}": fit.coefficient(power) for power in range(3)}
+            estimates |= {"quadratic_share": fit.quadratic_share, "local_slope": fit.slope}
+            for name, model in CROSSINGS.items() if one.model == "deit_tiny" else ():
+                if (afmp := fits.get(_afmp_key(one, model))) is not None:
+                    estimates[name] = crossing(afmp, fit)
             for name, estimate in estimates.items():
                 row |= {name: estimate.value, f"{name}_ci95_low": estimate.low, f"{name}_ci95_high": estimate.high}
             rows.append(row)
-    columns = ["semantics", "model", "quantity", "mode", *SETTINGS, "sizes", "largest_num_patches"]
-    columns += ["quadratic_share", "largest_miss"]
-    names = ("c0", "c1", "c2", "local_slope", "crossing")
+    columns = ["semantics", "model", "quantity", "mode", *SETTINGS, "sizes", "largest_num_patches", "largest_miss"]
+    names = ("c0", "c1", "c2", "quadratic_share", "local_slope", *CROSSINGS)
     columns += [f"{name}{end}" for name in names for end in ("", "_ci95_low", "_ci95_high")]
     return pandas.DataFrame(rows, columns=columns)
 
 
-def _afmp_key(deit: Series) -> tuple:
-    # The key of AFMP-Small in the configuration of a series of DeiT-Tiny.
-    return deit._replace(model="afmp_small", attention=None)[:-1]
+def _afmp_key(deit: Series, model: str) -> tuple:
+    # The key of an AFMP in the configuration of a series of DeiT-Tiny.
+    return deit._replace(model=model, attention=None)[:-1]
 
 
 def scalability_caption(sweeps: list[dict]) -> str:
@@ -106,36 +111,40 @@ def scalability_caption(sweeps: list[dict]) -> str:
             f"{wording.counted([len(status)], 'point')}, "
             f"{status.count('oom')} out of memory, {status.count('error')} failed."
         )
-        sentences += [largest_ratio(sweep), *sweep["protocol"]["skipped"]]
+        sentences += [largest_ratios(sweep), *sweep["protocol"]["skipped"]]
     return wording.escape_rst(" ".join(sentences))
 
 
 def ratios_caption(sweeps: list[dict]) -> str:
-    """Return in how many settings AFMP-Small needs less time and less memory, in reStructuredText."""
-    sentences = ["Above 1, AFMP-Small needs less time or memory."]
+    """Return in how many settings each AFMP needs less time and less memory, in reStructuredText."""
+    sentences = ["Above 1, AFMP needs less time or memory."]
     for sweep in sweeps:
-        for mode in modes_of(sweep):
-            pairs = [ratio for ratio in ratios(sweep["points"]) if ratio.setting["mode"] == mode]
+        found, models = ratios(sweep["points"]), [model for model in models_of(sweep) if model in AFMP_MODELS]
+        for mode, model in product(modes_of(sweep), models):
+            pairs = [ratio for ratio in found if (ratio.setting["mode"], ratio.model) == (mode, model)]
             count = wording.counted([len(pairs)], "pair")
             sentence = f"{sweep['semantics'].capitalize()} semantics, {mode}: {count} of points"
             if pairs:
                 sentence += (
-                    f"; AFMP-Small needs less time in {sum(ratio.time > 1 for ratio in pairs)} and less peak memory "
-                    f"in {sum(ratio.peak_memory > 1 for ratio in pairs)}"
+                    f"; {MODEL_NAMES[model]} needs less time in {sum(ratio.time > 1 for ratio in pairs)} and less peak "
+                    f"memory in {sum(ratio.peak_memory > 1 for ratio in pairs)}"
                 )
             sentences.append(f"{sentence}.")
     return wording.escape_rst(" ".join(sentences))
 
 
 def fits_caption(table: pandas.DataFrame) -> str:
-    """Return the number of fits and their slopes at large N, in reStructuredText."""
+    """Return the number of fits, their slopes at large N and the share of N² in them, in reStructuredText."""
     sentences = [
         f"{wording.counted([len(table)], 'fit')} of time and activations per image over the number of patches N."
     ]
     for (semantics, model), rows in table[table["quantity"] == "time_ms"].groupby(["semantics", "model"], sort=False):
-        slopes = rows["local_slope"]
+        slopes, shares = rows["local_slope"], 100 * rows["quadratic_share"]
+        none = (shares == 0) | (rows["quadratic_share_ci95_low"] == 0)  # a share of 0 may have no interval
         sentences.append(
-            f"{model} under {semantics} semantics: local slope of time over N between the two largest sizes "
-            f"{slopes.min():.2f} to {slopes.max():.2f} (1 is linear, 2 quadratic)."
+            f"{MODEL_NAMES.get(model, model)} in the sweep of {semantics}: local slope of time over N between the two "
+            f"largest sizes {slopes.min():.2f} to {slopes.max():.2f} (1 is linear, 2 quadratic). c2 N² is "
+            f"{shares.min():.0f} to {shares.max():.0f} % of the fitted time at the largest N; 0 is within its interval "
+            f"in {none.sum()} of {wording.counted([len(rows)], 'fit')}."
         )
     return wording.escape_rst(" ".join(sentences))

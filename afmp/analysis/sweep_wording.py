@@ -1,10 +1,16 @@
-"""Words that tables and figures of the sweep share: its settings, its device, and the ratio at the largest size."""
+"""Words that tables and figures of the sweep share: its models, settings and device, and ratios at the largest size."""
 
-from afmp.analysis.models import MODELS
-from afmp.analysis.series import best_series, modes_of, peak_per_image, series_of, time_per_image
+from afmp.analysis.models import AFMP_MODELS, MODEL_NAMES
+from afmp.analysis.series import best_series, models_of, modes_of, peak_per_image, series_of, time_per_image
 from afmp.analysis.wording import distinct, span
 
 PASSES = {"train": "forward + backward", "inference": "inference"}
+
+
+def names(sweep: dict) -> str:
+    """Return the models of a sweep: `AFMP-Small, DeiT-Tiny and AFMP-refined-Small`."""
+    *others, last = [MODEL_NAMES[model] for model in models_of(sweep)] or [""]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def settings(sweep: dict) -> str:
@@ -27,27 +33,35 @@ def device_and_software(sweep: dict) -> str:
     return f"{sweep['device']['name']}; {', '.join(software)}"
 
 
-def largest_ratio(sweep: dict) -> str:
-    """Return DeiT-Tiny / AFMP-Small in words, each model in its best configuration.
+def largest_ratios(sweep: dict) -> str:
+    """Return DeiT-Tiny / AFMP in words for each AFMP of a sweep, each model in its best configuration.
 
-    The ratio is that of the largest size that both models were measured at with one batch size.
+    A ratio is that of the largest size that both models were measured at with one batch size.
     """
-    mode = modes_of(sweep)[0]
-    best = [best_series(series_of(sweep), model, mode) for model in MODELS]
-    if None in best:
-        return "Only one of the models was measured."
-    measured = [{(p["num_patches"], p["batch_size"]): p for p in series.measured} for series in best]
+    models = models_of(sweep)
+    compared = [model for model in models if model in AFMP_MODELS] if "deit_tiny" in models else []
+    if not compared:
+        return "There is no ratio, because DeiT-Tiny and AFMP were not both measured."
+    return " ".join(_largest_ratio(sweep, model) for model in compared)
+
+
+def _largest_ratio(sweep: dict, model: str) -> str:
+    mode, name = modes_of(sweep)[0], MODEL_NAMES[model]
+    best = [best_series(series_of(sweep), one, mode) for one in (model, "deit_tiny")]
+    measured = [
+        {(p["num_patches"], p["batch_size"]): p for p in (series.measured if series else [])} for series in best
+    ]
     shared = sorted(measured[0].keys() & measured[1].keys())
     if not shared:
-        return "No size was measured for both models."
+        return f"No size was measured for both {name} and DeiT-Tiny."
     afmp, deit = (points[shared[-1]] for points in measured)
     times = [time_per_image(point)[0] for point in (afmp, deit)]
     memory = [peak_per_image(point) for point in (afmp, deit)]
     # The resident set need not grow if the process already had enough memory.
     memory_ratio = f"{memory[1] / memory[0]:.2f}" if memory[0] > 0 else "undefined"
     return (
-        f"The largest size measured for both models is {afmp['num_patches']:,} patches ({afmp['resolution']:,} px). "
-        f"There {best[0].name} ({best[0].setting}) needs {times[0]:.4g} ms and {memory[0]:,.1f} MB per image, "
-        f"{best[1].name} ({best[1].setting}) {times[1]:.4g} ms and {memory[1]:,.1f} MB. "
-        f"DeiT-Tiny / AFMP-Small = {times[1] / times[0]:.2f} in time and {memory_ratio} in memory ({PASSES[mode]})."
+        f"The largest size measured for both {name} and DeiT-Tiny is {afmp['num_patches']:,} patches "
+        f"({afmp['resolution']:,} px). There {best[0].name} ({best[0].setting}) needs {times[0]:.4g} ms and "
+        f"{memory[0]:,.1f} MB per image, {best[1].name} ({best[1].setting}) {times[1]:.4g} ms and {memory[1]:,.1f} MB. "
+        f"DeiT-Tiny / {name} = {times[1] / times[0]:.2f} in time and {memory_ratio} in memory ({PASSES[mode]})."
     )

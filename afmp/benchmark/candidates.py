@@ -1,12 +1,10 @@
 """Candidates: what is measured at one size, in one precision and mode."""
 
-from afmp.analysis.models import MODELS
+from afmp.analysis.models import MODELS, MODELS_WITH_ATTENTION, MODELS_WITH_SEMANTICS
 from afmp.benchmark.settings import PassSettings
 
 # Names of functions and not the functions: only the process that measures imports them, and with them torch.
 MODEL_BUILDERS = {model: f"afmp.benchmark.models:build_{model}" for model in MODELS}
-MODELS_WITH_ATTENTION = ("deit_tiny",)
-MODELS_WITH_SEMANTICS = ("afmp_small",)
 
 
 def candidates_of(settings: PassSettings) -> list[dict]:

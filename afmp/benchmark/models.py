@@ -1,4 +1,4 @@
-"""The two models of the sweep, each with the loss that its training pass computes."""
+"""The models of the sweep, each with the loss that its training pass computes."""
 
 import pkgutil
 from collections.abc import Callable
@@ -7,7 +7,8 @@ import timm
 import torch
 from torch.nn.functional import cross_entropy
 
-from afmp.model.sizes import afmp_small
+from afmp.model.afmp import AFMP
+from afmp.model.sizes import afmp_refined_small, afmp_small
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -30,13 +31,14 @@ def build_afmp_small(
     *, image_size: int, num_classes: int, semantics: str, fused_attention: bool
 ) -> tuple[torch.nn.Module, Loss]:
     """Return AFMP-Small and its loss, cross entropy + sparsity loss. It has no attention to fuse."""
-    model = afmp_small(img_size=image_size, num_classes=num_classes, semantics=semantics)
+    return _with_loss(afmp_small(img_size=image_size, num_classes=num_classes, semantics=semantics))
 
-    def loss(images, labels):
-        logits, sparsity_loss = model.forward_train(images)
-        return cross_entropy(logits, labels) + sparsity_loss
 
-    return model, loss
+def build_afmp_refined_small(
+    *, image_size: int, num_classes: int, semantics: None, fused_attention: bool
+) -> tuple[torch.nn.Module, Loss]:
+    """Return AFMP-refined-Small and its loss, cross entropy: it keeps all edges. Its semantics is always `refined`."""
+    return _with_loss(afmp_refined_small(img_size=image_size, num_classes=num_classes))
 
 
 def build_deit_tiny(
@@ -49,5 +51,13 @@ def build_deit_tiny(
 
     def loss(images, labels):
         return cross_entropy(model(images), labels)
+
+    return model, loss
+
+
+def _with_loss(model: AFMP) -> tuple[AFMP, Loss]:
+    def loss(images, labels):
+        logits, sparsity_loss = model.forward_train(images)
+        return cross_entropy(logits, labels) + sparsity_loss
 
     return model, loss

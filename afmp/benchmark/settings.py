@@ -7,7 +7,7 @@ from afmp.analysis.models import MODELS
 from afmp.errors import AfmpError, check_choice, check_number, check_whole_number
 from afmp.study.semantics import SWEPT_SEMANTICS
 
-PATCH_SIZE = 16  # of both models, pixels
+PATCH_SIZE = 16  # of all models, pixels
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 MODES = ("train", "inference")
 EXECUTIONS = ("eager", "compiled", "graph", "compiled_graph")
@@ -33,7 +33,7 @@ class PassSettings:
 
     - resolutions: sides of the square images, pixels
     - batch_size: images per pass, one value per resolution
-    - semantics: AFMP is one more model under each; DeiT-Tiny has none and is measured once
+    - semantics: AFMP-Small is one more model under each; the other models are measured once
     - precision: fp32 is without TF32; bf16 and fp16 are autocast
     - mode: train (forward, loss, backward) or inference (forward without gradients, in eval mode)
     - execution: eager, compiled (torch.compile), graph (the pass as one CUDA graph), compiled_graph (both)
@@ -88,7 +88,7 @@ class SweepSettings(PassSettings):
 
 def sweep_from_config(scalability: Mapping, *, resolutions: Sequence[int], semantics: Sequence[str]) -> SweepSettings:
     """Return the sweep that section `scalability` of config.yaml describes, at these resolutions of it."""
-    lists = {key: tuple(scalability[key]) for key in ("precision", "mode", "execution", "attention")}
+    lists = {key: tuple(scalability[key]) for key in ("models", "precision", "mode", "execution", "attention")}
     values = {key: scalability[key] for key in ("num_classes", "device", "warmup", "repeats", "seconds")}
     return SweepSettings(
         resolutions=tuple(resolutions),

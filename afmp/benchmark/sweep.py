@@ -1,7 +1,7 @@
-"""The scalability sweep: time and memory of AFMP-Small and DeiT-Tiny over image sizes.
+"""The scalability sweep: time and memory of AFMP-Small, DeiT-Tiny and AFMP-refined-Small over image sizes.
 
-One process (`measurement`) measures all candidates of one size, precision and mode. Both models are alive in it and
-timed in turn, so a drift of the machine affects both alike. The failure of a candidate is recorded in its point, and
+One process (`measurement`) measures all candidates of one size, precision and mode. The models are alive in it and
+timed in turn, so a drift of the machine affects all alike. The failure of a candidate is recorded in its point, and
 the sweep continues. This file does not import torch.
 """
 

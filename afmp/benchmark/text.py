@@ -4,12 +4,12 @@ from afmp.analysis.ratios import ratios
 
 
 def format_sweep(scalability: dict) -> str:
-    """Return the content of a scalability file as text: one row per point, then the ratios DeiT-Tiny / AFMP-Small."""
+    """Return the content of a scalability file as text: one row per point, then the ratios DeiT-Tiny / AFMP."""
     points, protocol, device = scalability["points"], scalability["protocol"], scalability["device"]
     kind = next((point["memory"]["kind"] for point in points if point["memory"]), "none")
     implementations = sorted({point["implementation"] for point in points if point["implementation"]})
     title = (
-        f"AFMP semantics {scalability['semantics']} on {device['name']} ({device['type']}), torch "
+        f"AFMP-Small under {scalability['semantics']} semantics, on {device['name']} ({device['type']}), torch "
         f"{scalability['versions']['torch']}; per point at most {protocol['warmup']} warm-up passes, "
         f"{protocol['repeats']} timed passes and {protocol['seconds']:g} s; message passing: "
         f"{', '.join(implementations) or 'not stated'}; peak memory: {kind}, never under a CUDA graph"
@@ -32,7 +32,7 @@ def format_sweep(scalability: dict) -> str:
     if found := ratios(points):
         lines += ["", f"{_place_head('DeiT / AFMP')}{'time':>11}{'peak memory':>20}{'activations':>14}"]
         lines += [
-            _place(r.setting | {"attention": r.attention}, "")
+            _place(r.setting | {"attention": r.attention}, r.model)
             + f"{r.time:>11.2f}{r.peak_memory:>20.2f}{r.activations:>14.2f}"
             for r in found
         ]
@@ -43,11 +43,11 @@ def _place_head(first: str) -> str:
     names = {"px": 6, "N": 7, "batch": 6}
     words = {"prec": 6, "mode": 10, "execution": 15, "attn": 5}
     numbers = "".join(f"{name:>{width}}" for name, width in names.items())
-    return f"{first:<12}{numbers}  " + "".join(f"{name:<{width}}" for name, width in words.items())
+    return f"{first:<20}{numbers}  " + "".join(f"{name:<{width}}" for name, width in words.items())
 
 
 def _place(point: dict, first: str) -> str:
     return (
-        f"{first:<12}{point['resolution']:>6}{point['num_patches']:>7}{point['batch_size']:>6}  {point['precision']:<6}"
+        f"{first:<20}{point['resolution']:>6}{point['num_patches']:>7}{point['batch_size']:>6}  {point['precision']:<6}"
         f"{point['mode']:<10}{point['execution']:<15}{point['attention'] or '':<5}"
     )

@@ -54,12 +54,12 @@ def _add_size_options(parser: Parser, *, resolutions: str = RESOLUTIONS) -> None
 def _add_pass_options(parser: Parser) -> None:
     add = parser.add_argument
     add("--models", type=words, default=",".join(MODELS), help=f"some of {','.join(MODELS)}")
-    add("--num-classes", type=int, default=100, help="classes of both models")
+    add("--num-classes", type=int, default=100, help="classes of every model")
     add("--precision", type=words, default="fp32", help=f"some of {','.join(PRECISIONS)}; fp32 is without TF32")
     add("--mode", type=words, default="train", help=f"some of {','.join(MODES)}")
     add("--execution", type=words, default="eager", help=f"some of {','.join(EXECUTIONS)}; graphs need CUDA")
     add("--attention", type=words, default="fused", help=f"of DeiT-Tiny, some of {','.join(ATTENTIONS)}")
-    add("--semantics", choices=SWEPT_SEMANTICS, default="paper", help="semantics of AFMP")
+    add("--semantics", choices=SWEPT_SEMANTICS, default="paper", help="semantics of afmp_small")
 
 
 def _add_timing_options(parser: Parser) -> None:
@@ -154,7 +154,7 @@ def _run_profile(arguments: argparse.Namespace) -> None:
 SUBCOMMANDS = (
     Command(
         "sweep",
-        "Time and memory by image size, AFMP-Small against DeiT-Tiny.",
+        "Time and memory by image size, AFMP against DeiT-Tiny.",
         _add_sweep_arguments,
         _run_sweep,
     ),

@@ -7,7 +7,7 @@ from afmp.commands.parsing import Command, Parser, add_output_option, check_outp
 
 def _add_arguments(parser: Parser) -> None:
     parser.add_argument("--num-classes", type=int, default=100, help="classes of every model")
-    parser.add_argument("--resolution", type=int, default=224, help="pixels, for AFMP-Small and DeiT-Tiny")
+    parser.add_argument("--resolution", type=int, default=224, help="pixels, for the models of the sweep")
     add_output_option(parser, "where to write the counts")
 
 

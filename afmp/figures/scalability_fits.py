@@ -1,6 +1,7 @@
 """Figure scalability_fits: time and activations fitted as c0 + B (c1 N + c2 N^2), and where the models cross."""
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,6 +9,7 @@ from matplotlib.ticker import LogLocator
 
 from afmp.analysis import wording
 from afmp.analysis.fits import FEWEST_SIZES, Estimate, Fit, crossing, crossing_is_sure, fit_activations, fit_time
+from afmp.analysis.models import AFMP_MODELS, MODEL_NAMES
 from afmp.analysis.series import activations_per_image, modes_of, time_per_image
 from afmp.analysis.sweep_wording import PASSES, device_and_software
 from afmp.figures.parts import style
@@ -17,6 +19,7 @@ QUANTITIES = {
     "Time per image": (fit_time, lambda point: time_per_image(point)[0], "ms"),
     "Activations per image": (fit_activations, activations_per_image, "MB"),
 }
+PANEL_COLUMNS = 87  # characters below a panel
 
 
 @style.styled
@@ -26,25 +29,31 @@ def draw(sweep: dict, other_sweeps: Sequence[dict] = ()) -> Figure:
     The lines are the main lines of scalability_results.
     """
     modes = modes_of(sweep)
-    figure = style.new_figure(13, 1.8 + 6.6 * len(modes))
-    semantics = sweep["semantics"]
+    lines = {mode: main_lines(sweep, other_sweeps, mode) for mode in modes}
+    fits = {
+        (mode, title): {line.label: fit_of(line.series) for line in lines[mode]}
+        for mode, (title, (fit_of, _, _)) in product(modes, QUANTITIES.items())
+    }
+    words = {
+        (mode, title): "\n".join(_sentences(lines[mode], fits[mode, title], unit))
+        for mode, (title, (_, _, unit)) in product(modes, QUANTITIES.items())
+    }
+    words_height = 0.45 + 0.15 * max((text.count("\n") + 1 for text in words.values()), default=0)
+    figure = style.new_figure(13, 1.8 + (4.5 + words_height) * len(modes))
     style.add_title(
         figure,
         "Scalability: fits of time and activations over the number of patches N",
-        subtitle=wording.in_words(semantics),
+        subtitle=wording.in_words(sweep["semantics"]),
     )
-    grid = figure.add_gridspec(2 * len(modes), 2, height_ratios=[4.4, 2.1] * len(modes))
-    for row, mode in enumerate(modes):
-        lines = main_lines(sweep, other_sweeps, mode)
-        for column, (title, (fit_of, value, unit)) in enumerate(QUANTITIES.items()):
-            axis, words = (figure.add_subplot(grid[2 * row + below, column]) for below in (0, 1))
-            fits = {line.label: fit_of(line.series) for line in lines}
-            axis.set(title=f"{title}, {PASSES[mode]}", ylabel=f"{title} ({PASSES[mode]}), {unit}")
-            _draw_panel(axis, lines, fits, value)
-            words.set_axis_off()
-            text = "\n".join(_sentences(lines, fits, unit))
-            # Not part of the layout, because its widest line would narrow the panels.
-            words.text(0, 1, text, va="top", fontsize=8.5, transform=words.transAxes).set_in_layout(False)
+    grid = figure.add_gridspec(2 * len(modes), 2, height_ratios=[4.4, words_height] * len(modes))
+    for (row, mode), (column, (title, (_, value, unit))) in product(enumerate(modes), enumerate(QUANTITIES.items())):
+        axis, below = (figure.add_subplot(grid[2 * row + place, column]) for place in (0, 1))
+        axis.set(title=f"{title}, {PASSES[mode]}", ylabel=f"{title} ({PASSES[mode]}), {unit}")
+        _draw_panel(axis, lines[mode], fits[mode, title], value)
+        below.set_axis_off()
+        # Not part of the layout, because its widest line would narrow the panels.
+        text = below.text(0, 1, words[mode, title], va="top", fontsize=8.5, transform=below.transAxes)
+        text.set_in_layout(False)
     style.add_footer(figure, _footer(sweep, other_sweeps))
     return figure
 
@@ -82,7 +91,7 @@ def _sentences(lines: list[Line], fits: dict[str, Fit | None], unit: str) -> lis
     sentences = []
     for line in lines:
         if (fit := fits[line.label]) is not None:
-            share = f"c2 N² is {fit.quadratic_share:.0%} at N = {fit.sizes[-1]:,}".replace("%", " %")
+            share = f"c2 N² is {fit.quadratic_share.value:.0%} at N = {fit.sizes[-1]:,}".replace("%", " %")
             deviation = f"largest deviation {100 * fit.largest_miss:.1f} %"
             if len(fit.sizes) == FEWEST_SIZES:
                 deviation += f" ({FEWEST_SIZES} sizes for 3 coefficients)"
@@ -92,28 +101,32 @@ def _sentences(lines: list[Line], fits: dict[str, Fit | None], unit: str) -> lis
                 f"    {'  '.join(coefficients)}",
                 f"    local slope {_words(fit.slope, '.2f')},  {share},  {deviation}",
             ]
-    ours, theirs = (
-        next((fits[line.label] for line in lines if line.series.model == model), None)
-        for model in ("afmp_small", "deit_tiny")
-    )
-    if ours is not None and theirs is not None:
-        sentence = _crossing(ours, theirs)
-        sentences.append(sentence[0].upper() + sentence[1:])
+    for sentence in _crossings(lines, fits):
+        sentences.append(wording.fill(sentence[0].upper() + sentence[1:], PANEL_COLUMNS, subsequent_indent="    "))
     return sentences
 
 
-def _crossing(ours: Fit, theirs: Fit) -> str:
+def _crossings(lines: list[Line], fits: dict[str, Fit | None]) -> list[str]:
+    """Return a sentence for each AFMP of the sweep on where DeiT-Tiny's fit crosses its own."""
+    of_model = {line.series.model: fits[line.label] for line in reversed(lines)}  # the first line is of this sweep
+    theirs = of_model.get("deit_tiny")
+    pairs = [(model, ours) for model in AFMP_MODELS if (ours := of_model.get(model)) is not None]
+    return [_crossing(ours, theirs, MODEL_NAMES[model]) for model, ours in pairs] if theirs is not None else []
+
+
+def _crossing(ours: Fit, theirs: Fit, name: str) -> str:
     at = crossing(ours, theirs)
     if not crossing_is_sure(ours, theirs):
-        return "no crossing is established: the bootstrap samples, or the points and the fits, disagree."
+        reason = "the bootstrap samples, or the points and the fits, disagree"
+        return f"no crossing is established: {reason} on DeiT-Tiny and {name}."
     largest = min(ours.sizes[-1], theirs.sizes[-1])
     every = f"at every N measured ({max(ours.sizes[0], theirs.sizes[0]):,} to {largest:,})"
     if np.isnan(at.value):
         where = every if crossing(theirs, ours).value == 0 else "at the largest N measured for both"
-        return f"DeiT-Tiny's fit is below AFMP-Small's {where}."
+        return f"DeiT-Tiny's fit is below {name}'s {where}."
     if at.value == 0 and not at.high > 0:
-        return f"DeiT-Tiny's fit is above AFMP-Small's {every}."
-    return f"DeiT-Tiny's fit is above AFMP-Small's from N = {_patches(at)} to the largest N measured ({largest:,})."
+        return f"DeiT-Tiny's fit is above {name}'s {every}."
+    return f"DeiT-Tiny's fit is above {name}'s from N = {_patches(at)} to the largest N measured ({largest:,})."
 
 
 def _words(estimate: Estimate, number: str) -> str:
@@ -162,10 +175,5 @@ def caption(sweep: dict, other_sweeps: Sequence[dict] = ()) -> str:
         sentences.append(f"Local slope of time between the two largest sizes, {PASSES[mode]}: {'; '.join(slopes)}.")
     else:
         sentences.append(f"No model has {FEWEST_SIZES} sizes, so there is no fit.")
-    ours, theirs = (
-        next((fits[line.label] for line in lines if line.series.model == model), None)
-        for model in ("afmp_small", "deit_tiny")
-    )
-    if ours is not None and theirs is not None:
-        sentences.append(f"In time, {_crossing(ours, theirs)}")
+    sentences += [f"In time, {sentence}" for sentence in _crossings(lines, fits)]
     return wording.escape_rst(" ".join(sentences))

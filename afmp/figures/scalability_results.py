@@ -1,4 +1,4 @@
-"""Figure scalability_results: time and memory per image of AFMP-Small and DeiT-Tiny by number of patches."""
+"""Figure scalability_results: time and memory per image of AFMP and DeiT-Tiny by number of patches."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from afmp.analysis import wording
 from afmp.analysis.series import Series, modes_of, peak_per_image, series_of, time_per_image
-from afmp.analysis.sweep_wording import PASSES, device_and_software, largest_ratio, settings
+from afmp.analysis.sweep_wording import PASSES, device_and_software, largest_ratios, names, settings
 from afmp.figures.parts import style
 from afmp.figures.parts.sweep_lines import Line, draw_patch_axis, look_of, main_lines
 
@@ -36,7 +36,7 @@ def draw(sweep: dict, other_sweeps: Sequence[dict] = ()) -> Figure:
     semantics = sweep["semantics"]
     style.add_title(
         figure,
-        "Scalability: AFMP-Small and DeiT-Tiny against the number of patches",
+        f"Scalability: {names(sweep)} against the number of patches",
         subtitle=wording.in_words(semantics),
     )
     grid = figure.add_gridspec(2 * len(modes), 2, height_ratios=[0.75, 4.4] * len(modes))
@@ -131,8 +131,11 @@ def _draw_legend(place, axis, lines, faint) -> None:
         labels.append(f"{line.label}{': ' if counts else ''}{', '.join(counts)}")
     if faint:
         handles += axis.plot([], [], color=style.GREY, **FAINT)
-        # A sweep of another semantics has only its main line.
-        which = "the first two" if len(lines) > 2 else "both models"
+        # A sweep of another semantics has only its main line, after those of this sweep.
+        own = [line for line in lines if line.series.semantics == faint[0].semantics]
+        which = "both models" if len(own) == 2 else "all models"
+        if len(lines) > len(own):
+            which = ("the first model", "the first two models", "the first three models")[len(own) - 1]
         labels.append(f"faint lines: other configurations of {which}, in the same colours")
     place.legend(handles, labels, loc="center", ncols=2, handlelength=3.2, columnspacing=2.5)
 
@@ -167,7 +170,7 @@ def caption(sweep: dict, other_sweeps: Sequence[dict] = ()) -> str:
         f"at {wording.span([p['num_patches'] for p in points])} patches, "
         f"{settings(sweep)}, on {sweep['device']['name']}."
     ]
-    sentences.append(largest_ratio(sweep))
+    sentences.append(largest_ratios(sweep))
     failed = _failures(series_of(sweep))
     sentences.append(f"Not measured: {'; '.join(failed)}." if failed else f"All {len(points)} points were measured.")
     if any(point["memory"] and point["memory"]["kind"] == "resident_set_growth" for point in points):

@@ -8,6 +8,7 @@ import numpy as np
 import yaml
 from scipy import stats
 
+from afmp.analysis.models import MODEL_NAMES
 from afmp.analysis.ratios import ratios
 from afmp.errors import AfmpError
 from afmp.finished.opened_archive import archived_study, open_archive
@@ -26,11 +27,13 @@ MIN_SEEDS = 3
 # Relative. A sweep is measured once, so its spread is not known. Clock rate and temperature change a GPU's times by a
 # few percent; peak memory changes only with versions.
 TOLERANCES = {"time": 0.10, "peak_memory": 0.02}
+RATIOS = {"ratios": "afmp_small", "refined_ratios": "afmp_refined_small"}  # key of the file: the AFMP in the ratio
 
 HEADER = """\
 # Numbers expected of a rerun of this study; `snakemake verify` compares every study of this configuration with them.
 # test_accuracy: mean over n seeds in percent; low to high is a 99.9 % prediction interval from the archived seeds.
 # scalability: geometric mean of DeiT-Tiny / AFMP-Small over all pairs of points; for sweeps on the same device only.
+# refined_ratios are those of DeiT-Tiny / AFMP-refined-Small, if the sweep measured it.
 """
 
 
@@ -65,9 +68,12 @@ def ranges_of(archive: Path | str) -> dict:
         "scalability": {
             sweep["semantics"]: {
                 "device": sweep["device"]["name"],
-                "ratios": {
-                    mode: {key: _range(value, TOLERANCES[key]) for key, value in means.items()}
-                    for mode, means in _mean_ratios(sweep).items()
+                **{
+                    ratio: {
+                        mode: {key: _range(value, TOLERANCES[key]) for key, value in means.items()}
+                        for mode, means in modes.items()
+                    }
+                    for ratio, modes in _mean_ratios(sweep).items()
                 },
             }
             for sweep in sweeps
@@ -104,7 +110,7 @@ def broken_ranges(expected: dict, results: list[dict], sweeps: list[dict]) -> li
         if sweep is None:
             broken.append(f"sweep [{semantics}]: expected, but there is no valid one")
         elif sweep["device"]["name"] == allowed["device"]:
-            broken += _broken_ratios(allowed["ratios"], _mean_ratios(sweep), semantics)
+            broken += _broken_ratios(allowed, _mean_ratios(sweep), semantics)
     return broken
 
 
@@ -118,11 +124,12 @@ def accuracy_range(values: list[float]) -> dict:
 
 def _broken_ratios(allowed: dict, found: dict, semantics: str) -> list[str]:
     return [
-        f"sweep [{semantics}], {mode}: DeiT-Tiny / AFMP-Small in {key} {value:.3f}, "
+        f"sweep [{semantics}], {mode}: DeiT-Tiny / {MODEL_NAMES[model]} in {key} {value:.3f}, "
         f"expected {limits['low']} to {limits['high']}"
-        for mode, ranges in allowed.items()
+        for ratio, model in RATIOS.items()
+        for mode, ranges in allowed.get(ratio, {}).items()
         for key, limits in ranges.items()
-        if not limits["low"] <= (value := found.get(mode, {}).get(key, math.nan)) <= limits["high"]
+        if not limits["low"] <= (value := found.get(ratio, {}).get(mode, {}).get(key, math.nan)) <= limits["high"]
     ]
 
 
@@ -133,14 +140,22 @@ def _accuracies(results: list[dict]) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def _mean_ratios(sweep: dict) -> dict[str, dict[str, float]]:
-    """Return geometric means of DeiT-Tiny / AFMP-Small over all pairs of points, by mode and key of TOLERANCES."""
-    found: dict[str, list] = defaultdict(list)
+def _mean_ratios(sweep: dict) -> dict[str, dict[str, dict[str, float]]]:
+    """Return geometric means over all pairs of points, by key of RATIOS, mode and key of TOLERANCES.
+
+    An AFMP that was not measured has none; `ratios` is there also without a pair.
+    """
+    found = {"ratios": defaultdict(list)}
+    keys = {model: key for key, model in RATIOS.items()}
     for ratio in ratios(sweep["points"]):
-        found[ratio.setting["mode"]].append((ratio.time, ratio.peak_memory))
+        modes = found.setdefault(keys[ratio.model], defaultdict(list))
+        modes[ratio.setting["mode"]].append((ratio.time, ratio.peak_memory))
     return {
-        mode: dict(zip(TOLERANCES, np.exp(np.log(pairs).mean(axis=0)).tolist(), strict=True))
-        for mode, pairs in found.items()
+        key: {
+            mode: dict(zip(TOLERANCES, np.exp(np.log(pairs).mean(axis=0)).tolist(), strict=True))
+            for mode, pairs in modes.items()
+        }
+        for key, modes in found.items()
     }
 
 

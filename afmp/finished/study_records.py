@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from afmp.analysis.models import MODELS
 from afmp.errors import AfmpError
 from afmp.finished.study_difference import study_difference
 from afmp.records import read_diagnostics, read_parameters, read_result, read_scalability
@@ -49,8 +48,8 @@ class StudyRecord:
                 if any({len(epoch[key]) for key in epoch} != {layers} for epoch in content["epochs"].values()):
                     unlike = f"has not {layers} layers at each epoch, as config.yaml gives"
             case "scalability":
-                lists = ("resolutions", "precision", "mode", "execution", "attention")
-                most = len(MODELS) * math.prod(len(study.scalability[name]) for name in lists)
+                lists = ("models", "resolutions", "precision", "mode", "execution", "attention")
+                most = math.prod(len(study.scalability[name]) for name in lists)
                 if (points := len(content["points"])) > most:
                     unlike = f"has {points:,} points, but config.yaml gives at most {most:,}"
         if unlike:

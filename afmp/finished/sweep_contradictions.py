@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from afmp.benchmark.candidates import MODELS_WITH_SEMANTICS, candidates_of
+from afmp.analysis.models import AFMP_MODELS, MODELS_WITH_SEMANTICS
+from afmp.benchmark.candidates import candidates_of
 from afmp.benchmark.device_limits import fit_to_device
 from afmp.benchmark.memory import MEGABYTE
 from afmp.benchmark.settings import PATCH_SIZE, sweep_from_config
@@ -56,7 +57,7 @@ def of_counts(sweep: dict, counts: dict) -> Iterator[str]:
             for point in sweep["points"]
             if point["status"] == "ok"
             and point["model"] == model["model"]
-            and (point["resolution"] == model["resolution"] or point["model"] in MODELS_WITH_SEMANTICS)
+            and (point["resolution"] == model["resolution"] or point["model"] in AFMP_MODELS)  # as many at every size
         ]
         wrong = {point["num_parameters"] for point in points} - {model["num_parameters"]}
         if wrong:

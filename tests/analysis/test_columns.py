@@ -6,15 +6,14 @@ import pytest
 from conftest import PROJECT
 from synthetic_results import STUDIES, synthetic_point, synthetic_results, synthetic_scalability
 
+from afmp.analysis.models import MODELS
 from afmp.analysis.tables import run_tables, sweep_tables
 from afmp.study import paths
 
 RESULTS = synthetic_results(seeds=range(2))
-SWEEP = synthetic_scalability([synthetic_point("afmp_small", size) for size in (64, 96, 128)])
-MODELS = [
-    {"model": name, "description": name, "resolution": 224, "num_parameters": 1} for name in ("afmp_small", "deit_tiny")
-]
-TABLES = run_tables(RESULTS, STUDIES) | sweep_tables([SWEEP], {"models": MODELS, "num_classes": 100})
+SWEEP = synthetic_scalability([synthetic_point(model, size) for model in MODELS for size in (64, 96, 128)])
+COUNTS = [{"model": name, "description": name, "resolution": 224, "num_parameters": 1} for name in MODELS]
+TABLES = run_tables(RESULTS, STUDIES) | sweep_tables([SWEEP], {"models": COUNTS, "num_classes": 100})
 
 
 @pytest.mark.parametrize("name", paths.TABLES)

@@ -37,7 +37,7 @@ def test_a_fixed_cost_per_pass_is_no_growth_with_n():
     # The cost is equal for all images. Large images have small batches, so the cost per image grows with N.
     fit = fitted(lambda n: 0, fixed=25)
     assert fit.coefficient(0).value == pytest.approx(25, rel=0.02)
-    assert fit.quadratic_share < 0.02 and fit.largest_miss < 0.02
+    assert fit.quadratic_share.value < 0.02 and fit.largest_miss < 0.02
 
 
 def test_correlated_passes_have_wide_intervals():
@@ -103,3 +103,13 @@ def test_the_best_series_has_the_most_sizes_then_the_lowest_times():
     points[-1] |= {"status": "oom", "time_ms": None, "memory": None}
     assert best_series(series, "deit_tiny", "train").precision == "fp32"
     assert best_series(series, "afmp_small", "train") is None
+
+
+def test_a_linear_model_has_0_within_the_interval_of_its_quadratic_share():
+    """A coefficient at its bound 0 keeps the interval that says how large it could be, but never one without width."""
+    shares = [fitted(lambda n: 2e-3 * n, fixed=fixed, noise=0.1).quadratic_share for fixed in range(4)]
+    assert all(0 <= share.value < 0.2 and not share.low > 0 for share in shares)
+    assert any(share.value == 0 < share.high for share in shares)
+    exact = fitted(lambda n: 2e-3 * n, noise=0)
+    assert (exact.quadratic_share.value, exact.coefficient(2).value) == (0, 0)
+    assert math.isnan(exact.quadratic_share.high) and math.isnan(exact.coefficient(2).high)

@@ -51,10 +51,11 @@ def test_profile(tmp_path, capsys):
     output = tmp_path / "profile.json"
     flags = ["--device=cpu", "--resolutions=32", "--batch-size=1", "--mode=inference", f"--output={output}"]
     assert cli.main(["benchmark", "profile", *flags]) == 0
-    afmp, deit = json.loads(output.read_text())["profiles"]
+    afmp, deit, refined = json.loads(output.read_text())["profiles"]
     assert (afmp["model"], afmp["attention"]) == ("afmp_small", None)
     assert (deit["model"], deit["attention"]) == ("deit_tiny", "fused")
-    for point in (afmp, deit):
+    assert (refined["model"], refined["attention"]) == ("afmp_refined_small", None)
+    for point in (afmp, deit, refined):
         assert point["time_ms"]["n"] == 10 and sum(row["ms"] for row in point["rows"]) == pytest.approx(point["ms"])
         assert "aten::addmm" in [row["name"] for row in point["rows"]]
     assert "operators" in capsys.readouterr().out

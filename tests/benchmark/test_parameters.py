@@ -3,7 +3,7 @@
 import pytest
 
 from afmp import cli, records
-from afmp.analysis.parameter_table import parameters_table
+from afmp.analysis.parameter_table import parameters_caption, parameters_table
 from afmp.benchmark.parameters import count_parameters
 from afmp.errors import AfmpError
 
@@ -14,13 +14,16 @@ def test_counts_are_those_of_the_paper():
     assert counts == {
         "afmp_small": 6_119_913,
         "deit_tiny": 5_543_716,
+        "afmp_refined_small": 5_581_036,
         "afmp_tiny": 435_688,
         "afmp_tiny_no_top_down": 386_152,
     }
     table = parameters_table(parameters)
     assert table["num_parameters"].tolist() == list(counts.values())
-    assert table["resolution"].tolist() == [224, 224, 32, 32]
+    assert table["resolution"].tolist() == [224, 224, 224, 32, 32]
     assert set(table["num_classes"]) == {100}
+    caption = parameters_caption(parameters)
+    assert "AFMP-Small / DeiT-Tiny = 1.104. AFMP-refined-Small / DeiT-Tiny = 1.007." in caption
 
 
 @pytest.mark.parametrize(("arguments", "message"), [((0, 224), "num_classes is 0"), ((10, 100), "100 px")])

@@ -20,6 +20,6 @@ def test_memory_on_a_cpu_is_the_growth_of_the_resident_set():
 
 def test_memory_of_a_point_is_its_own_and_not_that_of_the_point_before(monkeypatch):
     replace_models(monkeypatch, afmp_small="build_heavy")
-    heavy, deit = small_sweep(resolutions=(32,))["points"]
+    heavy, deit = small_sweep(models=("afmp_small", "deit_tiny"), resolutions=(32,))["points"]
     assert 512 <= heavy["memory"]["peak_mb"] < 512 + 64
     assert deit["memory"]["peak_mb"] < 200

@@ -13,16 +13,20 @@ from afmp.benchmark.text import format_sweep
 from afmp.errors import AfmpError
 
 
-def test_both_models_are_timed_in_turn_at_each_size():
+def test_all_models_are_timed_in_turn_at_each_size():
     sweep = measured_sweep()
     points = sweep["points"]
     assert [(p["model"], p["resolution"], p["num_patches"]) for p in points] == [
         ("afmp_small", 32, 4),
         ("deit_tiny", 32, 4),
+        ("afmp_refined_small", 32, 4),
         ("afmp_small", 48, 9),
         ("deit_tiny", 48, 9),
+        ("afmp_refined_small", 48, 9),
     ]
-    assert [p["attention"] for p in points] == [None, "fused", None, "fused"]
+    assert [p["attention"] for p in points] == [None, "fused", None] * 2
+    assert [p["implementation"] for p in points] == ["pytorch", None, "pytorch"] * 2
+    assert points[2]["num_parameters"] == points[5]["num_parameters"] == 5_546_386
     for point in points:
         assert (point["status"], point["error"]) == ("ok", None)
         assert (point["batch_size"], point["precision"], point["mode"]) == (2, "fp32", "train")
@@ -51,32 +55,40 @@ def test_every_combination_is_a_point():
         (precision, mode, *model)
         for precision in ("fp32", "bf16")
         for mode in ("train", "inference")
-        for model in (("afmp_small", None), ("deit_tiny", "fused"), ("deit_tiny", "plain"))
+        for model in (
+            ("afmp_small", None),
+            ("deit_tiny", "fused"),
+            ("deit_tiny", "plain"),
+            ("afmp_refined_small", None),
+        )
     ]
     assert {point["status"] for point in sweep["points"]} == {"ok"}
-    assert [point["memory"]["gradients_mb"] > 0 for point in sweep["points"]] == ([True] * 3 + [False] * 3) * 2
-    assert lines[-1].startswith("[12/12] deit_tiny at 32 px, bf16 inference eager plain attention: ")
-    assert [(r.setting["precision"], r.setting["mode"], r.attention) for r in ratios(sweep["points"])] == [
-        (precision, mode, attention)
+    assert [point["memory"]["gradients_mb"] > 0 for point in sweep["points"]] == ([True] * 4 + [False] * 4) * 2
+    assert lines[-2].startswith("[15/16] deit_tiny at 32 px, bf16 inference eager plain attention: ")
+    assert [(r.model, r.setting["precision"], r.setting["mode"], r.attention) for r in ratios(sweep["points"])] == [
+        (model, precision, mode, attention)
+        for model in ("afmp_small", "afmp_refined_small")
         for precision in ("fp32", "bf16")
         for mode in ("train", "inference")
         for attention in ("fused", "plain")
     ]
 
 
-def test_both_semantics_share_one_measurement_of_deit():
+def test_both_semantics_share_one_measurement_of_the_models_without_a_choice():
     lines = []
     settings = small_settings(semantics=("paper", "notebook"), resolutions=(32,))
     sweeps = run_sweep(settings, progress=lines.append)
     assert [line.split(":")[0] for line in lines] == [
-        "[1/3] afmp_small at 32 px, fp32 train eager [paper]",
-        "[2/3] afmp_small at 32 px, fp32 train eager [notebook]",
-        "[3/3] deit_tiny at 32 px, fp32 train eager fused attention",
+        "[1/4] afmp_small at 32 px, fp32 train eager [paper]",
+        "[2/4] afmp_small at 32 px, fp32 train eager [notebook]",
+        "[3/4] deit_tiny at 32 px, fp32 train eager fused attention",
+        "[4/4] afmp_refined_small at 32 px, fp32 train eager",
     ]
     assert {name: sweep["semantics"] for name, sweep in sweeps.items()} == {"paper": "paper", "notebook": "notebook"}
     paper, notebook = (sweep["points"] for sweep in sweeps.values())
-    assert [point["model"] for point in paper] == [point["model"] for point in notebook] == ["afmp_small", "deit_tiny"]
-    assert paper[1] == notebook[1] and paper[0]["time_ms"] != notebook[0]["time_ms"]
+    models = ["afmp_small", "deit_tiny", "afmp_refined_small"]
+    assert [point["model"] for point in paper] == [point["model"] for point in notebook] == models
+    assert paper[1:] == notebook[1:] and paper[0]["time_ms"] != notebook[0]["time_ms"]
 
 
 @pytest.mark.parametrize("fused_attention", [True, False])
@@ -87,21 +99,25 @@ def test_the_attention_setting_reaches_every_block_of_deit(fused_attention):
 
 @pytest.mark.promise("failed-point")
 def test_a_point_that_runs_out_of_memory_is_recorded_and_the_sweep_continues(monkeypatch):
-    replace_models(monkeypatch, afmp_small="build_out_of_memory_at_48_px", deit_tiny="build_light")
+    light = dict.fromkeys(("deit_tiny", "afmp_refined_small"), "build_light")
+    replace_models(monkeypatch, afmp_small="build_out_of_memory_at_48_px", **light)
     lines = []
     sweep = small_sweep(resolutions=(32, 48, 64), progress=lines.append)
-    assert [p["status"] for p in sweep["points"]] == ["ok", "ok", "oom", "ok", "ok", "ok"]
-    failed = sweep["points"][2]
+    assert [p["status"] for p in sweep["points"]] == ["ok"] * 3 + ["oom"] + ["ok"] * 5
+    failed = sweep["points"][3]
     assert failed["time_ms"] is None
     assert failed["memory"] is None
     assert "memory" in failed["error"]
-    assert len(lines) == 6
-    assert "afmp_small at 48 px, fp32 train eager: out of memory" in lines[2]
-    # The other model of the group is timed alone.
-    assert [p["interleaved"] for p in sweep["points"]] == [True, True, False, False, True, True]
+    assert len(lines) == 9
+    assert "afmp_small at 48 px, fp32 train eager: out of memory" in lines[3]
+    # The other models of the group are still timed in turn.
+    assert [p["interleaved"] for p in sweep["points"]] == [True] * 3 + [False] + [True] * 5
     shown = format_sweep(sweep)
     assert "out of memory" in shown
-    assert len(shown.split("DeiT / AFMP")[1].strip().splitlines()) == 1 + 2  # no ratio at 48 px
+    assert [row.split()[:2] for row in shown.split("DeiT / AFMP")[1].strip().splitlines()[1:]] == [
+        ["afmp_small", "32"], ["afmp_small", "64"],  # no ratio at 48 px
+        *(["afmp_refined_small", size] for size in ("32", "48", "64")),
+    ]  # fmt: skip
 
 
 @pytest.mark.promise("failed-point")
@@ -115,11 +131,14 @@ def test_a_point_that_runs_out_of_memory_is_recorded_and_the_sweep_continues(mon
 )
 def test_a_failed_point_records_the_reason(monkeypatch, function, status, text):
     replace_models(monkeypatch, afmp_small="build_light", deit_tiny=function)
-    points = small_sweep(resolutions=(32,))["points"]
+    points = small_sweep(models=("afmp_small", "deit_tiny"), resolutions=(32,))["points"]
     assert points[0]["status"] == "ok"
     assert points[1]["status"] == status
     assert text in points[1]["error"]
     assert "\n" not in points[1]["error"]
+
+
+TWO = {"models": ("afmp_small", "deit_tiny")}
 
 
 def interrupt(line: str) -> None:
@@ -136,10 +155,10 @@ def test_an_interrupted_sweep_resumes(monkeypatch, tmp_path):
 
     replace_models(monkeypatch, afmp_small="build_light", deit_tiny="build_light")
     with pytest.raises(KeyboardInterrupt):
-        small_sweep(resolutions=(32, 48, 64), progress=interrupt_at_second_size, measured=measured)
+        small_sweep(**TWO, resolutions=(32, 48, 64), progress=interrupt_at_second_size, measured=measured)
     first = json.loads(measured.read_text().splitlines()[0])["outcomes"]
     replace_models(monkeypatch, deit_tiny="build_broken")  # whatever is measured from now on fails
-    points = small_sweep(resolutions=(32, 48, 64), measured=measured)["points"]
+    points = small_sweep(**TWO, resolutions=(32, 48, 64), measured=measured)["points"]
     assert [p["status"] for p in points] == ["ok", "ok", "ok", "ok", "ok", "error"]
     assert points[0]["time_ms"] == first[0]["time_ms"]
 
@@ -148,16 +167,18 @@ def test_an_interrupted_sweep_resumes(monkeypatch, tmp_path):
 def test_a_finished_sweep_that_is_repeated_measures_nothing_but_what_failed(monkeypatch, tmp_path):
     measured = tmp_path / "sweep.jsonl"
     replace_models(monkeypatch, afmp_small="build_light", deit_tiny="build_light")
-    first = small_sweep(measured=measured)["points"]
+    first = small_sweep(**TWO, measured=measured)["points"]
     replace_models(monkeypatch, afmp_small="build_broken", deit_tiny="build_broken")
-    again = small_sweep(measured=measured)["points"]
+    again = small_sweep(**TWO, measured=measured)["points"]
     assert [point["time_ms"] for point in again] == [point["time_ms"] for point in first]
-    assert {point["status"] for point in small_sweep(measured=measured, repeats=3)["points"]} == {"error"}
+    assert {point["status"] for point in small_sweep(**TWO, measured=measured, repeats=3)["points"]} == {"error"}
     replace_models(monkeypatch, afmp_small="build_light", deit_tiny="build_light")
-    assert {point["status"] for point in small_sweep(measured=measured, repeats=3)["points"]} == {"ok"}
+    assert {point["status"] for point in small_sweep(**TWO, measured=measured, repeats=3)["points"]} == {"ok"}
     # The points of the first protocol are still there.
     replace_models(monkeypatch, afmp_small="build_broken", deit_tiny="build_broken")
-    assert [point["time_ms"] for point in small_sweep(measured=measured)["points"]] == [p["time_ms"] for p in first]
+    assert [point["time_ms"] for point in small_sweep(**TWO, measured=measured)["points"]] == [
+        p["time_ms"] for p in first
+    ]
 
 
 def test_points_measured_by_another_protocol_are_not_used(monkeypatch, tmp_path):
@@ -165,7 +186,7 @@ def test_points_measured_by_another_protocol_are_not_used(monkeypatch, tmp_path)
     measured = tmp_path / "sweep.jsonl"
     for repeats in (2, 3):
         with pytest.raises(KeyboardInterrupt):
-            small_sweep(resolutions=(32,), repeats=repeats, progress=interrupt, measured=measured)
+            small_sweep(**TWO, resolutions=(32,), repeats=repeats, progress=interrupt, measured=measured)
         *_, group = measured.read_text().splitlines()
         assert json.loads(group)["outcomes"][0]["time_ms"]["n"] == repeats
 
@@ -188,7 +209,7 @@ def test_an_error_names_what_the_device_lacks(changes, message):
 def test_values_that_only_cuda_has_are_skipped_and_reported(monkeypatch):
     replace_models(monkeypatch, afmp_small="build_light", deit_tiny="build_light")
     sweep = small_sweep(
-        precision=("fp32", "tf32"), execution=("eager", "graph"), resolutions=(32,), skip_impossible=True
+        **TWO, precision=("fp32", "tf32"), execution=("eager", "graph"), resolutions=(32,), skip_impossible=True
     )
     assert {(p["precision"], p["execution"]) for p in sweep["points"]} == {("fp32", "eager")}
     skipped = sweep["protocol"]["skipped"]

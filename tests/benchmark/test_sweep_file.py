@@ -13,7 +13,7 @@ from afmp.errors import AfmpError
 
 def test_the_table_has_one_row_per_point(tmp_path):
     sweep = measured_sweep()
-    sweep["points"][3] |= {
+    sweep["points"][5] |= {
         "status": "oom",
         "error": "RuntimeError: out of memory",
         "num_parameters": None,
@@ -22,13 +22,13 @@ def test_the_table_has_one_row_per_point(tmp_path):
     }
     records.write_scalability(tmp_path / "scalability.json", sweep)
     table = scalability_table(records.read_scalability(tmp_path / "scalability.json"))
-    assert len(table) == 4
+    assert len(table) == 6
     first = table.iloc[0]
     assert first["time_median_ms"] == sweep["points"][0]["time_ms"]["median"]
     assert first["peak_memory_mb"] == sweep["points"][0]["memory"]["peak_mb"]
     assert first["torch_version"] == sweep["versions"]["torch"]
-    assert table["status"].tolist() == ["ok", "ok", "ok", "oom"]
-    assert table["time_median_ms"].isna().tolist() == [False, False, False, True]
+    assert table["status"].tolist() == [*["ok"] * 5, "oom"]
+    assert table["time_median_ms"].isna().tolist() == [*[False] * 5, True]
     # Counts stay whole numbers in a column with an empty field.
     text = table.to_csv(index=False)
     assert str(sweep["points"][0]["num_parameters"]) + "," in text
@@ -36,11 +36,12 @@ def test_the_table_has_one_row_per_point(tmp_path):
 
 def test_printed_ratios_are_deit_over_afmp():
     sweep = measured_sweep()
-    afmp, deit = sweep["points"][:2]
-    ratio = deit["time_ms"]["median"] / afmp["time_ms"]["median"]
-    shown = format_sweep(sweep).split("DeiT / AFMP")[1].splitlines()[1].split()
-    assert shown[:7] == ["32", "4", "2", "fp32", "train", "eager", "fused"]
-    assert float(shown[7]) == pytest.approx(ratio, abs=0.006)
+    afmp, deit, refined = sweep["points"][:3]
+    rows = format_sweep(sweep).split("DeiT / AFMP")[1].splitlines()
+    for point, row in ((afmp, rows[1]), (refined, rows[3])):
+        shown, ratio = row.split(), deit["time_ms"]["median"] / point["time_ms"]["median"]
+        assert shown[:8] == [point["model"], "32", "4", "2", "fp32", "train", "eager", "fused"]
+        assert float(shown[8]) == pytest.approx(ratio, abs=0.006)
 
 
 def test_printed_columns_stay_apart_for_passes_of_minutes():

@@ -15,7 +15,7 @@ from afmp.errors import AfmpError
     [
         ({"resolutions": (32, 100)}, "resolutions: 100 px"),
         ({"resolutions": (32, 32)}, "resolutions: [32, 32]"),
-        ({"models": ("vit",)}, "models is 'vit': allowed are afmp_small, deit_tiny"),
+        ({"models": ("vit",)}, "models is 'vit': allowed are afmp_small, deit_tiny, afmp_refined_small"),
         ({"semantics": ("poem",)}, "semantics is 'poem': allowed are paper, notebook"),
         ({"precision": ("fp8",)}, "precision is 'fp8'"),
         ({"execution": ("eager", "eager")}, "execution: ['eager', 'eager'] found"),
@@ -54,6 +54,7 @@ def test_settings_from_the_config_file_measure_the_given_sizes():
         "mode": ["inference"],
         "execution": ["eager", "graph"],
         "attention": ["plain"],
+        "models": ["deit_tiny", "afmp_refined_small"],
         "device": "cuda",
         "warmup": 2,
         "repeats": 3,
@@ -61,7 +62,7 @@ def test_settings_from_the_config_file_measure_the_given_sizes():
     }
     settings = sweep_from_config(section, resolutions=[448], semantics=["paper", "notebook"])
     assert settings.sizes == [(448, 2)] and settings.semantics == ("paper", "notebook")
-    for key in ("precision", "mode", "execution", "attention"):
+    for key in ("models", "precision", "mode", "execution", "attention"):
         assert getattr(settings, key) == tuple(section[key])
     for key in ("num_classes", "device", "warmup", "repeats", "seconds"):
         assert getattr(settings, key) == section[key]
@@ -76,4 +77,5 @@ def test_candidates_are_all_combinations_that_a_model_has():
         ("afmp_small", "notebook", None, "eager"),
         ("deit_tiny", None, "fused", "eager"),
         ("deit_tiny", None, "plain", "eager"),
+        ("afmp_refined_small", None, None, "eager"),
     ]

@@ -6,10 +6,11 @@ import numpy as np
 from matplotlib.text import Text
 from synthetic_results import synthetic_point, synthetic_scalability
 
-MODELS = ("afmp_small", "deit_tiny")
+MODELS = ("afmp_small", "deit_tiny")  # of a sweep of the paper, as of the first archive
 SIX_SIZES = range(64, 225, 32)  # of the original notebook, px
 TIME, PEAK = "Time per image, forward + backward", "Peak memory per image, forward + backward"
 AFMP_LINE, DEIT_LINE = "AFMP-Small (paper semantics): fp32, eager", "DeiT-Tiny: fp32, fused attention, eager"
+REFINED_LINE = "AFMP-refined-Small: fp32, eager"
 
 
 def all_text(figure) -> str:
@@ -42,18 +43,18 @@ def study_figure(study: dict):
     return importlib.import_module(f"afmp.figures.{study['figure']}")
 
 
-def small_sweep(**failed) -> dict:
-    """Return a sweep of six sizes for both models; `failed` maps a model to {resolution: status}."""
+def small_sweep(*, models=MODELS, **failed) -> dict:
+    """Return a sweep of six sizes; `failed` maps a model to {resolution: status}."""
     points = [
         synthetic_point(model, size, status=failed.get(model, {}).get(size, "ok"))
         for size in SIX_SIZES
-        for model in MODELS
+        for model in models
     ]
     return synthetic_scalability(points)
 
 
-def wide_sweep(**options) -> dict:
-    """Return a sweep from 64 to 3,584 px for both models, with the batch sizes of the workflow."""
+def wide_sweep(*, models=MODELS, **options) -> dict:
+    """Return a sweep from 64 to 3,584 px, with the batch sizes of the workflow."""
     sizes = {64: 64, 224: 64, 448: 16, 896: 4, 1792: 1, 3584: 1}
-    points = [synthetic_point(model, size, batch_size=b, **options) for size, b in sizes.items() for model in MODELS]
+    points = [synthetic_point(model, size, batch_size=b, **options) for size, b in sizes.items() for model in models]
     return synthetic_scalability(points)

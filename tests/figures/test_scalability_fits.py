@@ -2,7 +2,9 @@
 
 import numpy as np
 from drawn_figures import all_text, wide_sweep
+from matplotlib.text import Text
 
+from afmp.analysis.models import MODELS
 from afmp.figures import scalability_fits
 
 
@@ -36,3 +38,20 @@ def test_no_crossing_is_claimed_if_the_passes_disagree():
     text = "no crossing is established: the bootstrap samples, or the points and the fits, disagree"
     assert f"In time, {text}" in scalability_fits.caption(content)
     assert f"N{text[1:]}" in all_text(scalability_fits.draw(content))
+
+
+def test_each_afmp_has_a_crossing_and_no_text_covers_another():
+    content = wide_sweep(models=MODELS)
+    content["points"] += wide_sweep(models=MODELS, mode="inference")["points"]
+    figure = scalability_fits.draw(content, [{**content, "semantics": "notebook"}])
+    text = " ".join(all_text(figure).split())
+    for name, crossing in (("AFMP-Small", 150), ("AFMP-refined-Small", 400)):
+        where = f"{name}'s from N = {crossing} to the largest N measured (50,176)."
+        assert text.count(f"DeiT-Tiny's fit is above {where}") == 2
+    assert "In time, DeiT-Tiny's fit is above AFMP-refined-Small's" in scalability_fits.caption(content)
+    figure.canvas.draw()
+    words = [text for text in figure.findobj(Text) if "c0" in text.get_text() or text.get_text().startswith("Time per")]
+    boxes = [text.get_window_extent() for text in words if text.get_visible()]
+    assert len(boxes) >= 7  # below four panels, two titles, the footer
+    assert not [one for number, one in enumerate(boxes) for other in boxes[:number] if one.overlaps(other)]
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1

@@ -125,6 +125,11 @@ def test_equal_faint_lines_are_drawn_once():
     faint = [line for line in panel(figure, PEAK).lines if str(line.get_gid()).startswith("faint")]
     assert len(faint) == 1
     assert "other configurations of both models" in all_text(figure)
+    refined = [synthetic_point("afmp_refined_small", size) for size in SIX_SIZES]
+    content["points"] += [{**point, "precision": precision} for point in refined for precision in ("fp32", "bf16")]
+    assert "other configurations of all models" in all_text(scalability_results.draw(content))
+    figure = scalability_results.draw(content, [{**content, "semantics": "notebook"}])
+    assert "other configurations of the first three models" in all_text(figure)
     assert "other configurations" not in all_text(scalability_results.draw(small_sweep()))
 
 
@@ -154,21 +159,24 @@ def test_footer_describes_only_what_is_drawn():
     )
 
 
+def _models(asked: dict) -> list[tuple[str, str]]:
+    attention = {"deit_tiny": asked["attention"]}
+    return [(model, one) for model in asked["models"] for one in attention.get(model, ["fused"])]
+
+
 def test_the_figure_of_the_full_sweep_is_small_enough_for_an_archive(tmp_path):
     asked = yaml.safe_load((PROJECT / "config.yaml").read_text())["scalability"]
-    settings = product(
-        asked["resolutions"], asked["precision"], asked["mode"], asked["execution"], [*asked["attention"], None]
-    )
+    settings = product(asked["resolutions"], asked["precision"], asked["mode"], asked["execution"], _models(asked))
     points = [
         synthetic_point(
-            "deit_tiny" if attention else "afmp_small",
+            model,
             resolution,
             precision=precision,
             mode=mode,
             execution=execution,
             attention=attention,
         )
-        for resolution, precision, mode, execution, attention in settings
+        for resolution, precision, mode, execution, (model, attention) in settings
     ]
     sweeps = [synthetic_scalability(points, semantics=semantics) for semantics in ("paper", "notebook")]
     style.save_figure(scalability_results.draw(sweeps[0], sweeps[1:]), png=tmp_path / "sweep.png")

@@ -25,9 +25,11 @@ from afmp.errors import AfmpError
 from afmp.finished import archive_figures
 from afmp.finished.archive import write_archive
 from afmp.finished.archive_figures import draw_archive
-from afmp.finished.expected import applies_to
+from afmp.finished.expected import applies_to, ranges_of, read_expected
 from afmp.finished.manifest import entry
 from afmp.finished.opened_archive import MAX_UNPACKED_BYTES, archived_study, open_archive
+from afmp.finished.sweep_contradictions import of_sweep
+from afmp.study.paths import scalability_file
 from afmp.study.study import resolve_study
 
 DRAWINGS = archive_figures.archive_drawings
@@ -379,7 +381,11 @@ def test_the_commands_and_the_verification_refuse_a_foreign_archive_alike(kept, 
 def test_every_archive_of_this_project_is_read_whole(name):
     """If a key is added to the configuration, this says that these archives need the release that wrote them."""
     opened = open_archive(PROJECT / "archive" / name)
-    assert opened.read_records(list(opened.records)).keys() == opened.records.keys()
+    contents = opened.read_records(list(opened.records))
+    assert contents.keys() == opened.records.keys()
+    for semantics in opened.study.semantics:
+        assert list(of_sweep(contents[scalability_file(semantics)], opened.study.scalability)) == []
+    assert read_expected(opened.folder / "expected.yaml") == ranges_of(opened.folder)
 
 
 def test_an_archive_is_read_on_a_machine_with_another_home_and_without_the_images(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ LIES = {
     },
     "points of a sweep": {
         "a size that is missing": (
-            in_points(lambda points: points.__delitem__(slice(4, 6)), sweep(P)),
+            in_points(lambda points: points.__delitem__(slice(6, 9)), sweep(P)),
             f"{sweep(P)}: has no point of resolution 224",
             f"{part(P, 224)}: its points are not those",
             r"sweep \[notebook\]: .*its points of models without semantics are not those of the sweep of paper",

@@ -41,14 +41,14 @@ def accuracies_higher(results: Path) -> None:
         edit(path, test_accuracy=read(path)["test_accuracy"] + 40)
 
 
-def other_sweep(*, factor: float = 1.0, name: str = GPU["name"]):
-    """Return a change of every sweep: AFMP's times by a factor, and the name of the device."""
+def other_sweep(*, factor: float = 1.0, name: str = GPU["name"], model: str = "afmp_small"):
+    """Return a change of every sweep: the times of an AFMP by a factor, and the name of the device."""
 
     def change(results: Path) -> None:
         for path in results.glob("benchmark_scalability/*/scalability.json"):
             content = read(path)
             for point in content["points"]:
-                if point["model"] == "afmp_small":
+                if point["model"] == model:
                     point["time_ms"]["median"] *= factor
             edit(path, points=content["points"], device=content["device"] | {"name": name})
 
@@ -87,6 +87,7 @@ def test_a_study_is_within_the_ranges_of_its_own_archive(study_to_break):
         paper["n"] == 3 and paper["low"] <= np.mean([read(path)["test_accuracy"] for path in results]) <= paper["high"]
     )
     assert set(expected["scalability"]["paper"]["ratios"]) == {"train"}
+    assert set(expected["scalability"]["paper"]["refined_ratios"]) == {"train"}
 
 
 @pytest.mark.promise("rerun-in-range")
@@ -95,6 +96,10 @@ def test_a_study_is_within_the_ranges_of_its_own_archive(study_to_break):
     [
         (accuracies_higher, r"top_down \[paper\]: mean test accuracy \d\d\.\d\d %, expected [\d.]+ to [\d.]+ %"),
         (other_sweep(factor=0.5), r"sweep \[notebook\], train: DeiT-Tiny / AFMP-Small in time \d\.\d+, expected \d"),
+        (
+            other_sweep(factor=0.5, model="afmp_refined_small"),
+            r"sweep \[paper\], train: DeiT-Tiny / AFMP-refined-Small in time \d\.\d+, expected \d",
+        ),
     ],
 )
 def test_a_number_outside_its_range_fails(study_to_break, change, says):

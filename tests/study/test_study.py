@@ -11,6 +11,7 @@ import yaml
 from conftest import PROJECT
 from snakemake.utils import update_config
 
+from afmp.analysis.models import MODELS
 from afmp.benchmark import settings as benchmark
 from afmp.benchmark.device_limits import CUDA_ONLY as CUDA_ONLY_VALUES
 from afmp.errors import AfmpError
@@ -92,6 +93,7 @@ def test_schema_and_code_know_the_same_keys(config):
         assert {field.name for field in fields(kind) if field.default is MISSING} == set(sections[section]["required"])
     sweep = sections["scalability"]["properties"]
     lists = {
+        "models": MODELS,
         "precision": benchmark.PRECISIONS,
         "mode": benchmark.MODES,
         "execution": benchmark.EXECUTIONS,
@@ -154,6 +156,20 @@ def test_keys_with_effect_make_another_run(config):
     runs.append({"run": "far", "scaffold": "window", "window_size": 3})
     runs.append({"run": "far_dense", "scaffold": "window", "window_size": 3, "is_sparse": False})
     assert len(resolve_study(config).runs) == RUNS + 3
+
+
+def test_a_sweep_without_models_is_that_of_the_paper_and_says_no_models(config):
+    """So the archive of an older study is read as it was: neither its config.yaml nor its study.json names models."""
+    assert resolve_study(config).to_dict()["scalability"]["models"] == list(MODELS)
+    del config["scalability"]["models"]
+    of_paper = resolve_study(config)
+    assert of_paper.scalability["models"] == ["afmp_small", "deit_tiny"]
+    config["scalability"]["models"] = ["afmp_small", "deit_tiny"]
+    assert of_paper.to_dict() == resolve_study(config).to_dict()
+    assert of_paper.to_dict()["scalability"].keys() == of_paper.scalability.keys() - {"models"}
+    config["scalability"]["models"] = ["afmp_tiny"]
+    with pytest.raises(AfmpError, match="scalability/models/0: found 'afmp_tiny'; allowed: afmp_small, deit_tiny"):
+        resolve_study(config)
 
 
 def test_a_line_adds_one_run(config):

@@ -238,7 +238,7 @@ def test_a_study_whose_jobs_are_requeued_and_cancelled(slurm, tmp_path):
         "scalability_fits",
     ):
         assert (results / f"figures/paper/{figure}.png").exists()
-    assert len(read_scalability(results / "benchmark_scalability/paper/scalability.json")["points"]) == 4
+    assert len(read_scalability(results / "benchmark_scalability/paper/scalability.json")["points"]) == 6
 
     for run in RUNS:
         for seed in SEEDS:

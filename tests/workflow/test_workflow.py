@@ -73,13 +73,14 @@ def test_end_to_end(finished):
                 assert (results / f"figures/{semantics}/{figure}.{ending}").stat().st_size > 5000
         points = read_scalability(results / f"benchmark_scalability/{semantics}/scalability.json")["points"]
         assert {(p["model"], p["resolution"]) for p in points} == {
-            (model, size) for model in ("afmp_small", "deit_tiny") for size in (16, 32)
+            (model, size) for model in ("afmp_small", "deit_tiny", "afmp_refined_small") for size in (16, 32)
         }
         assert (results / f"plot_diagnostics/{semantics}/wide/epoch_0002.png").exists()
     assert (results / "figures/notebook_vs_paper.png").exists()
     models = read_parameters(results / "count_parameters/parameters.json")["models"]
     parameters = {model["model"]: model["num_parameters"] for model in models}
     assert parameters["afmp_small"] == 6_119_913 and parameters["deit_tiny"] == 5_543_716
+    assert parameters["afmp_refined_small"] == 5_581_036
     # sparse_0.3 is in both studies and was trained once.
     assert sorted(p.name for p in (results / "train/paper").iterdir()) == ["dense", "sparse_0.3", "wide"]
     epochs = (results / "aggregate/epochs.csv").read_text().splitlines()
@@ -131,8 +132,11 @@ def test_every_caption_of_the_report_contains_its_numbers(finished):
         one_says("reference", "wide", f"{difference:+.2f} points")
         points = read_scalability(finished / f"results/benchmark_scalability/{semantics}/scalability.json")["points"]
         times = {p["model"]: p["time_ms"]["median"] for p in points if p["resolution"] == 32}
-        ratio = f"= {times['deit_tiny'] / times['afmp_small']:.2f} in time"
-        one_says(f"{semantics.capitalize()} semantics on", "4 points, 0 out of memory", ratio)
+        ratios = [
+            f"DeiT-Tiny / {name} = {times['deit_tiny'] / times[model]:.2f} in time"
+            for model, name in (("afmp_small", "AFMP-Small"), ("afmp_refined_small", "AFMP-refined-Small"))
+        ]
+        one_says(f"{semantics.capitalize()} semantics on", "6 points, 0 out of memory", *ratios)
         record = read_diagnostics(finished / f"results/train/{semantics}/wide/seed_0/diagnostics.json")
         gates = np.array(record["epochs"]["2"]["mean_gate"][1])
         one_says("run wide, seed 0, at epoch 2", f"{semantics} semantics", f"mean gate of {gates.mean():.3f}")

@@ -34,7 +34,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 SEMANTICS_STYLE = {
     "paper": {"color": BLUE, "marker": "o", "linestyle": "-"},
     "notebook": {"color": VERMILION, "marker": "s", "linestyle": "--"},
-    "refined": {"color": GREEN, "marker": "^", "linestyle": "-."},
+    "refined": {"color": PURPLE, "marker": "v", "linestyle": LINES[4]},
     "timm": {"color": GREY, "marker": "D", "linestyle": ":"},
 }
 

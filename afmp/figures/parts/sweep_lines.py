@@ -11,7 +11,11 @@ from afmp.analysis.models import MODELS
 from afmp.analysis.series import Series, best_series, series_of
 from afmp.figures.parts import style
 
-DEIT_LOOK = {"color": style.GREEN, "marker": "^", "linestyle": "-."}
+# The looks of the models that are measured once. AFMP-Small has one for each semantics.
+LOOKS = {
+    "deit_tiny": {"color": style.GREEN, "marker": "^", "linestyle": "-."},
+    "afmp_refined_small": style.SEMANTICS_STYLE["refined"],
+}
 
 
 class Line(NamedTuple):
@@ -27,8 +31,8 @@ class Line(NamedTuple):
 
 
 def look_of(series: Series) -> dict:
-    """Return the look of a model, the same in every figure: AFMP-Small has one for each semantics."""
-    return DEIT_LOOK if series.model == "deit_tiny" else style.SEMANTICS_STYLE[series.semantics]
+    """Return the look of a model, the same in every figure."""
+    return LOOKS.get(series.model) or style.SEMANTICS_STYLE[series.semantics]
 
 
 def main_lines(sweep: dict, other_sweeps: Sequence[dict], mode: str) -> list[Line]:
