@@ -26,7 +26,7 @@ def count_parameters(num_classes: int = 100, resolution: int = 224) -> dict:
     rows = [
         ("afmp_small", "AFMP-Small: 5 layers, 512 channels, patch 16", resolution, afmp_small),
         ("deit_tiny", "DeiT-Tiny: timm's deit_tiny_patch16_224", resolution, deit_tiny),
-        ("afmp_refined_small", "AFMP-refined-Small: 8 layers, 384 channels, patch 16", resolution, refined_small),
+        ("afmp_refined_small", "AFMP-refined-Small: 6 layers, 256 channels, patch 16", resolution, refined_small),
         ("afmp_tiny", f"{studied}, with top-down refinement", STUDY_IMAGE_SIZE, afmp_tiny(**tiny)),
         ("afmp_tiny_no_top_down", f"{studied}, without it", STUDY_IMAGE_SIZE, afmp_tiny(**tiny, use_top_down=False)),
     ]
