@@ -12,6 +12,7 @@ PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 MODES = ("train", "inference")
 EXECUTIONS = ("eager", "compiled", "graph", "compiled_graph")
 ATTENTIONS = ("fused", "plain")
+TRAINED_SEMANTICS = ("paper", "refined")  # that `afmp benchmark training` measures
 CHOICES = {
     "models": MODELS,
     "semantics": SWEPT_SEMANTICS,

@@ -3,7 +3,15 @@
 import argparse
 
 from afmp.analysis.models import MODELS
-from afmp.benchmark.settings import ATTENTIONS, EXECUTIONS, MODES, PRECISIONS, PassSettings, SweepSettings
+from afmp.benchmark.settings import (
+    ATTENTIONS,
+    EXECUTIONS,
+    MODES,
+    PRECISIONS,
+    TRAINED_SEMANTICS,
+    PassSettings,
+    SweepSettings,
+)
 from afmp.commands.parsing import (
     Command,
     Parser,
@@ -95,7 +103,9 @@ def _run_sweep(arguments: argparse.Namespace) -> None:
 
 
 def _add_training_arguments(parser: Parser) -> None:
-    parser.add_argument("--precision", type=words, default="fp32", help="some of fp32,tf32,bf16; fp32 is without TF32")
+    add = parser.add_argument
+    add("--semantics", choices=TRAINED_SEMANTICS, default="paper", help="semantics of AFMP")
+    add("--precision", type=words, default="fp32", help="some of fp32,tf32,bf16; fp32 is without TF32")
     _add_timing_options(parser)
     _add_common_options(parser)
 
@@ -107,7 +117,12 @@ def _run_training(arguments: argparse.Namespace) -> None:
 
     check_output(arguments)
     with own_device(arguments.device):
-        training = benchmark_training(precision=arguments.precision, device=arguments.device, **_timing(arguments))
+        training = benchmark_training(
+            semantics=arguments.semantics,
+            precision=arguments.precision,
+            device=arguments.device,
+            **_timing(arguments),
+        )
     deliver(arguments, training, format_training(training), write=write_json)
 
 
