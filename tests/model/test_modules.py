@@ -123,8 +123,9 @@ def test_a_layer_of_refined_calls_all_modules_whose_weights_it_does_not_read(nam
     model.layers[1].get_submodule(name).register_forward_hook(lambda *_: fired.append(name))
     model(images)
     assert fired == [name]
-    is_read = name not in CALLED_ON_ALL_PATHS
-    assert [layer in fast for layer in model.layers] == [True, not is_read, True]
+    if DEVICE == "cpu":  # on a GPU, no layer in float64 takes a fast path
+        is_read = name not in CALLED_ON_ALL_PATHS
+        assert [layer in fast for layer in model.layers] == [True, not is_read, True]
 
 
 @pytest.mark.parametrize("models", [None, 2])
