@@ -187,7 +187,8 @@ def test_graphs_on_a_gpu_repeat_their_bits_and_agree_with_training_alone(
     config, digits_file, tmp_path, variant, recipe
 ):
     semantics, changes = MODEL_VARIANTS[variant]
-    training = replace(config.training, device="cuda", epochs=2, **recipe)
+    # At a high rate, training turns rounding into differences of percents.
+    training = replace(config.training, device="cuda", epochs=2, learning_rate=1e-4, **recipe)
     config = replace(config, model=replace(config.model, **changes), training=training)
     first, again, alone = (
         train(config, tmp_path / name, digits_file, stack_seeds=name != "alone", semantics=semantics, seeds=SEEDS)
