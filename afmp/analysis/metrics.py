@@ -36,22 +36,23 @@ def metric_values(results: list[dict], name: str) -> list[float]:
 
 
 def milliseconds_per_image(results: list[dict]) -> list[float]:
-    """Return the time of a training epoch per training image, in ms: one value per stack of seeds."""
-    return [1e3 * seconds / results[0]["dataset"]["num_train"] for seconds in metric_values(results, "epoch_time_s")]
+    """Return the time of a training step of one model alone per image, in ms; nothing of what was not measured."""
+    return [
+        result["step"]["milliseconds"]["median"] / _images_per_step(result) for result in results if "step" in result
+    ]
 
 
 def memory_per_image(results: list[dict]) -> list[float]:
-    """Return peak memory of a training step per image, in MB, without the dataset; nothing of what was not measured.
+    """Return peak memory of a training step of one model alone per image, in MB; nothing of what was not measured.
 
-    Memory is measured on CUDA only. Seeds of one stack share it, so there is one value per stack.
+    Memory is measured on CUDA only.
     """
-    stacks = {
-        tuple(result["trained_together"]): (result["peak_memory_mb"] - result["dataset_memory_mb"])
-        / (len(result["trained_together"]) * result["config"]["training"]["batch_size"])
-        for result in results
-        if result.get("dataset_memory_mb") is not None and result["peak_memory_mb"] is not None
-    }
-    return [mib * 2**20 / 1e6 for mib in stacks.values()]
+    measured = [result for result in results if "step" in result and result["step"]["memory_mb"] is not None]
+    return [result["step"]["memory_mb"] * 2**20 / 1e6 / _images_per_step(result) for result in measured]
+
+
+def _images_per_step(result: dict) -> int:
+    return min(result["config"]["training"]["batch_size"], result["dataset"]["num_train"])
 
 
 def metric_interval(results: list[dict], name: str) -> Interval:

@@ -4,7 +4,6 @@ A training pass is forward, loss and backward. An inference pass is only forward
 """
 
 import gc
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -14,6 +13,7 @@ import torch
 from afmp.errors import is_out_of_memory, one_line
 from afmp.machine.cuda_graph import capture, run_before_capture
 from afmp.machine.device import autocast
+from afmp.machine.timing import milliseconds as time_of
 
 # Passes are timed until their times add up to the given seconds, but never fewer than this.
 FEWEST_PASSES = 5
@@ -126,7 +126,7 @@ def interleaved_times(
                 if number >= fewest and spent[name] >= 1000 * seconds:
                     continue
                 try:
-                    milliseconds = _time_ms(run, device)
+                    milliseconds = time_of(run, device)
                     run.clean()
                 except Exception as error:  # only this pass stops
                     failures[name] = failure(error)
@@ -149,21 +149,3 @@ def interleaved_times(
 def failure(error: Exception) -> dict:
     """Return status and error of a point whose measurement raised."""
     return {"status": "oom" if is_out_of_memory(error) else "error", "error": one_line(error)}
-
-
-def _time_ms(run: Callable[[], None], device: torch.device) -> float:
-    """Return the milliseconds of one call. The device is idle before and after it."""
-    if device.type == "cuda":
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        torch.cuda.synchronize(device)
-        start.record()
-        run()
-        end.record()
-        end.synchronize()
-        return start.elapsed_time(end)
-    synchronize = torch.mps.synchronize if device.type == "mps" else lambda: None
-    synchronize()
-    start = time.perf_counter()
-    run()
-    synchronize()
-    return (time.perf_counter() - start) * 1000

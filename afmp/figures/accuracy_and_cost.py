@@ -26,25 +26,24 @@ def _parameters(run: StudyRun) -> Interval:
     return mean_and_interval([result["num_parameters"] / 1e6 for result in run.results[:1]])
 
 
-def _time(run: StudyRun) -> Interval:
-    return mean_and_interval(milliseconds_per_image(run.results))
+def _measured(values: Callable[[list[dict]], list[float]]) -> Callable[[StudyRun], Interval | None]:
+    def of(run: StudyRun) -> Interval | None:
+        measured = values(run.results)
+        return mean_and_interval(measured) if measured else None
 
-
-def _memory(run: StudyRun) -> Interval | None:
-    measured = memory_per_image(run.results)
-    return mean_and_interval(measured) if measured else None
+    return of
 
 
 COSTS = (
     Cost("Parameters", "Parameters, millions, log scale", _parameters),
-    Cost("Training time", "Training time per image, ms, log scale", _time),
-    Cost("Memory", "Peak memory of a training step per image, MB, log scale", _memory),
+    Cost("Training time", "Training time per image, ms, log scale", _measured(milliseconds_per_image)),
+    Cost("Memory", "Peak memory of a training step per image, MB, log scale", _measured(memory_per_image)),
 )
 
 
 @style.styled
 def draw(study: dict, results: list[dict]) -> Figure:
-    """Draw a panel per cost, with a mark per run. Memory is measured on CUDA only."""
+    """Draw a panel per cost, with a mark per run that `measure_step` was true for. Memory is measured on CUDA only."""
     runs, semantics = study_runs(study, results)
     entries, heading = study_text.legend_texts(runs, semantics)
     legend_height = 0.35 + 0.24 * sum(entry.count("\n") + 1 for entry in entries)
@@ -111,26 +110,23 @@ def _draw_cost(axis, runs: list[StudyRun], cost: Cost) -> bool:
 def _footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
     results = [result for run in runs for result in run.results]
     counts = [len(run.results) for run in runs]
-    together = [len(result["trained_together"]) for result in results]
-    on_cpu = any(result["device"]["type"] == "cpu" for result in results)
-    beside = max(len(result["trained_beside"]) for result in results)
     batch = wording.span([result["config"]["training"]["batch_size"] for result in results])
+    steps = [result["step"]["milliseconds"]["n"] for result in results if "step" in result]
     return [
         study_text.facts_sentence(runs, also=f", batches of {batch} images"),
         wording.seeds_note(counts, mean="Marks", spread="bars", single="Horizontal ticks")
         + " Intervals are cut at the edge of the panel." * cut,
         study_text.rivals_note(runs, semantics),
-        "Time is a training epoch, with validation, over its training images. Memory is of the training step without "
-        "the dataset."
-        + " Jobs may have shared the CPU, so compare times only roughly." * on_cpu
-        + f" Up to {max(together)} seeds trained as one stack, which share time and memory." * (max(together) > 1)
-        + " Other runs trained on the device at the same time, so do not compare times." * (beside > 0),
-        _unmeasured_note(runs),
+        f"Time is the median of {wording.span(steps)} training steps of one model alone. Memory is the peak of such a "
+        "step without the dataset."
+        if steps
+        else "",
+        *(_unmeasured_note(runs, cost) for cost in COSTS[1:]),
         resolution_note(runs, "test_accuracy"),
     ]
 
 
-def _unmeasured_note(runs: list[StudyRun]) -> str:
-    """Return which runs have no mark in the panel of memory, if others have."""
-    missing = [run.label for run in runs if _memory(run) is None]
-    return f"Memory was not measured of: {', '.join(missing)}." if 0 < len(missing) < len(runs) else ""
+def _unmeasured_note(runs: list[StudyRun], cost: Cost) -> str:
+    """Return which runs have no mark in the panel of a cost, if others have."""
+    missing = [run.label for run in runs if cost.of(run) is None]
+    return f"{cost.title} was not measured of: {', '.join(missing)}." if 0 < len(missing) < len(runs) else ""

@@ -94,15 +94,18 @@ def _of_accuracies(result: dict) -> Iterator[str]:
             )
 
 
-def _of_memory(result: dict) -> Iterator[str]:
-    """Yield what the memory of the dataset, if it is recorded, says against the device and against the whole."""
-    if "dataset_memory_mb" not in result:
+def _of_step(result: dict, config: RunConfig) -> Iterator[str]:
+    """Yield what the measured step says against the configuration, the device, and itself."""
+    step, device = result.get("step"), result["device"]["type"]
+    if (step is not None) != config.training.measure_step:
+        yield f"step is {'missing' if step is None else 'there'}, but measure_step is {config.training.measure_step}"
+    if step is None:
         return
-    of_data, peak, device = result["dataset_memory_mb"], result["peak_memory_mb"], result["device"]["type"]
-    if (of_data is None) == (device == "cuda"):
-        yield f"dataset_memory_mb is {of_data} on a device of type {device!r}"
-    elif of_data is not None and not 0 < of_data < (peak or 0):
-        yield f"dataset_memory_mb is {of_data}, but peak_memory_mb, which contains it, is {peak}"
+    if (step["memory_mb"] is None) == (device == "cuda"):
+        yield f"step: memory_mb is {step['memory_mb']} on a device of type {device!r}"
+    times = [step["milliseconds"][name] for name in ("q25", "median", "q75")]
+    if times != sorted(times):
+        yield f"step: milliseconds are not in order: q25, median, q75 are {times}"
 
 
 def _of_device(result: dict, config: RunConfig) -> Iterator[str]:
@@ -122,10 +125,7 @@ def _of_device(result: dict, config: RunConfig) -> Iterator[str]:
             yield "trained_by names a CUDA device, but its versions have no cuda"
     if (result["peak_memory_mb"] is None) == (device == "cuda"):
         yield f"peak_memory_mb is {result['peak_memory_mb']} on a device of type {device!r}"
-    yield from _of_memory(result)
-    if config.training.train_alone and device == "cuda":
-        alone = {"trained_together": [result["seed"]], "trained_beside": []}
-        yield from differences(result, alone, "train_alone says")
+    yield from _of_step(result, config)
     if result["message_passing"] == "triton" and device != "cuda":
         yield f"message_passing is 'triton', which a device of type {device!r} lacks"
     if config.model.is_rival:

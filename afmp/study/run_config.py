@@ -87,7 +87,7 @@ class TrainingConfig:
     precision: str
     device: str
     visualize_every: int
-    train_alone: bool = False
+    measure_step: bool = False
     schedule: str = "plateau"
     warmup_epochs: int = 0
     label_smoothing: float = 0.0

@@ -104,8 +104,6 @@ def _fit_one_process(one: Run, other: Run) -> bool:
     So is the random state from which a rival's dropout draws.
     """
     keys = ("precision", "device")
-    if one.config.training.train_alone or other.config.training.train_alone:
-        return False
     same = all(getattr(one.config.training, key) == getattr(other.config.training, key) for key in keys)
     return same and not _draws_random_numbers(one) and not _draws_random_numbers(other)
 

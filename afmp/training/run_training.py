@@ -27,6 +27,7 @@ from afmp.training.run import Run
 from afmp.training.seed_files import write_seed
 from afmp.training.seed_state import SeedTraining, start_seed
 from afmp.training.side_by_side import train_side_by_side
+from afmp.training.step_cost import measure_step
 
 log = logging.getLogger("afmp")
 
@@ -45,7 +46,7 @@ def train_run(
     fails, the log says so, and its own job trains it later.
     stack_seeds: True trains seeds as one stack, False one after another. None means True on CUDA and False on a CPU.
     On a CPU a stack is not faster, so seeds train one after another, and no result depends on another seed. Those of a
-    run that says `train_alone` do so on CUDA too, and those of a rival, whose layers have no model axis, always.
+    rival, whose layers have no model axis, always do.
     Raises AfmpError with epoch and step if the loss of a seed is not finite, and then writes no result of that seed.
     """
     device = resolve_device(run.config.training.device)
@@ -62,8 +63,7 @@ def train_run(
         data=data,
         splits=splits,
         data_bytes=_allocated_bytes(device) - allocated_before,
-        stack_seeds=(_stacks_seeds(run, device) if stack_seeds is None else stack_seeds)
-        and not run.config.model.is_rival,
+        stack_seeds=(device.type == "cuda" if stack_seeds is None else stack_seeds) and not run.config.model.is_rival,
     )
     claim_memory(run, images=len(data.train_images), device=device, stack_seeds=shared.stack_seeds)
     if side_by_side:
@@ -122,8 +122,6 @@ class RunTraining:
             _record_device(seed, shared.device)
             seed.progress.trained_together = [other.seed for other in seeds]
             seed.progress.trained_beside = [name for name in shared.splits if name != self.run.name]
-            if shared.device.type == "cuda":
-                seed.progress.dataset_memory_mb = shared.data_bytes / 2**20
         self.group = set_up_group(
             self.run,
             seeds,
@@ -135,9 +133,17 @@ class RunTraining:
 
 
 def set_up_run(run: Run, shared: Shared) -> RunTraining:
-    """Start or resume every seed of a run, write the files of finished ones, and set up the group that trains first."""
+    """Start or resume every seed of a run, write the files of finished ones, and set up the group that trains first.
+
+    Nothing trains on the device in the meantime: all runs of a process are set up before the first of them trains.
+    """
     with SETTING_UP:
         seeds = [start_seed(run, seed, data=shared.data) for seed in run.seed_folders]
+        if run.config.training.measure_step:
+            for seed in seeds:
+                if seed.progress.step is None:
+                    split = shared.splits[run.name]
+                    seed.progress.step = measure_step(seed, data=shared.data, split=split, training=run.config.training)
         training = RunTraining(run, shared, seeds)
         training.write_finished(seeds)
         training.set_up_next_group()
@@ -157,10 +163,6 @@ def next_group(seeds: list[SeedTraining], *, epochs: int, stack_seeds: bool) -> 
         return unfinished[:1], epochs
     fewest, *others = sorted({seed.progress.epoch for seed in unfinished})
     return [seed for seed in unfinished if seed.progress.epoch == fewest], others[0] if others else epochs
-
-
-def _stacks_seeds(run: Run, device: torch.device) -> bool:
-    return device.type == "cuda" and not run.config.training.train_alone
 
 
 def _record_device(seed: SeedTraining, device: torch.device) -> None:

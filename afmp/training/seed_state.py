@@ -32,9 +32,10 @@ HISTORY = ("train_loss", "train_acc", "val_acc", "sparsity_loss", "time")
 class Progress:
     """The progress of one seed as plain JSON values; a checkpoint stores it next to the weights.
 
-    `trained_by` has an entry {from_epoch, device, versions, cpu_threads} for each of these sets that trained the seed.
-    `trained_together` (seeds in one stack), `trained_beside` (runs side by side) and `message_passing` (the
-    implementation) describe the process that trained last.
+    `step` is the cost of a training step of this seed alone, if it is measured. `trained_by` has an entry {from_epoch,
+    device, versions, cpu_threads} for each of these sets that trained the seed. `trained_together` (seeds in one
+    stack), `trained_beside` (runs side by side) and `message_passing` (the implementation) describe the process that
+    trained last.
     """
 
     epoch: int = 0
@@ -50,7 +51,7 @@ class Progress:
     message_passing: str = ""
     wall_time_s: float = 0.0
     peak_memory_mb: float | None = None
-    dataset_memory_mb: float | None = None
+    step: dict | None = None
     test_accuracy: float | None = None
 
 

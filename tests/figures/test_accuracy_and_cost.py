@@ -4,13 +4,13 @@ import pytest
 from drawn_figures import all_text, by_gid, panel
 from synthetic_results import CPU, GPU, STUDIES, synthetic_result
 
-from afmp.analysis.metrics import epoch_time, memory_per_image, milliseconds_per_image
+from afmp.analysis.metrics import memory_per_image, milliseconds_per_image
 from afmp.figures import accuracy_and_cost
 
 STUDY = STUDIES[2]
 
 
-def results(device=GPU, *, together=False, seeds=3):
+def results(device=GPU, *, seeds=3):
     found = [
         synthetic_result(member["run"], seed=seed, device=device)
         for member in STUDY["members"]
@@ -18,10 +18,8 @@ def results(device=GPU, *, together=False, seeds=3):
     ]
     for result in found:
         result["config"]["training"]["batch_size"] = 64
-        result["dataset_memory_mb"] = 100.0 if device is GPU else None
-        if together:
-            result["trained_together"] = list(range(seeds))
-            result["training_history"]["time"] = [3.0, 2.0, 2.0]
+        times = {"median": 3.0 + result["seed"], "q25": 2.0, "q75": 9.0, "n": 50}
+        result["step"] = {"milliseconds": times, "memory_mb": 312.5 if device is GPU else None}
     return found
 
 
@@ -33,20 +31,19 @@ def test_marks_are_at_the_costs_of_each_run():
         accuracy = sum(result["test_accuracy"] for result in own) / 3
         costs = {
             "Parameters": own[0]["num_parameters"] / 1e6,
-            "Training time": 1e3 * sum(map(epoch_time, own)) / 3 / own[0]["dataset"]["num_train"],
-            "Memory": (412.5 - 100) * 2**20 / 1e6 / 64,
+            "Training time": 4.0 / 64,
+            "Memory": 312.5 * 2**20 / 1e6 / 64,
         }
         for title, cost in costs.items():
             mark = by_gid(panel(figure, title), f"{title}: {member['label']}")
             assert (mark.get_xdata()[0], mark.get_ydata()[0]) == pytest.approx((cost, accuracy))
 
 
-def test_seeds_of_one_stack_share_time_and_memory():
-    found = [result for result in results(together=True) if result["run"] == "top_down"]
-    assert milliseconds_per_image(found) == [pytest.approx(1e3 * 2 / 1300)]
-    assert memory_per_image(found) == [pytest.approx(312.5 * 2**20 / 1e6 / (3 * 64))]
-    assert "Up to 3 seeds trained as one stack" in all_text(accuracy_and_cost.draw(STUDY, results(together=True)))
-    assert "stack" not in all_text(accuracy_and_cost.draw(STUDY, results()))
+def test_a_step_of_fewer_images_than_a_batch_counts_its_own_images():
+    (found,) = results(seeds=1)[:1]
+    found["config"]["training"]["batch_size"] = 4000  # of 1,300 training images
+    assert milliseconds_per_image([found]) == [pytest.approx(3.0 / 1300)]
+    assert memory_per_image([found]) == [pytest.approx(312.5 * 2**20 / 1e6 / 1300)]
 
 
 def test_memory_is_not_drawn_where_it_was_not_measured():
@@ -60,7 +57,11 @@ def test_few_seeds_have_no_interval(seeds):
     assert not any(axis.containers for axis in figure.axes)
 
 
-def test_runs_beside_each_other_have_no_comparable_times():
+def test_a_run_whose_step_was_not_measured_is_named():
     found = results()
-    found[0]["trained_beside"] = ["dense"]
-    assert "do not compare times" in all_text(accuracy_and_cost.draw(STUDY, found))
+    for result in found:
+        if result["run"] == "sparse_0.3":
+            del result["step"]
+    text = all_text(accuracy_and_cost.draw(STUDY, found))
+    label = next(member["label"] for member in STUDY["members"] if member["run"] == "sparse_0.3")
+    assert f"Training time was not measured of: {label}." in text and f"Memory was not measured of: {label}." in text

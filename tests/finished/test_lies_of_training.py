@@ -159,9 +159,11 @@ LIES = {
             edited(R[SPARSE, P, 2], peak_memory_mb=5.0),
             f"{R[SPARSE, P, 2]}: peak_memory_mb is 5.0 on a device of type 'cpu'",
         ),
-        "memory of a dataset on a CPU": (
-            edited(R[WINDOW, P, 1], dataset_memory_mb=5.0),
-            f"{R[WINDOW, P, 1]}: dataset_memory_mb is 5.0 on a device of type 'cpu'",
+        "a step that nobody asked for": (
+            edited(
+                R[WINDOW, P, 1], step={"milliseconds": {"median": 1, "q25": 1, "q75": 1, "n": 3}, "memory_mb": None}
+            ),
+            f"{R[WINDOW, P, 1]}: step is there, but measure_step is False",
         ),
         "Triton on a CPU": (
             edited(R[WINDOW, P, 0], message_passing="triton"),

@@ -185,12 +185,6 @@ def test_a_run_of_another_precision_is_left_out(study, digits_file, tmp_path):
     assert start_job("one", study, tmp_path, digits_file)["trained_beside"] == []
 
 
-@pytest.mark.parametrize("name", ["one", "two"])
-def test_a_run_that_trains_alone_has_no_other_beside_it(study, digits_file, tmp_path, name):
-    study[name] = changed(study[name], train_alone=True)
-    assert start_job("one", study, tmp_path, digits_file)["trained_beside"] == []
-
-
 def test_a_run_that_was_changed_meanwhile_is_trained_again(study, side_by_side, digits_file):
     study["two"] = changed(study["two"], weight_decay=0.5)
     assert start_job("two", study, side_by_side, digits_file)["config"]["training"]["weight_decay"] == 0.5
