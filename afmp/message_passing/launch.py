@@ -9,7 +9,7 @@ from torch import Tensor
 
 MAX_SLOTS_PER_TILE = 16  # a node of a grid has 8
 MAX_CHANNELS_PER_TILE = 128
-PROGRAMS_THAT_FILL_A_DEVICE = 8192
+PROGRAMS_THAT_FILL_A_DEVICE = 8192  # a few for each place where a GPU of 132 multiprocessors can run one
 
 
 def tile_sizes(slots: int, channels: int, hidden: int | None = None) -> dict[str, int]:

@@ -182,7 +182,10 @@ class RefinedLayer(Layer):
         maps = (router.W_f, router.w, router.W_gate, directions.hidden, directions.out)
         if has_hooks(router) or has_hooks(directions) or not all(map(is_linear, maps)):
             return False
-        return len({linear.weight.dim() for linear in maps}) == 1
+        d = router.W_gate.out_features
+        shapes = ((RANK, 3), (1, RANK), (d, 1), (DIRECTION_WIDTH, 2), (2 * d, DIRECTION_WIDTH))
+        own = all(linear.weight.shape[-2:] == shape for linear, shape in zip(maps, shapes, strict=True))
+        return own and len({linear.weight.dim() for linear in maps}) == 1
 
     def scores(self, nodes: Tensor, graph: Graph) -> Tensor:
         """Return s_e of all slots, (..., N, K), of normalised nodes (..., N, D); 0 without a router."""

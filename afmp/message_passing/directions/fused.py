@@ -22,9 +22,10 @@ from afmp.message_passing.launch import (
 from afmp.message_passing.neighbours import Graph
 
 Optional = Tensor | None
+# Rows that a program has under way at once: the fastest of those measured on an H200 (docs/history/performance.md).
 NODES_PER_TILE = 2
 EDGES_PER_TILE = 2
-SLOTS_PER_STEP = 2
+SLOTS_PER_STEP = 2  # the loop over a node's slots is unrolled by this
 NODES_PER_SCORE_TILE = 4
 EDGES_PER_SCORE_TILE = 16
 
@@ -109,22 +110,25 @@ def directed_scores_backward(
         SCALE=rank**-0.5, BLOCKS=triton.cdiv(slots, sizes["BLOCK_K"]), BLOCK_N=NODES_PER_SCORE_TILE,
         **sizes, **settings,
     )  # fmt: skip
-    image_chunks, edge_chunks = chunks_of_direction(images, nodes, offsets * models)
-    partial = direction.new_empty(models, offsets, image_chunks * edge_chunks, 3 * rank + 1)
-    score_kernels.score_weights_backward_kernel[(image_chunks * edge_chunks, offsets, models)](
+    image_chunks, _ = chunks_of_direction(images, nodes, offsets * models)
+    partial = _score_parts_like(mapped, direction)
+    score_kernels.score_weights_backward_kernel[(partial.shape[2], offsets, models)](
         mapped, error, direction, out, nbr, direction_slots, direction_start, d_scores, partial,
         nodes, images, image_chunks, K=slots, BLOCK_E=EDGES_PER_SCORE_TILE, BLOCK_D=sizes["BLOCK_D"], **settings,
     )  # fmt: skip
     return d_mapped, partial
 
 
+def _score_parts_like(mapped: Tensor, direction: Tensor) -> Tensor:
+    """Return uninitialised parts of the gradients of weights, as `directed_scores_backward` returns them."""
+    (images, nodes), (models, offsets, rank) = mapped.shape[1:3], direction.shape
+    image_chunks, edge_chunks = chunks_of_direction(images, nodes, offsets * models)
+    return direction.new_empty(models, offsets, image_chunks * edge_chunks, 3 * rank + 1)
+
+
 @directed_scores_backward.register_fake
 def _(d_scores, mapped, error, direction, out, nbr, valid, rev, offset_index, direction_slots, direction_start):
-    models, images, nodes, _ = mapped.shape
-    _, offsets, rank = direction.shape
-    image_chunks, edge_chunks = chunks_of_direction(images, nodes, offsets * models)
-    partial = direction.new_empty(models, offsets, image_chunks * edge_chunks, 3 * rank + 1)
-    return mapped.new_empty(mapped.shape), partial
+    return mapped.new_empty(mapped.shape), _score_parts_like(mapped, direction)
 
 
 def _save_scores(ctx, inputs, output):
