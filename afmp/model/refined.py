@@ -1,6 +1,6 @@
 """`refined`: AFMP with what deep networks need to learn from messages (docs/semantics.md). The layer is in this file.
 
-    n     = LayerNorm(h)
+    n     = (h - mean) / sqrt(var + eps)                      over channels, without weights
     err_e = RMS( z_j - p_i )                                  of the edge e = (i <- j)
     s_e   = q_i . k_j / sqrt(r) + w . relu( a_i + b_j + W_f [err_e ; delta_e] + b_f ) + b_w
     keep  = all edges; or the k of the image, or of each node, with the highest scores; of equal scores, the first
