@@ -42,6 +42,7 @@ from afmp.study.paths import (
 from afmp.study.study import Study
 from afmp.training.checkpoint import save_weights
 from afmp.training.gates import describe_gates
+from afmp.training.seed_files import about_weights
 
 # The smallest study with every kind of figure: two runs.
 CHANGES = {
@@ -169,7 +170,7 @@ def finish_seed(folder: Path, study: Study, model, *, run: str, seed: int, data)
     files = {}
     for which, epoch in (("best", result["best_epoch"]), ("final", config.training.epochs)):
         torch.nn.init.constant_(model.readout["2"].bias, epoch / 100)  # other weights in another epoch
-        metadata = {"about": json.dumps(about | {"epoch": epoch})}
+        metadata = {"about": json.dumps(about | about_weights(config, data) | {"epoch": epoch})}
         files[which] = save_weights(
             folder / weights_file(semantics, run, seed, which), model.state_dict(), metadata=metadata
         )

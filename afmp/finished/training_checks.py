@@ -15,6 +15,7 @@ from afmp.model.stack import Model
 from afmp.model.weights import load_weights, read_about
 from afmp.records import with_checksum
 from afmp.study.paths import WEIGHTS, diagnostics_file, result_file, result_files, seed_folder, weights_file
+from afmp.training.seed_files import about_weights
 
 HEADER_BYTES = 1_000_000  # room for names and metadata in a file of weights
 
@@ -84,6 +85,7 @@ def _weights_faults(finished: FinishedStudy, semantics: str, run: str) -> Iterat
         for which, epoch in zip(WEIGHTS, epochs, strict=True):
             path = finished.results / weights_file(semantics, run, seed, which)
             about = {"run": run, "semantics": semantics, "seed": seed, "epoch": epoch}
+            about |= about_weights(config, finished.data)
 
             def faults(path=path, which=which, about=about, result=result) -> Iterator[str]:
                 yield from _of_weights(path, model, which=which, about=about, result=result)

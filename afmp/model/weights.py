@@ -51,7 +51,9 @@ def load_weights(model: AFMP | Rival, path: Path | str) -> None:
 
 
 def read_about(path: Path | str) -> dict:
-    """Return what a .safetensors of a training says of its weights: run, semantics, seed, epoch. {} if it says nothing.
+    """Return what a .safetensors of a training says of its weights, {} if it says nothing.
+
+    It has run, semantics, seed and epoch, and what `afmp.training.seed_files.about_weights` adds.
 
     Raises AfmpError for a file that is missing or damaged, and for metadata that is no JSON object.
     """

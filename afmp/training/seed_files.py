@@ -8,10 +8,26 @@ from afmp.data.split import Split
 from afmp.model.scaffold import scaffold_hash
 from afmp.records import with_checksum, write_diagnostics, write_result
 from afmp.study.paths import seed_file_names
+from afmp.study.run_config import RunConfig
 from afmp.training.checkpoint import save_weights
 from afmp.training.identity import numbers_hash
 from afmp.training.run import Run
 from afmp.training.seed_state import SeedTraining
+
+
+def about_weights(config: RunConfig, data: PreparedDataset) -> dict:
+    """Return what a file of weights says besides run, semantics, seed and epoch, as plain JSON values.
+
+    It is what a program needs to build the model, to prepare an image for it, and to name the class that it predicts.
+    """
+    return {
+        "model": config.to_dict()["model"],
+        "image_size": config.dataset.image_size,
+        "class_names": list(data.class_names),
+        "mean": data.mean.tolist(),
+        "std": data.std.tolist(),
+        "dataset": {"name": data.name, "hash": data.hash},
+    }
 
 
 def write_seed(run: Run, finished: SeedTraining, *, data: PreparedDataset, split: Split) -> None:
@@ -19,6 +35,7 @@ def write_seed(run: Run, finished: SeedTraining, *, data: PreparedDataset, split
     model, progress, seed = finished.model, finished.progress, finished.seed
     best, final, diagnostics, result = (run.seed_folders[seed] / name for name in seed_file_names(run.name))
     about = {"run": run.name, "semantics": run.semantics, "seed": seed}
+    described = about | about_weights(run.config, data)
     files = {}
     for which, path, weights, epoch in (
         ("best", best, finished.best_weights, progress.best_epoch),
@@ -26,7 +43,7 @@ def write_seed(run: Run, finished: SeedTraining, *, data: PreparedDataset, split
     ):
         # All metadata is in one entry: safetensors writes several entries in an undefined order, and equal weights must
         # give equal bytes.
-        files[which] = save_weights(path, weights, metadata={"about": json.dumps(about | {"epoch": epoch})})
+        files[which] = save_weights(path, weights, metadata={"about": json.dumps(described | {"epoch": epoch})})
     gates = {
         "format_version": 1,
         **about,

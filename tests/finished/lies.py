@@ -150,14 +150,18 @@ def nested(path: str):
 
 
 def weights(path: str, change=lambda tensors: None, metadata=None):
-    """Save changed weights, or the same with other metadata; the result gets their sha256 if `covered` is added."""
+    """Save changed weights, or the same with other metadata; the result gets their sha256 if `covered` is added.
+
+    metadata: entries, or a function that changes what the weights say of themselves.
+    """
 
     def tell(results: Path) -> None:
         with safe_open(results / path, framework="pt") as file:
             about = file.metadata()
         tensors = load_file(results / path)
         change(tensors)
-        save_weights(results / path, tensors, metadata=about if metadata is None else metadata)
+        said = {"about": json.dumps(metadata(json.loads(about["about"])))} if callable(metadata) else metadata
+        save_weights(results / path, tensors, metadata=about if metadata is None else said)
 
     return tell
 

@@ -262,6 +262,12 @@ LIES = {
             covered(best(WINDOW, P, 1), weights(best(WINDOW, P, 1), metadata={})),
             f"{best(WINDOW, P, 1)}: run is None, it should be",
         ),
+        "weights with the classes of another dataset": (
+            covered(
+                final(TOP, N, 1), weights(final(TOP, N, 1), metadata=lambda about: about | {"class_names": ["cat"]})
+            ),
+            f"{final(TOP, N, 1)}: class_names is",
+        ),
         "metadata that is a list": (
             covered(best(WINDOW, P, 2), weights(best(WINDOW, P, 2), metadata={"about": "[1]"})),
             f"{best(WINDOW, P, 2)}: ",

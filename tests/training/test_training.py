@@ -19,13 +19,14 @@ from training_runs import (
     without_times,
 )
 
-from afmp.data.augmentation import epoch_plan
+from afmp.data.augmentation import epoch_plan, normalise
 from afmp.data.dataset import load_dataset
 from afmp.data.split import split_dataset
 from afmp.errors import AfmpError
 from afmp.machine.device import resolve_device
 from afmp.model.sizes import build_model
 from afmp.model.stack import stack_models
+from afmp.model.weights import load_weights, read_about
 from afmp.records import read_diagnostics
 from afmp.study.run_config import RunConfig
 from afmp.training.checkpoint import load_checkpoint
@@ -288,3 +289,18 @@ def test_a_missing_device_is_refused():
         pytest.skip("this machine has a CUDA GPU")
     with pytest.raises(AfmpError, match="'cuda' is not on this machine; allowed here: auto, "):
         resolve_device("cuda")
+
+
+@pytest.mark.parametrize("semantics", ["paper", "refined"])
+def test_a_file_of_weights_says_all_that_its_predictions_need(config, digits_file, tmp_path, semantics):
+    (result,) = train(config, tmp_path, digits_file, semantics=semantics)
+    path = tmp_path / "seed_0/best.safetensors"
+    about, data = read_about(path), load_dataset(digits_file)
+    described = RunConfig.from_dict(config.to_dict() | {"model": about["model"]})
+    described = replace(described, dataset=replace(described.dataset, image_size=about["image_size"]))
+    model = build_model(described, semantics=about["semantics"], num_classes=len(about["class_names"]))
+    load_weights(model, path)
+    images = normalise(data.test_images, mean=torch.tensor(about["mean"]), std=torch.tensor(about["std"]))
+    answers = model.eval()(images).argmax(dim=1)
+    assert 100 * (answers == data.test_labels).double().mean().item() == pytest.approx(result["test_accuracy"])
+    assert about["class_names"] == list(data.class_names) and about["dataset"]["hash"] == data.hash
