@@ -26,7 +26,7 @@ def test_all_models_are_timed_in_turn_at_each_size():
     ]
     assert [p["attention"] for p in points] == [None, "fused", None] * 2
     assert [p["implementation"] for p in points] == ["pytorch", None, "pytorch"] * 2
-    assert points[2]["num_parameters"] == points[5]["num_parameters"] == 5_546_386
+    assert points[2]["num_parameters"] == points[5]["num_parameters"] == 1_916_592
     for point in points:
         assert (point["status"], point["error"]) == ("ok", None)
         assert (point["batch_size"], point["precision"], point["mode"]) == (2, "fp32", "train")

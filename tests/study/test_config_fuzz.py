@@ -133,7 +133,8 @@ def assert_means_what_it_says(study: Study, config: dict) -> None:
             idle |= {"window_size"} if run.model.scaffold == "delaunay" else set()
             idle |= {"arguments"}
             if run.model.is_rival:
-                assert dict(run.model.arguments) == (config["model"] | defaults | line).get("arguments", {})
+                found, wanted = dict(run.model.arguments), (config["model"] | defaults | line).get("arguments", {})
+                assert found == {name: meaning(wanted[name], like=found.get(name)) for name in wanted}
                 idle = SHIPPED["model"].keys() - {"patch_size"}
             cosine = run.training.schedule == "cosine"
             idle |= {"plateau_patience", "plateau_factor"} if cosine else {"warmup_epochs"}
@@ -144,9 +145,12 @@ def assert_means_what_it_says(study: Study, config: dict) -> None:
                         (SHIPPED[section] | config[section] | defaults | line)[key],
                     )
                     assert type(found) is type(SHIPPED[section][key]), key
-                    # Text that spells a number or a flag counts as one.
-                    meant = {int: float, float: float, bool: lambda flag: flag in (True, "true")}.get(type(found), str)
-                    assert found == meant(wanted), key
+                    assert found == meaning(wanted, like=found), key
+
+
+def meaning(value, *, like):
+    """Return a value as it counts where one of the type of `like` is: text that spells a number or a flag is one."""
+    return {int: float, float: float, bool: lambda flag: flag in (True, "true")}.get(type(like), str)(value)
 
 
 def assert_builds_small(run: RunConfig, semantics: str) -> None:

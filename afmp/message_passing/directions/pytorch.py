@@ -122,11 +122,10 @@ def _weighted_sum(weight: Tensor, rows: Tensor) -> Tensor:
 class _EdgeScores(torch.autograd.Function):
     @staticmethod
     def forward(ctx, mapped, error, direction, out, out_bias, edge_slots, slots_per_node, *ends):
+        ctx.save_for_backward(mapped, error, direction, out, out_bias, edge_slots, *ends)
         with torch.autocast(mapped.device.type, enabled=False):
             wide = torch.promote_types(mapped.dtype, torch.float32)
             receiving, sending = _wide(mapped.chunk(2, dim=-1), wide)
-            ctx.save_for_backward(receiving, sending, error, direction, out, out_bias, edge_slots, *ends)
-            ctx.mapped_type = mapped.dtype
             error, direction, out, out_bias = _wide((error, direction, out, out_bias), wide)
             rank = out.shape[-1]
             columns = torch.cat([torch.full_like(out, rank**-0.5), out], dim=-1)
@@ -144,24 +143,24 @@ class _EdgeScores(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_slots):
-        receiving, sending, *weights, edge_slots, receiver, sender, offset = ctx.saved_tensors
+        *inputs, edge_slots, receiver, sender, offset = ctx.saved_tensors
         d_scores = _of_slots(d_slots, edge_slots)
         with torch.autocast(d_scores.device.type, enabled=False):
-            d_mapped, *wide = _score_gradients(d_scores, receiving, sending, *weights[:-1], (receiver, sender, offset))
+            wide = _score_gradients(d_scores, *inputs[:-1], (receiver, sender, offset))
         d_bias = d_scores.sum(dim=(1, 2))[:, None]
-        narrow = [None if d is None else d.to(x.dtype) for d, x in zip((*wide, d_bias), weights, strict=True)]
-        return d_mapped.to(ctx.mapped_type), *narrow, None, None, None, None, None
+        narrow = [None if d is None else d.to(x.dtype) for d, x in zip((*wide, d_bias), inputs, strict=True)]
+        return *narrow, None, None, None, None, None
 
 
-def _score_gradients(d_scores, receiving, sending, error, direction, out, ends) -> tuple[Tensor | None, ...]:
+def _score_gradients(d_scores, mapped, error, direction, out, ends) -> tuple[Tensor | None, ...]:
     """Return the gradients of mapped, error, direction and out, from d_scores (M, B, E)."""
+    receiving, sending = _wide(mapped.chunk(2, dim=-1), d_scores.dtype)
     error, direction, out = _wide((error, direction, out), d_scores.dtype)
     rank = out.shape[-1]
-    d_mapped = receiving.new_zeros(*receiving.shape[:-1], 6 * rank)
-    d_receiving, d_sending = d_mapped.chunk(2, dim=-1)
+    d_receiving, d_sending = torch.zeros_like(receiving), torch.zeros_like(sending)
     d_direction, d_out = torch.zeros_like(direction), torch.zeros_like(out)
     d_error = None if error is None else torch.zeros_like(error)
-    for edges, receiver, sender, offset, groups in _chunks(ends, *receiving.shape[1::2]):
+    for edges, receiver, sender, offset, groups in _chunks(ends, mapped.shape[1], mapped.shape[-1] // 2):
         directions = _of_edges(direction, offset)
         d_directions = torch.zeros_like(directions[:, 0])
         for images in groups:
@@ -175,7 +174,7 @@ def _score_gradients(d_scores, receiving, sending, error, direction, out, ends) 
             # From here on `received` and `sent` become their own gradients.
             d_product = d_score[..., None] * rank**-0.5
             d_key = q * d_product
-            torch.mul(k, d_product, out=q)
+            q.copy_(k).mul_(d_product)
             k.copy_(d_key)
             units.copy_(d_units)
             b.copy_(d_units)
@@ -185,11 +184,11 @@ def _score_gradients(d_scores, receiving, sending, error, direction, out, ends) 
                 d_error += _weighted_sum(size, d_units)
                 slope = torch.where(size > 0, _times(d_units, error) / (size * rank), 0)
                 surprise.mul_(slope[..., None])
-            torch.neg(surprise, out=z)
+            z.copy_(surprise).neg_()
             d_receiving[:, images].index_add_(2, receiver, received)
             d_sending[:, images].index_add_(2, sender, sent)
         d_direction.index_add_(1, offset, d_directions)
-    return d_mapped, d_error, d_direction, d_out
+    return torch.cat([d_receiving, d_sending], dim=-1), d_error, d_direction, d_out
 
 
 def _compute_hidden(received: Tensor, sent: Tensor, error: Tensor | None, directions: Tensor) -> Tensor | None:
