@@ -89,7 +89,7 @@ def _draw_cost(axis, runs: list[StudyRun], cost: Cost) -> bool:
             axis.errorbar(of_run.mean, accuracy.mean, xerr=of_run.half, **bars)
         axis.plot(of_run.mean, accuracy.mean, zorder=4, **look)
     if not any(costs):
-        axis.text(0.5, 0.5, "not measured on this device", transform=axis.transAxes, ha="center")
+        axis.text(0.5, 0.5, "not measured", transform=axis.transAxes, ha="center")
         axis.set_xticks([])
         return False
     means = [float(one.mean) for one in costs if one is not None]
@@ -111,6 +111,7 @@ def _footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
     results = [result for run in runs for result in run.results]
     counts = [len(run.results) for run in runs]
     batch = wording.span([result["config"]["training"]["batch_size"] for result in results])
+    on_cpu = any(result["device"]["type"] == "cpu" for result in results)
     steps = [result["step"]["milliseconds"]["n"] for result in results if "step" in result]
     return [
         study_text.facts_sentence(runs, also=f", batches of {batch} images"),
@@ -118,7 +119,7 @@ def _footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
         + " Intervals are cut at the edge of the panel." * cut,
         study_text.rivals_note(runs, semantics),
         f"Time is the median of {wording.span(steps)} training steps of one model alone. Memory is the peak of such a "
-        "step without the dataset."
+        "step without the dataset." + " Jobs may have shared the CPU, so compare times only roughly." * on_cpu
         if steps
         else "",
         *(_unmeasured_note(runs, cost) for cost in COSTS[1:]),

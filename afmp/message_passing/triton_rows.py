@@ -1,6 +1,7 @@
-"""Rows in Triton kernels: loads, stores, and the hidden layer of v, for the kernels of all_edges/ and kept_edges/.
+"""Rows in Triton kernels: loads, stores, and the hidden layer of v, for the kernels of message passing.
 
-A program works on all channels of a row at once, BLOCK of them, padded to a power of two. It computes in float32.
+A program works on all channels of a row at once, BLOCK of them, padded to a power of two; the sums of directions/ on a
+block of the channels. It computes in float32.
 """
 
 import triton

@@ -61,7 +61,9 @@ class _Normalised(torch.autograd.Function):
     def backward(ctx, d_normalised):
         # The gradient through an input of mean 0 and variance 1, which x is, is that through h but for its scale.
         normalised, inverse_std = ctx.saved_tensors
-        statistics = torch.zeros_like(inverse_std), torch.ones_like(inverse_std)
+        # CUDA wants statistics in float32, a CPU in the type of x. Both hold 0 and 1 exactly.
+        kind = inverse_std.dtype if inverse_std.is_cuda else normalised.dtype
+        statistics = torch.zeros_like(inverse_std, dtype=kind), torch.ones_like(inverse_std, dtype=kind)
         d_inputs, _, _ = torch.ops.aten.native_layer_norm_backward(
             d_normalised, normalised, normalised.shape[-1:], *statistics, None, None, [True, False, False]
         )

@@ -22,27 +22,36 @@ WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.int32, torch.int64)
 GRAPH = ("static_positions", "edge_index", "edge_attr")  # buffers that may have another size than the model's
+MAX_FOREIGN_GRAPH = 1 << 24  # numbers in one of them, if it is read but not used: images of over 20,000 px
 
 
-def load_weights(model: AFMP | Rival, path: Path | str) -> None:
+def load_weights(model: AFMP | Rival, path: Path | str, *, graph: bool = True) -> None:
     """Load weights into `model`: a .safetensors of a training, or a state dict (.pth, .pt) of the original notebook.
 
-    The graph in the file replaces the model's. A .pth is read by torch.load(weights_only=True), which builds only
-    tensors and plain containers. Names may have the prefixes of PyTorch's wrappers. Weights are dense, of fp16, bf16,
-    fp32 or fp64, and become the type of the model's. Raises AfmpError for a file that is missing, damaged or contains
-    anything except such tensors, for weights of another architecture or semantics, and for a number that is not finite.
-    The model then stays as it was.
+    The graph in the file replaces the model's. With graph=False the model keeps its own, so that weights trained at one
+    image size run at another of the same patch size: no parameter depends on the size.
+
+    A .pth is read by torch.load(weights_only=True), which builds only tensors and plain containers. Names may have the
+    prefixes of PyTorch's wrappers. Weights are dense, of fp16, bf16, fp32 or fp64, and become the type of the model's.
+    Raises AfmpError for a file that is missing, damaged or contains anything except such tensors, for weights of
+    another architecture or semantics, and for a number that is not finite. The model then stays as it was.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise AfmpError(f"{path}: a file of weights ends in {', '.join(SUFFIXES)}, not in {path.suffix!r}.")
     expected = model.state_dict()
     try:
-        weights = _read_safetensors(path, model, expected) if path.suffix == ".safetensors" else _read_pickle(path)
+        weights = (
+            _read_safetensors(path, model, expected, graph=graph)
+            if path.suffix == ".safetensors"
+            else _read_pickle(path)
+        )
     except MissingFileError as missing:
         raise AfmpError(f"{str(missing).rstrip('.')}; give a file of weights ({', '.join(SUFFIXES)}).") from None
     weights = _unwrapped(weights, path)
-    _check_shapes({name: tensor.shape for name, tensor in weights.items()}, expected, path)
+    _check_shapes({name: tensor.shape for name, tensor in weights.items()}, expected, path, graph=graph)
+    if not graph:
+        weights |= {name: expected[name] for name in GRAPH if name in expected}
     weights = {name: _checked(tensor, expected[name], f"{path}: {name}") for name, tensor in weights.items()}
     try:
         model.load_state_dict(weights)
@@ -61,7 +70,9 @@ def read_about(path: Path | str) -> dict:
     return json_entry(header, "about", path=path, advice=ADVICE) if "about" in header.metadata else {}
 
 
-def _read_safetensors(path: Path, model: AFMP | Rival, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _read_safetensors(
+    path: Path, model: AFMP | Rival, expected: dict[str, torch.Tensor], *, graph: bool
+) -> dict[str, torch.Tensor]:
     semantics = read_about(path).get("semantics", model.semantics)
     if semantics != model.semantics:
         raise AfmpError(
@@ -69,7 +80,7 @@ def _read_safetensors(path: Path, model: AFMP | Rival, expected: dict[str, torch
             "of the weights' semantics."
         )
     # Before any tensor is read: a sparse file can hold one that is larger than the memory.
-    _check_shapes(_unwrapped(read_header(path, advice=ADVICE).shapes, path), expected, path)
+    _check_shapes(_unwrapped(read_header(path, advice=ADVICE).shapes, path), expected, path, graph=graph)
     return read_tensors(path, advice=ADVICE)
 
 
@@ -129,16 +140,17 @@ def _unwrapped(entries: dict, path: Path) -> dict:
     return plain
 
 
-def _check_shapes(shapes: dict[str, tuple], expected: dict[str, torch.Tensor], path: Path) -> None:
+def _check_shapes(shapes: dict[str, tuple], expected: dict[str, torch.Tensor], path: Path, *, graph: bool) -> None:
     if missing := expected.keys() - shapes.keys():
         raise AfmpError(f"{path}: of another architecture: it lacks {_some(missing)}, which the model has.")
     if foreign := shapes.keys() - expected.keys():
         raise AfmpError(f"{path}: of another architecture: it contains {_some(foreign)}, which the model lacks.")
     num_patches = len(expected.get("static_positions", ()))  # a rival has no graph
+    largest_graph = 2 * max(num_patches, 2) ** 2 if graph else MAX_FOREIGN_GRAPH
     for name, shape in shapes.items():
         wanted = tuple(expected[name].shape)
         # Another graph may have more or fewer edges; GraphModule checks them.
-        if name in GRAPH and math.prod(shape) <= 2 * max(num_patches, 2) ** 2:
+        if name in GRAPH and math.prod(shape) <= largest_graph:
             continue
         if tuple(shape) != wanted:
             raise AfmpError(

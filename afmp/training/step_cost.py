@@ -1,7 +1,8 @@
 """The cost of a training step: its time and memory, with one model alone on the device.
 
 Seeds train as a stack, and runs side by side, so the seconds of an epoch are not those of one model. A few steps of a
-copy of the model are measured before training starts, when nothing else trains on the device.
+copy of the model are measured before training starts, when nothing else trains on the GPU. On a CPU, jobs of other runs
+may share its cores.
 """
 
 import copy

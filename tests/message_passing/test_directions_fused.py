@@ -201,3 +201,16 @@ def test_autocast_changes_a_pass_by_rounding_only(dtype, monkeypatch):
     with torch.autocast(DEVICE, dtype):
         narrow = model(images_of(model))
     assert relative_error(narrow, wide.double()) < 16 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_accepts_states_in_float32_and_has_their_gradient(dtype):
+    model = small_model(None, is_sparse=False)
+    state = torch.randn(2, 6, 20, generator=torch.Generator().manual_seed(3)).to(DEVICE).requires_grad_()
+    gradients = []
+    for enabled in (False, True):
+        with torch.autocast(DEVICE, dtype, enabled=enabled):
+            output = model.layers[0](state, model.graph).state
+        gradients += torch.autograd.grad(output.float().square().sum(), state)
+    assert gradients[1].dtype == torch.float32
+    assert relative_error(gradients[1], gradients[0].double()) < 16 * torch.finfo(dtype).eps

@@ -45,6 +45,21 @@ def test_weights_and_their_graph_are_loaded(tmp_path, suffix):
     assert torch.equal(model(images), trained(images)) and not torch.equal(small(2)(images), trained(images))
 
 
+@pytest.mark.parametrize("semantics", ["paper", "refined"])
+@pytest.mark.parametrize(("trained_at", "used_at"), [(16, 48), (48, 16)])
+def test_weights_of_one_image_size_run_at_another(tmp_path, semantics, trained_at, used_at):
+    options = {"semantics": semantics, "patch_size": 4}
+    trained, model = small(1, img_size=trained_at, **options), small(2, img_size=used_at, **options)
+    graph = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    save_file(trained.state_dict(), tmp_path / "best.safetensors")
+    with pytest.raises(AfmpError):
+        load_weights(model, tmp_path / "best.safetensors")
+    load_weights(model, tmp_path / "best.safetensors", graph=False)
+    assert model(torch.rand(2, 3, used_at, used_at)).isfinite().all()
+    assert all(torch.equal(*pair) for pair in zip(model.parameters(), trained.parameters(), strict=True))
+    assert all(torch.equal(buffer, graph[name]) for name, buffer in model.named_buffers())
+
+
 def edit(**changes):
     return lambda weights: weights | {name.replace("__", "."): change for name, change in changes.items()}
 
