@@ -31,10 +31,11 @@ def load_weights(model: AFMP | Rival, path: Path | str, *, graph: bool = True) -
     The graph in the file replaces the model's. With graph=False the model keeps its own, so that weights trained at one
     image size run at another of the same patch size: no parameter depends on the size.
 
-    A .pth is read by torch.load(weights_only=True), which builds only tensors and plain containers. Names may have the
-    prefixes of PyTorch's wrappers. Weights are dense, of fp16, bf16, fp32 or fp64, and become the type of the model's.
-    Raises AfmpError for a file that is missing, damaged or contains anything except such tensors, for weights of
-    another architecture or semantics, and for a number that is not finite. The model then stays as it was.
+    A .pth is read by torch.load(weights_only=True), which builds only
+    tensors and plain containers. Names may have the prefixes of PyTorch's wrappers. Weights are dense, of fp16, bf16,
+    fp32 or fp64, and become the type of the model's. Raises AfmpError for a file that is missing, damaged or contains
+    anything except such tensors, for weights of another architecture or semantics, and for a number that is not
+    finite. The model then stays as it was.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
