@@ -8,7 +8,8 @@ from afmp.study.paths import (
 )
 
 
-# Measure time and memory at one size: AFMP-Small under each semantics, and the other models once. A point that runs out of memory is recorded.
+# Measure time and memory at one size: AFMP-Small under each semantics, and the other models once. A point that runs out
+# of memory is recorded.
 rule benchmark_resolution:
     output:
         scalability=in_results(

@@ -45,6 +45,15 @@ def share_of(count, chunk, chunks):
 
 
 @triton.jit
+def tile_of_nodes(num_nodes, images_per_model, BLOCK_N: tl.constexpr):
+    """Return of this program's tile of nodes its model, the row of its image's first node, and its own first node."""
+    program = tl.program_id(0).to(tl.int64)  # one axis: the others are limited to 65,535 programs
+    tiles = tl.cdiv(num_nodes, BLOCK_N)
+    image = program // tiles
+    return image // images_per_model, image * num_nodes, program % tiles * BLOCK_N
+
+
+@triton.jit
 def pre_activation(receiver, sender, dist, w_dist, error, w_error):
     """Return the hidden units of v before the ReLU, [H] or [slots, H]."""
     # One function for all passes, so that rounding gives every pass the same sign of each unit.

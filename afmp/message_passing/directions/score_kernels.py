@@ -11,7 +11,7 @@ the order of their directions, and sums up the gradients of weights.
 import triton
 import triton.language as tl
 
-from afmp.message_passing.triton_rows import load_row, load_rows, share_of, store_rows
+from afmp.message_passing.triton_rows import load_row, load_rows, share_of, store_rows, tile_of_nodes
 
 
 @triton.jit
@@ -68,17 +68,13 @@ def score_kernel(
     BLOCKS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """One program per BLOCK_N nodes of one image: the scores of all their slots, BLOCK_K at a time."""
-    program = tl.program_id(0).to(tl.int64)
-    tiles = tl.cdiv(num_nodes, BLOCK_N)
-    image = program // tiles
-    model = image // images_per_model
-    first = image * num_nodes
+    model, first, begin = tile_of_nodes(num_nodes, images_per_model, BLOCK_N)
     c = tl.arange(0, BLOCK_D)
     width = 6 * RANK
     out_row, error_row = weight_rows(out, error, model, c, RANK, PREDICTS)
     bias = tl.load(out_bias + model).to(tl.float32)
     for block in range(BLOCKS):
-        node, slot, inside = slots_of(program % tiles * BLOCK_N, num_nodes, block, K, BLOCK_N, BLOCK_K)
+        node, slot, inside = slots_of(begin, num_nodes, block, K, BLOCK_N, BLOCK_K)
         edge = node * K + slot
         live = tl.load(valid + edge, mask=inside, other=0) != 0
         receiver = first + node
@@ -119,12 +115,7 @@ def score_nodes_backward_kernel(
     BLOCKS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """One program per BLOCK_N nodes of one image: their gradients as receivers, and as senders of opposite slots."""
-    program = tl.program_id(0).to(tl.int64)
-    tiles = tl.cdiv(num_nodes, BLOCK_N)
-    image = program // tiles
-    model = image // images_per_model
-    first = image * num_nodes
-    begin = program % tiles * BLOCK_N
+    model, first, begin = tile_of_nodes(num_nodes, images_per_model, BLOCK_N)
     c = tl.arange(0, BLOCK_D)
     width = 6 * RANK
     out_row, error_row = weight_rows(out, error, model, c, RANK, PREDICTS)

@@ -12,7 +12,7 @@ A program computes BLOCK_D of the channels of a tile of rows, so that the loads 
 import triton
 import triton.language as tl
 
-from afmp.message_passing.triton_rows import load_row, load_rows, share_of, store_rows
+from afmp.message_passing.triton_rows import load_row, load_rows, share_of, store_rows, tile_of_nodes
 
 
 @triton.jit
@@ -37,13 +37,9 @@ def sum_kernel(
     K: tl.constexpr, PER_IMAGE: tl.constexpr, UNROLL: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """One program per BLOCK_N nodes of one image and BLOCK_D channels."""
-    program = tl.program_id(0).to(tl.int64)  # one axis: the others are limited to 65,535 programs
-    tiles = tl.cdiv(num_nodes, BLOCK_N)
-    image = program // tiles
-    model = image // images_per_model
-    first = image * num_nodes
+    model, first, begin = tile_of_nodes(num_nodes, images_per_model, BLOCK_N)
     d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
-    node = program % tiles * BLOCK_N + tl.arange(0, BLOCK_N)
+    node = begin + tl.arange(0, BLOCK_N)
     inside = node < num_nodes
     row = first + node
     weight = load_row(gate_weight + model * channels, d, channels)
@@ -62,7 +58,7 @@ def sum_kernel(
         gates += gate
         heard += gate * factor * sent
     store_rows(total, row, channels, inside, d, channels, heard)
-    tl.store(gate_sums + program * tl.num_programs(1) + tl.program_id(1), tl.sum(gates))
+    tl.store(gate_sums + tl.program_id(0).to(tl.int64) * tl.num_programs(1) + tl.program_id(1), tl.sum(gates))
 
 
 @triton.jit
@@ -81,13 +77,9 @@ def sum_nodes_backward_kernel(
     K: tl.constexpr, PER_IMAGE: tl.constexpr, UNROLL: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """One program per BLOCK_N nodes of one image and BLOCK_D channels: gradients through what the nodes sent."""
-    program = tl.program_id(0).to(tl.int64)
-    tiles = tl.cdiv(num_nodes, BLOCK_N)
-    image = program // tiles
-    model = image // images_per_model
-    first = image * num_nodes
+    model, first, begin = tile_of_nodes(num_nodes, images_per_model, BLOCK_N)
     d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
-    node = program % tiles * BLOCK_N + tl.arange(0, BLOCK_N)
+    node = begin + tl.arange(0, BLOCK_N)
     inside = node < num_nodes
     row = first + node
     weight = load_row(gate_weight + model * channels, d, channels)
