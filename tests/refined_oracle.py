@@ -100,6 +100,7 @@ def _kept(model, scores, edges, num_nodes):
 
 
 def _delta(model, step):
+    step = torch.stack([torch.sign(x) * torch.log2(1 + abs(x)) for x in step])
     if model.use_directions:
         return step
     return torch.stack([step.norm(), torch.zeros_like(step[0])])

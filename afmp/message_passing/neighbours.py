@@ -33,8 +33,8 @@ class Graph(NamedTuple):
 
     - neighbours: its tables
     - edge_slots (E,) int64: the flat slot of each edge
-    - offsets (T, 2): the different positions of a sender relative to its receiver, (row, column) in steps of the grid;
-      the first is 0, that of a node to itself
+    - offsets (T, 2): the different positions of a sender relative to its receiver, (row, column), in the log-spaced
+      steps of `slot_offsets`; the first is 0, that of a node to itself
     - offset_index (N, K) int64: the offset of each slot; 0 in an empty slot
     - direction_slots (E,) int64: the flat slots of the edges in the order of their offsets
     - direction_start (T + 1,) int64: where the edges of each offset start in direction_slots; the last is E
@@ -85,7 +85,11 @@ def build_neighbours(directed_edge_index: Tensor, positions: Tensor) -> tuple[Ne
 
 
 def slot_offsets(positions: Tensor, nbr: Tensor) -> tuple[Tensor, Tensor]:
-    """Return offsets (T, 2) and offset_index (N, K) of a scaffold, as in `Graph`; one step is its shortest edge.
+    """Return offsets (T, 2) and offset_index (N, K) of a scaffold, as in `Graph`.
+
+    Rows and columns are counted in steps of the shortest edge, and log-spaced: x becomes sign(x) log2(1 + |x|). So 1
+    stays 1, and an edge of a window that spans many columns is no far outlier (Liu et al., "Swin Transformer V2", 2022,
+    section 3.3, for the positions of attention).
 
     positions (N, 2) in pixels, nbr (N, K) as in `Neighbours`.
     """
@@ -95,6 +99,7 @@ def slot_offsets(positions: Tensor, nbr: Tensor) -> tuple[Tensor, Tensor]:
     step = lengths[lengths > 0].min() if nbr.numel() and (lengths > 0).any() else 1
     # Rounded, so that equal directions have equal numbers.
     offsets, index = torch.unique(torch.round(relative / step, decimals=6).flatten(0, 1), dim=0, return_inverse=True)
+    offsets = offsets.sign() * torch.log2(1 + offsets.abs())
     # 0 first; the others in their order.
     zero = (offsets == 0).all(dim=1)
     order = torch.argsort(~zero, stable=True)

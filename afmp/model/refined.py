@@ -9,9 +9,10 @@
     h'_i  = h_i + W_2 GELU(W_1 u_i + b_1) + b_2
 
 q, k, a, b, z and p are linear maps of n to r channels. delta_e is the position of the sender minus that of the receiver
-in steps of the grid, and (c, o) is a small network of it: one kernel and one offset for each direction. p_i is what the
-node predicts of its neighbours' z; err_e is how far off it is. All of `paper` is here: scaffold, prediction error,
-router, gates, budget. New are the normalisation, the residual path, the direction of edges, and the mixing of channels.
+in log-spaced steps of the grid, and (c, o) is a small network of it: one kernel and one offset for each direction. p_i
+is what the node predicts of its neighbours' z; err_e is how far off it is. All of `paper` is here: scaffold, prediction
+error, router, gates, budget. New are the normalisation, the residual path, the direction of edges, and the mixing of
+channels.
 """
 
 from collections.abc import Sequence

@@ -51,6 +51,7 @@ def train_run(
     """
     device = resolve_device(run.config.training.device)
     set_matmul_precision(run.config.training.precision)
+    torch.backends.cudnn.deterministic = True  # the convolutions of rivals
     gc.collect()
     allocated_before = _allocated_bytes(device)
     data = load_dataset(dataset_path, device=device)

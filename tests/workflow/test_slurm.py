@@ -41,6 +41,11 @@ STUDY = {
         "regularisation": {"runs": [{"run": "sparse_0.3"}, {"run": "lambda_1e-3", "lambda_sparse": 1.0e-3}]},
         "top_down_refinement": {"runs": [{"run": "sparse_0.3"}, {"run": "top_down", "use_top_down": True}]},
         "messages": {"runs": [{"run": "all_edges"}], "defaults": {"epochs": EPOCHS, "visualize_every": EPOCHS}},
+        "window": {
+            "runs": [{"run": "all_edges", "scaffold": "delaunay", "window_size": 8}],
+            "reference": "all_edges",
+            "defaults": {"epochs": EPOCHS, "visualize_every": EPOCHS},
+        },
         "accuracy_and_cost": {"runs": [VIT], "reference": "vit", "defaults": {"epochs": EPOCHS}},
         "sixteen_patches": {
             "runs": [{"run": "dense_16", "is_sparse": False}],
