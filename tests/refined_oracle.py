@@ -45,9 +45,9 @@ def _run_image(model, weights, image, edges):
     refined = list(history["states"])
     for layer in range(len(model.top_down_aggregators) - 1, -1, -1):
         name = f"top_down_aggregators.{layer}"
-        above = [_gelu(_norm(weights, f"{name}.norm", r)) for r in refined[layer + 1]]
+        pairs = zip(history["states"][layer], refined[layer + 1], strict=True)
         refined[layer] = torch.stack(
-            [h + _linear(weights, f"{name}.W_t", r) for h, r in zip(history["states"][layer], above, strict=True)]
+            [r + _linear(weights, f"{name}.W_t", _gelu(_norm(weights, f"{name}.norm", h + r))) for h, r in pairs]
         )
     history["refined"] = refined
     read = refined[0] if model.use_top_down else refined[-1]

@@ -42,11 +42,14 @@ class RefinedRouter(nn.Module):
     """The scores s_e and the gates g_e of a layer, for `d_model` channels.
 
     At the start the scores are small, so the gates depend mostly on the direction. Training adds what depends on the
-    image. A higher score opens the gates of all channels at first, so that a budget keeps the edges that carry most.
+    image.
+
     predicts: False if err_e is 0.
+    selects: True if the scores choose which edges are kept. Then a higher score opens the gates of all channels at
+    first, so that a budget keeps the edges that carry most. Otherwise the scores start with little effect.
     """
 
-    def __init__(self, d_model: int, *, predicts: bool) -> None:
+    def __init__(self, d_model: int, *, predicts: bool, selects: bool) -> None:
         super().__init__()
         self.predicts = predicts
         self.W_in = Linear(d_model, 6 * RANK)  # rows: q, a, p of the receiver, then k, b, z of the sender
@@ -55,7 +58,7 @@ class RefinedRouter(nn.Module):
         self.W_gate = Linear(1, d_model)
         with torch.no_grad():
             self.w.weight.mul_(0.1)
-            self.W_gate.weight.fill_(1.0)
+            self.W_gate.weight.fill_(1.0 if selects else 0.1)
 
     def forward(self, nodes: Tensor, graph: Graph) -> Tensor:
         """Return s_e of all slots, (..., N, K), from normalised nodes (..., N, D), in float32 or wider."""
@@ -116,7 +119,8 @@ class RefinedLayer(Layer):
     first_error = 0  # a layer predicts the states that it gets, not those that it makes
 
     def __init__(self, d_model: int, budget: Budget, *, predicts: bool) -> None:
-        super().__init__(RefinedRouter(d_model, predicts=predicts), Mixing(d_model), budget, predicts=predicts)
+        router = RefinedRouter(d_model, predicts=predicts, selects=budget.is_sparse)
+        super().__init__(router, Mixing(d_model), budget, predicts=predicts)
         self.norm, self.directions = Normalisation(), Directions(d_model)
 
     @staticmethod
@@ -253,7 +257,10 @@ def of_slots(values: Tensor, graph: Graph) -> Tensor:
 
 
 class RefinedTopDown(nn.Module):
-    """One step of the top-down pass, a residual block from above: r_l = h_l + W_t GELU(LayerNorm(r_{l+1}))."""
+    """One step of the top-down pass, a residual block: r_l = r_{l+1} + W_t GELU(LayerNorm(h_l + r_{l+1})) + b_t.
+
+    The residual path comes from above, as the readout reads r_0: so what the last layer knows reaches it unchanged.
+    """
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
@@ -261,7 +268,7 @@ class RefinedTopDown(nn.Module):
 
     def forward(self, lower: Tensor, higher: Tensor) -> Tensor:
         """Refine lower (..., N, D) by higher (..., N, D)."""
-        return lower + self.W_t(F.gelu(self.norm(higher)))
+        return higher + self.W_t(F.gelu(self.norm(lower + higher)))
 
 
 class RefinedReadout(nn.Module):
