@@ -35,23 +35,32 @@ def metric_values(results: list[dict], name: str) -> list[float]:
     return [float(np.mean(stack)) for stack in stacks.values()]
 
 
-def milliseconds_per_image(results: list[dict]) -> list[float]:
-    """Return the time of a training step of one model alone per image, in ms; nothing of what was not measured."""
-    return [
-        result["step"]["milliseconds"]["median"] / _images_per_step(result) for result in results if "step" in result
-    ]
+def step_milliseconds(result: dict) -> float | None:
+    """Return the time of a training step of one model alone, in ms, the median of its steps; None if not measured."""
+    return result["step"]["milliseconds"]["median"] if "step" in result else None
 
 
-def memory_per_image(results: list[dict]) -> list[float]:
-    """Return peak memory of a training step of one model alone per image, in MB; nothing of what was not measured.
+def step_memory(result: dict) -> float | None:
+    """Return peak memory of a training step of one model alone, in MB; None if not measured.
 
     Memory is measured on CUDA only.
     """
-    measured = [result for result in results if "step" in result and result["step"]["memory_mb"] is not None]
-    return [result["step"]["memory_mb"] * 2**20 / 1e6 / _images_per_step(result) for result in measured]
+    measured = result["step"]["memory_mb"] if "step" in result else None
+    return None if measured is None else measured * 2**20 / 1e6
 
 
-def _images_per_step(result: dict) -> int:
+def milliseconds_per_image(results: list[dict]) -> list[float]:
+    """Return `step_milliseconds` per image of a step; nothing of what was not measured."""
+    return [time / images_per_step(result) for result in results if (time := step_milliseconds(result)) is not None]
+
+
+def memory_per_image(results: list[dict]) -> list[float]:
+    """Return `step_memory` per image of a step; nothing of what was not measured."""
+    return [memory / images_per_step(result) for result in results if (memory := step_memory(result)) is not None]
+
+
+def images_per_step(result: dict) -> int:
+    """Return the images of a training step of a full batch."""
     return min(result["config"]["training"]["batch_size"], result["dataset"]["num_train"])
 
 
