@@ -12,11 +12,10 @@ from afmp.process import Interrupted, check_utf8, interruptible, restart_in_utf8
 
 def commands() -> tuple:
     """Return all commands, in the order in which `--help` lists them."""
-    from afmp.commands import archive, benchmark, compare, draw, expect, parameters, prepare, train, verify
+    from afmp.commands import archive, benchmark, compare, draw, expect, parameters, prepare, release, train, verify
 
-    return tuple(
-        module.COMMAND for module in (prepare, train, benchmark, parameters, draw, compare, archive, expect, verify)
-    )
+    modules = (prepare, train, benchmark, parameters, draw, compare, release, archive, expect, verify)
+    return tuple(module.COMMAND for module in modules)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,14 +5,21 @@ import os
 import re
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import BinaryIO
 
+import jsonschema
 import torch
 
 from afmp.errors import AfmpError, one_line
 from afmp.files import MissingFileError, open_plain
 from afmp.model.afmp import AFMP
-from afmp.model.rival import Rival
+from afmp.model.rival import Rival, build_rival
+from afmp.model.sizes import build_model
+from afmp.records import schema
+from afmp.study.memory import num_parameters
+from afmp.study.run_config import UNREAD, DatasetConfig, ModelConfig, RunConfig
+from afmp.study.semantics import SEMANTICS
 from afmp.tensors import json_entry, read_header, read_tensors
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -69,6 +76,72 @@ def read_about(path: Path | str) -> dict:
     """
     header = read_header(path, advice=ADVICE)
     return json_entry(header, "about", path=path, advice=ADVICE) if "about" in header.metadata else {}
+
+
+def build_from_weights(path: Path | str) -> AFMP | Rival:
+    """Build the model that a .safetensors of a training or of a release describes, and load its weights.
+
+    The model is on the CPU, in float32 whatever type is stored, and in evaluation mode. `read_about` has the names of
+    its classes in the order of its logits, and the mean and standard deviation by which images are normalised.
+
+    Raises AfmpError as `load_weights` does, for a file that does not describe its model, and for weights of `notebook`:
+    its answers depend on the batch size of the training, which is not in the file.
+    """
+    path, about = Path(path), read_about(path)
+    config = _described(about, path)
+    semantics, num_classes = about["semantics"], len(about["class_names"])
+    if SEMANTICS[semantics].depends_on_batch:
+        raise AfmpError(
+            f"{path}: weights trained as {semantics!r}, whose answers depend on the training's batch size, which the "
+            "file does not say; build the model with the configuration in its result, then use load_weights."
+        )
+    try:
+        _refuse_larger(config, num_classes, path)
+        model = build_model(config, semantics=semantics, num_classes=num_classes)
+    except AfmpError as error:
+        raise AfmpError(f"{path}: its metadata describes no model: {error}") from None
+    load_weights(model, path)
+    return model.eval()
+
+
+def _described(about: dict, path: Path) -> RunConfig:
+    """Return the configuration of a model from the metadata of its weights. Raises AfmpError if they lack it."""
+    config = schema("config")
+    model = config["$defs"]["model_keys"] | {
+        "type": "object",
+        "additionalProperties": False,
+        "if": {"required": ["architecture"]},  # of a rival
+        "then": {"required": ["patch_size"]},
+        "else": {"required": config["properties"]["model"]["required"]},
+    }
+    keys = {
+        "model": model,
+        "image_size": config["properties"]["dataset"]["properties"]["image_size"],
+        "class_names": {"type": "array", "minItems": 1, "items": {"type": "string"}},
+        "semantics": {"enum": list(SEMANTICS)},
+    }
+    wanted = jsonschema.Draft202012Validator({"required": list(keys), "properties": keys})
+    if (error := jsonschema.exceptions.best_match(wanted.iter_errors(about))) is not None:
+        key = "/".join(map(str, ["about", *error.absolute_path]))
+        raise AfmpError(f"{path}: its metadata describes no model: {key}: {error.message[:200]}; {ADVICE}.")
+    model = ModelConfig(**(UNREAD | about["model"] if "architecture" in about["model"] else about["model"]))
+    # Of a training, `build_model` reads the batch size, which only `notebook` uses.
+    return RunConfig(DatasetConfig("", None, about["image_size"]), model, SimpleNamespace(batch_size=1))
+
+
+def _refuse_larger(config: RunConfig, num_classes: int, path: Path) -> None:
+    """Raise AfmpError for a model with more numbers than its file: to build what metadata say could fill the memory."""
+    model, stored = config.model, sum(map(math.prod, read_header(path, advice=ADVICE).shapes.values()))
+    if model.is_rival:
+        with torch.device("meta"):  # takes no memory
+            rival = build_rival(config, num_classes=num_classes)
+        needed = sum(parameter.numel() for parameter in rival.parameters())
+    else:
+        patches = (config.dataset.image_size // model.patch_size) ** 2
+        # Half, because some variants of a model have fewer matrices than are counted.
+        needed = num_parameters(config) // 2 + num_classes * model.d_model + patches
+    if needed > stored:
+        raise AfmpError(f"one of at least {needed:,} numbers, but the file has {stored:,}; {ADVICE}.")
 
 
 def _read_safetensors(
