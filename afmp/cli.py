@@ -12,9 +12,21 @@ from afmp.process import Interrupted, check_utf8, interruptible, restart_in_utf8
 
 def commands() -> tuple:
     """Return all commands, in the order in which `--help` lists them."""
-    from afmp.commands import archive, benchmark, compare, draw, expect, parameters, prepare, release, train, verify
+    from afmp.commands import (
+        archive,
+        benchmark,
+        compare,
+        draw,
+        expect,
+        parameters,
+        predict,
+        prepare,
+        release,
+        train,
+        verify,
+    )
 
-    modules = (prepare, train, benchmark, parameters, draw, compare, release, archive, expect, verify)
+    modules = (prepare, train, benchmark, parameters, draw, compare, release, predict, archive, expect, verify)
     return tuple(module.COMMAND for module in modules)
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from afmp.commands.parsing import Command, Parser
 from afmp.errors import printable
-
-RELEASES = Path(__file__).resolve().parent.parent / "releases"
+from afmp.model.trained import RELEASES
 
 
 def _add_arguments(parser: Parser) -> None:

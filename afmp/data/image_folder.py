@@ -7,6 +7,7 @@ texts beside the class folders. Nothing else is left out: whatever is no folder 
 import os
 import re
 import unicodedata
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from afmp.files import FOLDER, PLAIN_FILE, is_there, kind_of, unreadable
 DESKTOP_FILES = ("desktop.ini", "thumbs.db")
 # Descriptions of a dataset often lie beside its classes. Any other file there may be a class that is not unpacked.
 TEXTS = (".csv", ".html", ".json", ".md", ".pdf", ".rst", ".tsv", ".txt", ".xml", ".yaml", ".yml")
-IMAGES_PER_TASK = 256
+IMAGES_PER_TASK = 16  # of one thread; few, because a photograph can take 0.1 s
 
 
 class _Split(NamedTuple):
@@ -55,10 +56,10 @@ def read_image_folder(folder: Path, *, image_size: int) -> SourceImages:
         )
     train_files, test_files = _files(train_classes), _files(test_classes)
     claim_memory(len(train_files.paths) + len(test_files.paths), image_size)
-    train_images, train_labels = _read(train_files, image_size)
-    test_images, test_labels = _read(test_files, image_size)
+    train_images, test_images = (read_images(files.paths, image_size=image_size) for files in (train_files, test_files))
     # Results and captions record it as one line of UTF-8.
     name = printable(os.fsencode(folder.resolve().name).decode("utf-8", errors="replace"))
+    train_labels, test_labels = (np.array(files.labels, np.int64) for files in (train_files, test_files))
     return SourceImages(name, train_images, train_labels, test_images, test_labels, list(train_classes))
 
 
@@ -80,7 +81,7 @@ def is_ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in DESKTOP_FILES
 
 
-def _entries(folder: Path) -> list[Path]:
+def entries(folder: Path) -> list[Path]:
     """Return what is in a folder and not ignored, sorted by name. Raises AfmpError naming what cannot be listed."""
     if (kind := kind_of(folder)) != FOLDER:
         raise AfmpError(f"{folder}: is {kind}, where a folder belongs; move it away.")
@@ -103,7 +104,7 @@ def _classes(split: Path) -> dict[str, Path]:
     """Return the class folders of a split by class name, in order."""
     classes: dict[str, Path] = {}
     folders: dict[Path, Path] = {}
-    for entry in _entries(split):
+    for entry in entries(split):
         kind, name = kind_of(entry), _composed(entry.name)
         if kind == PLAIN_FILE and entry.suffix.lower() in TEXTS:
             continue
@@ -131,7 +132,7 @@ def _told_apart(names: list[str]) -> str:
 def _files(classes: dict[str, Path]) -> _Split:
     paths, labels = [], []
     for label, folder in enumerate(classes.values()):
-        members = _entries(folder)
+        members = entries(folder)
         for path in members:
             if kind_of(path) != PLAIN_FILE or path.suffix.lower() not in SUFFIXES:
                 raise AfmpError(
@@ -144,12 +145,13 @@ def _files(classes: dict[str, Path]) -> _Split:
     return _Split(paths, labels)
 
 
-def _read(files: _Split, image_size: int) -> tuple[np.ndarray, np.ndarray]:
-    images = np.empty((len(files.paths), 3, image_size, image_size), np.uint8)
+def read_images(paths: Sequence[Path], *, image_size: int) -> np.ndarray:
+    """Return images (N, 3, image_size, image_size) uint8. Raises AfmpError as `read_image` does."""
+    images = np.empty((len(paths), 3, image_size, image_size), np.uint8)
 
     def read(start: int) -> None:
         for index in range(start, min(start + IMAGES_PER_TASK, len(images))):
-            images[index] = np.asarray(read_image(files.paths[index], image_size=image_size)).transpose(2, 0, 1)
+            images[index] = np.asarray(read_image(paths[index], image_size=image_size)).transpose(2, 0, 1)
 
     # Threads are enough: Pillow decodes and resizes outside the interpreter lock.
     pool = ThreadPoolExecutor()
@@ -157,4 +159,4 @@ def _read(files: _Split, image_size: int) -> tuple[np.ndarray, np.ndarray]:
         list(pool.map(read, range(0, len(images), IMAGES_PER_TASK)))
     finally:
         pool.shutdown(cancel_futures=True)
-    return images, np.array(files.labels, np.int64)
+    return images

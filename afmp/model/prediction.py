@@ -1,0 +1,59 @@
+"""Prediction: the most probable classes of image files under trained weights."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from afmp.data.augmentation import normalise
+from afmp.data.image_folder import read_images
+from afmp.errors import AfmpError
+from afmp.model.rival import Rival
+from afmp.model.stack import Model
+
+# Images are read and classified in batches, so that a folder of any size fits in memory.
+MAX_IMAGES, MAX_PIXELS = 256, 1 << 22
+
+
+class Prediction(NamedTuple):
+    """An image file, and its most probable classes with their probabilities, 0 ... 1, in falling order."""
+
+    path: Path
+    classes: list[tuple[str, float]]
+
+
+def predict_files(model: Model, paths: list[Path], *, top: int) -> Iterator[Prediction]:
+    """Yield the `top` most probable classes of each image file, or all classes if there are fewer.
+
+    model: as `afmp.load` returns it, on any device. Images become RGB of its size as those of source `folder` do.
+    Raises AfmpError naming an image that cannot be read, or one whose probabilities are not finite.
+    """
+    about = model.about
+    size = max(1, min(MAX_IMAGES, MAX_PIXELS // about.image_size**2))
+    for batch in (paths[start : start + size] for start in range(0, len(paths), size)):
+        images = torch.from_numpy(read_images(batch, image_size=about.image_size))
+        # Stable, so that of classes with equal probabilities the first is named first.
+        falling = probabilities(model, images).cpu().sort(dim=1, descending=True, stable=True)
+        for path, values, indices in zip(batch, *(found[:, :top].tolist() for found in falling), strict=True):
+            if not all(map(math.isfinite, values)):
+                raise AfmpError(
+                    f"{path}: its probabilities are not finite: numbers in the weights are too large for float32; "
+                    "train or get the weights again."
+                )
+            names = [about.class_names[index] for index in indices]
+            yield Prediction(path, list(zip(names, values, strict=True)))
+
+
+@torch.no_grad()
+def probabilities(model: Model, images: torch.Tensor) -> torch.Tensor:
+    """Return the probabilities (B, classes) float32 of images (B, 3, H, W) uint8 by `model`, as `afmp.load` returns it.
+
+    The images are normalised by mean and standard deviation of the model's dataset. The result is on its device.
+    """
+    device = next(model.parameters()).device
+    mean, std = (torch.tensor(numbers, device=device) for numbers in (model.about.mean, model.about.std))
+    shown = normalise(images.to(device), mean=mean, std=std)
+    logits = model(shown[None])[0] if isinstance(model, Rival) else model(shown)
+    return logits.softmax(dim=1)

@@ -1,0 +1,95 @@
+"""Trained models, ready to use: from a file of weights, or from a release that the package contains, by its name.
+
+PyTorch is imported only when a model is built.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from afmp.errors import AfmpError
+from afmp.files import is_there
+
+RELEASES = Path(__file__).resolve().parent.parent / "releases"
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class About:
+    """What a file says of its weights.
+
+    - run, semantics, seed, epoch and dataset_hash: the training that they are from
+    - class_names: in the order of the logits
+    - image_size: side of the images, in pixels
+    - mean, std: of each channel, red, green, blue, on the scale 0 ... 1; images are normalised by them
+    """
+
+    run: str
+    semantics: str
+    seed: int
+    epoch: int
+    dataset_hash: str
+    class_names: tuple[str, ...]
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def load(path_or_name: Path | str):
+    """Return the trained model, `AFMP` or `Rival`, of a .safetensors or of a release that the package contains.
+
+    path_or_name: a path, or the name of a release, which is that of its file without .safetensors.
+
+    The model is on the CPU, in float32 and in evaluation mode. Its attribute `about` is an `About`. Logits are
+    (B, classes) of images (B, 3, image_size, image_size); a model of timm has an axis of length 1 in front of both.
+    Raises AfmpError as `afmp.model.weights.build_from_weights` does, for an unknown name, and for metadata that lack
+    something of `About`.
+    """
+    from afmp.model.weights import build_from_weights, read_about
+
+    path = _weights_path(path_or_name)
+    model = build_from_weights(path)
+    model.about = _about(read_about(path), path)
+    return model
+
+
+def _weights_path(path_or_name: Path | str) -> Path:
+    names = sorted(path.stem for path in RELEASES.glob(f"*{SUFFIX}"))
+    if path_or_name in names:
+        return RELEASES / f"{path_or_name}{SUFFIX}"
+    path = Path(path_or_name)
+    like_a_name = isinstance(path_or_name, str) and path.name == path_or_name and path.suffix != SUFFIX
+    if like_a_name and not is_there(path):
+        found = f"the releases are {', '.join(names)}" if names else "this package contains no releases yet"
+        raise AfmpError(f"{path_or_name!r} is no release: {found}; the path of a {SUFFIX} file is allowed too.")
+    return path
+
+
+def _about(found: dict, path: Path) -> About:
+    """Return the metadata of weights whose model is already built. Raises AfmpError if something is missing or odd."""
+    dataset = found.get("dataset")
+    values = found | {"dataset/hash": dataset.get("hash") if isinstance(dataset, dict) else None}
+    for key, kind, allowed in (
+        ("run", str, "a name"),
+        ("seed", int, "a whole number"),
+        ("epoch", int, "a whole number"),
+        ("dataset/hash", str, "a text"),
+    ):
+        if type(values.get(key)) is not kind:
+            raise _lacking(path, key, values.get(key), allowed)
+    for key in ("mean", "std"):
+        numbers = values.get(key)
+        known = isinstance(numbers, list) and len(numbers) == 3 and all(type(number) is float for number in numbers)
+        # Also False for NaN, which JSON of Python can have.
+        if not known or not all(0 <= number <= 1 for number in numbers) or (key == "std" and 0 in numbers):
+            raise _lacking(path, key, numbers, f"three numbers between 0 and 1{', not 0' if key == 'std' else ''}")
+    return About(
+        **{key: values[key] for key in ("run", "semantics", "seed", "epoch", "image_size")},
+        **{key: tuple(values[key]) for key in ("class_names", "mean", "std")},
+        dataset_hash=values["dataset/hash"],
+    )
+
+
+def _lacking(path: Path, key: str, value: object, allowed: str) -> AfmpError:
+    from afmp.model.weights import ADVICE
+
+    return AfmpError(f"{path}: in its metadata, about/{key} is {repr(value)[:80]}; allowed: {allowed}; {ADVICE}.")
