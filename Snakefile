@@ -9,6 +9,7 @@
 #   results/count_parameters/parameters.json
 #   results/aggregate/{epochs,summary,differences,scalability,scalability_ratios,scalability_fits,parameters}.{csv,rst}
 #   results/aggregate/<table>.html                         all tables but epochs, as pages of the report
+#   results/aggregate/{summary,differences}.{tex,md}       for publication
 #   results/figures/<semantics>/<figure>.{png,pdf,rst}
 #   results/figures/notebook_vs_paper.{png,pdf,rst}        only with both semantics
 #   results/plot_diagnostics/<semantics>/<run>/epoch_<epoch>.{png,rst}

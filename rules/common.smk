@@ -23,15 +23,13 @@ from afmp.study.paths import (
     RESULTS,
     SET_ASIDE,
     SNAKEMAKE_METADATA,
-    TABLE_ENDINGS,
-    TABLE_PAGE_ENDING,
     TABLES,
     benchmark_file,
     dataset_file,
     dataset_hash_file,
+    files_of_table,
     in_results,
     log_file,
-    table_file,
 )
 from afmp.study.memory import check_memory, training_bytes
 from afmp.study.study import resolve_study
@@ -62,7 +60,7 @@ COMPARE_SEMANTICS = any(is_compared(study, STUDY.semantics) for study in STUDY.s
 
 # Every file of the finished study.
 STUDY_FILES = in_results([*study_files(STUDY), MANIFEST_FILE])
-ALL_TABLES = in_results(table_file(table, ending) for table in TABLES for ending in TABLE_ENDINGS)
+ALL_TABLES = in_results(file for table in TABLES for file in files_of_table(table).values())
 
 
 wildcard_constraints:
@@ -91,19 +89,17 @@ def category_name(text):
     return re.sub(r"([:`_<{\\])", "\u2060\\1\u2060", text)
 
 
-# Outputs for one table: as CSV, as a page of the report, and its caption.
+# Outputs for one table: as CSV, as a page of the report, its caption, and its forms for publication if it has them.
 def table_files(table, *, category, labels):
-    page = report(
-        in_results(table_file(table, TABLE_PAGE_ENDING)),
+    files = {name: in_results(path) for name, path in files_of_table(table).items()}
+    page = f"{table}_page"
+    files[page] = report(
+        files[page],
         caption=f"../report/{table}.rst",
         category=category,
         labels=labels,
     )
-    return {
-        table: in_results(table_file(table)),
-        f"{table}_page": page,
-        f"{table}_caption": in_results(table_file(table, "rst")),
-    }
+    return files
 
 
 # The same for a table of both semantics' sweeps.

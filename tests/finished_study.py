@@ -26,17 +26,16 @@ from afmp.finished.study_manifest import write_study_manifest
 from afmp.model.scaffold import scaffold_hash
 from afmp.model.sizes import build_model
 from afmp.study.paths import (
-    PAGED_TABLES,
     PARAMETERS_FILE,
     TABLES,
     dataset_file,
     dataset_hash_file,
     diagnostics_file,
+    files_of_table,
     resolution_file,
     result_file,
     result_files,
     scalability_file,
-    table_file,
     weights_file,
 )
 from afmp.study.study import Study
@@ -132,8 +131,7 @@ def finish_study(folder: Path, study: Study, digits_file: Path) -> None:
     ]
     tables = run_tables(results, study.studies) | sweep_tables(sweeps, parameters)
     for name, table in tables.items():
-        files = {name: table_file(name), f"{name}_caption": table_file(name, "rst")}
-        files |= {f"{name}_page": table_file(name, "html")} if name in PAGED_TABLES else {}
+        files = files_of_table(name)
         write_tables({name: table}, {key: str(folder / file) for key, file in files.items()})
     for drawing in study_drawings(study):
         drawing.write(source=folder, folder=folder)

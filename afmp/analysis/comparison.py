@@ -22,7 +22,6 @@ from afmp.study.font import as_seen
 from afmp.study.semantics import trained_under
 
 NUM_WORDS = 2  # columns of words, which are flush left; numbers are flush right
-NO_P = "none"  # where a difference is equal in all pairs
 
 
 class Row(NamedTuple):
@@ -122,7 +121,7 @@ def _p_value(row: Row) -> str:
     paired = row.difference
     if paired is None or paired.n < wording.FEWEST_SEEDS:
         return ""
-    return NO_P if np.isnan(paired.p_value) else f"{paired.p_value:#.2g}"
+    return wording.NO_P if np.isnan(paired.p_value) else f"{paired.p_value:#.2g}"
 
 
 def _median(results: list[dict], cost: Cost) -> float | None:
@@ -170,7 +169,7 @@ def _notes(rows: list[Row], reference: str, semantics: Sequence[str]) -> Iterato
     yield (
         f"Difference: run minus {reference}, paired by random seed, {wording.UNCORRECTED}."
         + " p: paired t test." * any(p_values)
-        + f" p is {NO_P} where the difference is equal for all seeds." * (NO_P in p_values)
+        + f" p is {wording.NO_P} where the difference is equal for all seeds." * (wording.NO_P in p_values)
     )
     parts = [part for result in results for part in result["trained_by"]]
     yield (

@@ -1,11 +1,14 @@
-"""Files of tables: CSV, and pages for the report."""
+"""Files of tables: CSV, pages for the report, and LaTeX and Markdown for publication."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas
 
+from afmp.analysis.printed_tables import latex, markdown
+from afmp.analysis.tables import Tables
 from afmp.records import atomic_path, write_text
+from afmp.study.paths import PRINTED_TABLES
 
 PAGE_HEAD = """<!DOCTYPE html>
 <meta charset="utf-8">
@@ -19,13 +22,16 @@ td:first-child, td:nth-child(2), td:nth-child(3) { text-align: left; }
 """
 
 
-def write_tables(tables: Mapping[str, tuple[pandas.DataFrame, str]], files: Mapping[str, str]) -> None:
-    """Write each table and its caption to the files `<name>`, `<name>_page` (if there is one) and `<name>_caption`."""
-    for name, (table, caption) in tables.items():
-        write_csv(table, files[name])
+def write_tables(tables: Tables, files: Mapping[str, str]) -> None:
+    """Write each table to the files that `afmp.study.paths.files_of_table` names; `files` has their paths by name."""
+    for name, table in tables.items():
+        write_csv(table.rows, files[name])
+        write_text(files[f"{name}_caption"], table.caption)
         if page := files.get(f"{name}_page"):
-            write_html(table, page)
-        write_text(files[f"{name}_caption"], caption)
+            write_html(table.rows, page)
+        if name in PRINTED_TABLES:
+            write_text(files[f"{name}_latex"], latex(table.printed))
+            write_text(files[f"{name}_markdown"], markdown(table.printed))
 
 
 def write_csv(table: pandas.DataFrame, path: Path | str) -> None:

@@ -1,8 +1,12 @@
 """The catalogue of tables: each by its name, as `afmp.study.paths` lists them, with its caption."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import pandas
 
 from afmp.analysis.parameter_table import parameters_caption, parameters_table
+from afmp.analysis.printed_tables import PrintedTable, printed_differences, printed_summary
 from afmp.analysis.study_tables import (
     differences_caption,
     differences_table,
@@ -20,28 +24,37 @@ from afmp.analysis.sweep_tables import (
     scalability_table,
 )
 
-Tables = dict[str, tuple[pandas.DataFrame, str]]
+
+class Table(NamedTuple):
+    """A table, its caption in reStructuredText, and for those of PRINTED_TABLES also its form for publication."""
+
+    rows: pandas.DataFrame
+    caption: str
+    printed: Sequence[PrintedTable] = ()
+
+
+Tables = dict[str, Table]
 
 
 def run_tables(results: list[dict], studies: list[dict]) -> Tables:
-    """Return the tables of all runs from their results, each with its caption in reStructuredText."""
+    """Return the tables of all runs from their results."""
     epochs, summary = epochs_table(results), summary_table(results, studies)
     differences = differences_table(results, studies)
     return {
-        "epochs": (epochs, epochs_caption(epochs)),
-        "summary": (summary, summary_caption(summary)),
-        "differences": (differences, differences_caption(differences)),
+        "epochs": Table(epochs, epochs_caption(epochs)),
+        "summary": Table(summary, summary_caption(summary), printed_summary(summary, studies)),
+        "differences": Table(differences, differences_caption(differences), printed_differences(differences, studies)),
     }
 
 
 def sweep_tables(sweeps: list[dict], parameters: dict) -> Tables:
-    """Return the tables of the sweeps of all semantics and of the parameter counts, each with its caption."""
+    """Return the tables of the sweeps of all semantics and of the parameter counts."""
     points, ratios, fits = (
         pandas.concat(map(table, sweeps)) for table in (scalability_table, ratios_table, fits_table)
     )
     return {
-        "scalability": (points, scalability_caption(sweeps)),
-        "scalability_ratios": (ratios, ratios_caption(sweeps)),
-        "scalability_fits": (fits, fits_caption(fits)),
-        "parameters": (parameters_table(parameters), parameters_caption(parameters)),
+        "scalability": Table(points, scalability_caption(sweeps)),
+        "scalability_ratios": Table(ratios, ratios_caption(sweeps)),
+        "scalability_fits": Table(fits, fits_caption(fits)),
+        "parameters": Table(parameters_table(parameters), parameters_caption(parameters)),
     }

@@ -22,6 +22,7 @@ SEMANTICS_IN_WORDS = {
 }
 WIDE = 0.66  # em per character: above the average of any sentence
 UNCORRECTED = "without correction for multiple comparisons"
+NO_P = "none"  # instead of a p-value where a difference is equal in all pairs
 
 
 def in_words(semantics: str) -> str:

@@ -5,15 +5,12 @@ from itertools import product
 from afmp.figures.catalogue import Drawing, diagnostics_figures, figures
 from afmp.finished.study_records import study_records
 from afmp.study.paths import (
-    PAGED_TABLES,
-    TABLE_ENDINGS,
-    TABLE_PAGE_ENDING,
     TABLES,
     WEIGHTS,
     dataset_file,
     dataset_hash_file,
+    files_of_table,
     resolution_file,
-    table_file,
     weights_file,
 )
 from afmp.study.study import Study
@@ -37,8 +34,7 @@ def study_files(study: Study) -> list[str]:
         for (semantics, run), seed, which in product(study.trainings, study.seeds, WEIGHTS)
     ]
     parts = [resolution_file(*part) for part in product(study.semantics, study.scalability["resolutions"])]
-    tables = [table_file(*table) for table in product(TABLES, TABLE_ENDINGS)]
-    pages = [table_file(table, TABLE_PAGE_ENDING) for table in PAGED_TABLES]
+    tables = [file for table in TABLES for file in files_of_table(table).values()]
     drawn = [file for drawing in study_drawings(study) for file in drawing.files]
     dataset = [name(study.dataset.source) for name in (dataset_file, dataset_hash_file)]
-    return [*dataset, *records, *weights, *parts, *tables, *pages, *drawn]
+    return [*dataset, *records, *weights, *parts, *tables, *drawn]

@@ -1,4 +1,4 @@
-"""Checks of tables: each is computed again from the records, with its page and its caption."""
+"""Checks of tables: each is computed again from the records, with all its other files."""
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
@@ -13,11 +13,10 @@ from afmp.finished.study_manifest import another_version
 from afmp.finished.text_files import different_text, read_text
 from afmp.machine.scratch import scratch_folder
 from afmp.study.paths import (
-    PAGED_TABLES,
     PARAMETERS_FILE,
     RUN_TABLES,
     SWEEP_TABLES,
-    TABLE_PAGE_ENDING,
+    files_of_table,
     scalability_file,
     table_file,
 )
@@ -43,9 +42,7 @@ def _checks(
     computed: list[Tables] = []  # once for all names
 
     def faults(name: str) -> Iterator[str]:
-        files = {f"{name}": table_file(name), f"{name}_caption": table_file(name, "rst")}
-        if name in PAGED_TABLES:
-            files[f"{name}_page"] = table_file(name, TABLE_PAGE_ENDING)
+        files = files_of_table(name)
         broken = [path for path in sources if finished.faults[path]]
         if broken:
             yield from not_there(finished.results / file for file in files.values())
@@ -65,8 +62,8 @@ def _checks(
                 yield from guarded(
                     lambda one=written, key=key, compare=compare: compare(one, Path(again[key])), written
                 )
-            if another and name in PAGED_TABLES:
-                raise NotCheckedError(f"its page was written by {another}; numbers and caption are as computed again")
+            if another and f"{name}_page" in files:
+                raise NotCheckedError(f"its page was written by {another}; its other files are as computed again")
 
     for name in names:
         where = finished.results / table_file(name)

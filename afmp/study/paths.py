@@ -150,14 +150,23 @@ def scalability_file(semantics: str) -> str:
 RUN_TABLES = ("epochs", "summary", "differences")
 SWEEP_TABLES = ("scalability", "scalability_ratios", "scalability_fits", "parameters")
 TABLES = (*RUN_TABLES, *SWEEP_TABLES)
-TABLE_ENDINGS = ("csv", "rst")  # the table and its caption
-TABLE_PAGE_ENDING = "html"  # the table as a page of the report
 PAGED_TABLES = tuple(table for table in TABLES if table != "epochs")  # `epochs` is too long for a page
+PRINTED_TABLES = ("summary", "differences")  # that also have a form for publication
 
 
 def table_file(table: str, ending: str = "csv") -> str:
     """Path of a table."""
     return f"aggregate/{table}.{ending}"
+
+
+def files_of_table(table: str) -> dict[str, str]:
+    """Return the paths of all files of a table, by the names under which `write_tables` writes them."""
+    files = {table: table_file(table), f"{table}_caption": table_file(table, "rst")}
+    if table in PAGED_TABLES:
+        files[f"{table}_page"] = table_file(table, "html")  # a page of the report
+    if table in PRINTED_TABLES:
+        files |= {f"{table}_latex": table_file(table, "tex"), f"{table}_markdown": table_file(table, "md")}
+    return files
 
 
 # Figures

@@ -1,0 +1,245 @@
+"""Tables for publication, in LaTeX and in Markdown: the summary and the differences, one table per study.
+
+Both are arranged from the tables of which the CSV files are made, so they have the same numbers with fewer digits.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import pandas
+
+from afmp.analysis import wording
+
+WORDS = ("Run", "Reference", "Semantics")  # columns that are flush left; numbers are flush right
+SMALLEST_P = 0.001
+
+LATEX = {letter: f"\\{letter}" for letter in "{}$&#%_"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "`": r"\textasciigrave{}",
+    # Most fonts of pdfLaTeX have these only in formulas.
+    **{letter: f"${letter}$" for letter in "<>|"},
+    "−": "$-$",
+    "→": r"$\rightarrow$",
+    "≈": r"$\approx$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+}
+GREEK = {
+    "αβγδεζηθικλμνξπ": "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu nu xi pi",
+    "ρσςτυφϕχψω": "rho sigma varsigma tau upsilon varphi phi chi psi omega",
+    "ΓΔΘΛΞΠΣΥΦΨΩ": "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega",
+}
+LATEX |= {
+    letter: f"$\\{name}$"
+    for letters, names in GREEK.items()
+    for letter, name in zip(letters, names.split(), strict=True)
+}
+PDFLATEX_MARKS = "–—‘’“”„†‡•…€™"  # that pdfLaTeX prints, besides letters and marks up to LAST_LATIN
+LAST_LATIN = "ſ"  # U+017F
+
+
+class PrintedTable(NamedTuple):
+    """A table for publication: plain texts, which `latex` and `markdown` escape.
+
+    name: of the label, as `summary_window`. groups: rows of one semantics each. A row has a cell per entry of `header`.
+    """
+
+    name: str
+    caption: str
+    header: list[str]
+    groups: list[list[list[str]]]
+
+
+def printed_summary(table: pandas.DataFrame, studies: list[dict]) -> list[PrintedTable]:
+    """Return a summary table arranged for publication, a table per study."""
+    columns = {
+        "Run": lambda row: row["label"],
+        "Semantics": lambda row: row["semantics"],
+        "n": lambda row: str(row["n"]),
+        "Test accuracy, %": lambda row: _mean(row, "test_accuracy_mean", "test_accuracy_ci95", n=row["n"], form=".2f"),
+        "Validation, %": lambda row: f"{row['best_val_accuracy_mean']:.2f}",
+        "Best epoch": lambda row: f"{row['best_epoch_mean']:.1f}",
+        "Parameters": lambda row: "; ".join(f"{int(number):,}" for number in row["num_parameters"].split("; ")),
+    }
+    printed = []
+    for study, rows in _by_study(table, studies):
+        datasets = wording.distinct(name for cell in rows["dataset"] for name in cell.split("; "))
+        sentences = [
+            f"{_title(study, rows)}, on {datasets}.",
+            f"Test accuracy at the best epoch: {_mean_over(rows['n'], 'random seeds')}.",
+            "Validation accuracy and best epoch are means.",
+            *_selection(rows["semantics"].unique()),
+        ]
+        printed.append(_printed("summary", study, " ".join(sentences), rows, columns))
+    return printed
+
+
+def printed_differences(table: pandas.DataFrame, studies: list[dict]) -> list[PrintedTable]:
+    """Return the differences in test accuracy of a differences table arranged for publication, a table per study."""
+    printed = []
+    for study, rows in _by_study(table[table["metric"] == "test_accuracy"], studies):
+        label_of = {member["run"]: member["label"] for member in study["members"]}
+        columns = {
+            "Run": lambda row: row["label"],
+            "Reference": lambda row, label_of=label_of: label_of[row["reference"]],
+            "Semantics": lambda row: row["semantics"],
+            "n": lambda row: str(row["n_pairs"]),
+            "Difference, points": lambda row: _mean(row, "mean_difference", "ci95", n=row["n_pairs"], form="+.2f"),
+        }
+        sentences = [
+            f"{_title(study, rows)}.",
+            "Test accuracy of a run minus that of its reference, in percentage points, paired by random seed: "
+            f"{_mean_over(rows['n_pairs'], 'pairs')}.",
+        ]
+        if (rows["n_pairs"] >= wording.FEWEST_SEEDS).any():
+            columns["p"] = _p_value
+            none = f"; {wording.NO_P} where the difference is equal in all pairs" * (
+                wording.NO_P in map(_p_value, _rows(rows))
+            )
+            sentences.append(f"p: paired t test, {wording.UNCORRECTED}{none}.")
+        printed.append(_printed("differences", study, " ".join(sentences), rows, columns))
+    return printed
+
+
+def _by_study(table: pandas.DataFrame, studies: list[dict]) -> Iterator[tuple[dict, pandas.DataFrame]]:
+    # A study without rows, as of one run in the differences, has no table.
+    for study in studies:
+        rows = table[table["study"] == study["name"]]
+        if len(rows):
+            yield study, rows
+
+
+def _printed(
+    table: str, study: dict, caption: str, rows: pandas.DataFrame, columns: dict[str, Callable]
+) -> PrintedTable:
+    if rows["semantics"].nunique() == 1:
+        # The caption says it, and a page is narrow.
+        columns = {name: cell_of for name, cell_of in columns.items() if name != "Semantics"}
+    groups = [
+        [[cell_of(row) for cell_of in columns.values()] for row in _rows(of_one)]
+        for _, of_one in rows.groupby("semantics", sort=False)
+    ]
+    return PrintedTable(f"{table}_{study['name']}", caption, list(columns), groups)
+
+
+def _rows(table: pandas.DataFrame) -> list[pandas.Series]:
+    return [row for _, row in table.iterrows()]
+
+
+def _title(study: dict, rows: pandas.DataFrame) -> str:
+    title = f"{study['section']} {study['title']}".strip()
+    semantics = rows["semantics"].unique()
+    return f"{title}, {wording.under(semantics[0])}" if len(semantics) == 1 else title
+
+
+def _selection(semantics: Sequence[str]) -> list[str]:
+    """Return how each semantics chooses its best epoch, as one sentence if all do the same."""
+    said = {one: wording.validation_words(one).selection for one in semantics}
+    if len(set(said.values())) == 1:
+        return [said[semantics[0]]]
+    return [f"{one}: {sentence[0].lower()}{sentence[1:]}" for one, sentence in said.items()]
+
+
+def _mean_over(counts: pandas.Series, noun: str) -> str:
+    few = counts < wording.FEWEST_SEEDS
+    if few.all():
+        return f"mean over n {noun}, without an interval because n is below {wording.FEWEST_SEEDS}"
+    interval = "95 % interval, Student's t" + f", if n is at least {wording.FEWEST_SEEDS}" * bool(few.any())
+    return f"mean [{interval}] over n {noun}"
+
+
+def _mean(row: pandas.Series, mean: str, interval: str, *, n: int, form: str) -> str:
+    """Return `31.20 [30.80, 31.60]`; the mean alone for fewer than FEWEST_SEEDS; nothing without a seed."""
+    if n == 0:
+        return ""
+    text = format(row[mean], form)
+    if n >= wording.FEWEST_SEEDS:
+        text += f" [{row[f'{interval}_low']:{form}}, {row[f'{interval}_high']:{form}}]"
+    return text.replace("-", "−")
+
+
+def _p_value(row: pandas.Series) -> str:
+    if row["n_pairs"] < wording.FEWEST_SEEDS:
+        return ""
+    if pandas.isna(row["p_value"]):
+        return wording.NO_P
+    return f"< {SMALLEST_P}" if row["p_value"] < SMALLEST_P else f"{row['p_value']:#.2g}"
+
+
+def latex(tables: Sequence[PrintedTable]) -> str:
+    r"""Return LaTeX to \input: a `table` of booktabs per study, with a label `tab:<name>`.
+
+    Greek letters and a few marks become formulas, which every engine prints. Other characters beyond ASCII stay, and
+    comments at the start name what they need.
+    """
+    blocks = [block for table in tables for block in _latex_lines(table)]
+    return "\n".join([*_needs("".join(blocks)), *blocks]) + "\n"
+
+
+def _latex_lines(table: PrintedTable) -> list[str]:
+    def row(cells: list[str]) -> str:
+        return f"{' & '.join(map(escape_latex, cells))} \\\\"
+
+    groups = [[row(cells) for cells in group] for group in table.groups]
+    return [
+        "",
+        r"\begin{table}",
+        r"\centering",
+        r"\small",
+        f"\\caption{{{escape_latex(table.caption)}}}",
+        f"\\label{{tab:{table.name}}}",
+        f"\\begin{{tabular}}{{{''.join('l' if name in WORDS else 'r' for name in table.header)}}}",
+        r"\toprule",
+        row(table.header),
+        *[line for group in groups for line in (r"\midrule", *group)],
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+
+
+def _needs(text: str) -> list[str]:
+    """Return comments that say what a document needs for this LaTeX."""
+    needed = [r"% Needs \usepackage{booktabs}."]
+    beyond = [letter for letter in dict.fromkeys(text) if not letter.isascii()]
+    other = sorted(letter for letter in beyond if letter > LAST_LATIN and letter not in PDFLATEX_MARKS)
+    if other:
+        listed = ", ".join(f"{letter} (U+{ord(letter):04X})" for letter in other)
+        needed.append(f"% Needs LuaLaTeX or XeLaTeX, and a font that has {listed}.")
+    elif beyond:
+        needed.append(r"% pdfLaTeX needs \usepackage[T1]{fontenc} for some letters beyond ASCII.")
+    return needed
+
+
+def escape_latex(text: str) -> str:
+    """Return `text` as one line of LaTeX that prints this text, whatever names it contains.
+
+    A [ or * after the end of a row would be an argument of it, and LaTeX would join two of some marks.
+    """
+    text = unicodedata.normalize("NFC", " ".join(text.split()))
+    text = re.sub(r"([-,'])(?=\1)", r"\1{}", "".join(LATEX.get(letter, letter) for letter in text))
+    return f"{{}}{text}" if text.startswith(("[", "*")) else text
+
+
+def markdown(tables: Sequence[PrintedTable]) -> str:
+    """Return Markdown: per study the caption and a table with pipes, as GitHub and Pandoc read it."""
+    blocks = []
+    for table in tables:
+        rules = [":--" if name in WORDS else "--:" for name in table.header]
+        rows = [table.header, *(cells for group in table.groups for cells in group)]
+        head, *lines = [f"| {' | '.join(map(escape_markdown, cells))} |" for cells in rows]
+        blocks.append("\n".join([f"{escape_markdown(table.caption)}\n", head, f"| {' | '.join(rules)} |", *lines]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def escape_markdown(text: str) -> str:
+    """Return `text` as one line of Markdown that shows this text, whatever names it contains.
+
+    A backslash makes the character after it ordinary, also where it would make a link or a citation.
+    """
+    text = re.sub(r"([\\`*_~^$<>&|#@]|-(?=-)|:(?=//)|(?<=www)\.|\](?=[(\[:{]))", r"\\\1", " ".join(text.split()))
+    return re.sub(r"^(\d*)(?=[-+.)] )", r"\1\\", text)  # a caption would start a list
