@@ -36,26 +36,53 @@ def digits_file(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished_project(tmp_path_factory, digits_file) -> Path:
+def shared_folder(tmp_path_factory) -> Path:
+    """A folder that all processes of a test run share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def drawn(shared_folder) -> Path:
+    """The folder of figures that are drawn once in a test run."""
+    return shared_folder / "drawn"
+
+
+@pytest.fixture(scope="session")
+def finished_workflow(shared_folder) -> Path:
+    """The project after one full run of the workflow, including the report. Tests copy it, and leave it as it is."""
+    from workflow_runs import finish_once
+
+    return finish_once(shared_folder / "workflow")
+
+
+@pytest.fixture(scope="session")
+def finished_project(tmp_path_factory, digits_file, drawn) -> Path:
     """A project with a finished study, in which all files agree."""
-    from finished_study import STUDY, finish_study
+    from finished_study import STUDY, draw_once, finish_study
     from workflow_runs import copy_project, write_study
 
     from afmp.study.study import read_study
 
     folder = copy_project(tmp_path_factory.mktemp("finished"))
     write_study(folder, STUDY)
-    finish_study(folder / "results", read_study(folder / "config.yaml"), digits_file)
+    with pytest.MonkeyPatch.context() as patched:
+        draw_once(patched, drawn)
+        finish_study(folder / "results", read_study(folder / "config.yaml"), digits_file)
     return folder
 
 
 @pytest.fixture
-def study_to_break(finished_project, tmp_path, monkeypatch) -> Path:
-    """A copy of the finished project that a test may break. Verification draws a figure of the same data only once,
-    and says every fault."""
+def figures_drawn_once(drawn, monkeypatch) -> None:
+    """Verification draws a figure of the same data only once."""
     from finished_study import draw_once
 
-    draw_once(monkeypatch)
+    draw_once(monkeypatch, drawn)
+
+
+@pytest.fixture
+def study_to_break(finished_project, tmp_path, figures_drawn_once, monkeypatch) -> Path:
+    """A copy of the finished project that a test may break. Verification says every fault of it."""
     monkeypatch.setattr("afmp.finished.verify.SHOWN_FAULTS", 1000)
     return Path(shutil.copytree(finished_project, tmp_path / "project"))
 

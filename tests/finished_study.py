@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import tempfile
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 
@@ -208,22 +210,22 @@ def finish_sweep(folder: Path, study: Study, semantics: str, counts: dict[str, i
     return sweep
 
 
-_DRAWN: dict[str, dict[str, bytes]] = {}
-
-
-def draw_once(monkeypatch) -> None:
-    """Let each figure of the same data be drawn once per process: verification draws all of them."""
+def draw_once(monkeypatch, kept: Path) -> None:
+    """Let each figure of the same data be drawn once, and kept in a folder: verification draws all of them."""
     draw = Drawing.write_from
+    kept.mkdir(exist_ok=True)
 
     def remembered(drawing: Drawing, contents, read_image, *, folder) -> None:
         image = read_image(0).tobytes() if drawing.dataset else b""
         data = json.dumps([drawing.path, drawing.settings, *(contents[path] for path in drawing.sources)])
-        key = hashlib.sha256(data.encode() + image).hexdigest()
-        if key not in _DRAWN:
-            draw(drawing, contents, read_image, folder=folder)
-            _DRAWN[key] = {file: Path(folder, file).read_bytes() for file in drawing.files}
-        for file, content in _DRAWN[key].items():
+        drawn = kept / hashlib.sha256(data.encode() + image).hexdigest()
+        if not drawn.exists():
+            own = Path(tempfile.mkdtemp(dir=kept))
+            draw(drawing, contents, read_image, folder=own)
+            with suppress(OSError):  # another process was faster
+                own.rename(drawn)
+        for file in drawing.files:
             Path(folder, file).parent.mkdir(parents=True, exist_ok=True)
-            Path(folder, file).write_bytes(content)
+            shutil.copyfile(drawn / file, Path(folder, file))
 
     monkeypatch.setattr(Drawing, "write_from", remembered)

@@ -23,6 +23,7 @@ from plain_layers import (
     results,
     tables_of,
 )
+from triton_interpreter import skip_repeated_work
 
 from afmp import AFMP
 from afmp.message_passing.layer import LayerOutput
@@ -33,6 +34,8 @@ if (sys.platform, platform.machine()) != ("linux", "x86_64"):
     pytest.importorskip("triton", reason="Triton exists for Linux only")
 from afmp.message_passing.all_edges import fused as all_edges
 from afmp.message_passing.kept_edges import fused as kept_edges
+
+skip_repeated_work()
 
 # The interpreter is slow: the largest graph has the smaller size only, and `make long` runs cases that repeat another.
 REPEATED = [("lone node", (1, 1, 16)), ("9 slots per node", (2, 2, 33))]

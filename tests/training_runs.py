@@ -1,6 +1,7 @@
 """Small training runs that several tests share, and comparisons of what they leave."""
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from afmp.records import read_result
 from afmp.study.run_config import RunConfig
 from afmp.study.study import resolve_study
+from afmp.training import loop
 from afmp.training.run import Run
 from afmp.training.run_training import train_run
 
@@ -25,6 +27,11 @@ MODEL_VARIANTS = {  # semantics, and changes of the section `model`
     "top-down": ("paper", {"use_top_down": True}),
     "notebook": ("notebook", {"use_top_down": True}),
 }
+
+# torch's autograd does not work after a plain fork. The sweeps of other tests fork from the same server.
+FORKSERVER = multiprocessing.get_context("forkserver")
+PRELOADED = ["afmp.cli", "afmp.training.run_training", "torch._dynamo", "afmp.benchmark.measurement"]
+FORKSERVER.set_forkserver_preload(PRELOADED)
 
 # Every part of a recipe that has a key, on the small run.
 STRONG_RECIPE = {
@@ -59,6 +66,19 @@ def train(config: RunConfig, folder: Path, digits_file: Path, *, stack_seeds=Non
     run = run_in(folder, config, **options)
     train_run(run, dataset_path=digits_file, stack_seeds=stack_seeds)
     return [read_result(seed_folder / f"results_{run.name}.json") for seed_folder in run.seed_folders.values()]
+
+
+def fork_training(config: RunConfig, folder: Path, digits_file: Path, **options) -> multiprocessing.Process:
+    """Train a run (options of `run_in`) in its own process, with a checkpoint after every epoch."""
+    process = FORKSERVER.Process(target=_train_with_all_checkpoints, args=(config, folder, digits_file, options))
+    process.start()
+    return process
+
+
+def _train_with_all_checkpoints(config: RunConfig, folder: Path, digits_file: Path, options: dict) -> None:
+    torch.set_num_threads(1)  # as in conftest.py
+    loop.CHECKPOINT_SHARE = float("inf")
+    train_run(run_in(folder, config, **options), dataset_path=digits_file)
 
 
 def read_checkpoint(path: Path) -> tuple[dict, dict]:

@@ -1,5 +1,6 @@
 """The workflow, run on a copy of the project with a small study."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import yaml
 from conftest import PROJECT
+from dry_runs import dry_run
 
 FOLDERS = ("rules", "workflow_scripts", "afmp", "report", "profiles", "envs")
 PARTS = ("Snakefile", "config.yaml", "README.md", *FOLDERS)
@@ -83,6 +85,29 @@ def copy_project(folder: Path) -> Path:
     return folder
 
 
+def finish_once(folder: Path) -> Path:
+    """Run the workflow with STUDY up to its report, and return the copy of the project in which it ran.
+
+    It runs with all that a person's environment may have, and only once in `folder`: another process waits for it.
+    """
+    folder.mkdir(exist_ok=True)
+    project, temporary = folder / "project", folder / ("t" * 100) / "ü 'b'"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "finished").exists():
+            shutil.rmtree(project, ignore_errors=True)
+            project.mkdir()
+            write_study(copy_project(project), STUDY)
+            (project / "matplotlibrc").write_text("backend: TkAgg\ntext.usetex: True\n")
+            temporary.mkdir(parents=True, exist_ok=True)
+            environment = {"TMPDIR": str(temporary), "MPLBACKEND": "nonsense", "LC_ALL": "C", "PYTHONUTF8": "0"}
+            code, said = run(project, "report", environment=environment)
+            assert code == 0, said
+            assert not list(temporary.glob("afmp-*"))
+            (folder / "finished").touch()
+    return project
+
+
 def snakemake(folder: Path, *arguments, check=True) -> str:
     """Run Snakemake in `folder` and return its output, both streams in one."""
     code, said = run(folder, *arguments)
@@ -92,6 +117,8 @@ def snakemake(folder: Path, *arguments, check=True) -> str:
 
 def run(folder: Path, *arguments: str, **options) -> tuple[int, str]:
     """Run Snakemake in `folder`; return its exit code and its output. The options are those of `start_snakemake`."""
+    if not options and {"-n", "--dry-run"} & set(arguments):
+        return dry_run(folder, ["--cores", "2", *arguments], _environment())
     process = start_snakemake(folder, *arguments, **options)
     said, _ = process.communicate()
     return process.returncode, said
@@ -106,16 +133,20 @@ def start_snakemake(
     **options,
 ) -> subprocess.Popen:
     """Start Snakemake in `folder`, both output streams in one. `before`: a command that runs the one after it."""
-    usual = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [*before, python, "-m", "snakemake", "--cores", "2", *arguments],
         cwd=folder,
-        env=usual | (environment or {}),
+        env=_environment() | (environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         **options,
     )
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of the tests, in which a copy of the project finds its own package."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
 
 
 def planned(folder: Path, target: str = "all") -> dict[str, int]:

@@ -192,7 +192,9 @@ def test_of_a_thousand_reruns_one_lies_outside_its_range():
     assert 3 <= outside <= 20
 
 
-def test_a_study_of_two_seeds_and_one_semantics_passes_but_gives_no_ranges(tmp_path, digits_file, capsys):
+def test_a_study_of_two_seeds_and_one_semantics_passes_but_gives_no_ranges(
+    tmp_path, digits_file, figures_drawn_once, capsys
+):
     folder = copy_project(tmp_path)
     write_study(folder, STUDY | {"seeds": [0, 1], "semantics": ["paper"]})
     finish_study(folder / "results", read_study(folder / "config.yaml"), digits_file)

@@ -13,8 +13,8 @@ from directed_layers import (
     score_inputs,
     sum_inputs,
 )
-from fused_layers import DEVICE
-from plain_layers import CASES, relative_error
+from fused_layers import DEVICE, FUSED_CASES
+from plain_layers import relative_error
 
 from afmp import AFMP
 from afmp.message_passing import implementation, launch
@@ -22,8 +22,6 @@ from afmp.message_passing.directions import fused
 from afmp.message_passing.directions.fused import directed_sum, edge_scores
 from afmp.model.stack import stack_models
 
-# The interpreter is slow: the largest graph has the smaller size only.
-FUSED_CASES = [case for case in CASES if case != ("17 slots per node", (2, 2, 33))]
 KINDS = {
     "k per image": {},
     "all edges": {"is_sparse": False},
@@ -174,7 +172,7 @@ def test_random_edges_are_as_many_as_the_budget_says(monkeypatch):
 
 
 @pytest.mark.parametrize("is_fused", [False, True])
-@pytest.mark.parametrize("kind", ["all edges", "k per node", "no router"])
+@pytest.mark.parametrize("kind", ["all edges", "k per node", pytest.param("no router", marks=pytest.mark.long)])
 def test_a_model_compiles_as_one_graph(kind, is_fused, monkeypatch):
     if not (is_fused and DEVICE == "cuda"):  # there the model itself decides, which must not break the graph
         monkeypatch.setattr(implementation, "uses_triton", lambda state: is_fused)

@@ -58,7 +58,7 @@ def test_a_model_gives_the_same_with_the_fused_kernels(kind, models, narrow_rout
 
 
 @pytest.mark.parametrize("is_fused", [False, True])
-@pytest.mark.parametrize("kind", ["few kept edges", "dense", "notebook"])
+@pytest.mark.parametrize("kind", ["few kept edges", "dense", pytest.param("notebook", marks=pytest.mark.long)])
 def test_a_model_compiles_as_one_graph(kind, is_fused, narrow_router, monkeypatch):
     if not (is_fused and DEVICE == "cuda"):  # there the model itself decides, which must not break the graph
         choose_kernels(monkeypatch, is_fused=is_fused)

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from triton_interpreter import skip_repeated_work
 
 from afmp import AFMP
 from afmp.errors import AfmpError
@@ -320,6 +321,7 @@ def test_models_that_a_stack_cannot_represent_are_refused():
 def test_the_plain_layer_equals_the_triton_kernels(monkeypatch):
     """In float32: on a GPU the kernels themselves, else Triton's interpreter."""
     pytest.importorskip("triton")
+    skip_repeated_work()
     for kind in ({}, {"is_sparse": False}):
         monkeypatch.setattr(implementation, "uses_triton", lambda state: True)
         model, images = build(dtype=torch.float32, **kind)
@@ -376,7 +378,7 @@ def test_a_layer_can_be_called_by_itself():
     assert shapes[0] == (4, 12, 12) and output.state.shape == (2, 12, 12) and output.gate_sum.shape == (2,)
 
 
-@pytest.mark.parametrize("kind", ["few kept edges", "dense", "notebook"])
+@pytest.mark.parametrize("kind", ["few kept edges", pytest.param("dense", marks=pytest.mark.long), "notebook"])
 def test_a_hooked_model_compiles_and_copies(kind):
     model, images = build(**KINDS[kind])
     model.layers[1].router.W_q.register_forward_hook(lambda module, inputs, output: output * 0.5)

@@ -39,7 +39,9 @@ def accuracy_after_training(**settings) -> float:
     return torch.cat(answers).float().mean().item()
 
 
-@pytest.mark.parametrize("settings", [{"is_sparse": False}, {"sparsity": 0.5}, {"use_top_down": False}])
+@pytest.mark.parametrize(
+    "settings", [{"is_sparse": False}, {"sparsity": 0.5}, pytest.param({"use_top_down": False}, marks=pytest.mark.long)]
+)
 def test_paper_learns_the_relation(settings):
     assert accuracy_after_training(semantics="paper", **settings) > 0.95
 

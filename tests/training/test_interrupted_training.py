@@ -16,7 +16,7 @@ import torch
 import yaml
 from conftest import PROJECT
 from damaged_files import flipped
-from training_runs import assert_same_tensors, run_in, without_times
+from training_runs import FORKSERVER, assert_same_tensors, run_in, without_times
 
 from afmp import cli
 from afmp.data.preparation import prepare_dataset
@@ -33,8 +33,6 @@ from afmp.training.step import TrainingStep
 
 SEEDS = (0, 1)
 DATASET = {"source": "digits", "path": None, "image_size": 16}  # 4 patches: training is quick
-FORKSERVER = multiprocessing.get_context("forkserver")  # torch's autograd does not work after a plain fork
-FORKSERVER.set_forkserver_preload(["afmp.cli", "afmp.training.run_training"])
 
 
 @pytest.fixture(scope="module")

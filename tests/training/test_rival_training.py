@@ -65,7 +65,7 @@ def test_a_rival_trains_as_a_plain_loop_of_pytorch(digits_file, tmp_path):
 
 
 @pytest.mark.promise("rivals")
-@pytest.mark.parametrize("name", ARGUMENTS)
+@pytest.mark.parametrize("name", ["vit", pytest.param("mixer", marks=pytest.mark.long), "convmixer"])
 def test_a_rival_that_is_stopped_after_any_epoch_ends_with_the_same_bits(name, digits_file, tmp_path, monkeypatch):
     config = rival_config(name, epochs=3)
     train(config, tmp_path / "whole", digits_file, semantics="timm", seeds=(0, 1))

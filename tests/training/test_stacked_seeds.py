@@ -61,9 +61,13 @@ def assert_same_seed(stacked: dict, alone: dict, folders: tuple[Path, Path]) -> 
             torch.testing.assert_close(mine[key], theirs[key], rtol=1e-4, atol=1e-6, msg=f"{name} {key}")
 
 
+# `make long` runs them. Of the others, `notebook` has top-down refinement, too.
+REPEATED = ("dense", "top-down")
+
+
 @pytest.mark.promise("together-or-alone")
 @pytest.mark.parametrize(
-    "variant", [pytest.param(variant, marks=[pytest.mark.long] * (variant == "dense")) for variant in MODEL_VARIANTS]
+    "variant", [pytest.param(variant, marks=[pytest.mark.long] * (variant in REPEATED)) for variant in MODEL_VARIANTS]
 )
 def test_seeds_that_train_together_end_as_each_does_alone(config, digits_file, tmp_path, stack_of_three, variant):
     semantics, changes = MODEL_VARIANTS[variant]

@@ -8,25 +8,17 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflow_runs import SMALL, append, copy_project, planned, run, snakemake, start_snakemake, wait_for, write_study
+from workflow_runs import append, copy_project, planned, run, snakemake, start_snakemake, wait_for
 
 RESULT = "results/train/paper/dense/seed_0/results_dense.json"
-PICTURE = "results/plot_diagnostics/paper/dense/epoch_0003.png"
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A finished study of one run, in the folder of its project."""
-    folder = copy_project(tmp_path_factory.mktemp("project"))
-    write_study(folder, SMALL)
-    snakemake(folder, "all")
-    return folder
+PICTURE = "results/plot_diagnostics/paper/dense/epoch_0002.png"
+TRAININGS = 6  # three runs under two semantics
 
 
 @pytest.fixture
-def project(finished, tmp_path) -> Path:
-    """A copy of the finished study at another depth, with its times."""
-    return shutil.copytree(finished, tmp_path / "2026/old/project", symlinks=True)
+def project(finished_workflow, tmp_path) -> Path:
+    """A copy of the project with a finished study at another depth, with its times."""
+    return shutil.copytree(finished_workflow, tmp_path / "2026/old/project", symlinks=True)
 
 
 def shuffle_times(folder: Path) -> None:
@@ -56,19 +48,19 @@ def test_results_that_are_moved_into_another_clone_keep_what_snakemake_knows_of_
     (tmp_path / "clone").mkdir()
     clone = copy_project(tmp_path / "clone")
     shutil.copy(project / "config.yaml", clone)
-    assert planned(clone)["train"] == 1
+    assert planned(clone)["train"] == TRAININGS
     shutil.rmtree(clone / "results")
     (project / "results").rename(clone / "results")
     shutil.rmtree(clone / "results/checkpoints")
     assert planned(clone) == {}
     append(clone / "afmp/training/step.py", "\n# edited\n")
-    assert planned(clone)["train"] == 1
+    assert planned(clone)["train"] == TRAININGS
 
 
 @pytest.mark.promise("nothing-is-done-again")
-def test_a_link_to_the_working_directory_is_the_directory(finished, tmp_path):
-    (tmp_path / "link").symlink_to(finished)
-    assert "Nothing to be done" in snakemake(finished, "all", "--dry-run", "--directory", str(tmp_path / "link"))
+def test_a_link_to_the_working_directory_is_the_directory(project, tmp_path):
+    (tmp_path / "link").symlink_to(project)
+    assert "Nothing to be done" in snakemake(project, "all", "--dry-run", "--directory", str(tmp_path / "link"))
 
 
 def test_records_of_an_older_release_move_to_the_results(project):
@@ -81,7 +73,7 @@ def test_records_of_an_older_release_move_to_the_results(project):
     shutil.copytree(place, link)
     assert planned(project) == {} and link.is_symlink()
     shutil.rmtree(project / "results")  # the link leads nowhere
-    assert planned(project)["train"] == 1 and link.samefile(place)
+    assert planned(project)["train"] == TRAININGS and link.samefile(place)
 
 
 def test_a_script_is_watched_by_its_content(project):
@@ -97,7 +89,7 @@ def test_a_script_is_watched_by_its_content(project):
 def test_a_change_of_the_images_reaches_training_in_the_same_call(project):
     append(project / "afmp/data/digits.py", "\n# edited\n")
     jobs = planned(project)
-    assert jobs["prepare_data"] == 1 and jobs["train"] == 1 and jobs["aggregate"] == 1
+    assert jobs["prepare_data"] == 1 and jobs["train"] == TRAININGS and jobs["aggregate"] == 1
 
 
 @pytest.mark.promise("deleted-picture")
@@ -167,8 +159,8 @@ def test_without_checkpoints_a_finished_seed_is_not_trained_again(project):
     shutil.rmtree(project / "results/checkpoints")
     before = (project / RESULT).read_bytes()
     append(project / "afmp/records.py", "\n# edited\n")
-    said = snakemake(project, RESULT.replace("seed_0", "seed_1"), "--config", "seeds=[0,1]")
-    assert "dense [paper] seed 1: epoch 1/3" in said and "seed 0: epoch" not in said
+    said = snakemake(project, RESULT.replace("seed_0", "seed_2"), "--config", "seeds=[0,1,2]")
+    assert "dense [paper] seed 2: epoch 1/2" in said and "seed 0: epoch" not in said
     assert "seed 0: is finished, and nothing that decides its numbers has changed" in said
     assert (project / RESULT).read_bytes() == before and not (project / "results/set_aside").exists()
 
@@ -193,7 +185,7 @@ def test_an_interrupted_rerun_loses_nothing(project, number):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     if number == signal.SIGINT:
-        assert (project / RESULT).read_bytes() == result and planned(project)["train"] == 1
+        assert (project / RESULT).read_bytes() == result and planned(project)["train"] == TRAININGS
         config.write_text(before)
         assert planned(project) == {}
     else:

@@ -63,7 +63,7 @@ def test_a_working_directory_with_too_long_a_name_is_refused_in_one_sentence(pro
 
 @pytest.mark.promise("any-umask")
 @pytest.mark.skipif(not works(*NO_ROOT, "true"), reason="the system lets no user have a name space")
-@pytest.mark.parametrize("umask", [0o777, 0o377])
+@pytest.mark.parametrize("umask", [0o777, pytest.param(0o377, marks=pytest.mark.long)])
 def test_the_workflow_starts_under_a_umask_that_takes_everything(umask, project, tmp_path):
     home = {"HOME": str(tmp_path)}
     for _ in range(2):  # the second one reads what the first has written

@@ -12,7 +12,7 @@ from workflow_runs import SMALL, copy_project, planned_jobs, run, write_study
 
 DATASET = "results/prepare_data/digits.safetensors"
 # Names of the folder of a clone, and so also of its Python.
-NAMES = ["my project", "-a 'b' \"c\" $HOME;d & #e* [f]? \\g ~h|<i>`j`!\nü日"]
+NAMES = [pytest.param("my project", marks=pytest.mark.long), "-a 'b' \"c\" $HOME;d & #e* [f]? \\g ~h|<i>`j`!\nü日"]
 
 
 def own_python(folder: Path) -> Path:

@@ -27,7 +27,9 @@ def project(tmp_path) -> Path:
     ("change", "words"),
     [
         ({"architecture": "timm/vit_tiny"}, "config: architecture 'timm/vit_tiny': timm"),
-        ({"arguments": {"embed_dims": 8}}, "unexpected keyword argument 'embed_dims'"),
+        pytest.param(
+            {"arguments": {"embed_dims": 8}}, "unexpected keyword argument 'embed_dims'", marks=pytest.mark.long
+        ),
     ],
 )
 def test_a_rival_that_timm_does_not_build_ends_the_call_before_any_job(project, change, words):

@@ -30,19 +30,9 @@ from afmp.records import read_diagnostics, read_parameters, read_result, read_sc
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """The project after one full run, including the report, with all that a person's environment may have."""
-    folder = copy_project(tmp_path_factory.mktemp("project"))
-    write_study(folder, STUDY)
-    (folder / "matplotlibrc").write_text("backend: TkAgg\ntext.usetex: True\n")
-    temporary = tmp_path_factory.mktemp("t" * 100) / "ü 'b'"
-    temporary.mkdir()
-    environment = {"TMPDIR": str(temporary), "MPLBACKEND": "nonsense", "LC_ALL": "C", "PYTHONUTF8": "0"}
-    process = start_snakemake(folder, "report", environment=environment)
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
-    assert not list(temporary.glob("afmp-*"))
-    return folder
+def finished(finished_workflow, tmp_path_factory) -> Path:
+    """The project after one full run, including the report."""
+    return shutil.copytree(finished_workflow, tmp_path_factory.mktemp("finished") / "project", symlinks=True)
 
 
 @pytest.fixture
@@ -252,6 +242,7 @@ def test_a_single_figure_is_a_target_by_name_and_by_file(project):
 
 
 @pytest.mark.promise("verified-before-written")
+@pytest.mark.long
 def test_a_report_of_edited_results_is_not_written(project):
     page, report = project / "results/aggregate/summary.html", project / "results/report/report.html"
     kept, before = page.read_bytes(), report.read_bytes()

@@ -45,7 +45,9 @@ def damage(path: Path, position: int) -> None:
 
 
 @pytest.mark.promise("ctrl-c-ends-with-a-sentence")
-@pytest.mark.parametrize("what", ["train/paper/dense.log", "benchmark_resolution/16.log"])
+@pytest.mark.parametrize(
+    "what", ["train/paper/dense.log", pytest.param("benchmark_resolution/16.log", marks=pytest.mark.long)]
+)
 def test_ctrl_c_ends_a_job_at_once_with_a_sentence(folder, what):
     """Neither the terminal nor the log shows a traceback, and what was saved stays."""
     study = yaml.safe_load((folder / "config.yaml").read_text())
