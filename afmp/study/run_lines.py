@@ -10,6 +10,7 @@ from afmp.study.run_config import AFMP, RIVAL_KEYS, DatasetConfig, ModelConfig, 
 from afmp.study.semantics import SEMANTICS
 
 SECTIONS = {"model": ModelConfig, "training": TrainingConfig}  # of config.yaml, with the keys that a line may change
+SHOWN_DIFFERENCES = 6  # between two runs of one name, in a message
 
 
 @dataclass(frozen=True)
@@ -222,14 +223,15 @@ def _effective(run: RunConfig) -> RunConfig:
 
 
 def _difference(one: RunConfig, other: RunConfig) -> str:
-    """Return the keys in which `other` differs, as words."""
+    """Return the first few keys in which `other` differs, as words: a rival differs from a run of AFMP in all."""
     pairs = [
         f"{key} {_as_written(new)} instead of {_as_written(old)}"
         for section in ("model", "training")
         for key, old in vars(getattr(one, section)).items()
         if old != (new := getattr(getattr(other, section), key))
     ]
-    return ", ".join(pairs)
+    more = len(pairs) - SHOWN_DIFFERENCES
+    return ", ".join(pairs[:SHOWN_DIFFERENCES]) + f" and {more} more" * (more > 0)
 
 
 def _as_written(value) -> str:

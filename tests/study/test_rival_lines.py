@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from conftest import PROJECT
-from shipped_study import SHIPPED
+from shipped_study import SHIPPED, complains
 
 from afmp.errors import AfmpError
 from afmp.figures.catalogue import diagnostics_figures, figures, last_diagnostics
@@ -126,6 +126,15 @@ def test_one_name_for_two_rivals_is_refused_with_their_arguments(config):
     config["studies"]["again"] = RIVALS | {"figure": "again", "reference": "vit", "runs": [other]}
     with pytest.raises(AfmpError, match=r"arguments \{'depth': 5\} instead of \{'depth': 4, 'embed_dim': 128\}"):
         resolve_study(config)
+
+
+def test_a_rival_under_the_name_of_another_run_is_refused_in_a_short_sentence(config):
+    strong = SHIPPED["studies"]["accuracy_and_cost"]["defaults"]
+    rival = VIT | {"run": "sparse_0.3", "arguments": {"depth": 5}}
+    config["studies"]["rivals"] = RIVALS | {"defaults": strong, "runs": [*RIVALS["runs"], rival]}
+    with pytest.raises(AfmpError, match=r"'sparse_0\.3' names two different runs, .* and \d+ more") as caught:
+        resolve_study(config)
+    assert complains(caught.value, of="config: ")
 
 
 def test_timm_is_no_semantics_of_a_study(config):
