@@ -18,7 +18,7 @@ from afmp.files import is_there, read_plain
 from afmp.finished.manifest import MANIFEST, MAX_FILES, MAX_READ_BYTES, entry, read_entries
 from afmp.finished.opened_archive import MAX_UNPACKED_BYTES
 from afmp.finished.study_difference import study_difference
-from afmp.finished.study_records import study_records
+from afmp.finished.study_records import records_by_path
 from afmp.log import log
 from afmp.records import atomic_path, read_json, remove_leftovers, write_manifest
 from afmp.study.config_file import MAX_BYTES as MAX_CONFIG_BYTES
@@ -42,7 +42,7 @@ def write_archive(config: dict, *, results: Path | str, archive: Path | str) -> 
     """
     results, archive = Path(results), Path(archive)
     study = resolve_study(config)
-    records = {record.path: record for record in study_records(study)}
+    records = records_by_path(study)
     derived = [table_file(table) for table in TABLES]
     derived += [file for drawing in figures(study.to_dict()) for file in drawing.files]
     dataset = dataset_file(study.dataset.source)

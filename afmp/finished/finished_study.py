@@ -11,7 +11,7 @@ from afmp.finished.check import fault_of, guarded
 from afmp.finished.diagnostics_contradictions import of_diagnostics
 from afmp.finished.differences import differences
 from afmp.finished.result_contradictions import of_result
-from afmp.finished.study_records import StudyRecord, study_records
+from afmp.finished.study_records import StudyRecord, records_by_path
 from afmp.finished.sweep_contradictions import of_sweep
 from afmp.model.scaffold import scaffold_hash
 from afmp.model.sizes import build_model
@@ -35,7 +35,7 @@ class FinishedStudy:
     def __post_init__(self) -> None:
         self._models: dict[tuple[str, str], Model] = {}
         self._expectations: dict[tuple[str, str], dict] = {}
-        self.records = {record.path: record for record in study_records(self.study)}
+        self.records = records_by_path(self.study)
         for path in self.records:
             self.faults[path] = list(guarded(lambda path=path: self._read(path), self.results / path))
 

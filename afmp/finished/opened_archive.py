@@ -18,7 +18,7 @@ from afmp.errors import AfmpError
 from afmp.figures.parts.image import decode_image
 from afmp.finished.manifest import MANIFEST, checked_content, read_entries
 from afmp.finished.study_difference import study_difference
-from afmp.finished.study_records import StudyRecord, study_records
+from afmp.finished.study_records import StudyRecord, records_by_path
 from afmp.records import json_of, record_of
 from afmp.study import config_file
 from afmp.study.paths import image_file
@@ -41,7 +41,7 @@ class OpenedArchive:
     @cached_property
     def records(self) -> dict[str, StudyRecord]:
         """Every record of the study, by path."""
-        return {record.path: record for record in study_records(self.study)}
+        return records_by_path(self.study)
 
     def read_records(self, paths: list[str]) -> dict[str, dict]:
         """Return the contents of records, by path.

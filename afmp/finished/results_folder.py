@@ -6,7 +6,7 @@ from pathlib import Path
 
 from afmp.errors import AfmpError
 from afmp.files import MissingFileError
-from afmp.finished.study_records import StudyRecord, study_records
+from afmp.finished.study_records import StudyRecord, records_by_path
 from afmp.study.study import Study
 
 
@@ -20,7 +20,7 @@ class ResultsFolder:
     @cached_property
     def records(self) -> dict[str, StudyRecord]:
         """Every record of the study, by path."""
-        return {record.path: record for record in study_records(self.study)}
+        return records_by_path(self.study)
 
     def read_records(self, paths: list[str]) -> dict[str, dict]:
         """Return the contents of records, by path.

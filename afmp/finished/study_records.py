@@ -56,6 +56,11 @@ class StudyRecord:
             raise AfmpError(f"{where}: computed with another configuration: {unlike}; give the study's own.")
 
 
+def records_by_path(study: Study) -> dict[str, StudyRecord]:
+    """Return every record of a study by its path."""
+    return {record.path: record for record in study_records(study)}
+
+
 def study_records(study: Study) -> list[StudyRecord]:
     """Return every record of a study."""
     records = [StudyRecord(PARAMETERS_FILE, "parameters")]

@@ -18,7 +18,7 @@ from afmp.model.rival import Rival, build_rival
 from afmp.model.sizes import build_model
 from afmp.records import schema
 from afmp.study.memory import num_parameters
-from afmp.study.run_config import UNREAD, DatasetConfig, ModelConfig, RunConfig
+from afmp.study.run_config import DatasetConfig, ModelConfig, RunConfig
 from afmp.study.semantics import SEMANTICS
 from afmp.tensors import json_entry, read_header, read_tensors
 
@@ -124,7 +124,7 @@ def _described(about: dict, path: Path) -> RunConfig:
     if (error := jsonschema.exceptions.best_match(wanted.iter_errors(about))) is not None:
         key = "/".join(map(str, ["about", *error.absolute_path]))
         raise AfmpError(f"{path}: its metadata describes no model: {key}: {error.message[:200]}; {ADVICE}.")
-    model = ModelConfig(**(UNREAD | about["model"] if "architecture" in about["model"] else about["model"]))
+    model = ModelConfig.from_dict(about["model"])
     # Of a training, `build_model` reads the batch size, which only `notebook` uses.
     return RunConfig(DatasetConfig("", None, about["image_size"]), model, SimpleNamespace(batch_size=1))
 

@@ -62,6 +62,11 @@ class ModelConfig:
         for key, value in kept.items():
             object.__setattr__(self, key, value)
 
+    @classmethod
+    def from_dict(cls, model: dict) -> "ModelConfig":
+        """Return the model whose keys a result or a file of weights contains: of a rival, only those that it reads."""
+        return cls(**(UNREAD | model if "architecture" in model else model))
+
     @property
     def is_rival(self) -> bool:
         """True for a model of timm, for which only `patch_size` and `arguments` have a meaning here."""
@@ -133,7 +138,7 @@ class RunConfig:
         """Return the configuration that `to_dict` was called on."""
         return cls(
             dataset=DatasetConfig(**config["dataset"]),
-            model=ModelConfig(**(UNREAD | config["model"] if "architecture" in config["model"] else config["model"])),
+            model=ModelConfig.from_dict(config["model"]),
             training=TrainingConfig(**config["training"]),
         )
 
