@@ -64,7 +64,13 @@ report: "report/workflow.rst"
 include: "rules/common.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"
-include: "rules/scalability.smk"
+
+
+if STUDY.scalability:
+
+    include: "rules/scalability.smk"
+
+
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"

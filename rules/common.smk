@@ -23,7 +23,6 @@ from afmp.study.paths import (
     RESULTS,
     SET_ASIDE,
     SNAKEMAKE_METADATA,
-    TABLES,
     benchmark_file,
     dataset_file,
     dataset_hash_file,
@@ -31,6 +30,7 @@ from afmp.study.paths import (
     in_results,
     log_file,
 )
+from afmp.study.overlays import without_removed
 from afmp.study.memory import check_memory, training_bytes
 from afmp.study.study import resolve_study
 from afmp.training.job import WANTED_RUNS
@@ -38,8 +38,7 @@ from afmp.training.reuse import link_files
 
 try:
     # A complete configuration was put together from files that have been checked.
-    for path in [] if COMPLETE else workflow.configfiles:
-        read_config(path)
+    parts = [] if COMPLETE else [read_config(path) for path in workflow.configfiles]
     if not isinstance(ARCHIVE, str | None):
         raise AfmpError(f"config: archive: found {ARCHIVE!r}; allowed: text, the path of a folder.")
     DEPTH = read_depth(DEPTH_OPTIONS)
@@ -47,6 +46,7 @@ try:
     if isinstance(config.get("studies"), dict) and isinstance(own_config.get("studies"), dict):
         order = [name for name in own_config["studies"] if name in config["studies"]]
         config["studies"] = {name: config["studies"][name] for name in [*order, *config["studies"]]}
+    config.update(without_removed(config, [own_config, *parts]))
     STUDY = resolve_study(config)
     # An overlay in JSON gives ordered dictionaries, which YAML cannot write for the report and the archive.
     config.update(json.loads(json.dumps(config)))
@@ -60,7 +60,7 @@ COMPARE_SEMANTICS = any(is_compared(study, STUDY.semantics) for study in STUDY.s
 
 # Every file of the finished study.
 STUDY_FILES = in_results([*study_files(STUDY), MANIFEST_FILE])
-ALL_TABLES = in_results(file for table in TABLES for file in files_of_table(table).values())
+ALL_TABLES = in_results(file for table in STUDY.tables for file in files_of_table(table).values())
 
 
 wildcard_constraints:
@@ -113,6 +113,14 @@ def needs_both_semantics(wildcards):
     raise SystemExit(
         f"Error: config: semantics: found {STUDY.semantics}, but notebook_vs_paper draws the same runs under both; "
         "allowed with it: [paper, notebook]."
+    )
+
+
+# Refuse what is made of the sweep, where a study has none.
+def needs_a_sweep(wildcards):
+    raise SystemExit(
+        "Error: config: scalability: found null, so this study has no sweep over image sizes; allowed for this target: the "
+        "keys of a sweep, as config.yaml of the project has them."
     )
 
 

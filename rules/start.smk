@@ -1,5 +1,7 @@
 # Start and end: the steps before the first job and after the last one. Snakemake has one hook of each kind for all rules.
 
+from snakemake.logging import logger
+
 # Of files that are set aside: the records that Snakemake had of them.
 REPLACED = {}
 
@@ -27,6 +29,11 @@ onstart:
     remove_leftovers(RESULTS)
     # A job says this too, of the device that it finds, but only after the dataset has been downloaded and prepared.
     training = sorted({job.wildcards.run for job in waiting if job.rule.name == "train"})
+    for run, trained in STUDY.other_names.items():
+        if trained in training:
+            logger.info(
+                f"Run {run!r} has the settings of run {trained!r}: it is trained once, and its files have the name {trained!r}."
+            )
     if workflow.local_exec:
         refuse_too_little_memory(training)
     refuse_wrong_rivals(training)

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from afmp.commands.parsing import Command, Parser, add_config_option
+from afmp.commands.parsing import Command, Parser, add_config_option, config_name, study_config
 from afmp.errors import AfmpError
 from afmp.study.paths import result_files
 from afmp.study.semantics import AFMP_SEMANTICS, trained_under
@@ -14,7 +14,7 @@ def _add_arguments(parser: Parser) -> None:
     add = parser.add_argument
     add("folder", type=Path, metavar="FOLDER", help="the results folder of a study, or an archive")
     add("study", metavar="STUDY", help="a name under `studies` in the configuration, e.g. messages")
-    add_config_option(parser, "the complete study that was run (not an overlay); an archive has its own")
+    add_config_option(parser, "the study that was run (an archive has its own)")
     add("--reference", metavar="RUN", help="the run that the others are compared with; by default that of the study")
     add("--semantics", choices=AFMP_SEMANTICS, help="by default all under which the study is trained")
 
@@ -24,21 +24,22 @@ def _run(arguments: argparse.Namespace) -> None:
     from afmp.finished.manifest import MANIFEST
     from afmp.finished.opened_archive import open_archive
     from afmp.finished.results_folder import ResultsFolder
-    from afmp.study.study import read_study
+    from afmp.study.study import resolve_elsewhere
 
-    folder, config = arguments.folder, arguments.config
+    folder, config = arguments.folder, config_name(arguments)
     if not folder.is_dir():
         raise AfmpError(f"FOLDER: {str(folder)!r} is no folder; give a results folder or an archive.")
     # By its exact name: on a disk that ignores case, the manifest of a results folder has this name too.
     if MANIFEST in os.listdir(folder):
         opened, config = open_archive(folder), folder / "config.yaml"
     else:
-        opened = ResultsFolder(folder, read_study(config))
+        opened = ResultsFolder(folder, resolve_elsewhere(study_config(arguments)))
     studies = {study["name"]: study for study in opened.study.studies}
     if arguments.study not in studies:
         raise AfmpError(f"STUDY: {arguments.study!r} is no study of {config}; allowed: {', '.join(studies)}.")
     study = studies[arguments.study]
-    reference, semantics = _reference(study, arguments.reference), _semantics(study, arguments.semantics)
+    chosen = opened.study.other_names.get(arguments.reference, arguments.reference)
+    reference, semantics = _reference(study, chosen), _semantics(study, arguments.semantics)
     contents = opened.read_records(_result_files(study, semantics, opened.study.seeds))
     print(comparison_text(study, list(contents.values()), reference=reference, semantics=semantics))
 
