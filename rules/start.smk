@@ -7,6 +7,10 @@ REPLACED = {}
 
 if workflow.is_main_process and workflow.modifier.is_main_snakefile():
     keep_metadata_with_results()
+    for run, trained in STUDY.other_names.items():
+        logger.info(
+            f"Run {run!r} has the settings of run {trained!r}: it is trained once, and its files have the name {trained!r}."
+        )
 
 
 onstart:
@@ -29,11 +33,6 @@ onstart:
     remove_leftovers(RESULTS)
     # A job says this too, of the device that it finds, but only after the dataset has been downloaded and prepared.
     training = sorted({job.wildcards.run for job in waiting if job.rule.name == "train"})
-    for run, trained in STUDY.other_names.items():
-        if trained in training:
-            logger.info(
-                f"Run {run!r} has the settings of run {trained!r}: it is trained once, and its files have the name {trained!r}."
-            )
     if workflow.local_exec:
         refuse_too_little_memory(training)
     refuse_wrong_rivals(training)

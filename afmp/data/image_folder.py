@@ -1,4 +1,4 @@
-"""Image folders: train/<class>/ and test/<class>/ (or val/<class>/), as in torchvision's ImageFolder, or <class>/ alone.
+"""Image folders: train/<class>/ and test/<class>/ (or val/<class>/), as in torchvision's ImageFolder, or only <class>/.
 
 Class names are the folders' names, sorted. Images are sorted by file name. Names that start with a dot are ignored, and
 texts beside the class folders. Nothing else is left out: whatever is no folder of images is refused by name.
@@ -41,12 +41,13 @@ def read_image_folder(folder: Path, *, image_size: int) -> SourceImages:
     test set and val/ is not read. Links are followed. Class names are in the composed form of Unicode (NFC), so that an
     archive from a Mac, which has them in the other form, gives the same classes.
 
-    Without any of these folders, the folder contains the classes themselves. TEST_FRACTION of each class is then drawn as
-    test images by `stratified_holdout`, and the name of the dataset says so. The same files give the same draw.
+    Without any of these folders, the folder contains the classes themselves. TEST_FRACTION of each class is then drawn
+    as test images by `stratified_holdout`, and the name of the dataset says so. The same names give the same draw.
 
     Raises AfmpError naming the file or folder for: a missing split, classes that differ between the splits, a class
-    without images, a class of one image that would be drawn from, anything in a split or class that does not belong there or may not be read, a name that is not
-    UTF-8, two names of one class, two classes in one folder, and every image that `read_image` refuses.
+    without images, a class of one image in a folder that is not split, anything in a split or class that does not
+    belong there or may not be read, a name that is not UTF-8, two names of one class, two classes in one folder, and
+    every image that `read_image` refuses.
     """
     folder = Path(folder).expanduser()
     if not is_there(folder) or kind_of(folder) != FOLDER:
@@ -89,8 +90,8 @@ def _drawn_splits(folder: Path) -> tuple[list[str], _Split, _Split]:
 
     classes = _classes(folder)
     files = _files(classes)
-    for label, path in enumerate(classes.values()):
-        if files.labels.count(label) == 1:
+    for path, count in zip(classes.values(), np.bincount(files.labels), strict=True):
+        if count == 1:
             raise AfmpError(
                 f"{path}: there is one image of this class, but it takes one for training and one for testing; add "
                 "images, or remove the class."
