@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from snakemake.logging import logger
+
 from afmp import sources
 from afmp.data.folder_digest import folder_digest
 from afmp.figures.catalogue import figures, is_compared
@@ -172,6 +174,17 @@ def keep_metadata_with_results():
             else:
                 link.replace(place)
         new.replace(link)
+
+
+# Say how a finished study that has none of Snakemake's records of it, as a part of a copy, is not computed again.
+def explain_missing_records():
+    place = Path(in_results(SNAKEMAKE_METADATA))
+    if Path(in_results(MANIFEST_FILE)).exists() and not (place.is_dir() and any(place.iterdir())):
+        logger.info(
+            f"{RESULTS}/ has a finished study, but not Snakemake's records of it ({place}), so here the times of files "
+            "decide what runs again. If it was copied or cloned, copy the records too. Without them: `snakemake verify` "
+            "compares all files with their hashes, and `snakemake all --touch` then takes them as they are."
+        )
 
 
 # Set the outputs aside that the jobs of this call replace: Snakemake deletes them before a job starts. Without room for them

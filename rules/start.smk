@@ -1,12 +1,11 @@
 # Start and end: the steps before the first job and after the last one. Snakemake has one hook of each kind for all rules.
 
-from snakemake.logging import logger
-
 # Of files that are set aside: the records that Snakemake had of them.
 REPLACED = {}
 
 if workflow.is_main_process and workflow.modifier.is_main_snakefile():
     keep_metadata_with_results()
+    explain_missing_records()
     for run, trained in STUDY.other_names.items():
         logger.info(
             f"Run {run!r} has the settings of run {trained!r}: it is trained once, and its files have the name {trained!r}."

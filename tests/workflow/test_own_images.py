@@ -28,7 +28,7 @@ def project(tmp_path_factory) -> Path:
             path = folder / "my_images" / name / f"{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             plain_colour(20 * index, 200 * number).save(path)
-    (folder / "project/sizes.yaml").write_text(SIZES)
+    (folder / "project/sizes.yaml").write_text(f"dataset: {{path: {folder}/my_images}}\n{SIZES}")
     return folder / "project"
 
 
