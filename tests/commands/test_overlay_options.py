@@ -55,9 +55,17 @@ def test_a_mistake_names_all_files(said, tmp_path, command, message):
     assert status == 2 and message.format(tmp_path / "0.yaml", tmp_path / "1.yaml") in err
 
 
-def test_images_need_not_be_there_to_draw_and_to_compare(said, tmp_path):
-    """A relative path is that of the study's folder, and these commands read results only."""
-    images = {"dataset": {"source": "folder", "path": "../nowhere"}}
-    for command in ("draw results none --output drawn", f"compare {tmp_path} none"):
-        status, _, err = said(command, images)
-        assert status == 2 and "'none' is no " in err
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("draw results none --output drawn", "'none' is no figure"),
+        ("compare {folder} none", "'none' is no study"),
+        ("verify {folder}/results --dataset none --archives {folder}", "checks failed; each FAIL names a file"),
+    ],
+)
+def test_images_need_not_be_there_to_read_results(said, tmp_path, command, message):
+    """A relative path is that of the study's folder, and a copy of results is without the images."""
+    shipped = yaml.safe_load((PROJECT / "config.yaml").read_text())["studies"]
+    images = {"dataset": {"source": "folder", "path": "../nowhere"}, "scalability": None}
+    status, _, err = said(command.format(folder=tmp_path), images, {"studies": dict.fromkeys(shipped) | {"own": TABLE}})
+    assert status == 2 and message in err
