@@ -43,13 +43,14 @@ def draw(explanation: Explanation, *, name: str) -> Figure:
     rows = math.ceil(len(layers) / MAX_COLUMNS)
     columns = max(3, math.ceil(len(layers) / rows))
     side = float(np.clip(0.24 * max(explanation.grid_shape), 2.8, 4.0))  # inches
-    heights = [3.4, 0.65, rows * (1 + has_errors) * (side + 0.3)]
-    figure = style.new_figure(columns * side + 0.3, sum(heights) + 1.7)
+    width, footer = columns * side + 0.3, _footer(explanation, has_errors=has_errors)
+    heights = [3.4, 0.65, rows * (1 + has_errors) * (side + 0.4)]
+    figure = style.new_figure(width, sum(heights) + 1.2 + 0.012 * sum(map(len, footer)) / width)
     best = int(explanation.probabilities.argmax())
     style.add_title(
         figure,
         f"{printable(name)}: {_class(explanation, best)}, {_percent(explanation.probabilities[best])}",
-        subtitle=f"Run {about.run}, seed {about.seed}, epoch {about.epoch}. {wording.in_words(about.semantics)}",
+        subtitle=f"Run {about.run}, seed {about.seed}, epoch {about.epoch}\n{wording.in_words(about.semantics)}",
     )
     head, scales, body = figure.subfigures(3, 1, height_ratios=heights)
     image, classes = head.subplots(1, 2, width_ratios=[1, 1.7])
@@ -65,7 +66,7 @@ def draw(explanation: Explanation, *, name: str) -> Figure:
         _draw_edges(panels[row, column], explanation, number, edge_scale)
         if has_errors:
             _draw_errors(panels[row + 1, column], explanation, number, error_scale)
-    style.add_footer(figure, _footer(explanation))
+    style.add_footer(figure, footer)
     return figure
 
 
@@ -187,7 +188,8 @@ def _draw_classes(panel, explanation: Explanation) -> None:
     best = int(explanation.without_messages.argmax())
     stays = best == int(explanation.probabilities.argmax())
     answer = f"{_class(explanation, best)}, {_percent(explanation.without_messages[best])}"
-    panel.set_title(f"Without messages the answer {'stays' if stays else 'becomes'} {answer}")
+    title = f"Without messages the answer {'stays' if stays else 'becomes'} {answer}"
+    panel.set_title(wording.fill(title, 60, max_lines=2, placeholder=" …"))
     panel.legend(loc="lower right")
 
 
@@ -240,22 +242,20 @@ def _draw_errors(panel, explanation: Explanation, number: int, scale: Normalize)
         panel.set_xlabel(_error_range(explanation, layer), fontsize=8.5)
 
 
-def _footer(explanation: Explanation) -> list[str]:
+def _footer(explanation: Explanation, *, has_errors: bool) -> list[str]:
     semantics = explanation.about.semantics
     pruned = "Pruned edges are not drawn." if SEMANTICS[semantics].prunes else "Under notebook semantics no gate is 0."
-    alone = "The image is alone in its batch, since only the first image of a batch exchanges messages."
     errors = (
-        "Error of a patch: how far its state is from what its receivers predict of it, averaged over all edges on which "
-        f"it sends, also pruned ones ({ERROR_IN_WORDS[semantics]}). A patch without colour sends on no edge."
+        "Error of a patch: how far its state is from what its receivers predict of it, averaged over all edges on "
+        f"which it sends, also pruned ones ({ERROR_IN_WORDS[semantics]}). A grey patch sends on no edge."
     )
+    alone = "The image is alone in its batch, since only the first image of a batch exchanges messages."
     return [
         "Each edge narrows from its sender to its receiver and bends to the left of its way. Width and darkness grow "
-        f"with its gate. {pruned} The strongest of each layer are red and named below it.",
-        errors
-        if any(layer.errors is not None for layer in explanation.layers)
-        else "The model has no prediction errors.",
-        "Without messages: the same weights on a graph without edges, which is the same as gates of 0 on all edges. The "
-        "weights were trained with messages, so this shows what the answer takes from them, and not how well a model "
-        "trained without messages would answer.",
+        f"with its gate. {pruned} The strongest of each layer are orange-red, and named below it.",
+        errors if has_errors else "There are no prediction errors.",
+        "Without messages: the same weights on a graph without edges, which is the same as gates of 0 on all edges. "
+        "The weights were trained with messages, so this shows what the answer takes from them, and not how well a "
+        "model trained without messages would answer.",
         alone if SEMANTICS[semantics].depends_on_batch else "",
     ]

@@ -97,7 +97,7 @@ def build_from_weights(path: Path | str, *, batch_size: int | None = None) -> AF
     if SEMANTICS[semantics].depends_on_batch and batch_size is None:
         raise AfmpError(
             f"{path}: weights trained as {semantics!r}, whose answers depend on the training's batch size, which the "
-            "file does not say, but its result does; `afmp explain` takes it as --batch-size, `afmp.load` as batch_size."
+            "file does not say, but its result does; give `afmp.load` batch_size, or `afmp explain` --batch-size."
         )
     try:
         _refuse_larger(config, num_classes, path)
