@@ -43,15 +43,17 @@ def draw(explanation: Explanation, *, name: str) -> Figure:
     rows = math.ceil(len(layers) / MAX_COLUMNS)
     columns = max(3, math.ceil(len(layers) / rows))
     side = float(np.clip(0.24 * max(explanation.grid_shape), 2.8, 4.0))  # inches
-    width, footer = columns * side + 0.3, _footer(explanation, has_errors=has_errors)
     heights = [3.4, 0.65, rows * (1 + has_errors) * (side + 0.4)]
-    figure = style.new_figure(width, sum(heights) + 1.2 + 0.012 * sum(map(len, footer)) / width)
+    figure = style.new_figure(columns * side + 0.3, sum(heights))
     best = int(explanation.probabilities.argmax())
     style.add_title(
         figure,
         f"{printable(name)}: {_class(explanation, best)}, {_percent(explanation.probabilities[best])}",
         subtitle=f"Run {about.run}, seed {about.seed}, epoch {about.epoch}\n{wording.in_words(about.semantics)}",
     )
+    style.add_footer(figure, _footer(explanation, has_errors=has_errors), columns=15.4)
+    lines = [text.count("\n") + 1 for text in (figure.get_suptitle(), figure.get_supxlabel())]
+    figure.set_figheight(sum(heights) + 0.5 + 0.26 * lines[0] + 0.17 * lines[1])
     head, scales, body = figure.subfigures(3, 1, height_ratios=heights)
     image, classes = head.subplots(1, 2, width_ratios=[1, 1.7])
     _show_image(image, explanation)
@@ -66,7 +68,6 @@ def draw(explanation: Explanation, *, name: str) -> Figure:
         _draw_edges(panels[row, column], explanation, number, edge_scale)
         if has_errors:
             _draw_errors(panels[row + 1, column], explanation, number, error_scale)
-    style.add_footer(figure, footer)
     return figure
 
 
