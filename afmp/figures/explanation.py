@@ -248,8 +248,10 @@ def _footer(explanation: Explanation, *, has_errors: bool) -> list[str]:
     pruned = "Pruned edges are not drawn." if SEMANTICS[semantics].prunes else "Under notebook semantics no gate is 0."
     errors = (
         "Error of a patch: how far its state is from what its receivers predict of it, averaged over all edges on "
-        f"which it sends, also pruned ones ({ERROR_IN_WORDS[semantics]}). A grey patch sends on no edge."
+        f"which it sends, also pruned ones ({ERROR_IN_WORDS[semantics]})."
     )
+    if len(set(explanation.edge_index[1])) < len(explanation.positions):
+        errors += " A grey patch sends on no edge."
     alone = "The image is alone in its batch, since only the first image of a batch exchanges messages."
     return [
         "Each edge narrows from its sender to its receiver and bends to the left of its way. Width and darkness grow "
