@@ -45,6 +45,4 @@ def _run(arguments: argparse.Namespace) -> None:
     print(printable(arguments.output))
 
 
-COMMAND = Command(
-    "explain", "Draw the edges, errors and messages behind the answer for one image.", _add_arguments, _run
-)
+COMMAND = Command("explain", "Draw edges, errors and messages behind one answer.", _add_arguments, _run)

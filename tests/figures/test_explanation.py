@@ -98,10 +98,11 @@ def seen_labels(axis) -> list:
     return [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
 
 
-MANY_PATCHES = pytest.param({"side": 14, "layers": 6}, marks=pytest.mark.long)
+LONG = [{"side": 14, "layers": 6}, {"side": 4, "layers": 4}, {"side": 3, "layers": 1}]
+CASES = [{"side": 8, "layers": 9}, *(pytest.param(changes, marks=pytest.mark.long) for changes in LONG)]
 
 
-@pytest.mark.parametrize("changes", [{"side": 8, "layers": 9}, MANY_PATCHES, {"side": 4, "layers": 4}])
+@pytest.mark.parametrize("changes", CASES)
 def test_no_text_overlaps_another_or_leaves_the_picture(changes):
     content = explained(**changes)
     figure = draw(content, name="a long name of a photograph " * 9 + ".png")
@@ -110,7 +111,7 @@ def test_no_text_overlaps_another_or_leaves_the_picture(changes):
     for axis in figure.axes:
         texts += [axis.title, axis.xaxis.label, *axis.texts, *seen_labels(axis.xaxis), *seen_labels(axis.yaxis)]
     boxes = {text: text.get_window_extent() for text in texts if text.get_visible() and text.get_text()}
-    assert len(boxes) > 30
+    assert len(boxes) > 20
     for text, box in boxes.items():
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, text
     for one, other in itertools.combinations(boxes, 2):
@@ -118,13 +119,12 @@ def test_no_text_overlaps_another_or_leaves_the_picture(changes):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("semantics", ["paper", "notebook"])
-def test_one_patch_has_no_edges(tmp_path, semantics):
-    content = explained(side=1, layers=2, semantics=semantics)
+def test_one_patch_has_no_edges(tmp_path):
+    content = explained(side=1, layers=2, semantics="notebook")
     figure = draw(content, name="photo.png")
     assert panel(figure, "Layer 1: 0 of 0 edges").get_xlabel() == "no edge carries a message"
     assert "There are no prediction errors." in all_text(figure)
-    assert ("alone in its batch" in all_text(figure)) == (semantics == "notebook")
+    assert "alone in its batch" in all_text(figure)
     assert list(in_words(content))[-1] == "layer 1: 0 of 0 edges"
     style.save_figure(figure, png=tmp_path / "figure.png")
     assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
