@@ -24,17 +24,19 @@ def _run(arguments: argparse.Namespace) -> None:
     from afmp.figures.parts.plain_matplotlib import import_matplotlib
     from afmp.machine.device import resolve_device
     from afmp.model.explanation import explain_file
-    from afmp.model.rival import Rival
-    from afmp.model.trained import load
+    from afmp.model.trained import load, weights_path
+    from afmp.model.weights import read_about
     from afmp.records import check_can_write
+    from afmp.study.semantics import RIVAL
 
     check_can_write(arguments.output)
-    model = load(arguments.weights, batch_size=arguments.batch_size)
-    if isinstance(model, Rival):
+    path = weights_path(arguments.weights)
+    if read_about(path).get("semantics") == RIVAL:
         raise AfmpError(
-            f"{arguments.weights}: weights of a model of timm, which has no edges and no messages; only AFMP can be "
-            "explained; `afmp predict` gives the answer."
+            f"{path}: weights of a model of timm, which has no edges and no messages; only AFMP can be explained; "
+            "`afmp predict` gives the answer."
         )
+    model = load(path, batch_size=arguments.batch_size)
     explanation = explain_file(model.to(resolve_device("auto")), arguments.image)
     import_matplotlib()
     from afmp.figures.explanation import draw, in_words

@@ -47,13 +47,14 @@ def load(path_or_name: Path | str, *, batch_size: int | None = None):
     """
     from afmp.model.weights import build_from_weights, read_about
 
-    path = _weights_path(path_or_name)
+    path = weights_path(path_or_name)
     model = build_from_weights(path, batch_size=batch_size)
     model.about = _about(read_about(path), path)
     return model
 
 
-def _weights_path(path_or_name: Path | str) -> Path:
+def weights_path(path_or_name: Path | str) -> Path:
+    """Return the file of a path or of the name of a release. Raises AfmpError for an unknown name."""
     names = sorted(path.stem for path in RELEASES.glob(f"*{SUFFIX}"))
     if path_or_name in names:
         return RELEASES / f"{path_or_name}{SUFFIX}"

@@ -1,10 +1,13 @@
 """`afmp explain`: the picture and the words for one image, and one sentence for each mistake."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 from saved_weights import NAMES, save
 from training_runs import small_config
 
@@ -51,21 +54,32 @@ def damaged(photo: Path) -> Path:
     return photo
 
 
+def save_rival(path: Path) -> Path:
+    """Save what a file of a model of timm says of itself, which is all that may be read of it."""
+    save_file({"network.head.bias": torch.zeros(3)}, path, {"about": json.dumps({"semantics": "timm"})})
+    return path
+
+
 REFUSED = {
-    "damaged": (damaged, "refined", (), "photo.webp: cannot be read as an image"),
-    "missing": (lambda photo: photo.with_name("none.png"), "refined", (), "none.png: no such file"),
-    "a folder": (lambda photo: photo.parent, "refined", (), "is a folder, where a plain file belongs"),
-    "a rival": (lambda photo: photo, "timm", (), "best.safetensors: weights of a model of timm, which has no edges"),
-    "batch size 0": (lambda photo: photo, "refined", ("--batch-size", "0"), "--batch-size is 0: allowed is a whole"),
-    "another ending": (lambda photo: photo, "refined", ("--output", "x.jpg"), "x.jpg': the picture is a PNG; give a"),
+    "damaged": (damaged, save, (), "photo.webp: cannot be read as an image"),
+    "missing": (lambda photo: photo.with_name("none.png"), save, (), "none.png: no such file"),
+    "a folder": (lambda photo: photo.parent, save, (), "is a folder, where a plain file belongs"),
+    "a rival": (
+        lambda photo: photo,
+        save_rival,
+        (),
+        "best.safetensors: weights of a model of timm, which has no edges",
+    ),
+    "batch size 0": (lambda photo: photo, save, ("--batch-size", "0"), "--batch-size is 0: allowed is a whole"),
+    "another ending": (lambda photo: photo, save, ("--output", "x.jpg"), "x.jpg': the picture is a PNG; give a"),
 }
 
 
 @pytest.mark.promise("refused-image")
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_mistake_is_one_sentence_and_nothing_is_written(tmp_path, photo, capsys, case):
-    made, semantics, options, message = REFUSED[case]
-    weights, picture = save(tmp_path / "best.safetensors", semantics), tmp_path / "out.png"
+    made, save_weights, options, message = REFUSED[case]
+    weights, picture = save_weights(tmp_path / "best.safetensors"), tmp_path / "out.png"
     assert cli.main(["explain", str(weights), str(made(photo)), "--output", str(picture), *options]) == 2
     out, err = capsys.readouterr()
     *_, sentence = err.splitlines()
