@@ -26,7 +26,7 @@ ERROR_IN_WORDS = {
     "refined": "root mean square over the channels of the router",
 }
 # From pale to dark, so that a stronger edge is also darker without colour.
-GATES = LinearSegmentedColormap.from_list("gates", ["#A6BDDB", style.BLUE, "#08306B"])
+GATES = LinearSegmentedColormap.from_list("gates", ["#85ADD6", style.BLUE, "#08306B"])
 ERRORS = LinearSegmentedColormap.from_list("errors", ["#FFF7EC", style.ORANGE, "#5A2A00"])
 
 
@@ -46,10 +46,11 @@ def draw(explanation: Explanation, *, name: str) -> Figure:
     heights = [3.4, 0.65, rows * (1 + has_errors) * (side + 0.4)]
     figure = style.new_figure(columns * side + 0.3, sum(heights))
     best = int(explanation.probabilities.argmax())
+    run = wording.fill(printable(about.run), 60, max_lines=1, placeholder=" …")
     style.add_title(
         figure,
         f"{printable(name)}: {_class(explanation, best)}, {_percent(explanation.probabilities[best])}",
-        subtitle=f"Run {about.run}, seed {about.seed}, epoch {about.epoch}\n{wording.in_words(about.semantics)}",
+        subtitle=f"Run {run}, seed {about.seed}, epoch {about.epoch}\n{wording.in_words(about.semantics)}",
     )
     style.add_footer(figure, _footer(explanation, has_errors=has_errors), columns=15.4)
     lines = [text.count("\n") + 1 for text in (figure.get_suptitle(), figure.get_supxlabel())]
@@ -198,7 +199,7 @@ def _draw_edges(panel, explanation: Explanation, number: int, scale: Normalize |
     layer = explanation.layers[number]
     _lay_out(panel, explanation)
     height, width = explanation.image.shape[1:]
-    pale = 255 - 0.3 * (255 - explanation.image.transpose(1, 2, 0).astype(float))
+    pale = 255 - 0.25 * (255 - explanation.image.transpose(1, 2, 0).astype(float))
     panel.imshow(pale / 255, extent=(0, width, height, 0), interpolation="nearest")
     kept = np.flatnonzero(layer.gates > 0)
     kept = kept[np.argsort(layer.gates[kept], kind="stable")]  # the strongest on top
