@@ -4,7 +4,7 @@ Nothing here imports torch, so that a mistake is reported at once.
 """
 
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from afmp.errors import AfmpError
@@ -38,7 +38,7 @@ class Study:
     runs: dict[str, RunConfig]
     studies: list[dict]
     scalability: dict | None
-    other_names: dict[str, str]
+    other_names: dict[str, str] = field(default_factory=dict)
 
     @property
     def trainings(self) -> list[tuple[str, str]]:
