@@ -39,10 +39,11 @@ min_version("9.20")
 # the configuration of the `snakemake` call that started them, even if config.yaml has changed.
 COMPLETE = config.pop("complete", False)
 
-# The folder of this Snakefile. (`workflow.basedir` is that of another workflow which uses this one as a module.)
-PROJECT = workflow.current_basedir.get_path_or_uri(secret_free=True)
+# Where this Snakefile is. (`workflow.basedir` is that of another workflow which uses this one as a module.)
+SOURCE = workflow.current_basedir
 
 
+include: "rules/project.smk"
 include: "rules/config.smk"
 
 

@@ -53,7 +53,18 @@ try:
 except AfmpError as error:
     raise WorkflowError(str(error)) from None
 
-DATASET_FILE = in_results(dataset_file(STUDY.dataset.source))
+# Snakemake puts the prefix of a module in front of the files that rules declare, and of no others.
+PLACE = workflow.modifier.path_modifier.replace_prefix(f"{RESULTS}/").rstrip("/")
+PREFIX = PLACE.removesuffix(RESULTS)
+# A job's folder may be gone after the job where files are in a storage. So checkpoints are in the storage `fs`, too, which is
+# a folder. Nothing but Snakemake can write into another storage.
+STORAGE = workflow.storage_settings
+UNDECLARED = PLACE
+if STORAGE.default_storage_provider == "fs":
+    UNDECLARED = os.path.join(STORAGE.default_storage_prefix or "", PLACE)
+
+DATASET_NAME = dataset_file(STUDY.dataset.source)
+DATASET_FILE = in_results(DATASET_NAME)
 # What is made from the dataset depends on this small file, whose content Snakemake compares. The dataset itself is `ancient`.
 DATASET_HASH = in_results(dataset_hash_file(STUDY.dataset.source))
 COMPARE_SEMANTICS = any(is_compared(study, STUDY.semantics) for study in STUDY.studies)
@@ -121,8 +132,25 @@ def images(wildcards):
     dataset = STUDY.dataset
     content = None
     if dataset.source == "folder":
-        content = folder_digest(dataset.path, known=in_results(FOLDER_DIGEST_FILE))
+        content = folder_digest(dataset.path, known=on_disk(FOLDER_DIGEST_FILE))
     return {"source": dataset.source, "image_size": dataset.image_size, "content": content}
+
+
+# Path of a file below results/ that no rule declares.
+def on_disk(path):
+    return f"{UNDECLARED}/{path}"
+
+
+# Refuse a target whose job reads the results as a folder. SystemExit, because Snakemake adds a traceback to other exceptions
+# of an input function.
+def needs_a_folder(wildcards):
+    if STORAGE.default_storage_provider is not None:
+        raise SystemExit(
+            f"Error: --default-storage-provider: found {STORAGE.default_storage_provider}, but verify, archive and report "
+            "read the results as a folder; copy results/ from the storage to a folder with its times (cp -a, rsync -a), "
+            "and run this target there without the storage."
+        )
+    return []
 
 
 # Write this call's configuration to a file and return its path. Its name contains a hash of the content, because jobs of
@@ -169,8 +197,9 @@ def keep_metadata_with_results():
 # Set the outputs aside that the jobs of this call replace: Snakemake deletes them before a job starts. Without room for them
 # no job starts.
 def set_aside(jobs):
-    for file in [file for job in jobs for file in job.output if os.path.isfile(file)]:
-        kept = Path(in_results(SET_ASIDE), os.path.relpath(file, RESULTS))
+    files = [file for job in jobs for file in job.output if file.startswith(f"{PLACE}/")]
+    for file in filter(os.path.isfile, files):
+        kept = Path(on_disk(SET_ASIDE), os.path.relpath(file, PLACE))
         REPLACED[kept] = file, workflow.persistence.metadata(file)
         try:
             link_files([kept.name], Path(file).parent, kept.parent)
@@ -181,9 +210,9 @@ def set_aside(jobs):
 # At the end of a call, put back what was set aside and not replaced, because its job was interrupted or failed. Its record
 # of before says whether it is up to date. What cannot be put back stays for the next call.
 def put_back():
-    folder = Path(in_results(SET_ASIDE))
+    folder = Path(on_disk(SET_ASIDE))
     for kept in [path for path in folder.rglob("*") if path.is_file()]:
-        place = Path(RESULTS, kept.relative_to(folder))
+        place = Path(PLACE, kept.relative_to(folder))
         if not place.exists():
             try:
                 link_files([kept.name], kept.parent, place.parent)
