@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from afmp import sources
 from afmp.data.folder_digest import folder_digest
 from afmp.figures.catalogue import figures, is_compared
 from afmp.finished.depth import read_depth
