@@ -32,8 +32,8 @@ rule archive:
         "../envs/afmp.yaml"
     params:
         archive=NEW_ARCHIVE,
-        results=PLACE,
-        dataset=on_disk(DATASET_NAME),
+        results=lambda wildcards: PLACE,
+        dataset=lambda wildcards: on_disk(DATASET_NAME),
     script:
         "../workflow_scripts/archive.py"
 

@@ -7,7 +7,10 @@ import re
 import shutil
 from contextlib import suppress
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
+
+from snakemake.logging import logger
 
 from afmp.data.folder_digest import folder_digest
 from afmp.figures.catalogue import figures, is_compared
@@ -61,6 +64,9 @@ STORAGE = workflow.storage_settings
 UNDECLARED = PLACE
 if STORAGE.default_storage_provider == "fs":
     UNDECLARED = os.path.join(STORAGE.default_storage_prefix or "", PLACE)
+
+# The rule `train` as the outermost workflow names it.
+TRAIN = workflow.modifier.modify_rulename("train")
 
 DATASET_NAME = dataset_file(STUDY.dataset.source)
 DATASET_FILE = in_results(DATASET_NAME)
@@ -193,6 +199,10 @@ def keep_metadata_with_results():
         new.replace(link)
 
 
+# Of files that are set aside: the records that Snakemake had of them.
+REPLACED = {}
+
+
 # Set the outputs aside that the jobs of this call replace: Snakemake deletes them before a job starts. Without room for them
 # no job starts.
 def set_aside(jobs):
@@ -299,3 +309,59 @@ def diagnostics_template(epoch):
     return written(
         f".snakemake/afmp-captions/{epoch}.rst", f'{{% set epoch = "{epoch:04}" %}}{template}'
     )
+
+
+# Do all that is needed before the first job.
+@cache  # another workflow may also call `onstart` of this module
+def start():
+    # Executors of clusters put paths into a command within a command, which only a part of them quotes.
+    if not workflow.local_exec:
+        for path in (PROJECT, shlex.split(sys.executable)[0], os.getcwd()):
+            if found := re.search(r"""["'$`\\!\n]""", path):
+                raise WorkflowError(
+                    f"{path}: found {found[0]!r} in this path, which cannot be in the command of a cluster job; "
+                    "move this folder to one without it."
+                )
+    if not workflow.local_exec and STORAGE.default_storage_provider not in (None, "fs"):
+        logger.warning(
+            f"--default-storage-provider: found {STORAGE.default_storage_provider}, into which only Snakemake writes; "
+            f"checkpoints are in {PLACE}/ of the folder where a job runs, and a killed job that starts in another folder "
+            "trains from the beginning. Mount the storage as a folder and use `fs`, and checkpoints are in it."
+        )
+    if workflow.is_rule(TRAIN):  # another workflow may use only some of the rules
+        workflow.get_rule(TRAIN).message = TRAIN_MESSAGE
+    # Cluster jobs and the report read the configuration again. They get that of this call. That of a module is the affair of
+    # the other workflow.
+    if not IS_MODULE:
+        workflow.config_settings.configfiles = [write_configuration()]
+    waiting = list(workflow.dag.needrun_jobs())
+    # Parts of files that killed jobs were writing; a file that no job writes again would keep them.
+    remove_leftovers(UNDECLARED)
+    # A job says this too, of the device that it finds, but only after the dataset has been downloaded and prepared.
+    jobs = [job.wildcards for job in waiting if job.rule.name == TRAIN]
+    training = sorted({job.run for job in jobs})
+    if workflow.local_exec:
+        refuse_too_little_memory(training)
+    refuse_wrong_rivals(training)
+    set_aside(waiting)
+    # On the only GPU of this machine, the first training job trains all runs of this call, and the other training jobs find
+    # their runs already trained. Only this call knows its runs. Its jobs inherit the list. Two modules have two lists, so
+    # their jobs get none.
+    if workflow.local_exec and gpus_at_once() == 1:
+        wanted = sorted((job.semantics, job.run) for job in jobs)
+        of_another = IS_MODULE and WANTED_RUNS in os.environ
+        os.environ.update({WANTED_RUNS: json.dumps([] if of_another else wanted)})
+
+
+# Put a step in front of a handler of the outermost workflow, which may be defined before or after its `use rule`.
+def put_in_front(kind, step):
+    def with_step(handler):
+        def both(log):
+            step()
+            handler(log)
+
+        return both
+
+    define = getattr(workflow, kind)
+    setattr(workflow, f"_{kind}", with_step(getattr(workflow, f"_{kind}")))
+    setattr(workflow, kind, lambda handler: define(with_step(handler)))

@@ -39,10 +39,14 @@ def checkout(repository, name):
 if isinstance(SOURCE, LocalSourceFile):
     PROJECT = SOURCE.get_path_or_uri(secret_free=True)
 elif isinstance(SOURCE, LocalGitFile):
-    PROJECT = os.path.normpath(checkout(os.path.abspath(SOURCE.repo_path), SOURCE.ref) / SOURCE.path)
+    PROJECT = os.path.normpath(
+        checkout(os.path.abspath(SOURCE.repo_path), SOURCE.ref) / SOURCE.path
+    )
 elif isinstance(SOURCE, HostingProviderFile):
     SOURCE.cache_path = workflow.sourcecache.cache_path
-    PROJECT = os.path.normpath(checkout(str(SOURCE.hosted_repo.repo_clone), SOURCE.ref) / SOURCE.path)
+    PROJECT = os.path.normpath(
+        checkout(str(SOURCE.hosted_repo.repo_clone), SOURCE.ref) / SOURCE.path
+    )
 else:
     raise WorkflowError(
         f"module: found {SOURCE.get_path_or_uri(secret_free=True)}; this workflow needs its whole folder, so only a path, "

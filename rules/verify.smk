@@ -42,8 +42,8 @@ rule verify:
     params:
         # Not the log: Snakemake prints the log of a failed job, and so would print every line again.
         checks=on_disk(CHECKS_FILE),
-        results=PLACE,
-        dataset=on_disk(DATASET_NAME),
+        results=lambda wildcards: PLACE,
+        dataset=lambda wildcards: on_disk(DATASET_NAME),
         archives=ARCHIVES,
         depth=asdict(DEPTH),
     script:

@@ -20,7 +20,7 @@ case "$*" in
     *create*)
         for word; do case "$before" in --prefix*) prefix=$word ;; esac; before=$word; done
         env -u PYTHONPATH "{python}" -m venv --without-pip "$prefix"
-        echo "{packages}" > "$prefix"/lib/python3.*/site-packages/borrowed.pth ;;
+        for site in "$prefix"/lib/python3.*/site-packages; do echo "{packages}" > "$site/borrowed.pth"; done ;;
 esac
 """
 
