@@ -21,9 +21,6 @@ IS_MODULE = not workflow.modifier.is_main_snakefile()
 sys.path.insert(0, PROJECT)
 os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [PROJECT, os.environ.get("PYTHONPATH")])))
 
-# With `--sdm conda`, Snakemake would keep this path from them.
-workflow.deployment_settings.conda_not_block_search_path_envvars = True
-
 from afmp import sources
 from afmp.errors import AfmpError
 from afmp.process import check_utf8
