@@ -15,6 +15,7 @@ def commands() -> tuple:
     from afmp.commands import (
         archive,
         benchmark,
+        claims,
         compare,
         draw,
         expect,
@@ -26,7 +27,7 @@ def commands() -> tuple:
         verify,
     )
 
-    modules = (prepare, train, benchmark, parameters, draw, compare, release, predict, archive, expect, verify)
+    modules = (prepare, train, benchmark, parameters, draw, compare, claims, release, predict, archive, expect, verify)
     return tuple(module.COMMAND for module in modules)
 
 

@@ -5,14 +5,18 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from afmp.analysis.table_files import write_tables
-from afmp.analysis.tables import Tables, run_tables, sweep_tables
+from afmp.analysis.claims import answer_claims
+from afmp.analysis.tables import Tables, claim_tables, run_tables, sweep_tables
 from afmp.errors import AfmpError
 from afmp.finished.check import Check, NotCheckedError, guarded, not_there
 from afmp.finished.finished_study import FinishedStudy
 from afmp.finished.study_manifest import another_version
 from afmp.finished.text_files import different_text, read_text
 from afmp.machine.scratch import scratch_folder
+from afmp.study.claims import read_claims, records_of
 from afmp.study.paths import (
+    CLAIMS_FILE,
+    CLAIMS_TABLE,
     PARAMETERS_FILE,
     RUN_TABLES,
     SWEEP_TABLES,
@@ -29,6 +33,27 @@ def table_checks(finished: FinishedStudy, drawn_with: dict[str, str]) -> Iterato
         RUN_TABLES, finished, drawn_with, finished.trained, lambda found: run_tables(found, finished.study.studies)
     )
     yield from _checks(SWEEP_TABLES, finished, drawn_with, measured, lambda found: sweep_tables(found[1:], found[0]))
+
+    yield _claims_check(finished, drawn_with)
+
+
+def _claims_check(finished: FinishedStudy, drawn_with: dict[str, str]) -> Check:
+    """Return the check of the table of claims, which is computed again from the claims that lie beside it."""
+
+    def faults() -> Iterator[str]:
+        claims = read_claims(finished.results / CLAIMS_FILE)
+        sources = records_of(claims, finished.study)
+        (check,) = _checks(
+            (CLAIMS_TABLE,),
+            finished,
+            drawn_with,
+            sources,
+            lambda found: claim_tables(answer_claims(claims, finished.study, found)),
+        )
+        yield from check.find_faults()
+
+    where = finished.results / table_file(CLAIMS_TABLE)
+    return Check(f"table {CLAIMS_TABLE}, computed again", faults, where)
 
 
 def _checks(
