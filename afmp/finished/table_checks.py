@@ -4,8 +4,8 @@ import csv
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from afmp.analysis.table_files import write_tables
 from afmp.analysis.claims import answer_claims
+from afmp.analysis.table_files import write_tables
 from afmp.analysis.tables import Tables, claim_tables, run_tables, sweep_tables
 from afmp.errors import AfmpError
 from afmp.finished.check import Check, NotCheckedError, guarded, not_there

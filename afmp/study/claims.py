@@ -91,12 +91,12 @@ def records_of(claims: list[Claim], study: Study) -> list[str]:
     """Return the paths of the records that claims are answered from; none for what the study does not have."""
     found = []
     studies = {one["name"]: one for one in study.studies}
-    for claim, semantics in [(claim, one) for claim in claims for one in claim.semantics]:
+    for claim, semantics in ((one, name) for one in claims for name in one.semantics):
         if claim.of.of_sweep:
             found += [scalability_file(semantics)] if semantics in study.semantics else []
             continue
-        one = studies.get(claim.study, {"semantics": (), "members": ()})
-        for member in one["members"] if semantics in one["semantics"] else ():
+        study_of_runs = studies.get(claim.study, {"semantics": (), "members": ()})
+        for member in study_of_runs["members"] if semantics in study_of_runs["semantics"] else ():
             if member["run"] in (claim.reference, *claim.subjects):
                 found += result_files(trained_under(member, semantics), [member["run"]], study.seeds)
     return list(dict.fromkeys(found))
