@@ -13,7 +13,8 @@ from afmp.finished.finished_study import FinishedStudy
 from afmp.finished.study_manifest import another_version
 from afmp.finished.text_files import different_text, read_text
 from afmp.machine.scratch import scratch_folder
-from afmp.study.claims import read_claims, records_of
+from afmp.study.claims import records_of, resolve_claims
+from afmp.study.config_file import read_config
 from afmp.study.paths import (
     CLAIMS_FILE,
     CLAIMS_TABLE,
@@ -41,7 +42,12 @@ def _claims_check(finished: FinishedStudy, drawn_with: dict[str, str]) -> Check:
     """Return the check of the table of claims, which is computed again from the claims that lie beside it."""
 
     def faults() -> Iterator[str]:
-        claims = read_claims(finished.results / CLAIMS_FILE)
+        where = finished.results / CLAIMS_FILE
+        content = read_config(where)
+        try:
+            claims = resolve_claims(content)
+        except AfmpError as error:
+            raise AfmpError(f"{where}: {error}") from None  # a FAIL names its file
         sources = records_of(claims, finished.study)
         (check,) = _checks(
             (CLAIMS_TABLE,),
@@ -52,8 +58,7 @@ def _claims_check(finished: FinishedStudy, drawn_with: dict[str, str]) -> Check:
         )
         yield from check.find_faults()
 
-    where = finished.results / table_file(CLAIMS_TABLE)
-    return Check(f"table {CLAIMS_TABLE}, computed again", faults, where)
+    return Check(f"table {CLAIMS_TABLE}, computed again", faults, finished.results / table_file(CLAIMS_TABLE))
 
 
 def _checks(

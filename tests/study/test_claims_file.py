@@ -104,7 +104,7 @@ def test_the_shipped_claims_name_what_the_shipped_study_has():
             assert {claim.reference, *claim.subjects} <= members[claim.study]
             assert set(claim.semantics) <= set(trained[claim.study])
     assert {claim.of.of_sweep for claim in claims} == {True, False}
-    # 14 seed sets of runs under two semantics, two of one under refined, and the sweep of paper
+    # Nine runs under two semantics, two of `accuracy_and_cost`, and the sweep of `paper`.
     assert len(records_of(claims, study)) == len(study.seeds) * (9 * 2 + 2) + 1
 
 
