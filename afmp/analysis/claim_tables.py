@@ -89,14 +89,14 @@ def printed_claims(answered: Sequence[Answered]) -> list[PrintedTable]:
         for one, answer in _pairs(answered)
     ]
     sources = [[one.claim.name, one.semantics, one.figure or "none", one.command or "none"] for one in answered]
-    header = ["Claim", "Semantics", "Compared", "Verdict", "Effect", "n", "p", "To tell"]
+    header = ["Name", "Semantics", "Compared", "Verdict", "Effect", "n", "p", "To tell"]
     return [
         PrintedTable("claims", counts(answered), ["Claim", "Semantics", "Verdict", "Measured"], [verdicts]),
         PrintedTable("claims_comparisons", f"Every comparison. {' '.join(NOTES)}", header, [comparisons]),
         PrintedTable(
             "claims_sources",
             "The figure, below the results folder, and the command behind each claim.",
-            ["Claim", "Semantics", "Figure", "Command"],
+            ["Name", "Semantics", "Figure", "Command"],
             [sources],
         ),
     ]
@@ -146,8 +146,11 @@ def tested(claim: Claim) -> str:
     each = "each of " * (len(claim.subjects) > 1)
     margin = f" {'up to' if claim.expect == 'equal' else 'by more than'} {_margin(claim)}" * bool(claim.margin)
     that = f"{RELATIONS[claim.expect]} that of {_name(claim, claim.reference)}{margin}"
-    sweep = f" ({claim.mode}, {claim.precision}, {claim.execution})" if claim.of.of_sweep else ""
-    return f"{claim.of.name}{sweep} of {each}{subjects} {that}"
+    return f"{_quantity(claim)} of {each}{subjects} {that}"
+
+
+def _quantity(claim: Claim) -> str:
+    return claim.of.name + f" ({claim.mode}, {claim.precision}, {claim.execution})" * claim.of.of_sweep
 
 
 def measured(one: Answered) -> str:
@@ -156,16 +159,17 @@ def measured(one: Answered) -> str:
     found = [answer for answer in answers if not answer.lacking]
     if not found:
         return f"Not measured: {answers[0].lacking}."
+    lead = f"{_quantity(claim)}, {_lead(claim)}"
     if len(answers) == 1:
         effect, *others = _facts(answers[0])
-        return f"{_lead(claim)}: {'; '.join(filter(None, [_printed(effect), *others]))}."
+        return f"{lead}: {'; '.join(filter(None, [_printed(effect), *others]))}."
     smallest, largest = (choose(found, key=lambda answer: answer.effect) for choose in (min, max))
     shown = _printed(_effect(smallest))
     if _effect(smallest) != _effect(largest):
         shown = f"{shown} ({_what(smallest)}) to {_printed(_effect(largest))} ({_what(largest)})"
     given = [answer.verdict for answer in answers]
     tally = ", ".join(f"{verdict} in {given.count(verdict)}" for verdict in VERDICTS if verdict in given)
-    parts = [f"{_lead(claim)}: {shown}", f"{tally} of {len(answers)}"]
+    parts = [f"{lead}: {shown}", f"{tally} of {len(answers)}"]
     parts += [f"{len(answers) - len(found)} not measured"] * (len(found) < len(answers))
     needed = [answer.needed for answer in found if answer.verdict == CANNOT_TELL and answer.evidence.is_enough]
     if needed:

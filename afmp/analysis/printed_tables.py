@@ -12,8 +12,13 @@ import pandas
 
 from afmp.analysis import wording
 
-WORDS = ("Run", "Reference", "Semantics", "Claim", "Compared", "Verdict", "To tell")  # flush left; numbers flush right
-SENTENCES = {"Measured": 0.4, "Figure": 0.25, "Command": 0.4}  # columns with line breaks, as parts of a line
+WORDS = ("Run", "Reference", "Semantics", "Name", "Compared", "Verdict", "To tell")  # flush left; numbers flush right
+SENTENCES = {
+    "Claim": 0.3,
+    "Measured": 0.4,
+    "Figure": 0.3,
+    "Command": 0.3,
+}  # with line breaks: parts of a line
 SMALLEST_P = 0.001
 
 LATEX = {letter: f"\\{letter}" for letter in "{}$&#%_"} | {

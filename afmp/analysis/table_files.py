@@ -56,5 +56,5 @@ def write_printed_html(tables: Sequence[PrintedTable], path: Path | str) -> None
     for table in tables:
         rows = pandas.DataFrame([cells for group in table.groups for cells in group], columns=table.header)
         blocks.append(f"<p>{escape(table.caption)}</p>\n{rows.to_html(index=False, border=0)}")
-    style = "<style>td, td:first-child { text-align: left; white-space: normal; vertical-align: top; }</style>\n"
+    style = "<style>th, td, td:first-child { text-align: left; white-space: normal; vertical-align: top; }</style>\n"
     write_text(path, f"{PAGE_HEAD}{style}" + "\n".join(blocks) + "\n")
