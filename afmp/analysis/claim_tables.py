@@ -171,9 +171,9 @@ def measured(one: Answered) -> str:
     tally = ", ".join(f"{verdict} in {given.count(verdict)}" for verdict in VERDICTS if verdict in given)
     parts = [f"{lead}: {shown}", f"{tally} of {len(answers)}"]
     parts += [f"{len(answers) - len(found)} not measured"] * (len(found) < len(answers))
-    needed = [answer.needed for answer in found if answer.verdict == CANNOT_TELL and answer.evidence.is_enough]
-    if needed:
-        parts.append(f"{_number(None if None in needed else max(needed))} {_values(answers[0])} to tell each")
+    undecided = [answer for answer in found if answer.verdict == CANNOT_TELL]
+    if undecided:
+        parts.append(f"{to_tell(max(undecided, key=_as_number))} to tell each")
     return "; ".join(parts) + "."
 
 
@@ -190,6 +190,10 @@ def to_tell(answer: Answer) -> str:
         return ""
     few = f"at least {wording.FEWEST_SEEDS}"
     return f"{_number(answer.needed) if answer.evidence.is_enough else few} {_values(answer)}"
+
+
+def _as_number(answer: Answer) -> float:
+    return (answer.needed or math.inf) if answer.evidence.is_enough else 0
 
 
 def _number(needed: int | None) -> str:
