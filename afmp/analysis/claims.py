@@ -165,7 +165,7 @@ class _Found:
     def _results(self, claim: Claim, semantics: str, run: str) -> dict[int, dict]:
         study = self.studies.get(claim.study)
         if study is None:
-            raise _LackingError(f"the configuration has no study {claim.study}")
+            raise _LackingError(f"the configuration has no study {claim.study}; it has {', '.join(self.studies)}")
         if semantics not in study["semantics"]:
             raise _LackingError(f"study {claim.study} is not trained under {semantics}")
         members = {member["run"]: member for member in study["members"]}
@@ -187,13 +187,13 @@ class _Found:
         ]
         if claim.of.kind == "exponents":
             small, large = (points[place][1]["num_patches"] for place in (0, 1))
-            per_octave = 1 / math.log(large / small)
+            per_log_n = 1 / math.log(large / small)
             points = [
-                (sign * per_octave * (1 if point["num_patches"] == large else -1), point) for sign, point in points
+                (sign * per_log_n * (1 if point["num_patches"] == large else -1), point) for sign, point in points
             ]
         if claim.quantity in ("time", "time_growth"):
             return _of_times(points)
-        return _of_memory(points, growth=claim.of.kind == "exponents")
+        return _of_memory(points)
 
     def _point(self, claim: Claim, semantics: str, model: str, resolution: int) -> dict:
         if semantics not in self.swept:
@@ -256,7 +256,8 @@ def _of_times(points: list[tuple[float, dict]]) -> Evidence:
     return Evidence(effect, math.sqrt(sum(variances)), min(point["time_ms"]["n"] for _, point in points))
 
 
-def _of_memory(points: list[tuple[float, dict]], *, growth: bool) -> Evidence:
+def _of_memory(points: list[tuple[float, dict]]) -> Evidence:
+    """Return the evidence for a sum of weighted logarithms of peak memory per image, which CUDA's allocator says."""
     if any(point["memory"]["kind"] != "cuda_allocator" for _, point in points):
         raise _LackingError("peak memory is exact on CUDA only")
     effect = sum(weight * math.log(point["memory"]["peak_mb"] / point["batch_size"]) for weight, point in points)
