@@ -19,6 +19,7 @@ def commands() -> tuple:
         compare,
         draw,
         expect,
+        explain,
         parameters,
         predict,
         prepare,
@@ -27,7 +28,10 @@ def commands() -> tuple:
         verify,
     )
 
-    modules = (prepare, train, benchmark, parameters, draw, compare, claims, release, predict, archive, expect, verify)
+    modules = (
+        *(prepare, train, benchmark, parameters, draw, compare, claims),
+        *(release, predict, explain, archive, expect, verify),
+    )
     return tuple(module.COMMAND for module in modules)
 
 
