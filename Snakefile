@@ -10,12 +10,14 @@
 #   results/aggregate/{epochs,summary,differences,scalability,scalability_ratios,scalability_fits,parameters}.{csv,rst}
 #   results/aggregate/<table>.html                         all tables but epochs, as pages of the report
 #   results/aggregate/{summary,differences}.{tex,md}       for publication
+#   results/claims.{yaml,csv,rst,html,tex,md}              claims.yaml as it was answered, and the answers
 #   results/figures/<semantics>/<figure>.{png,pdf,rst}
 #   results/figures/notebook_vs_paper.{png,pdf,rst}        only with both semantics
 #   results/plot_diagnostics/<semantics>/<run>/epoch_<epoch>.{png,rst}
 #   results/manifest.json                                  the hash of every file above, written last
 #   results/report/report.html
 #   results/figures_from_archive/...                       laid out as results/: figures/ and plot_diagnostics/
+#   results/claims_from_archive/claims.{yaml,csv,rst,html,tex,md}
 #   results/logs/<rule>/..., results/benchmarks/<rule>/...
 # An .rst file is the caption of the figure or table of the same name.
 #
@@ -71,6 +73,7 @@ include: f"{PROJECT}/rules/tables.smk"
 include: f"{PROJECT}/rules/figures.smk"
 include: f"{PROJECT}/rules/report.smk"
 include: f"{PROJECT}/rules/archive.smk"
+include: f"{PROJECT}/rules/claims.smk"
 include: f"{PROJECT}/rules/verify.smk"
 include: f"{PROJECT}/rules/start.smk"
 
