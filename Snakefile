@@ -41,11 +41,13 @@ min_version("9.20")
 # the configuration of the `snakemake` call that started them, even if config.yaml has changed.
 COMPLETE = config.pop("complete", False)
 
-# The folder of this Snakefile. (`workflow.basedir` is that of another workflow which uses this one as a module.)
-PROJECT = workflow.current_basedir.get_path_or_uri(secret_free=True)
+# Where this Snakefile is. (`workflow.basedir` is that of another workflow which uses this one as a module.)
+SOURCE = workflow.current_basedir
 
 
-include: "rules/config.smk"
+include: SOURCE.join("rules/project.smk")
+# From the folder: Snakemake's `gitfile` does not find files next to a Snakefile at the top of a repository.
+include: f"{PROJECT}/rules/config.smk"
 
 
 if not COMPLETE:
@@ -60,20 +62,20 @@ ARCHIVE = config.pop("archive", None)
 DEPTH_OPTIONS = {key: config.pop(key) for key in ("deep", "spot", "draw") if key in config}
 
 
-report: "report/workflow.rst"
+report: f"{PROJECT}/report/workflow.rst"
 
 
-include: "rules/common.smk"
-include: "rules/data.smk"
-include: "rules/train.smk"
-include: "rules/scalability.smk"
-include: "rules/tables.smk"
-include: "rules/figures.smk"
-include: "rules/report.smk"
-include: "rules/archive.smk"
-include: "rules/claims.smk"
-include: "rules/verify.smk"
-include: "rules/start.smk"
+include: f"{PROJECT}/rules/common.smk"
+include: f"{PROJECT}/rules/data.smk"
+include: f"{PROJECT}/rules/train.smk"
+include: f"{PROJECT}/rules/scalability.smk"
+include: f"{PROJECT}/rules/tables.smk"
+include: f"{PROJECT}/rules/figures.smk"
+include: f"{PROJECT}/rules/report.smk"
+include: f"{PROJECT}/rules/archive.smk"
+include: f"{PROJECT}/rules/claims.smk"
+include: f"{PROJECT}/rules/verify.smk"
+include: f"{PROJECT}/rules/start.smk"
 
 
 # Every figure, table and diagnostics figure of the semantics in config.yaml, and the files that they are made from: one that

@@ -7,8 +7,9 @@ with log_to(snakemake.log[0]):
 
     from afmp.finished.answered_claims import write_answers
     from afmp.finished.results_folder import ResultsFolder
-    from afmp.study.paths import RESULTS
+    from afmp.study.paths import CLAIMS_FILE, results_folder
     from afmp.study.study import resolve_study
 
-    opened = ResultsFolder(Path(RESULTS), resolve_study(snakemake.config))
+    results = results_folder(snakemake.output.answered, CLAIMS_FILE)
+    opened = ResultsFolder(Path(results), resolve_study(snakemake.config))
     write_answers(snakemake.params.claims, opened, dict(snakemake.output.items()))

@@ -14,6 +14,17 @@ def in_results(paths):
     return f"{RESULTS}/{paths}" if isinstance(paths, str) else [f"{RESULTS}/{path}" for path in paths]
 
 
+def results_folder(path: str, file: str) -> str:
+    """Return the results folder in which `path` is the file `file`.
+
+    Snakemake may place it elsewhere than RESULTS: behind the prefix of a module, or in the local copy of a storage.
+    """
+    folder = path.removesuffix(f"/{file}")
+    if folder == path:
+        raise ValueError(f"{path} is not {file} in any folder")
+    return folder
+
+
 # Data
 
 DOWNLOAD_FOLDER = "download"  # archives as they were fetched
