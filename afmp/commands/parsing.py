@@ -94,15 +94,16 @@ def add_config_option(parser: Parser, description: str) -> None:
 
 def study_config(arguments: argparse.Namespace) -> dict:
     """Return the configuration that --config names. Raises AfmpError as `read_configs` does."""
-    from afmp.study.config_file import read_config
     from afmp.study.overlays import read_configs
 
-    return read_configs(arguments.config) if arguments.config else read_config("config.yaml")
+    return read_configs(arguments.config)
 
 
 def config_name(arguments: argparse.Namespace) -> str:
     """Return the names of the files of --config, for messages."""
-    return ", ".join(map(str, arguments.config or ["config.yaml"]))
+    from afmp.study.overlays import file_names
+
+    return file_names(arguments.config)
 
 
 def add_output_option(parser: Parser, description: str) -> None:

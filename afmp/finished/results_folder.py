@@ -1,13 +1,18 @@
 """A results folder, opened as an archive is: its study and its records, read only if they are of that study."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from afmp.errors import AfmpError
-from afmp.files import MissingFileError
+from afmp.files import MissingFileError, is_there
+from afmp.finished.manifest import MANIFEST
+from afmp.finished.opened_archive import OpenedArchive, open_archive
 from afmp.finished.study_records import StudyRecord, records_by_path
-from afmp.study.study import Study
+from afmp.study.overlays import file_names, read_configs
+from afmp.study.study import Study, resolve_elsewhere
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,10 @@ class ResultsFolder:
     def records(self) -> dict[str, StudyRecord]:
         """Every record of the study, by path."""
         return records_by_path(self.study)
+
+    def has(self, path: str) -> bool:
+        """Return whether a record was computed."""
+        return is_there(self.folder / path)
 
     def read_records(self, paths: list[str]) -> dict[str, dict]:
         """Return the contents of records, by path.
@@ -40,3 +49,17 @@ class ResultsFolder:
                 ) from None
             record.check(found[path], self.study, where=self.folder / path)
         return found
+
+
+def open_results(folder: Path, *, configs: Sequence[Path] | None) -> tuple[ResultsFolder | OpenedArchive, str]:
+    """Open a results folder, with the files of its configuration as of `read_configs`, or an archive, with its own.
+
+    Also returns the names of these files. Images of the study are not looked for. Raises AfmpError for what is no
+    folder, for a wrong configuration, and for an archive that is not as it says.
+    """
+    if not folder.is_dir():
+        raise AfmpError(f"FOLDER: {str(folder)!r} is no folder; give a results folder or an archive.")
+    # By its exact name: on a disk that ignores case, the manifest of a results folder has this name too.
+    if MANIFEST in os.listdir(folder):
+        return open_archive(folder), str(folder / "config.yaml")
+    return ResultsFolder(folder, resolve_elsewhere(read_configs(configs))), file_names(configs)

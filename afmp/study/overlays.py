@@ -10,15 +10,23 @@ from afmp.sources import PROJECT
 from afmp.study.config_file import read_config
 from afmp.study.config_schema import did_you_mean
 
+DEFAULT = "config.yaml"
 SHIPPED = PROJECT / "config.yaml"  # what `snakemake --configfile` puts an overlay over
 
 
-def read_configs(paths: Sequence[Path | str]) -> dict:
+def file_names(paths: Sequence[Path | str] | None) -> str:
+    """Return the names of the files that `read_configs` reads, for messages."""
+    return ", ".join(map(str, paths or [DEFAULT]))
+
+
+def read_configs(paths: Sequence[Path | str] | None) -> dict:
     """Read configuration files, each an overlay of those before it, and return one configuration.
 
-    A first file with every section of a configuration stands alone. Another one is an overlay of SHIPPED.
-    Raises AfmpError as `read_config` and `without_removed` do.
+    Without paths, DEFAULT in the working directory is read. A first file with every section of a configuration stands
+    alone. Another one is an overlay of SHIPPED. Raises AfmpError as `read_config` and `without_removed` do.
     """
+    if not paths:
+        return read_config(DEFAULT)
     configs = [read_config(path) for path in paths]
     lacks = [section for section in schema("config")["required"] if section not in configs[0]]
     if lacks:

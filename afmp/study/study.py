@@ -13,7 +13,7 @@ from afmp.study.config_file import read_config
 from afmp.study.config_schema import validated
 from afmp.study.labels import check_labels
 from afmp.study.memory import check_study_memory
-from afmp.study.paths import RUN_TABLES, TABLES
+from afmp.study.paths import SWEEP_TABLES, TABLES
 from afmp.study.run_config import DatasetConfig, RunConfig
 from afmp.study.run_lines import RunLine, resolve_lines, trained_names
 from afmp.study.semantics import RIVAL, trainings
@@ -53,7 +53,7 @@ class Study:
     @property
     def tables(self) -> tuple[str, ...]:
         """Names of the tables of the study."""
-        return TABLES if self.scalability else RUN_TABLES
+        return tuple(table for table in TABLES if self.scalability or table not in SWEEP_TABLES)
 
     def to_dict(self) -> dict:
         """Return the study as plain JSON values, as an archive contains it."""

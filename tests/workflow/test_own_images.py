@@ -39,7 +39,8 @@ def arguments(*more: str) -> list[str]:
 def test_my_images_plans_one_run_and_nothing_of_the_paper(project):
     jobs = planned_jobs(snakemake(project, "all", *arguments("--dry-run")))
     assert jobs == {
-        "prepare_data": 1, "train": 1, "aggregate": 1, "plot_my_images": 1, "plot_diagnostics": 1, "manifest": 1
+        "prepare_data": 1, "train": 1, "aggregate": 1, "plot_my_images": 1, "plot_diagnostics": 1, "manifest": 1,
+        "answer_claims": 1,
     }  # fmt: skip
 
 
