@@ -70,6 +70,7 @@ include: "rules/figures.smk"
 include: "rules/report.smk"
 include: "rules/archive.smk"
 include: "rules/verify.smk"
+include: "rules/progress.smk"
 include: "rules/start.smk"
 
 

@@ -19,6 +19,7 @@ from afmp.machine.memory import host_bytes
 from afmp.records import remove_leftovers, write_text
 from afmp.study.paths import (
     FOLDER_DIGEST_FILE,
+    LOGS,
     MANIFEST_FILE,
     RESULTS,
     SET_ASIDE,

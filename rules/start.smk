@@ -37,11 +37,14 @@ onstart:
         jobs = [job.wildcards for job in waiting if job.rule.name == "train"]
         wanted = sorted((job.semantics, job.run) for job in jobs)
         os.environ.update({WANTED_RUNS: json.dumps(wanted)})
+    show_progress(waiting)
 
 
 onsuccess:
+    end_progress()
     put_back()
 
 
 onerror:
+    end_progress()
     put_back()
