@@ -13,6 +13,7 @@ from afmp.process import Interrupted, check_utf8, interruptible, restart_in_utf8
 def commands() -> tuple:
     """Return all commands, in the order in which `--help` lists them."""
     from afmp.commands import (
+        accuracies,
         archive,
         benchmark,
         compare,
@@ -26,7 +27,7 @@ def commands() -> tuple:
         verify,
     )
 
-    modules = (prepare, train, benchmark, parameters, draw, compare, release, predict, archive, expect, verify)
+    modules = (prepare, train, benchmark, parameters, draw, accuracies, compare, release, predict, archive, expect, verify)
     return tuple(module.COMMAND for module in modules)
 
 

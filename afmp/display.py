@@ -58,7 +58,8 @@ class Display:
         now, done = time.monotonic(), self._num_done()
         if now - self._said_at >= (NEWS_S if done != self._said_of else SILENCE_S):
             self._said_at, self._said_of = now, done
-            self._say("; ".join([self._summary(), *_first(self._running(), 2)]))
+            what = "; ".join([self._summary(), *_first(self._running(), 2)])
+            self._say(f"{time.strftime('%H:%M:%S')}  {what}")
 
 
 def _first(lines: list[str], most: int) -> list[str]:
