@@ -27,7 +27,20 @@ def commands() -> tuple:
         verify,
     )
 
-    modules = (prepare, train, benchmark, parameters, draw, accuracies, compare, release, predict, archive, expect, verify)
+    modules = (
+        prepare,
+        train,
+        benchmark,
+        parameters,
+        draw,
+        accuracies,
+        compare,
+        release,
+        predict,
+        archive,
+        expect,
+        verify,
+    )
     return tuple(module.COMMAND for module in modules)
 
 

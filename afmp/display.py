@@ -46,9 +46,11 @@ class Display:
             self._say(self._summary())
 
     def _show_until_the_end(self) -> None:
-        while not self._ended.wait(LIVE_S if self._terminal else PLAIN_S):
+        ended = False
+        while not ended:
             with suppress(OSError):  # nobody reads any more, as after `| head`
                 self._show()
+            ended = self._ended.wait(LIVE_S if self._terminal else PLAIN_S)
 
     def _show(self) -> None:
         self._read()
@@ -85,7 +87,7 @@ class _Terminal:
         from rich.live import Live
 
         sys.stderr.flush()
-        # Jobs inherit stderr. From here on it is a pipe, so that their lines and the display cannot overwrite each other.
+        # Jobs inherit stderr. From here on it is a pipe, so that their lines and the display cannot mix.
         self._file = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
         reader, writer = os.pipe()
         os.dup2(writer, 2)

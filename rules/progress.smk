@@ -23,6 +23,8 @@ USUAL_EVENTS = (
 )
 USUAL_TEXTS = ("Select jobs to execute...",)
 
+LONG_RULES = {"train", "benchmark_resolution"}
+
 DISPLAYS = []
 
 
@@ -42,9 +44,11 @@ class JobEvents(logging.Handler):
             self.progress.fail(record.jobid)
 
 
-# Show the progress of the waiting jobs until `end_progress`. With --verbose or --quiet, Snakemake's messages are as ever.
+# Show the progress of the waiting jobs until `end_progress`. Snakemake's messages are as ever in a call that trains and
+# measures nothing, and with --verbose or --quiet.
 def show_progress(waiting):
-    if workflow.output_settings.verbose or workflow.output_settings.quiet:
+    settings = workflow.output_settings
+    if settings.verbose or settings.quiet or not {job.rule.name for job in waiting} & LONG_RULES:
         return
     trained_before = [
         job for job in workflow.dag.jobs if job.rule.name == "train" and job not in waiting

@@ -22,11 +22,11 @@ shown = Display(
     num_done=lambda: 1,
     say=lambda line: print(line, file=sys.stderr, flush=True),
 )
-time.sleep(1.2)
+time.sleep(0.3)
 job = "import sys; print('error: of a job, ' + 'x' * 300, file=sys.stderr); sys.exit(3)"
 status = subprocess.run([sys.executable, "-c", job]).returncode
 print("Error in rule train:", file=sys.stderr)
-time.sleep(0.7)
+time.sleep(0.6)
 shown.stop()
 shown.stop()
 print("status", status, os.isatty(2), file=sys.stderr)
@@ -37,7 +37,9 @@ def shown_on_a_terminal(terminal: str) -> str:
     """Return what SHOW writes to a terminal of this type (TERM)."""
     ours, theirs = pty.openpty()
     environment = os.environ | {"PYTHONPATH": str(PROJECT), "TERM": terminal, "COLUMNS": "60", "LINES": "30"}
-    process = subprocess.Popen([sys.executable, "-c", SHOW], stdout=theirs, stderr=theirs, stdin=theirs, env=environment)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SHOW], stdout=theirs, stderr=theirs, stdin=theirs, env=environment
+    )
     os.close(theirs)
     written = b""
     while True:

@@ -21,9 +21,10 @@ def accuracies_text(summary: pandas.DataFrame) -> str:
             for column, name in zip(columns[1:], semantics, strict=True):
                 column.append(cells.get(name, ""))
     few = bool((summary["n"] < wording.FEWEST_SEEDS).any())
+    seeds = wording.counted(list(summary["n"]), "random seed")
     notes = (
-        f"Test accuracy at the best epoch, %: mean [95 % interval, Student's t] over {wording.span(list(summary['n']))} "
-        f"random seeds{f', without an interval below {wording.FEWEST_SEEDS}' * few}. "
+        f"Test accuracy at the best epoch, %: mean [95 % interval, Student's t] over {seeds}"
+        f"{f', without an interval below {wording.FEWEST_SEEDS}' * few}. "
         f"Dataset: {wording.distinct(summary['dataset'])}."
     )
     return "\n".join(map(printable, [*aligned(columns, num_words=1), "", notes]))
