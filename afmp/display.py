@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 LIVE_S = 0.5  # between two looks where there is a terminal
 PLAIN_S = 5.0  # and elsewhere
@@ -13,23 +14,22 @@ NEWS_S, SILENCE_S = 60.0, 600.0  # between two lines elsewhere: if a job has fin
 MOST_LINES = 12  # of running jobs on a terminal
 
 
+class Progress(Protocol):
+    """What is shown: numbers, one line with the time left too, a line per running job, and a count that is news."""
+
+    num_done: int
+
+    def read(self) -> None: ...
+    def numbers(self) -> str: ...
+    def summary(self) -> str: ...
+    def running(self) -> list[str]: ...
+
+
 class Display:
-    """Shows `summary` and `running` until `stop`.
+    """Shows a progress until `stop`. Where there is no terminal, `say` writes one line."""
 
-    read: looks for what is new. num_done: a number that rises with news. say: writes one line where there is no
-    terminal.
-    """
-
-    def __init__(
-        self,
-        *,
-        read: Callable[[], None],
-        summary: Callable[[], str],
-        running: Callable[[], list[str]],
-        num_done: Callable[[], int],
-        say: Callable[[str], None],
-    ):
-        self._read, self._summary, self._running, self._num_done, self._say = read, summary, running, num_done, say
+    def __init__(self, progress: Progress, *, say: Callable[[str], None]):
+        self._progress, self._say = progress, say
         self._terminal = _terminal()
         self._said_at, self._said_of = -SILENCE_S, -1
         self._ended = threading.Event()
@@ -37,13 +37,13 @@ class Display:
         self._thread.start()
 
     def stop(self) -> None:
-        """Show the last state, and give the terminal back. A second call does nothing."""
+        """Say the last numbers, and give the terminal back. A second call does nothing."""
         if not self._ended.is_set():
             self._ended.set()
             self._thread.join()
             if self._terminal:
                 self._terminal.close()
-            self._say(self._summary())
+            self._say(self._progress.numbers())
 
     def _show_until_the_end(self) -> None:
         ended = False
@@ -53,14 +53,15 @@ class Display:
             ended = self._ended.wait(LIVE_S if self._terminal else PLAIN_S)
 
     def _show(self) -> None:
-        self._read()
+        progress = self._progress
+        progress.read()
         if self._terminal:
-            self._terminal.show(self._summary(), self._running())
+            self._terminal.show(progress.summary(), progress.running())
             return
-        now, done = time.monotonic(), self._num_done()
+        now, done = time.monotonic(), progress.num_done
         if now - self._said_at >= (NEWS_S if done != self._said_of else SILENCE_S):
             self._said_at, self._said_of = now, done
-            what = "; ".join([self._summary(), *_first(self._running(), 2)])
+            what = "; ".join([progress.summary(), *_first(progress.running(), 2)])
             self._say(f"{time.strftime('%H:%M:%S')}  {what}")
 
 

@@ -65,15 +65,7 @@ def show_progress(waiting):
     # Jobs of a cluster have no terminal here.
     if workflow.local_exec:
         os.environ.update({ONLY_LOG_FILES: "1"})
-    DISPLAYS.append(
-        Display(
-            read=progress.read,
-            summary=progress.summary,
-            running=progress.running,
-            num_done=lambda: progress.num_done,
-            say=logger.info,
-        )
-    )
+    DISPLAYS.append(Display(progress, say=logger.info))
 
 
 def end_progress():

@@ -5,6 +5,7 @@ import pty
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from conftest import PROJECT
@@ -15,13 +16,14 @@ SHOW = """
 import os, subprocess, sys, time
 from afmp.display import Display
 
-shown = Display(
-    read=lambda: None,
-    summary=lambda: "1 of 2 runs trained",
-    running=lambda: [f"run {number}" for number in range(20)],
-    num_done=lambda: 1,
-    say=lambda line: print(line, file=sys.stderr, flush=True),
-)
+class Progress:
+    num_done = 1
+    read = lambda self: None
+    numbers = lambda self: "1 of 2 runs trained"
+    summary = lambda self: "1 of 2 runs trained, about 3 min left"
+    running = lambda self: [f"run {number}" for number in range(20)]
+
+shown = Display(Progress(), say=lambda line: print(line, file=sys.stderr, flush=True))
 time.sleep(0.3)
 job = "import sys; print('error: of a job, ' + 'x' * 300, file=sys.stderr); sys.exit(3)"
 status = subprocess.run([sys.executable, "-c", job]).returncode
@@ -76,21 +78,20 @@ def plain(monkeypatch):
     """Return a function that gives the lines of a display without a terminal, for numbers of jobs done over time."""
 
     def lines(done_at: dict[float, int]) -> list[float]:
-        said = []
-        clock, done = [0.0], [0]
+        said, clock = [], [0.0]
         monkeypatch.setattr(display.threading.Thread, "start", lambda thread: None)
         monkeypatch.setattr(display.time, "monotonic", lambda: clock[0])
         monkeypatch.setattr(display, "_terminal", lambda: None)
-        shown = display.Display(
+        progress = SimpleNamespace(
             read=lambda: None,
             summary=lambda: "summary",
             running=lambda: ["first", "second", "third", "fourth"],
-            num_done=lambda: done[0],
-            say=lambda line: said.append((clock[0], line)),
+            num_done=0,
         )
+        shown = display.Display(progress, say=lambda line: said.append((clock[0], line)))
         for second in range(0, 3601, 5):
             clock[0] = float(second)
-            done[0] = done_at.get(second, done[0])
+            progress.num_done = done_at.get(second, progress.num_done)
             shown._show()
         assert all(line.endswith("  summary; first; second; 2 more") for _, line in said)
         return [when for when, _ in said]

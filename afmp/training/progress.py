@@ -170,20 +170,22 @@ class StudyProgress:
         """Number of jobs that have finished or failed."""
         return sum(job.seconds is not None or job.failed for job in self._jobs.values())
 
-    def summary(self) -> str:
-        """Return one line about the whole: runs trained, jobs done, jobs failed, time left."""
-        done = sum(job.seconds is not None for job in self._jobs.values())
+    def numbers(self) -> str:
+        """Return the numbers of runs trained, jobs done, and jobs failed if there are any."""
         failed = sum(job.failed for job in self._jobs.values())
-        parts = [f"{done} of {len(self._jobs)} jobs done"]
+        parts = [f"{self.num_done - failed} of {len(self._jobs)} jobs done"]
         if total := self._trained_before + len(self._runs):
             trained = self._trained_before + sum(run.finished for run in self._runs.values())
             parts.insert(0, f"{trained} of {total} runs trained")
-        if failed:
-            parts.append(f"{failed} failed")
-        if done + failed < len(self._jobs):
-            left = self.seconds_left()
-            parts.append("time left is not known yet" if left is None else f"about {duration(left)} left")
-        return ", ".join(parts)
+        return ", ".join([*parts, *([f"{failed} failed"] if failed else [])])
+
+    def summary(self) -> str:
+        """Return the numbers, and the time left unless all jobs have ended."""
+        if self.num_done == len(self._jobs):
+            return self.numbers()
+        left = self.seconds_left()
+        words = "time left is not known yet" if left is None else f"about {duration(left)} left"
+        return f"{self.numbers()}, {words}"
 
     def running(self) -> list[str]:
         """Return a line per running job, those that train first, and per run that trains in the job of another."""
