@@ -10,12 +10,14 @@
 #   results/aggregate/{epochs,summary,differences,scalability,scalability_ratios,scalability_fits,parameters}.{csv,rst}
 #   results/aggregate/<table>.html                         all tables but epochs, as pages of the report
 #   results/aggregate/{summary,differences}.{tex,md}       for publication
+#   results/claims.{yaml,csv,rst,html,tex,md}              claims.yaml as it was answered, and the answers
 #   results/figures/<semantics>/<figure>.{png,pdf,rst}
 #   results/figures/notebook_vs_paper.{png,pdf,rst}        only with both semantics
 #   results/plot_diagnostics/<semantics>/<run>/epoch_<epoch>.{png,rst}
 #   results/manifest.json                                  the hash of every file above, written last
 #   results/report/report.html
 #   results/figures_from_archive/...                       laid out as results/: figures/ and plot_diagnostics/
+#   results/claims_from_archive/claims.{yaml,csv,rst,html,tex,md}
 #   results/logs/<rule>/..., results/benchmarks/<rule>/...
 # An .rst file is the caption of the figure or table of the same name.
 #
@@ -39,11 +41,13 @@ min_version("9.20")
 # the configuration of the `snakemake` call that started them, even if config.yaml has changed.
 COMPLETE = config.pop("complete", False)
 
-# The folder of this Snakefile. (`workflow.basedir` is that of another workflow which uses this one as a module.)
-PROJECT = workflow.current_basedir.get_path_or_uri(secret_free=True)
+# Where this Snakefile is. (`workflow.basedir` is that of another workflow which uses this one as a module.)
+SOURCE = workflow.current_basedir
 
 
-include: "rules/config.smk"
+include: SOURCE.join("rules/project.smk")
+# From the folder: Snakemake's `gitfile` does not find files next to a Snakefile at the top of a repository.
+include: f"{PROJECT}/rules/config.smk"
 
 
 if not COMPLETE:
@@ -58,20 +62,21 @@ ARCHIVE = config.pop("archive", None)
 DEPTH_OPTIONS = {key: config.pop(key) for key in ("deep", "spot", "draw") if key in config}
 
 
-report: "report/workflow.rst"
+report: f"{PROJECT}/report/workflow.rst"
 
 
-include: "rules/common.smk"
-include: "rules/data.smk"
-include: "rules/train.smk"
-include: "rules/scalability.smk"
-include: "rules/tables.smk"
-include: "rules/figures.smk"
-include: "rules/report.smk"
-include: "rules/archive.smk"
-include: "rules/verify.smk"
-include: "rules/progress.smk"
-include: "rules/start.smk"
+include: f"{PROJECT}/rules/common.smk"
+include: f"{PROJECT}/rules/data.smk"
+include: f"{PROJECT}/rules/train.smk"
+include: f"{PROJECT}/rules/scalability.smk"
+include: f"{PROJECT}/rules/tables.smk"
+include: f"{PROJECT}/rules/figures.smk"
+include: f"{PROJECT}/rules/report.smk"
+include: f"{PROJECT}/rules/archive.smk"
+include: f"{PROJECT}/rules/claims.smk"
+include: f"{PROJECT}/rules/verify.smk"
+include: f"{PROJECT}/rules/progress.smk"
+include: f"{PROJECT}/rules/start.smk"
 
 
 # Every figure, table and diagnostics figure of the semantics in config.yaml, and the files that they are made from: one that

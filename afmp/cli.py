@@ -16,6 +16,7 @@ def commands() -> tuple:
         accuracies,
         archive,
         benchmark,
+        claims,
         compare,
         draw,
         expect,
@@ -29,19 +30,8 @@ def commands() -> tuple:
     )
 
     modules = (
-        prepare,
-        train,
-        benchmark,
-        parameters,
-        draw,
-        accuracies,
-        compare,
-        release,
-        predict,
-        explain,
-        archive,
-        expect,
-        verify,
+        *(prepare, train, benchmark, parameters, draw, accuracies, compare, claims),
+        *(release, predict, explain, archive, expect, verify),
     )
     return tuple(module.COMMAND for module in modules)
 

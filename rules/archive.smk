@@ -5,7 +5,7 @@ from datetime import date
 
 from afmp.finished.archive_figures import archive_drawings
 from afmp.finished.opened_archive import archived_study
-from afmp.study.paths import FIGURES_CHECKPOINT, FIGURES_FROM_ARCHIVE
+from afmp.study.paths import FIGURES_CHECKPOINT, FIGURES_FROM_ARCHIVE, results_folder
 
 # Archives are committed to the repository. A study in its own working directory (--directory) may have archives too; those
 # come first. Both paths are relative to the working directory, as all others.
@@ -23,6 +23,7 @@ OLD_ARCHIVE = ARCHIVE or (NEWEST_ARCHIVES or [" and ".join(ARCHIVES)])[0]
 # to make it.
 rule archive:
     input:
+        needs_a_folder,
         STUDY_FILES,
     log:
         in_results(log_file("archive")),
@@ -31,7 +32,8 @@ rule archive:
         "../envs/afmp.yaml"
     params:
         archive=NEW_ARCHIVE,
-        dataset=lambda wildcards: DATASET_FILE,
+        results=lambda wildcards: PLACE,
+        dataset=lambda wildcards: on_disk(DATASET_NAME),
     script:
         "../workflow_scripts/archive.py"
 
@@ -72,7 +74,8 @@ rule figures_from_archive:
         manifest=ARCHIVE_HASH,
         # Snakemake does not rerun a job for a changed parameter whose function takes `output`.
         archive=lambda wildcards, output: OLD_ARCHIVE,
-        finished=in_results(FIGURES_CHECKPOINT),
+        folder=lambda wildcards, output: results_folder(output[0], ARCHIVE_DRAWINGS[0].files[0]),
+        finished=on_disk(FIGURES_CHECKPOINT),
     # The archive is no input, so Snakemake's own message would not name it.
     message:
         "rule figures_from_archive: draws {params.archive}, log: {log}"

@@ -7,9 +7,11 @@ import re
 import shutil
 from contextlib import suppress
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
-from afmp import sources
+from snakemake.logging import logger
+
 from afmp.data.folder_digest import folder_digest
 from afmp.figures.catalogue import figures, is_compared
 from afmp.finished.depth import read_depth
@@ -17,6 +19,7 @@ from afmp.finished.manifest import MANIFEST
 from afmp.finished.study_files import study_files
 from afmp.machine.memory import host_bytes
 from afmp.records import remove_leftovers, write_text
+from afmp.study.claims import found_claims, resolve_claims
 from afmp.study.paths import (
     FOLDER_DIGEST_FILE,
     LOGS,
@@ -49,12 +52,28 @@ try:
         order = [name for name in own_config["studies"] if name in config["studies"]]
         config["studies"] = {name: config["studies"][name] for name in [*order, *config["studies"]]}
     STUDY = resolve_study(config)
+    CLAIMS_CONTENT = read_config(found_claims(PROJECT))
+    CLAIMS = resolve_claims(CLAIMS_CONTENT)
     # An overlay in JSON gives ordered dictionaries, which YAML cannot write for the report and the archive.
     config.update(json.loads(json.dumps(config)))
 except AfmpError as error:
     raise WorkflowError(str(error)) from None
 
-DATASET_FILE = in_results(dataset_file(STUDY.dataset.source))
+# Snakemake puts the prefix of a module in front of the files that rules declare, and of no others.
+PLACE = workflow.modifier.path_modifier.replace_prefix(f"{RESULTS}/").rstrip("/")
+PREFIX = PLACE.removesuffix(RESULTS)
+# A job's folder may be gone after the job where files are in a storage. So checkpoints are in the storage `fs`, too, which is
+# a folder. Nothing but Snakemake can write into another storage.
+STORAGE = workflow.storage_settings
+UNDECLARED = PLACE
+if STORAGE.default_storage_provider == "fs":
+    UNDECLARED = os.path.join(STORAGE.default_storage_prefix or "", PLACE)
+
+# The rule `train` as the outermost workflow names it.
+TRAIN = workflow.modifier.modify_rulename("train")
+
+DATASET_NAME = dataset_file(STUDY.dataset.source)
+DATASET_FILE = in_results(DATASET_NAME)
 # What is made from the dataset depends on this small file, whose content Snakemake compares. The dataset itself is `ancient`.
 DATASET_HASH = in_results(dataset_hash_file(STUDY.dataset.source))
 COMPARE_SEMANTICS = any(is_compared(study, STUDY.semantics) for study in STUDY.studies)
@@ -122,8 +141,25 @@ def images(wildcards):
     dataset = STUDY.dataset
     content = None
     if dataset.source == "folder":
-        content = folder_digest(dataset.path, known=in_results(FOLDER_DIGEST_FILE))
+        content = folder_digest(dataset.path, known=on_disk(FOLDER_DIGEST_FILE))
     return {"source": dataset.source, "image_size": dataset.image_size, "content": content}
+
+
+# Path of a file below results/ that no rule declares.
+def on_disk(path):
+    return f"{UNDECLARED}/{path}"
+
+
+# Refuse a target whose job reads the results as a folder. SystemExit, because Snakemake adds a traceback to other exceptions
+# of an input function.
+def needs_a_folder(wildcards):
+    if STORAGE.default_storage_provider is not None:
+        raise SystemExit(
+            f"Error: --default-storage-provider: found {STORAGE.default_storage_provider}, but verify, archive and report "
+            "read the results as a folder; copy results/ from the storage to a folder with its times (cp -a, rsync -a), "
+            "and run this target there without the storage."
+        )
+    return []
 
 
 # Write this call's configuration to a file and return its path. Its name contains a hash of the content, because jobs of
@@ -167,11 +203,16 @@ def keep_metadata_with_results():
         new.replace(link)
 
 
+# Of files that are set aside: the records that Snakemake had of them.
+REPLACED = {}
+
+
 # Set the outputs aside that the jobs of this call replace: Snakemake deletes them before a job starts. Without room for them
 # no job starts.
 def set_aside(jobs):
-    for file in [file for job in jobs for file in job.output if os.path.isfile(file)]:
-        kept = Path(in_results(SET_ASIDE), os.path.relpath(file, RESULTS))
+    files = [file for job in jobs for file in job.output if file.startswith(f"{PLACE}/")]
+    for file in filter(os.path.isfile, files):
+        kept = Path(on_disk(SET_ASIDE), os.path.relpath(file, PLACE))
         REPLACED[kept] = file, workflow.persistence.metadata(file)
         try:
             link_files([kept.name], Path(file).parent, kept.parent)
@@ -182,9 +223,9 @@ def set_aside(jobs):
 # At the end of a call, put back what was set aside and not replaced, because its job was interrupted or failed. Its record
 # of before says whether it is up to date. What cannot be put back stays for the next call.
 def put_back():
-    folder = Path(in_results(SET_ASIDE))
+    folder = Path(on_disk(SET_ASIDE))
     for kept in [path for path in folder.rglob("*") if path.is_file()]:
-        place = Path(RESULTS, kept.relative_to(folder))
+        place = Path(PLACE, kept.relative_to(folder))
         if not place.exists():
             try:
                 link_files([kept.name], kept.parent, place.parent)
@@ -272,3 +313,59 @@ def diagnostics_template(epoch):
     return written(
         f".snakemake/afmp-captions/{epoch}.rst", f'{{% set epoch = "{epoch:04}" %}}{template}'
     )
+
+
+# Do all that is needed before the first job.
+@cache  # another workflow may also call `onstart` of this module
+def start():
+    # Executors of clusters put paths into a command within a command, which only a part of them quotes.
+    if not workflow.local_exec:
+        for path in (PROJECT, shlex.split(sys.executable)[0], os.getcwd()):
+            if found := re.search(r"""["'$`\\!\n]""", path):
+                raise WorkflowError(
+                    f"{path}: found {found[0]!r} in this path, which cannot be in the command of a cluster job; "
+                    "move this folder to one without it."
+                )
+    if not workflow.local_exec and STORAGE.default_storage_provider not in (None, "fs"):
+        logger.warning(
+            f"--default-storage-provider: found {STORAGE.default_storage_provider}, into which only Snakemake writes; "
+            f"checkpoints are in {PLACE}/ of the folder where a job runs, and a killed job that starts in another folder "
+            "trains from the beginning. Mount the storage as a folder and use `fs`, and checkpoints are in it."
+        )
+    if workflow.is_rule(TRAIN):  # another workflow may use only some of the rules
+        workflow.get_rule(TRAIN).message = TRAIN_MESSAGE
+    # Cluster jobs and the report read the configuration again. They get that of this call. That of a module is the affair of
+    # the other workflow.
+    if not IS_MODULE:
+        workflow.config_settings.configfiles = [write_configuration()]
+    waiting = list(workflow.dag.needrun_jobs())
+    # Parts of files that killed jobs were writing; a file that no job writes again would keep them.
+    remove_leftovers(UNDECLARED)
+    # A job says this too, of the device that it finds, but only after the dataset has been downloaded and prepared.
+    jobs = [job.wildcards for job in waiting if job.rule.name == TRAIN]
+    training = sorted({job.run for job in jobs})
+    if workflow.local_exec:
+        refuse_too_little_memory(training)
+    refuse_wrong_rivals(training)
+    set_aside(waiting)
+    # On the only GPU of this machine, the first training job trains all runs of this call, and the other training jobs find
+    # their runs already trained. Only this call knows its runs. Its jobs inherit the list. Two modules have two lists, so
+    # their jobs get none.
+    if workflow.local_exec and gpus_at_once() == 1:
+        wanted = sorted((job.semantics, job.run) for job in jobs)
+        of_another = IS_MODULE and WANTED_RUNS in os.environ
+        os.environ.update({WANTED_RUNS: json.dumps([] if of_another else wanted)})
+
+
+# Put a step in front of a handler of the outermost workflow, which may be defined before or after its `use rule`.
+def put_in_front(kind, step):
+    def with_step(handler):
+        def both(log):
+            step()
+            handler(log)
+
+        return both
+
+    define = getattr(workflow, kind)
+    setattr(workflow, f"_{kind}", with_step(getattr(workflow, f"_{kind}")))
+    setattr(workflow, kind, lambda handler: define(with_step(handler)))

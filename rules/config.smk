@@ -15,20 +15,22 @@ for character, reader in {"{": "Snakemake", "}": "Snakemake", os.pathsep: "Pytho
             "move the project to a folder without it."
         )
 
-# Another workflow may use this one as a module, but scripts and reports find results/ only where it is.
-if workflow.modifier.modify_path("results") != "results":
-    raise WorkflowError(
-        "module: found a prefix; this workflow keeps its files in results/. Leave the prefix out, and run it in a folder "
-        "of its own (--directory)."
-    )
+IS_MODULE = not workflow.modifier.is_main_snakefile()
 
 # The package next to this Snakefile must run, even if another afmp is installed. Scripts inherit this path.
 sys.path.insert(0, PROJECT)
 os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [PROJECT, os.environ.get("PYTHONPATH")])))
 
+from afmp import sources
 from afmp.errors import AfmpError
 from afmp.process import check_utf8
 from afmp.records import check_room
+
+if not os.path.samefile(sources.PROJECT, PROJECT):
+    raise WorkflowError(
+        f"module: {PROJECT}: the package afmp of another folder, {sources.PROJECT}, is loaded already; use only one version of "
+        "this workflow in one workflow."
+    )
 
 try:
     check_utf8()

@@ -21,6 +21,6 @@ rule prepare_data:
         images=images,
         # With the folder of the images. Snakemake does not rerun a job for a changed parameter whose function takes `output`.
         dataset=lambda wildcards, output: vars(STUDY.dataset),
-        download_folder=in_results(DOWNLOAD_FOLDER),
+        download_folder=on_disk(DOWNLOAD_FOLDER),
     script:
         "../workflow_scripts/prepare_data.py"

@@ -45,9 +45,9 @@ class JobEvents(logging.Handler):
 
 
 # Show the progress of the waiting jobs until `end_progress`. Snakemake's messages are as ever in a call that trains and
-# measures nothing, and with --verbose or --quiet.
-def show_progress(waiting):
-    settings = workflow.output_settings
+# measures nothing, with --verbose or --quiet, and in another workflow that uses this one.
+def show_progress():
+    settings, waiting = workflow.output_settings, list(workflow.dag.needrun_jobs())
     if settings.verbose or settings.quiet or not {job.rule.name for job in waiting} & LONG_RULES:
         return
     trained_before = [
@@ -61,7 +61,7 @@ def show_progress(waiting):
         if handler.name == "DefaultStreamHandler":
             handler.addFilter(is_unusual)
     logs = ", ".join(workflow.logger_manager.get_logfile())
-    logger.info(f"Messages of every job: {in_results(LOGS)}/, those of Snakemake: {logs}")
+    logger.info(f"Messages of every job: {PLACE}/{LOGS}/, those of Snakemake: {logs}")
     # Jobs of a cluster have no terminal here.
     if workflow.local_exec:
         os.environ.update({ONLY_LOG_FILES: "1"})

@@ -14,6 +14,7 @@ if not COMPLETE and "--report" in sys.argv:
 # Make everything that the report shows, and the report. (`snakemake --report report.html` shows only what already exists.)
 rule report:
     input:
+        needs_a_folder,
         STUDY_FILES,
     output:
         in_results(REPORT_FILE),
@@ -27,6 +28,8 @@ rule report:
     params:
         code=code("report.py"),
         templates=sources.source_hash(sorted(Path(sources.PROJECT, "report").glob("*.rst"))),
-        dataset=lambda wildcards: DATASET_FILE,
+        # Snakemake does not rerun a job for a changed parameter whose function takes `output`.
+        places=lambda wildcards, output: {"project": PROJECT, "prefix": PREFIX, "results": PLACE},
+        dataset=lambda wildcards, output: on_disk(DATASET_NAME),
     script:
         "../workflow_scripts/report.py"

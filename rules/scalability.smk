@@ -30,7 +30,7 @@ rule benchmark_resolution:
         sweep={key: value for key, value in STUDY.scalability.items() if key != "resolutions"},
         semantics=STUDY.semantics,
         # The points that were measured before.
-        measured=in_results(benchmark_checkpoint("{resolution}")),
+        measured=on_disk(benchmark_checkpoint("{resolution}")),
         # Snakemake does not rerun a job for a changed parameter whose function takes `output`, so a new size measures only
         # itself.
         part_of=lambda wildcards, output: STUDY.scalability["resolutions"],

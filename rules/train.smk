@@ -41,14 +41,14 @@ rule train:
         code=code("train.py"),
         settings=lambda wildcards: STUDY.runs[wildcards.run].without_places(),
         seeds=STUDY.seeds,
-        checkpoint_folder=in_results(checkpoint_folder("{semantics}", "{run}")),
-        set_aside=in_results(f"{SET_ASIDE}/{train_folder('{semantics}', '{run}')}"),
+        checkpoint_folder=on_disk(checkpoint_folder("{semantics}", "{run}")),
+        set_aside=on_disk(f"{SET_ASIDE}/{train_folder('{semantics}', '{run}')}"),
         # This run, and those that this job may train in parallel with it. Snakemake does not rerun a job for a changed
         # parameter whose function takes `output`.
         study=lambda wildcards, output: {
             run: config.to_dict() for run, config in STUDY.runs.items()
         },
         # A damaged dataset is prepared again from the archives in this folder.
-        download_folder=in_results(DOWNLOAD_FOLDER),
+        download_folder=on_disk(DOWNLOAD_FOLDER),
     script:
         "../workflow_scripts/train.py"

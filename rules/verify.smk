@@ -1,6 +1,6 @@
 # Verification: the manifest of a finished study, and the checks of it, one line each. The checks are not part of `all`.
 
-from afmp.study.paths import CHECKS_FILE, RESULTS
+from afmp.study.paths import CHECKS_FILE
 
 
 # Write the hashes of all files of the finished study. What changes afterwards is not what the study made.
@@ -31,16 +31,19 @@ rule manifest:
 # Check the files that exist. With `--config deep=true` also evaluate the weights again, and train `spot=N` seeds again. No file
 # of the study is an input, because Snakemake would make a missing file.
 rule verify:
+    input:
+        needs_a_folder,
     log:
         # None where the results can only be read: Snakemake makes the folder of a log.
-        in_results([log_file("verify")]) if os.access(RESULTS, os.W_OK) else [],
+        in_results([log_file("verify")]) if os.access(PLACE, os.W_OK) else [],
     localrule: True
     conda:
         "../envs/afmp.yaml"
     params:
         # Not the log: Snakemake prints the log of a failed job, and so would print every line again.
-        checks=in_results(CHECKS_FILE),
-        dataset=DATASET_FILE,
+        checks=on_disk(CHECKS_FILE),
+        results=lambda wildcards: PLACE,
+        dataset=lambda wildcards: on_disk(DATASET_NAME),
         archives=ARCHIVES,
         depth=asdict(DEPTH),
     script:

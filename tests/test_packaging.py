@@ -1,15 +1,19 @@
 """The installed package: it contains every subpackage and every schema, and works outside of the project."""
 
+import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
-import zipfile
 from fnmatch import fnmatch
 from importlib.util import find_spec
 
 import pytest
 from conftest import PROJECT
+from workflow_runs import EPOCHS, SMALL, write_study
+
+from afmp.records import read_result
 
 SETUPTOOLS = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]
 
@@ -22,7 +26,7 @@ from afmp.cli import main
 from afmp.records import read_parameters, write_parameters
 from afmp.study.study import read_study
 
-assert Path(afmp.__file__).is_relative_to(Path.cwd()), afmp.__file__
+assert Path(afmp.__file__).is_relative_to(sys.argv[2]), afmp.__file__
 assert len(read_study(sys.argv[1]).runs) > 9
 models = [{"model": "deit_tiny", "description": "x", "resolution": 224, "num_parameters": 5}]
 record = {"format_version": 1, "num_classes": 100, "models": models}
@@ -51,7 +55,7 @@ def test_every_file_that_is_no_module_is_installed():
 
 
 @pytest.mark.long
-def test_a_wheel_works_outside_of_the_project(tmp_path):
+def test_a_wheel_works_outside_of_the_project(tmp_path, digits_file):
     isolation = [] if find_spec("setuptools") is None else ["--no-build-isolation"]
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", *isolation, "-w", str(tmp_path / "wheel")]
     # A copy, because setuptools also writes into the source folder.
@@ -61,17 +65,23 @@ def test_a_wheel_works_outside_of_the_project(tmp_path):
         shutil.copy(PROJECT / file, source)
     subprocess.run([*build, str(source)], check=True)
     (wheel,) = (tmp_path / "wheel").glob("afmp-*.whl")
-    installed = tmp_path / "installed"
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(installed)
+    # An environment with all packages of the present one but this project, whose folder stands in no path.
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    (installed,) = environment.glob("lib/python3.*/site-packages")
+    python = environment / "bin/python"
+    install = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-compile", wheel]
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run(install, check=True, cwd=tmp_path, env=own)
+    (installed / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
     found = {path.relative_to(installed) for path in (installed / "afmp").rglob("*") if path.is_file()}
     expected = {path.relative_to(source) for path in (source / "afmp").rglob("*") if path.is_file()}
     assert found == expected
-    done = subprocess.run(
-        [sys.executable, "-c", USE, str(PROJECT / "config.yaml")],
-        cwd=installed,
-        env={"PYTHONPATH": str(installed)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    write_study(tmp_path, SMALL)
+    run = ["--config", "config.yaml", "--run", "dense", "--semantics", "paper", "--seeds", "0"]
+    train = [environment / "bin/afmp", "train", *run, "--dataset", digits_file, "--output", "out"]
+    for command in ([python, "-c", USE, PROJECT / "config.yaml", installed], train):
+        done = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    result = read_result(tmp_path / "out/seed_0/results_dense.json")
+    assert len(result["training_history"]["val_acc"]) == EPOCHS and result["versions"]["git_commit"] is None

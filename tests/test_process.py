@@ -146,10 +146,10 @@ def test_the_snakemake_that_writes_the_report_inherits_no_settings_of_a_person(t
     (tmp_path / "snakemake").mkdir()
     (tmp_path / "snakemake/__init__.py").touch()
     (tmp_path / "snakemake/__main__.py").write_text(FAKE_SNAKEMAKE)
-    folder = str(PROJECT / "workflow_scripts")
-    job = f"snakemake = types.SimpleNamespace(log=['log'], config={{}}, output=['report'], scriptdir={folder!r})\n"
+    job = "snakemake = types.SimpleNamespace(log=['log'], config={}, output=['report'])\n"
     # There is no study here to verify: what follows is about the call of Snakemake alone.
-    job += "snakemake.params = types.SimpleNamespace(dataset=None)\n"
+    places = {"project": str(PROJECT), "prefix": "", "results": "results"}
+    job += f"snakemake.params = types.SimpleNamespace(dataset=None, places={places!r})\n"
     job += "import afmp.finished.unverified as room\nroom.refuse_unverified = lambda *_, **__: None\n"
     script = (PROJECT / "workflow_scripts/report.py").read_text(encoding="utf-8")
     (tmp_path / "job.py").write_text(f"import types\n{job}{script}")

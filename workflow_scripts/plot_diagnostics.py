@@ -4,7 +4,9 @@ from afmp.log import log_to
 
 with log_to(snakemake.log[0]):
     from afmp.figures.catalogue import Drawing
-    from afmp.study.paths import RESULTS
+    from afmp.study.paths import results_folder
 
-    for drawing in snakemake.params.drawings:
-        Drawing(**drawing).write(source=RESULTS, folder=RESULTS)
+    drawings = [Drawing(**drawing) for drawing in snakemake.params.drawings]
+    results = results_folder(snakemake.output[0], f"{drawings[0].path}.png")
+    for drawing in drawings:
+        drawing.write(source=results, folder=results)

@@ -4,6 +4,8 @@ from afmp.log import log_to
 
 with log_to(snakemake.log[0]):
     from afmp.figures.catalogue import Drawing
-    from afmp.study.paths import RESULTS
+    from afmp.study.paths import results_folder
 
-    Drawing(**snakemake.params.drawing).write(source=RESULTS, folder=RESULTS)
+    drawing = Drawing(**snakemake.params.drawing)
+    results = results_folder(snakemake.output.png, f"{drawing.path}.png")
+    drawing.write(source=results, folder=results)

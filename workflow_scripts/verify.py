@@ -9,7 +9,6 @@ with log_to(snakemake.log[0] if snakemake.log else None):  # none where the resu
     from afmp.finished.depth import Depth
     from afmp.finished.verify import verify
     from afmp.records import write_text
-    from afmp.study.paths import RESULTS
 
     said = []
 
@@ -20,7 +19,7 @@ with log_to(snakemake.log[0] if snakemake.log else None):  # none where the resu
     try:
         verify(
             snakemake.config,
-            results=RESULTS,
+            results=snakemake.params.results,
             dataset=snakemake.params.dataset,
             archives=snakemake.params.archives,
             depth=Depth(**snakemake.params.depth),

@@ -14,6 +14,17 @@ def in_results(paths):
     return f"{RESULTS}/{paths}" if isinstance(paths, str) else [f"{RESULTS}/{path}" for path in paths]
 
 
+def results_folder(path: str, file: str) -> str:
+    """Return the results folder in which `path` is the file `file`.
+
+    Snakemake may place it elsewhere than RESULTS: behind the prefix of a module, or in the local copy of a storage.
+    """
+    folder = path.removesuffix(f"/{file}")
+    if folder == path:
+        raise ValueError(f"{path} is not {file} in any folder")
+    return folder
+
+
 # Data
 
 DOWNLOAD_FOLDER = "download"  # archives as they were fetched
@@ -149,14 +160,15 @@ def scalability_file(semantics: str) -> str:
 
 RUN_TABLES = ("epochs", "summary", "differences")
 SWEEP_TABLES = ("scalability", "scalability_ratios", "scalability_fits", "parameters")
-TABLES = (*RUN_TABLES, *SWEEP_TABLES)
+CLAIMS_TABLE = "claims"  # the answers to all claims; not in a folder, because a reader looks for them first
+TABLES = (*RUN_TABLES, *SWEEP_TABLES, CLAIMS_TABLE)
 PAGED_TABLES = tuple(table for table in TABLES if table != "epochs")  # `epochs` is too long for a page
-PRINTED_TABLES = ("summary", "differences")  # that also have a form for publication
+PRINTED_TABLES = ("summary", "differences", CLAIMS_TABLE)  # that also have a form for publication
 
 
 def table_file(table: str, ending: str = "csv") -> str:
     """Path of a table."""
-    return f"aggregate/{table}.{ending}"
+    return f"{table}.{ending}" if table == CLAIMS_TABLE else f"aggregate/{table}.{ending}"
 
 
 def files_of_table(table: str) -> dict[str, str]:
@@ -168,6 +180,8 @@ def files_of_table(table: str) -> dict[str, str]:
         files |= {f"{table}_latex": table_file(table, "tex"), f"{table}_markdown": table_file(table, "md")}
     return files
 
+
+CLAIMS_FILE = "claims.yaml"  # the claims that were answered
 
 # Figures
 
@@ -202,6 +216,7 @@ MANIFEST_FILE = "manifest.json"  # hashes of the files of a finished study
 REPORT_FILE = "report/report.html"
 SNAKEMAKE_METADATA = "snakemake_metadata"  # Snakemake's records of the jobs that wrote the results
 FIGURES_FROM_ARCHIVE = "figures_from_archive"
+CLAIMS_FROM_ARCHIVE = "claims_from_archive"
 CHECKS_FILE = "logs/verify/checks.txt"  # the lines that `snakemake verify` prints
 
 

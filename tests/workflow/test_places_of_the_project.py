@@ -1,4 +1,4 @@
-"""Where the project lies and who starts it: paths that a shell reads otherwise, and another workflow's module."""
+"""Where the project lies: paths that a shell reads otherwise."""
 
 import subprocess
 import sys
@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import yaml
 from workflow_runs import SMALL, copy_project, planned_jobs, run, write_study
 
 DATASET = "results/prepare_data/digits.safetensors"
@@ -66,53 +65,3 @@ def test_a_path_that_no_cluster_job_can_have_is_refused_before_a_job_is_sent(nam
     assert code == 1 and "Traceback" not in said, said
     assert f"{folder / name}: found " in said and "cannot be in the command of a cluster job" in said
     assert not (folder / name / "results/logs").exists()
-
-
-MODULE = """
-configfile: "my.yaml"
-
-
-module afmp:
-    snakefile:
-        {snakefile!r}
-    config:
-        config{more}
-
-
-use rule * from afmp as afmp_*
-"""
-
-
-@pytest.fixture
-def caller(tmp_path):
-    """Another workflow, in a folder of its own, which uses this one; its configuration is whole."""
-    (tmp_path / "ours").mkdir()
-    ours, caller = copy_project(tmp_path / "ours"), tmp_path / "another's"
-    caller.mkdir()
-    write_study(caller, SMALL)
-    (caller / "config.yaml").rename(caller / "my.yaml")
-    (caller / "Snakefile").write_text(MODULE.format(snakefile=str(ours / "Snakefile"), more=""))
-    return caller
-
-
-@pytest.mark.promise("module")
-def test_another_workflow_can_use_this_one_as_a_module(caller):
-    code, said = run(caller, "-n")
-    assert code == 0, said
-    assert planned_jobs(said)["afmp_train"] == 1
-    code, said = run(caller, DATASET)
-    assert code == 0 and (caller / DATASET).is_file(), said
-    # Without a configuration of its own, the module has that of its config.yaml.
-    snakefile = (caller / "Snakefile").read_text()
-    (caller / "Snakefile").write_text(snakefile.replace("    config:\n        config\n", "", 1))
-    code, said = run(caller, "-n")
-    shipped = yaml.safe_load((caller.parent / "ours/config.yaml").read_text())
-    assert code == 0 and planned_jobs(said)["afmp_train"] > len(shipped["studies"]), said
-
-
-@pytest.mark.promise("module")
-def test_a_module_with_a_prefix_is_refused(caller):
-    text = MODULE.format(snakefile=str(caller.parent / "ours/Snakefile"), more='\n    prefix:\n        "some"')
-    (caller / "Snakefile").write_text(text)
-    code, said = run(caller, "-n")
-    assert code == 1 and "module: found a prefix" in said and "Traceback" not in said, said
