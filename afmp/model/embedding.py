@@ -15,19 +15,19 @@ class PatchEmbedding(nn.Module):
     W_2 [GELU(W_1 quarter + b_1) of each quarter] + b_2. A patch of an odd side is not divided.
     """
 
-    def __init__(self, patch_size: int, d_model: int) -> None:
+    def __init__(self, patch_size: int, d_model: int, in_chans: int = 3) -> None:
         super().__init__()
-        self.per_side = 1 if patch_size % 2 else 2
+        self.in_chans, self.per_side = in_chans, 1 if patch_size % 2 else 2
         self.side, parts = patch_size // self.per_side, self.per_side**2
         width = max(1, d_model // parts)
-        self.W_1, self.W_2 = Linear(3 * self.side * self.side, width), Linear(parts * width, d_model)
+        self.W_1, self.W_2 = Linear(in_chans * self.side * self.side, width), Linear(parts * width, d_model)
         # As for rectified units (He et al., 2015), so that pixels count as much as positions from the start.
         for linear, gain in ((self.W_1, "relu"), (self.W_2, "linear")):
             nn.init.kaiming_normal_(linear.weight, nonlinearity=gain)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Embed patches (..., N, 3 P P), ordered (channel, row, column), to (..., N, D)."""
-        cut = patches.unflatten(-1, (3, self.per_side, self.side, self.per_side, self.side))
+        """Embed patches (..., N, C P P), ordered (channel, row, column), to (..., N, D)."""
+        cut = patches.unflatten(-1, (self.in_chans, self.per_side, self.side, self.per_side, self.side))
         quarters = cut.movedim((-4, -2), (-5, -4)).flatten(-3)
         return self.W_2(F.gelu(self.W_1(quarters)).flatten(-3))
 
