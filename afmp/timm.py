@@ -89,11 +89,15 @@ def _create(name: str, size: Callable[..., AFMP], pretrained: bool, arguments: d
             model.reset_classifier(num_classes, global_pool)
         return model
 
-    # `feature_cls` "getter": all layers have the same resolution, so timm asks for their states.
+    # "getter": all layers have the same resolution, so timm asks `forward_intermediates` for their states.
     features = {"out_indices": 3, "feature_cls": "getter"}
-    return build_model_with_cfg(
+    model = build_model_with_cfg(
         build, name, pretrained, pretrained_filter_fn=_fitted, feature_cfg=features, **arguments
     )
+    network = model if isinstance(model, AFMP) else model.model
+    sides = [count * network.patch_size for count in network.grid_shape]
+    model.pretrained_cfg["input_size"] = (network.in_chans, *sides)  # by which timm prepares images
+    return model
 
 
 def _fitted(weights: dict[str, torch.Tensor], model: AFMP) -> dict[str, torch.Tensor]:

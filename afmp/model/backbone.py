@@ -131,9 +131,13 @@ class Backbone:
         return set()
 
     def group_matcher(self, coarse: bool = False) -> dict:
-        """Return the patterns by which timm groups parameters, from the embedding to the classifier."""
-        last = [(r"^top_down_aggregators", (99998,)), (r"^readout", (99999,))]
-        return {"stem": r"^(position_)?embed", "blocks": [(r"^layers\.(\d+)", None), *last]}
+        """Return the patterns by which timm groups parameters, for learning rates that fall with depth.
+
+        The top-down pass is in the group of the last layer, and the readout in one of its own, as the head in timm.
+        """
+        with_last_layer = (99999,)  # timm's number for it
+        blocks = [(r"^layers\.(\d+)", None), (r"^top_down_aggregators", with_last_layer)]
+        return {"stem": r"^(?:position_)?embed", "blocks": blocks}
 
     def _features(self, outputs: list[LayerOutput]) -> Tensor:
         states = [output.state for output in outputs]
