@@ -169,13 +169,13 @@ class AFMP(Backbone, GraphModule):
         """Number of edges kept per image (under `notebook`: scores kept in the first image of a full batch)."""
         return self.layers[0].num_kept_edges(self.graph)
 
-    def forward(self, images: Tensor, *, return_sparsity_loss: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, return_sparsity_loss: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Return logits (B, num_classes) of images (B, C, height, width). A stack has M in front of both.
 
         return_sparsity_loss: return what `forward_train` does. It is for a model inside a wrapper, such as
         DistributedDataParallel, which only works if it is called itself.
         """
-        if return_sparsity_loss is True:  # torch.fx gives an object that is no bool
+        if return_sparsity_loss is True:  # tracers give an object that is no bool
             return self.forward_train(images)
         return self._read_out(self._run_layers(images))
 

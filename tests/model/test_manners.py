@@ -22,8 +22,8 @@ KINDS = {
     "refined k per node": {"semantics": "refined", "edges_per_node": 2},
     "no router": {"semantics": "refined", "routing": "none", "is_sparse": False},
 }
-# Of tests that take a second each, `make test` runs two kinds.
-SLOW_KINDS = [kind if kind in ("paper", "refined") else pytest.param(kind, marks=pytest.mark.long) for kind in KINDS]
+# Of tests that take a second each, `make test` runs one kind.
+SLOW_KINDS = [kind if kind == "paper" else pytest.param(kind, marks=pytest.mark.long) for kind in KINDS]
 OWN_IMAGE = [kind for kind in KINDS if kind != "notebook"]  # where the rest of a batch changes no output
 
 
