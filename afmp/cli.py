@@ -18,6 +18,7 @@ def commands() -> tuple:
         compare,
         draw,
         expect,
+        explain,
         parameters,
         predict,
         prepare,
@@ -26,7 +27,7 @@ def commands() -> tuple:
         verify,
     )
 
-    modules = (prepare, train, benchmark, parameters, draw, compare, release, predict, archive, expect, verify)
+    modules = (prepare, train, benchmark, parameters, draw, compare, release, predict, explain, archive, expect, verify)
     return tuple(module.COMMAND for module in modules)
 
 

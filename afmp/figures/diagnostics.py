@@ -10,6 +10,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from afmp.analysis import wording
 from afmp.errors import AfmpError
 from afmp.figures.parts import style
+from afmp.figures.parts.strokes import strokes
 from afmp.study.semantics import SEMANTICS
 
 EDGE_COLOUR = (0.0, 0.9, 0.9)
@@ -41,21 +42,26 @@ PRUNING_WORDS = {
 
 @style.styled
 def draw(diagnostics: dict, *, epoch: int, image: np.ndarray) -> Figure:
-    """Draw three panels at `epoch`. `image`, uint8 (3, H, W), is the test image on which the gates were recorded."""
+    """Draw the panels at `epoch`. `image`, uint8 (3, H, W), is the test image on which the gates were recorded.
+
+    A fixed budget prunes as many edges in every layer. Then a line of text says how many, in place of a panel.
+    """
     gates, layer, pruned = _at(diagnostics, epoch)
     semantics = diagnostics["semantics"]
-    figure = style.new_figure(15, 5.9)
+    fixed = _fixed_budget(pruned, gates, semantics)
+    figure = style.new_figure(10.4 if fixed else 15, 5.9)
     style.add_title(
         figure,
         f"Run {diagnostics['run']}, seed {diagnostics['seed']}, epoch {epoch}",
         subtitle=wording.in_words(semantics),
     )
-    graph, layers, histogram = figure.subplots(1, 3, width_ratios=[1.05, 1, 1])
+    graph, *between, histogram = figure.subplots(1, 2 if fixed else 3, width_ratios=[1.05, *[1] * (1 if fixed else 2)])
     _draw_graph(graph, diagnostics, gates, image)
     graph.set_title(f"Communication graph, layer {layer}")
-    _draw_pruned(layers, pruned)
     words = PRUNING_WORDS[SEMANTICS[semantics].prunes]
-    layers.set(title=words.title, ylabel=words.axis)
+    for layers in between:
+        _draw_pruned(layers, pruned)
+        layers.set(title=words.title, ylabel=words.axis)
     _draw_histogram(histogram, gates)
     histogram.set_title(f"Mean gates of layer {layer}")
     style.add_footer(
@@ -63,8 +69,9 @@ def draw(diagnostics: dict, *, epoch: int, image: np.ndarray) -> Figure:
         [
             f"Test image {diagnostics['image_index']}. Layers are counted from 0; layer {layer} is the middle one. "
             + words.note,
-            "Each edge narrows from its sender to its receiver. Width and opacity grow with its gate, averaged over "
-            "channels (0 to 1). Edges with gate 0 are not drawn.",
+            fixed,
+            "Each edge narrows from its sender to its receiver and bends to the left of its way. Width and opacity "
+            "grow with its gate, averaged over channels (0 to 1). Edges with gate 0 are not drawn.",
         ],
     )
     return figure
@@ -83,18 +90,12 @@ def _at(diagnostics: dict, epoch: int) -> tuple[np.ndarray, int, list[float]]:
     return np.asarray(content["mean_gate"][layer], dtype=np.float64), layer, content["pruned_percent"]
 
 
-def wedges(positions: np.ndarray, edge_index: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """Return triangles (E, 3, 2) in (x, y), wide at the sender and pointed at the receiver.
-
-    `positions` are (N, 2) pixels (row, column), `edge_index` (2, E) receivers then senders, and `widths` (E,) pixels.
-    All triangles are on the same side of their edge, so that the two directions of a pair do not overlap.
-    """
-    points = positions[:, ::-1]
-    receivers, senders = points[edge_index[0]], points[edge_index[1]]
-    along = receivers - senders
-    across = np.stack([-along[:, 1], along[:, 0]], axis=1) / np.linalg.norm(along, axis=1, keepdims=True)
-    start, end = senders + 0.1 * along, receivers - 0.1 * along
-    return np.stack([start, start + across * widths[:, None], end], axis=1)
+def _fixed_budget(pruned: list[float], gates: np.ndarray, semantics: str) -> str:
+    """Return a sentence on the edges that every layer keeps, or "" if layers differ or the semantics prunes none."""
+    if not SEMANTICS[semantics].prunes or len(set(pruned)) != 1 or not gates.size:
+        return ""
+    kept = round(gates.size * (1 - pruned[0] / 100))
+    return f"Every layer keeps {kept:,} of {gates.size:,} edges and prunes {pruned[0]:.1f} %."
 
 
 def _draw_graph(axis, diagnostics: dict, gates: np.ndarray, image) -> None:
@@ -107,9 +108,10 @@ def _draw_graph(axis, diagnostics: dict, gates: np.ndarray, image) -> None:
     open_edges = gates > 0
     edge_index = np.asarray(diagnostics["edge_index"], dtype=np.int64).reshape(2, -1)[:, open_edges]
     strength = gates[open_edges]
-    triangles = wedges(positions, edge_index, 0.26 * diagnostics["patch_size"] * strength)
+    spacing = diagnostics["patch_size"]
+    polygons = strokes(positions, edge_index, 0.26 * spacing * strength, spacing=spacing)
     colours = [(*EDGE_COLOUR, float(np.clip(0.15 + 0.85 * s, 0, 1))) for s in strength]
-    axis.add_collection(PolyCollection(triangles, facecolors=colours, edgecolors="none", gid="edges"))
+    axis.add_collection(PolyCollection(polygons, facecolors=colours, edgecolors="none", gid="edges"))
     size = min(30.0, 3000 / max(1, len(positions)))
     axis.scatter(positions[:, 1], positions[:, 0], s=size, c="white", edgecolors="black", linewidths=0.5, zorder=3)
     axis.grid(visible=False)

@@ -37,13 +37,18 @@ def predict_files(model: Model, paths: list[Path], *, top: int) -> Iterator[Pred
         # Stable, so that of classes with equal probabilities the first is named first.
         falling = probabilities(model, images).cpu().sort(dim=1, descending=True, stable=True)
         for path, values, indices in zip(batch, *(found[:, :top].tolist() for found in falling), strict=True):
-            if not all(map(math.isfinite, values)):
-                raise AfmpError(
-                    f"{path}: its probabilities are not finite: numbers in the weights are too large for float32; "
-                    "train or get the weights again."
-                )
+            check_finite(values, path)
             names = [about.class_names[index] for index in indices]
             yield Prediction(path, list(zip(names, values, strict=True)))
+
+
+def check_finite(values: list[float], path: Path) -> None:
+    """Raise AfmpError naming an image if one of its probabilities is not finite."""
+    if not all(map(math.isfinite, values)):
+        raise AfmpError(
+            f"{path}: its probabilities are not finite: numbers in the weights are too large for float32; "
+            "train or get the weights again."
+        )
 
 
 @torch.no_grad()

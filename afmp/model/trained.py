@@ -34,10 +34,11 @@ class About:
     std: tuple[float, float, float]
 
 
-def load(path_or_name: Path | str):
+def load(path_or_name: Path | str, *, batch_size: int | None = None):
     """Return the trained model, `AFMP` or `Rival`, of a .safetensors or of a release that the package contains.
 
     path_or_name: a path, or the name of a release, which is that of its file without .safetensors.
+    batch_size: of the training; only weights of `notebook` need it.
 
     The model is on the CPU, in float32 and in evaluation mode. Its attribute `about` is an `About`. Logits are
     (B, classes) of images (B, 3, image_size, image_size); a model of timm has an axis of length 1 in front of both.
@@ -46,13 +47,14 @@ def load(path_or_name: Path | str):
     """
     from afmp.model.weights import build_from_weights, read_about
 
-    path = _weights_path(path_or_name)
-    model = build_from_weights(path)
+    path = weights_path(path_or_name)
+    model = build_from_weights(path, batch_size=batch_size)
     model.about = _about(read_about(path), path)
     return model
 
 
-def _weights_path(path_or_name: Path | str) -> Path:
+def weights_path(path_or_name: Path | str) -> Path:
+    """Return the file of a path or of the name of a release. Raises AfmpError for an unknown name."""
     names = sorted(path.stem for path in RELEASES.glob(f"*{SUFFIX}"))
     if path_or_name in names:
         return RELEASES / f"{path_or_name}{SUFFIX}"

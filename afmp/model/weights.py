@@ -11,7 +11,7 @@ from typing import BinaryIO
 import jsonschema
 import torch
 
-from afmp.errors import AfmpError, one_line
+from afmp.errors import AfmpError, check_whole_number, one_line
 from afmp.files import MissingFileError, open_plain
 from afmp.model.afmp import AFMP
 from afmp.model.rival import Rival, build_rival
@@ -80,22 +80,26 @@ def read_about(path: Path | str) -> dict:
     return json_entry(header, "about", path=path, advice=ADVICE) if "about" in header.metadata else {}
 
 
-def build_from_weights(path: Path | str) -> AFMP | Rival:
+def build_from_weights(path: Path | str, *, batch_size: int | None = None) -> AFMP | Rival:
     """Build the model that a .safetensors of a training or of a release describes, and load its weights.
 
     The model is on the CPU, in float32 whatever type is stored, and in evaluation mode. `read_about` has the names of
     its classes in the order of its logits, and the mean and standard deviation by which images are normalised.
 
-    Raises AfmpError as `load_weights` does, for a file that does not describe its model, and for weights of `notebook`:
-    its answers depend on the batch size of the training, which is not in the file.
+    batch_size: of the training, for weights of `notebook`, whose answers depend on it. It is not in the file.
+
+    Raises AfmpError as `load_weights` does, for a file that does not describe its model, and for weights of `notebook`
+    without `batch_size`.
     """
+    if batch_size is not None:
+        check_whole_number("batch_size", batch_size)
     path, about = Path(path), read_about(path)
-    config = _described(about, path)
+    config = _described(about, path, batch_size=batch_size)
     semantics, num_classes = about["semantics"], len(about["class_names"])
-    if SEMANTICS[semantics].depends_on_batch:
+    if SEMANTICS[semantics].depends_on_batch and batch_size is None:
         raise AfmpError(
             f"{path}: weights trained as {semantics!r}, whose answers depend on the training's batch size, which the "
-            "file does not say; build the model with the configuration in its result, then use load_weights."
+            "file does not say, but its result does; give `afmp.load` batch_size, or `afmp explain` --batch-size."
         )
     try:
         _refuse_larger(config, num_classes, path)
@@ -106,7 +110,7 @@ def build_from_weights(path: Path | str) -> AFMP | Rival:
     return model.eval()
 
 
-def _described(about: dict, path: Path) -> RunConfig:
+def _described(about: dict, path: Path, *, batch_size: int | None) -> RunConfig:
     """Return the configuration of a model from the metadata of its weights. Raises AfmpError if they lack it."""
     config = schema("config")
     model = config["$defs"]["model_keys"] | {
@@ -128,7 +132,11 @@ def _described(about: dict, path: Path) -> RunConfig:
         raise AfmpError(f"{path}: its metadata describes no model: {key}: {error.message[:200]}; {ADVICE}.")
     model = ModelConfig.from_dict(about["model"])
     # Of a training, `build_model` reads the batch size, which only `notebook` uses.
-    return RunConfig(DatasetConfig("", None, about["image_size"]), model, SimpleNamespace(batch_size=1))
+    return RunConfig(
+        DatasetConfig("", None, about["image_size"]),
+        model,
+        SimpleNamespace(batch_size=1 if batch_size is None else batch_size),
+    )
 
 
 def _refuse_larger(config: RunConfig, num_classes: int, path: Path) -> None:

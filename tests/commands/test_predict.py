@@ -14,8 +14,8 @@ import pytest
 import torch
 from encoded_images import png
 from PIL import Image
-from rival_runs import rival_config
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from saved_weights import CONFIGS, MEAN, NAMES, STD, save
 from training_runs import small_config, train
 
 import afmp
@@ -26,28 +26,6 @@ from afmp.errors import AfmpError
 from afmp.model import prediction, trained
 from afmp.model.sizes import build_model
 from afmp.records import read_json
-from afmp.study.run_config import RunConfig
-
-MEAN, STD = (0.25, 0.5, 0.75), (0.5, 0.25, 0.125)
-NAMES = ("ant", "zèbre\n\x1b[31m", "cat")
-ABOUT = {
-    "run": "tiny", "seed": 3, "epoch": 2, "class_names": list(NAMES), "mean": list(MEAN), "std": list(STD),
-    "dataset": {"name": "x", "hash": "abc"},
-}  # fmt: skip
-CONFIGS = {"refined": small_config(edges_per_node=2), "paper": small_config(), "timm": rival_config("convmixer")}
-
-
-def save(path: Path, semantics: str = "refined", *, scale: float = 1.0, **changes) -> Path:
-    """Save an untrained model of random weights with the metadata that training gives it, some of them changed."""
-    torch.manual_seed(0)
-    config: RunConfig = CONFIGS[semantics]
-    model = build_model(config, semantics=semantics, num_classes=len(NAMES))
-    about = ABOUT | {"semantics": semantics, "image_size": config.dataset.image_size}
-    about |= {"model": config.to_dict()["model"]} | changes
-    state = model.state_dict()
-    weights = {name: tensor * scale if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    save_file(weights, path, {"about": json.dumps(about)})
-    return path
 
 
 @pytest.fixture

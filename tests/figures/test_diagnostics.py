@@ -41,14 +41,16 @@ def test_panels_show_the_recorded_gates():
     assert all(text == f"{at:.1f}" for at, text in labels.items() if at >= 0)
 
 
-def test_edges_narrow_from_sender_to_receiver_in_image_coordinates():
-    # Row 4, column 12 sends to row 20, column 12: the edge runs down the image along x = 12.
-    (wedge,) = diagnostics.wedges(np.array([[4.0, 12.0], [20.0, 12.0]]), np.array([[1], [0]]), np.array([2.0]))
-    start, side, tip = wedge
-    np.testing.assert_allclose([start[0], tip[0], abs(side[0] - 12)], [12, 12, 2])
-    assert 4 < start[1] == side[1] < tip[1] < 20
-    (back,) = diagnostics.wedges(np.array([[4.0, 12.0], [20.0, 12.0]]), np.array([[0], [1]]), np.array([2.0]))
-    assert np.sign(back[1][0] - 12) == -np.sign(side[0] - 12)
+def test_a_fixed_budget_is_a_line_of_text_in_place_of_a_panel():
+    content, image = synthetic_diagnostics(), np.zeros((3, 32, 32), dtype=np.uint8)
+    varied = diagnostics.draw(content, epoch=100, image=image)
+    edges = len(content["edge_index"][0])
+    content["epochs"]["100"]["pruned_percent"] = [100 * (1 - 4 / edges)] * 4
+    fixed = diagnostics.draw(content, epoch=100, image=image)
+    sentence = f"Every layer keeps 4 of {edges} edges and prunes {100 * (1 - 4 / edges):.1f} %."
+    assert sentence in all_text(fixed).replace("\u00a0", " ") and "Every layer keeps" not in all_text(varied)
+    titles = [{axis.get_title() for axis in figure.axes} for figure in (varied, fixed)]
+    assert titles[0] - titles[1] == {"Edges pruned per layer"} and titles[1] < titles[0]
 
 
 def test_notebook_counts_mean_gates_below_one_half():

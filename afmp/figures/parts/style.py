@@ -124,9 +124,12 @@ def add_title(figure: Figure, title: str, *, subtitle: str) -> None:
     figure.suptitle(f"{wording.fill(title, width)}\n{subtitle}", linespacing=1.4)
 
 
-def add_footer(figure: Figure, sentences: list[str]) -> None:
-    """Add small lines below the panels, one paragraph per sentence. Empty sentences are left out."""
-    width = int(figure.get_figwidth() * 16.2)
+def add_footer(figure: Figure, sentences: list[str], *, columns: float = 16.2) -> None:
+    """Add small lines below the panels, one paragraph per sentence. Empty sentences are left out.
+
+    columns: characters of a line per inch of the figure.
+    """
+    width = int(figure.get_figwidth() * columns)
     unbroken = [sentence.replace(" %", "\u00a0%") for sentence in sentences if sentence]  # no line starts with %
     lines = [wording.fill(sentence, width) for sentence in unbroken]
     figure.supxlabel("\n".join(lines), x=0.012, ha="left", fontsize=8.5, color="#333333", linespacing=1.35)
