@@ -17,8 +17,8 @@ from timm.models import (
 )
 
 from afmp.errors import AfmpError
-from afmp.model.afmp import AFMP, LAYERS, patches_of
-from afmp.model.embedding import PatchEmbedding, PositionFeatures
+from afmp.model.afmp import AFMP, LAYERS
+from afmp.model.embedding import PatchEmbedding, PositionFeatures, patches_of
 from afmp.model.linear import Linear
 from afmp.model.refined import RefinedReadout, RefinedTopDown
 from afmp.model.sizes import afmp_refined_small, afmp_refined_tiny, afmp_small, afmp_tiny

@@ -14,6 +14,7 @@ from afmp.errors import AfmpError, check_choice, check_flag, check_number, check
 from afmp.message_passing.implementation import implementation
 from afmp.message_passing.layer import LayerOutput
 from afmp.model.backbone import Backbone
+from afmp.model.embedding import NO_TORCHSCRIPT, patches_of
 from afmp.model.graph import GraphModule
 from afmp.model.layer import Budget, Layer
 from afmp.model.linear import has_hooks
@@ -28,10 +29,6 @@ from afmp.model.top_down import is_linear_refinement, refine
 # The class of each semantics, each in a file of its own.
 LAYERS: dict[str, type[Layer]] = {"paper": PaperLayer, "notebook": NotebookLayer, "refined": RefinedLayer}
 ROUTINGS = ("learned", "random", "none")
-NO_TORCHSCRIPT = (
-    "TorchScript (torch.jit) cannot represent AFMP; allowed are torch.export, torch.onnx.export(dynamo=True) and "
-    "torch.compile"
-)
 
 
 @dataclass(frozen=True)
@@ -299,27 +296,6 @@ class AFMP(Backbone, GraphModule):
             return outputs[-1].gate_sum.new_zeros(outputs[-1].gate_sum.shape[:-1])
         # No gate is negative, so their sum is the sum of |g|.
         return self.lambda_sparse * sum(output.gate_sum.mean(dim=-1) for output in outputs) / gates_per_image
-
-
-def patches_of(
-    images: Tensor, grid: tuple[int, int], size: int, *, in_chans: int, models: tuple[int, ...] = ()
-) -> Tensor:
-    """Cut images (*models, B, C, height, width) into patches (*models, B, N, C P P), ordered (channel, row, column).
-
-    grid: rows and columns of patches; size: P, their side in pixels. Raises AfmpError for images of another shape or
-    type, and for TorchScript.
-    """
-    if torch.jit.is_tracing():
-        raise AfmpError(NO_TORCHSCRIPT)
-    rows, columns = grid
-    expected = (in_chans, rows * size, columns * size)
-    if images.dim() != 4 + len(models) or images.shape[-3:] != expected or not images.is_floating_point():
-        raise AfmpError(
-            f"images are {images.dtype} of shape {tuple(images.shape)}: allowed are floating-point "
-            f"images of shape ({', '.join(map(str, (*models, 'batch', *expected)))})"
-        )
-    patches = images.reshape(-1, in_chans, rows, size, columns, size).permute(0, 2, 4, 1, 3, 5)
-    return patches.reshape(*images.shape[:-3], rows * columns, in_chans * size * size)
 
 
 def _check_budget(budget: Budget, semantics: str) -> None:

@@ -1,12 +1,38 @@
-"""The embeddings of `refined`: of a patch's pixels and of its position."""
+"""Patches of images, and the embeddings of `refined`: of a patch's pixels and of its position."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from afmp.errors import AfmpError
 from afmp.model.linear import Linear
 
 OCTAVES = 4  # frequencies of the position features
+NO_TORCHSCRIPT = (
+    "TorchScript (torch.jit) cannot represent AFMP; allowed are torch.export, torch.onnx.export(dynamo=True) and "
+    "torch.compile"
+)
+
+
+def patches_of(
+    images: Tensor, grid: tuple[int, int], size: int, *, in_chans: int, models: tuple[int, ...] = ()
+) -> Tensor:
+    """Cut images (*models, B, C, height, width) into patches (*models, B, N, C P P), ordered (channel, row, column).
+
+    grid: rows and columns of patches; size: P, their side in pixels. Raises AfmpError for images of another shape or
+    type, and for TorchScript.
+    """
+    if torch.jit.is_tracing():
+        raise AfmpError(NO_TORCHSCRIPT)
+    rows, columns = grid
+    expected = (in_chans, rows * size, columns * size)
+    if images.dim() != 4 + len(models) or images.shape[-3:] != expected or not images.is_floating_point():
+        raise AfmpError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}: allowed are floating-point "
+            f"images of shape ({', '.join(map(str, (*models, 'batch', *expected)))})"
+        )
+    patches = images.reshape(-1, in_chans, rows, size, columns, size).permute(0, 2, 4, 1, 3, 5)
+    return patches.reshape(*images.shape[:-3], rows * columns, in_chans * size * size)
 
 
 class PatchEmbedding(nn.Module):

@@ -10,7 +10,7 @@ from conftest import PROJECT
 import afmp
 from afmp import AFMP
 from afmp.errors import AfmpError
-from afmp.model.afmp import NO_TORCHSCRIPT
+from afmp.model.embedding import NO_TORCHSCRIPT
 
 BLOCKS = re.findall(r"^```python\n(.*?)^```", (PROJECT / "docs/model.md").read_text(), re.MULTILINE | re.DOTALL)
 HAS_ONNX = all(find_spec(name) is not None for name in ("onnx", "onnxscript", "onnxruntime"))
