@@ -10,12 +10,14 @@
 #   results/aggregate/{epochs,summary,differences,scalability,scalability_ratios,scalability_fits,parameters}.{csv,rst}
 #   results/aggregate/<table>.html                         all tables but epochs, as pages of the report
 #   results/aggregate/{summary,differences}.{tex,md}       for publication
+#   results/claims.{yaml,csv,rst,html,tex,md}              claims.yaml as it was answered, and the answers
 #   results/figures/<semantics>/<figure>.{png,pdf,rst}
 #   results/figures/notebook_vs_paper.{png,pdf,rst}        only with both semantics
 #   results/plot_diagnostics/<semantics>/<run>/epoch_<epoch>.{png,rst}
 #   results/manifest.json                                  the hash of every file above, written last
 #   results/report/report.html
 #   results/figures_from_archive/...                       laid out as results/: figures/ and plot_diagnostics/
+#   results/claims_from_archive/claims.{yaml,csv,rst,html,tex,md}
 #   results/logs/<rule>/..., results/benchmarks/<rule>/...
 # An .rst file is the caption of the figure or table of the same name.
 #
@@ -69,6 +71,7 @@ include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
 include: "rules/archive.smk"
+include: "rules/claims.smk"
 include: "rules/verify.smk"
 include: "rules/start.smk"
 

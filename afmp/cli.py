@@ -15,6 +15,7 @@ def commands() -> tuple:
     from afmp.commands import (
         archive,
         benchmark,
+        claims,
         compare,
         draw,
         expect,
@@ -27,7 +28,10 @@ def commands() -> tuple:
         verify,
     )
 
-    modules = (prepare, train, benchmark, parameters, draw, compare, release, predict, explain, archive, expect, verify)
+    modules = (
+        *(prepare, train, benchmark, parameters, draw, compare, claims),
+        *(release, predict, explain, archive, expect, verify),
+    )
     return tuple(module.COMMAND for module in modules)
 
 

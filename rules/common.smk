@@ -17,6 +17,7 @@ from afmp.finished.manifest import MANIFEST
 from afmp.finished.study_files import study_files
 from afmp.machine.memory import host_bytes
 from afmp.records import remove_leftovers, write_text
+from afmp.study.claims import found_claims, resolve_claims
 from afmp.study.paths import (
     FOLDER_DIGEST_FILE,
     MANIFEST_FILE,
@@ -48,6 +49,8 @@ try:
         order = [name for name in own_config["studies"] if name in config["studies"]]
         config["studies"] = {name: config["studies"][name] for name in [*order, *config["studies"]]}
     STUDY = resolve_study(config)
+    CLAIMS_CONTENT = read_config(found_claims(PROJECT))
+    CLAIMS = resolve_claims(CLAIMS_CONTENT)
     # An overlay in JSON gives ordered dictionaries, which YAML cannot write for the report and the archive.
     config.update(json.loads(json.dumps(config)))
 except AfmpError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from safetensors.numpy import save_file
 from synthetic_results import synthetic_diagnostics, synthetic_point, synthetic_result, synthetic_scalability
 
@@ -23,11 +24,15 @@ from afmp.benchmark.parameters import count_parameters
 from afmp.data.dataset import load_dataset
 from afmp.data.split import stratified_holdout
 from afmp.figures.catalogue import Drawing, figures
+from afmp.finished.answered_claims import write_answers
+from afmp.finished.results_folder import ResultsFolder
 from afmp.finished.study_files import study_drawings
 from afmp.finished.study_manifest import write_study_manifest
 from afmp.model.scaffold import scaffold_hash
 from afmp.model.sizes import build_model
 from afmp.study.paths import (
+    CLAIMS_FILE,
+    CLAIMS_TABLE,
     PARAMETERS_FILE,
     TABLES,
     dataset_file,
@@ -38,6 +43,7 @@ from afmp.study.paths import (
     result_file,
     result_files,
     scalability_file,
+    table_file,
     weights_file,
 )
 from afmp.study.study import Study
@@ -80,6 +86,33 @@ STUDY = CHANGES | {
     },
 }
 
+# One claim about runs, one about the sweep.
+CLAIMS = {
+    "claims": {
+        "top_down_helps": {
+            "claim": "Top-down refinement raises accuracy",
+            "quantity": "test_accuracy",
+            "semantics": ["paper", "notebook"],
+            "study": "top_down_refinement",
+            "runs": ["top_down"],
+            "reference": "sparse_0.3",
+            "expect": "higher",
+        },
+        "faster": {
+            "claim": "AFMP-Small is faster than DeiT-Tiny",
+            "quantity": "time",
+            "semantics": ["paper"],
+            "models": ["afmp_small"],
+            "reference": "deit_tiny",
+            "expect": "lower",
+            "resolutions": [64, 224],
+            "mode": "train",
+            "precision": "fp32",
+            "execution": "eager",
+        },
+    }
+}
+
 
 def fill_results(folder: Path, study) -> None:
     """Fill `folder` as the results of a finished study, with made-up numbers and empty figures."""
@@ -104,7 +137,8 @@ def fill_results(folder: Path, study) -> None:
     for file in (file for drawing in figures(study.to_dict()) for file in drawing.files):
         records.write_text(folder / file, "drawn")
     for table in TABLES:
-        records.write_text(folder / f"aggregate/{table}.csv", "a,b\n1,2\n")
+        records.write_text(folder / table_file(table), "a,b\n1,2\n")
+    records.write_text(folder / CLAIMS_FILE, yaml.safe_dump(CLAIMS))
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32), dtype=np.uint8)
     (folder / "prepare_data").mkdir()
     save_file({"test_images": images}, folder / "prepare_data/digits.safetensors")
@@ -135,6 +169,8 @@ def finish_study(folder: Path, study: Study, digits_file: Path) -> None:
     for name, table in tables.items():
         files = files_of_table(name)
         write_tables({name: table}, {key: str(folder / file) for key, file in files.items()})
+    files = {key: str(folder / file) for key, file in files_of_table(CLAIMS_TABLE).items()}
+    write_answers(CLAIMS, ResultsFolder(folder, study), files | {"answered": str(folder / CLAIMS_FILE)})
     for drawing in study_drawings(study):
         drawing.write(source=folder, folder=folder)
     write_study_manifest(study, folder)

@@ -78,18 +78,14 @@ class Fit(NamedTuple):
 
 
 def fit_time(series: Series) -> Fit | None:
-    """Return the fit of a series' times in ms, with bootstrap samples of its repeats, or None below 3 sizes.
-
-    Successive passes are correlated (clocks, the host), so the bootstrap draws blocks of passes.
-    """
+    """Return the fit of a series' times in ms, with bootstrap samples of its repeats, or None below 3 sizes."""
     if len(series.sizes) < FEWEST_SIZES:
         return None
     generator = np.random.default_rng(0)
     medians, resampled = [], []
     for point in series.measured:
-        times = np.array(point["time_ms"]["all"]) / point["batch_size"]
         medians.append(point["time_ms"]["median"] / point["batch_size"])
-        resampled.append(np.median(times[_blocks(generator, len(times))], axis=1))
+        resampled.append(resampled_medians(point, generator))
     return _fit(series, np.array(medians), np.stack(resampled, axis=1))
 
 
@@ -140,6 +136,15 @@ def _crossing(sizes: np.ndarray, difference: np.ndarray) -> float:
     if not len(below):
         return 0.0
     return float(sizes[below[-1] + 1]) if below[-1] + 1 < len(sizes) else float("nan")
+
+
+def resampled_medians(point: dict, generator: np.random.Generator) -> np.ndarray:
+    """Return the median time per image in ms of every bootstrap sample of a point's passes, (DRAWS,).
+
+    Successive passes are correlated (clocks, the host), so the bootstrap draws blocks of passes.
+    """
+    times = np.array(point["time_ms"]["all"]) / point["batch_size"]
+    return np.median(times[_blocks(generator, len(times))], axis=1)
 
 
 def _blocks(generator: np.random.Generator, count: int) -> np.ndarray:

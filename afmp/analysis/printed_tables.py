@@ -12,7 +12,13 @@ import pandas
 
 from afmp.analysis import wording
 
-WORDS = ("Run", "Reference", "Semantics")  # columns that are flush left; numbers are flush right
+WORDS = ("Run", "Reference", "Semantics", "Name", "Compared", "Verdict", "To tell")  # flush left; numbers flush right
+SENTENCES = {
+    "Claim": 0.3,
+    "Measured": 0.4,
+    "Figure": 0.3,
+    "Command": 0.3,
+}  # with line breaks: parts of a line
 SMALLEST_P = 0.001
 
 LATEX = {letter: f"\\{letter}" for letter in "{}$&#%_"} | {
@@ -192,7 +198,7 @@ def _latex_lines(table: PrintedTable) -> list[str]:
         r"\small",
         f"\\caption{{{escape_latex(table.caption)}}}",
         f"\\label{{tab:{table.name}}}",
-        f"\\begin{{tabular}}{{{''.join('l' if name in WORDS else 'r' for name in table.header)}}}",
+        f"\\begin{{tabular}}{{{''.join(map(_latex_column, table.header))}}}",
         r"\toprule",
         row(table.header),
         *[line for group in groups for line in (r"\midrule", *group)],
@@ -200,6 +206,12 @@ def _latex_lines(table: PrintedTable) -> list[str]:
         r"\end{tabular}",
         r"\end{table}",
     ]
+
+
+def _latex_column(name: str) -> str:
+    if name in SENTENCES:
+        return f"p{{{SENTENCES[name]}\\linewidth}}"
+    return "l" if name in WORDS else "r"
 
 
 def _needs(text: str) -> list[str]:
@@ -229,7 +241,7 @@ def markdown(tables: Sequence[PrintedTable]) -> str:
     """Return Markdown: per study the caption and a table with pipes, as GitHub and Pandoc read it."""
     blocks = []
     for table in tables:
-        rules = [":--" if name in WORDS else "--:" for name in table.header]
+        rules = [":--" if name in (*WORDS, *SENTENCES) else "--:" for name in table.header]
         rows = [table.header, *(cells for group in table.groups for cells in group)]
         head, *lines = [f"| {' | '.join(map(escape_markdown, cells))} |" for cells in rows]
         blocks.append("\n".join([f"{escape_markdown(table.caption)}\n", head, f"| {' | '.join(rules)} |", *lines]))

@@ -75,5 +75,5 @@ def paired_difference(values: Mapping, reference: Mapping) -> PairedDifference:
     differences = [round(values[seed] - reference[seed], 9) for seed in seeds]
     mean, std, low, high, n = mean_and_interval(differences)
     # Equal differences have a deviation of 0. The test then has no p-value, which does not mean certainty.
-    p_value = 2 * stats.t.sf(np.abs(mean / (std / np.sqrt(n))), n - 1) if n > 1 and std > 0 else float("nan")
+    p_value = stats.ttest_1samp(differences, 0).pvalue if n > 1 and std > 0 else float("nan")
     return PairedDifference(float(mean), float(std), float(low), float(high), n, float(p_value))

@@ -1,14 +1,15 @@
 """Files of tables: CSV, pages for the report, and LaTeX and Markdown for publication."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 
 import pandas
 
-from afmp.analysis.printed_tables import latex, markdown
+from afmp.analysis.printed_tables import PrintedTable, latex, markdown
 from afmp.analysis.tables import Tables
 from afmp.records import atomic_path, write_text
-from afmp.study.paths import PRINTED_TABLES
+from afmp.study.paths import CLAIMS_TABLE, PRINTED_TABLES
 
 PAGE_HEAD = """<!DOCTYPE html>
 <meta charset="utf-8">
@@ -28,7 +29,10 @@ def write_tables(tables: Tables, files: Mapping[str, str]) -> None:
         write_csv(table.rows, files[name])
         write_text(files[f"{name}_caption"], table.caption)
         if page := files.get(f"{name}_page"):
-            write_html(table.rows, page)
+            if name == CLAIMS_TABLE:
+                write_printed_html(table.printed, page)  # its rows have too many columns for a page
+            else:
+                write_html(table.rows, page)
         if name in PRINTED_TABLES:
             write_text(files[f"{name}_latex"], latex(table.printed))
             write_text(files[f"{name}_markdown"], markdown(table.printed))
@@ -44,3 +48,13 @@ def write_html(table: pandas.DataFrame, path: Path | str) -> None:
     """Write a table as a page for the report, with four significant digits."""
     body = table.to_html(index=False, border=0, na_rep="", float_format="{:.4g}".format)
     write_text(path, PAGE_HEAD + body + "\n")
+
+
+def write_printed_html(tables: Sequence[PrintedTable], path: Path | str) -> None:
+    """Write tables for publication as a page, each below its caption, with lines that break."""
+    blocks = []
+    for table in tables:
+        rows = pandas.DataFrame([cells for group in table.groups for cells in group], columns=table.header)
+        blocks.append(f"<p>{escape(table.caption)}</p>\n{rows.to_html(index=False, border=0)}")
+    style = "<style>th, td, td:first-child { text-align: left; white-space: normal; vertical-align: top; }</style>\n"
+    write_text(path, f"{PAGE_HEAD}{style}" + "\n".join(blocks) + "\n")

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import pandas
 
+from afmp.analysis.claim_tables import claims_caption, claims_table, printed_claims
+from afmp.analysis.claims import Answered
 from afmp.analysis.parameter_table import parameters_caption, parameters_table
 from afmp.analysis.printed_tables import PrintedTable, printed_differences, printed_summary
 from afmp.analysis.study_tables import (
@@ -45,6 +47,11 @@ def run_tables(results: list[dict], studies: list[dict]) -> Tables:
         "summary": Table(summary, summary_caption(summary), printed_summary(summary, studies)),
         "differences": Table(differences, differences_caption(differences), printed_differences(differences, studies)),
     }
+
+
+def claim_tables(answered: Sequence[Answered]) -> Tables:
+    """Return the table of claims."""
+    return {"claims": Table(claims_table(answered), claims_caption(answered), printed_claims(answered))}
 
 
 def sweep_tables(sweeps: list[dict], parameters: dict) -> Tables:

@@ -1,7 +1,6 @@
 """`afmp compare`: the runs of one study side by side, as a table in plain text."""
 
 import argparse
-import os
 from pathlib import Path
 
 from afmp.commands.parsing import Command, Parser, add_config_option
@@ -21,19 +20,9 @@ def _add_arguments(parser: Parser) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from afmp.analysis.comparison import comparison_text
-    from afmp.finished.manifest import MANIFEST
-    from afmp.finished.opened_archive import open_archive
-    from afmp.finished.results_folder import ResultsFolder
-    from afmp.study.study import read_study
+    from afmp.finished.results_folder import open_results
 
-    folder, config = arguments.folder, arguments.config
-    if not folder.is_dir():
-        raise AfmpError(f"FOLDER: {str(folder)!r} is no folder; give a results folder or an archive.")
-    # By its exact name: on a disk that ignores case, the manifest of a results folder has this name too.
-    if MANIFEST in os.listdir(folder):
-        opened, config = open_archive(folder), folder / "config.yaml"
-    else:
-        opened = ResultsFolder(folder, read_study(config))
+    opened, config = open_results(arguments.folder, config=arguments.config)
     studies = {study["name"]: study for study in opened.study.studies}
     if arguments.study not in studies:
         raise AfmpError(f"STUDY: {arguments.study!r} is no study of {config}; allowed: {', '.join(studies)}.")

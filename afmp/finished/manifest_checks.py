@@ -12,6 +12,7 @@ from afmp.records import read_manifest
 from afmp.study.paths import (
     BENCHMARKS,
     CHECKPOINTS,
+    CLAIMS_FROM_ARCHIVE,
     DOWNLOAD_FOLDER,
     FIGURES_FROM_ARCHIVE,
     FOLDER_DIGEST_FILE,
@@ -25,8 +26,8 @@ from afmp.study.study import Study
 
 # What lies beside the files of a study. Nothing of it is a number, a figure or a table.
 BESIDE = (
-    *(DOWNLOAD_FOLDER, CHECKPOINTS, LOGS, BENCHMARKS, FIGURES_FROM_ARCHIVE, SET_ASIDE, SNAKEMAKE_METADATA),
-    *(FOLDER_DIGEST_FILE, REPORT_FILE, MANIFEST_FILE, "README.md"),
+    *(DOWNLOAD_FOLDER, CHECKPOINTS, LOGS, BENCHMARKS, FIGURES_FROM_ARCHIVE, CLAIMS_FROM_ARCHIVE, SET_ASIDE),
+    *(SNAKEMAKE_METADATA, FOLDER_DIGEST_FILE, REPORT_FILE, MANIFEST_FILE, "README.md"),
 )
 
 

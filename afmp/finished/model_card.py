@@ -93,14 +93,15 @@ def _use(release: Release) -> str:
     return "\n".join(
         (
             "```python",
-            "from afmp.model.weights import build_from_weights",
-            f'model = build_from_weights("{release.name}.safetensors")',
+            "import afmp",
+            "",
+            f'model = afmp.load("{release.name}")  # or the path of {release.name}.safetensors',
             f"logits = {call}  # (B, {classes}), of images (B, 3, {side}, {side})",
             "```",
             "",
             f"`images` are RGB in float32 from 0 to 1, minus the mean ({mean}) and divided by the standard deviation "
-            f"({std}) of each channel. `afmp.model.weights.read_about` reads both from the file, without rounding, and "
-            "the names of the classes in the order of the logits.",
+            f"({std}) of each channel. `model.about` has both without rounding, and the names of the classes in the "
+            f"order of the logits. `afmp predict {release.name} one.png` answers in one command.",
         )
     )
 

@@ -43,6 +43,10 @@ class OpenedArchive:
         """Every record of the study, by path."""
         return records_by_path(self.study)
 
+    def has(self, path: str) -> bool:
+        """Return whether the archive has a record."""
+        return path in self.entries or f"{path}.gz" in self.entries
+
     def read_records(self, paths: list[str]) -> dict[str, dict]:
         """Return the contents of records, by path.
 

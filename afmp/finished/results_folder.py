@@ -1,13 +1,16 @@
 """A results folder, opened as an archive is: its study and its records, read only if they are of that study."""
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from afmp.errors import AfmpError
-from afmp.files import MissingFileError
+from afmp.files import MissingFileError, is_there
+from afmp.finished.manifest import MANIFEST
+from afmp.finished.opened_archive import OpenedArchive, open_archive
 from afmp.finished.study_records import StudyRecord, records_by_path
-from afmp.study.study import Study
+from afmp.study.study import Study, read_study
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,10 @@ class ResultsFolder:
     def records(self) -> dict[str, StudyRecord]:
         """Every record of the study, by path."""
         return records_by_path(self.study)
+
+    def has(self, path: str) -> bool:
+        """Return whether a record was computed."""
+        return is_there(self.folder / path)
 
     def read_records(self, paths: list[str]) -> dict[str, dict]:
         """Return the contents of records, by path.
@@ -40,3 +47,17 @@ class ResultsFolder:
                 ) from None
             record.check(found[path], self.study, where=self.folder / path)
         return found
+
+
+def open_results(folder: Path, *, config: Path) -> tuple[ResultsFolder | OpenedArchive, Path]:
+    """Open a results folder, with the complete configuration of its study, or an archive, with its own.
+
+    Also returns the path of that configuration. Raises AfmpError for what is no folder, for a wrong configuration, and
+    for an archive that is not as it says.
+    """
+    if not folder.is_dir():
+        raise AfmpError(f"FOLDER: {str(folder)!r} is no folder; give a results folder or an archive.")
+    # By its exact name: on a disk that ignores case, the manifest of a results folder has this name too.
+    if MANIFEST in os.listdir(folder):
+        return open_archive(folder), folder / "config.yaml"
+    return ResultsFolder(folder, read_study(config)), config

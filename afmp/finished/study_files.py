@@ -5,6 +5,7 @@ from itertools import product
 from afmp.figures.catalogue import Drawing, diagnostics_figures, figures
 from afmp.finished.study_records import study_records
 from afmp.study.paths import (
+    CLAIMS_FILE,
     TABLES,
     WEIGHTS,
     dataset_file,
@@ -37,4 +38,4 @@ def study_files(study: Study) -> list[str]:
     tables = [file for table in TABLES for file in files_of_table(table).values()]
     drawn = [file for drawing in study_drawings(study) for file in drawing.files]
     dataset = [name(study.dataset.source) for name in (dataset_file, dataset_hash_file)]
-    return [*dataset, *records, *weights, *parts, *tables, *drawn]
+    return [*dataset, *records, *weights, *parts, *tables, CLAIMS_FILE, *drawn]

@@ -4,15 +4,20 @@ import csv
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from afmp.analysis.claims import answer_claims
 from afmp.analysis.table_files import write_tables
-from afmp.analysis.tables import Tables, run_tables, sweep_tables
+from afmp.analysis.tables import Tables, claim_tables, run_tables, sweep_tables
 from afmp.errors import AfmpError
 from afmp.finished.check import Check, NotCheckedError, guarded, not_there
 from afmp.finished.finished_study import FinishedStudy
 from afmp.finished.study_manifest import another_version
 from afmp.finished.text_files import different_text, read_text
 from afmp.machine.scratch import scratch_folder
+from afmp.study.claims import records_of, resolve_claims
+from afmp.study.config_file import read_config
 from afmp.study.paths import (
+    CLAIMS_FILE,
+    CLAIMS_TABLE,
     PARAMETERS_FILE,
     RUN_TABLES,
     SWEEP_TABLES,
@@ -29,6 +34,31 @@ def table_checks(finished: FinishedStudy, drawn_with: dict[str, str]) -> Iterato
         RUN_TABLES, finished, drawn_with, finished.trained, lambda found: run_tables(found, finished.study.studies)
     )
     yield from _checks(SWEEP_TABLES, finished, drawn_with, measured, lambda found: sweep_tables(found[1:], found[0]))
+
+    yield _claims_check(finished, drawn_with)
+
+
+def _claims_check(finished: FinishedStudy, drawn_with: dict[str, str]) -> Check:
+    """Return the check of the table of claims, which is computed again from the claims that lie beside it."""
+
+    def faults() -> Iterator[str]:
+        where = finished.results / CLAIMS_FILE
+        content = read_config(where)
+        try:
+            claims = resolve_claims(content)
+        except AfmpError as error:
+            raise AfmpError(f"{where}: {error}") from None  # a FAIL names its file
+        sources = records_of(claims, finished.study)
+        (check,) = _checks(
+            (CLAIMS_TABLE,),
+            finished,
+            drawn_with,
+            sources,
+            lambda found: claim_tables(answer_claims(claims, finished.study, found)),
+        )
+        yield from check.find_faults()
+
+    return Check(f"table {CLAIMS_TABLE}, computed again", faults, finished.results / table_file(CLAIMS_TABLE))
 
 
 def _checks(

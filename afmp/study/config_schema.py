@@ -1,4 +1,4 @@
-"""The schema of a configuration: values get the types of the schema, and every mistake has one message."""
+"""The schemas of files that a person writes: values get the types of the schema, and every mistake has one message."""
 
 import difflib
 import math
@@ -10,18 +10,18 @@ from afmp.errors import AfmpError
 from afmp.records import schema
 
 
-def validated(config: dict) -> dict:
-    """Return a copy of `config`, checked against schemas/config.schema.yaml, with numbers of the types of the schema.
+def validated(config: dict, kind: str = "config") -> dict:
+    """Return a copy of `config`, checked against schemas/<kind>.schema.yaml, with numbers of the types of the schema.
 
     Raises AfmpError with the key, the value and what is allowed, for a key that is unknown or missing and for a value
     of the wrong type or out of range.
     """
-    config = _with_numbers(config, schema("config"), "")
-    errors = filter(_is_mistake, jsonschema.Draft202012Validator(schema("config")).iter_errors(config))
+    config = _with_numbers(config, schema(kind), f"{kind}:")
+    errors = filter(_is_mistake, jsonschema.Draft202012Validator(schema(kind)).iter_errors(config))
     # The outermost mistake first: it may be the reason for others inside it.
     error = min(errors, key=lambda e: (len(e.absolute_path), str(e.absolute_path)), default=None)
     if error is not None:
-        raise AfmpError(f"config: {_run_of(error, config)}{_message(error)}")
+        raise AfmpError(f"{kind}: {_run_of(error, config)}{_message(error, kind)}")
     return config
 
 
@@ -47,7 +47,7 @@ def _with_numbers(value, fragment: dict, where: str):
     if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]{1,100}(\.[0-9]*)?([eE][-+]?[0-9]+)?", value):
         value = float(value) if re.search("[.eE]", value) else int(value)
     if isinstance(value, float) and not math.isfinite(value):
-        raise AfmpError(f"config: {where.lstrip('/')}: found {value}; allowed: finite numbers.")
+        raise AfmpError(f"{where.replace(':/', ': ', 1)}: found {value}; allowed: finite numbers.")
     if kind == "integer" and isinstance(value, float) and value.is_integer():
         return int(value)  # JSON schema counts 100.0 as an integer, but range() does not
     return value
@@ -86,7 +86,7 @@ def _run_of(error: jsonschema.ValidationError, config: dict) -> str:
     return ""
 
 
-def _message(error: jsonschema.ValidationError) -> str:
+def _message(error: jsonschema.ValidationError, kind: str) -> str:
     where = "/".join(map(_name, error.absolute_path))
     inside = f"{where}/" if where else ""
     if error.validator in ("additionalProperties", "unevaluatedProperties"):
@@ -100,7 +100,7 @@ def _message(error: jsonschema.ValidationError) -> str:
         )
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in error.instance)
-        return f"{inside}{missing}: missing; add it as config.yaml of the project has it."
+        return f"{inside}{missing}: missing; add it as {kind}.yaml of the project has it."
     return f"{where or 'the whole file'}: found {_short(error.instance)}; allowed: {_allowed(error)}."
 
 

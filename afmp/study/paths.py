@@ -149,14 +149,15 @@ def scalability_file(semantics: str) -> str:
 
 RUN_TABLES = ("epochs", "summary", "differences")
 SWEEP_TABLES = ("scalability", "scalability_ratios", "scalability_fits", "parameters")
-TABLES = (*RUN_TABLES, *SWEEP_TABLES)
+CLAIMS_TABLE = "claims"  # the answers to all claims; not in a folder, because a reader looks for them first
+TABLES = (*RUN_TABLES, *SWEEP_TABLES, CLAIMS_TABLE)
 PAGED_TABLES = tuple(table for table in TABLES if table != "epochs")  # `epochs` is too long for a page
-PRINTED_TABLES = ("summary", "differences")  # that also have a form for publication
+PRINTED_TABLES = ("summary", "differences", CLAIMS_TABLE)  # that also have a form for publication
 
 
 def table_file(table: str, ending: str = "csv") -> str:
     """Path of a table."""
-    return f"aggregate/{table}.{ending}"
+    return f"{table}.{ending}" if table == CLAIMS_TABLE else f"aggregate/{table}.{ending}"
 
 
 def files_of_table(table: str) -> dict[str, str]:
@@ -168,6 +169,8 @@ def files_of_table(table: str) -> dict[str, str]:
         files |= {f"{table}_latex": table_file(table, "tex"), f"{table}_markdown": table_file(table, "md")}
     return files
 
+
+CLAIMS_FILE = "claims.yaml"  # the claims that were answered
 
 # Figures
 
@@ -202,6 +205,7 @@ MANIFEST_FILE = "manifest.json"  # hashes of the files of a finished study
 REPORT_FILE = "report/report.html"
 SNAKEMAKE_METADATA = "snakemake_metadata"  # Snakemake's records of the jobs that wrote the results
 FIGURES_FROM_ARCHIVE = "figures_from_archive"
+CLAIMS_FROM_ARCHIVE = "claims_from_archive"
 CHECKS_FILE = "logs/verify/checks.txt"  # the lines that `snakemake verify` prints
 
 

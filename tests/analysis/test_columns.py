@@ -6,14 +6,19 @@ import pytest
 from conftest import PROJECT
 from synthetic_results import STUDIES, synthetic_point, synthetic_results, synthetic_scalability
 
+from afmp.analysis.claims import answer_claims
 from afmp.analysis.models import MODELS
-from afmp.analysis.tables import run_tables, sweep_tables
+from afmp.analysis.tables import claim_tables, run_tables, sweep_tables
 from afmp.study import paths
+from afmp.study.claims import read_claims
+from afmp.study.study import read_study
 
 RESULTS = synthetic_results(seeds=range(2))
 SWEEP = synthetic_scalability([synthetic_point(model, size) for model in MODELS for size in (64, 96, 128)])
 COUNTS = [{"model": name, "description": name, "resolution": 224, "num_parameters": 1} for name in MODELS]
+ANSWERS = answer_claims(read_claims(PROJECT / "claims.yaml"), read_study(PROJECT / "config.yaml"), [*RESULTS, SWEEP])
 TABLES = run_tables(RESULTS, STUDIES) | sweep_tables([SWEEP], {"models": COUNTS, "num_classes": 100})
+TABLES |= claim_tables(ANSWERS)
 
 
 @pytest.mark.parametrize("name", paths.TABLES)

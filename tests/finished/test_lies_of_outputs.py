@@ -40,6 +40,10 @@ LIES = {
             replaced("aggregate/epochs.csv", r"\n$", "\npaper,other,0,1,1,1,1,1,1\n"),
             "aggregate/epochs.csv: 56 lines, 55 computed",
         ),
+        "another verdict": (
+            replaced("claims.csv", r"(holds|fails|cannot tell),", "proved,"),
+            "claims.csv: line 2, claim_verdict: 'proved', '",
+        ),
         "no text": (content("aggregate/differences.csv", b"\xff"), "aggregate/differences.csv: is no text"),
         "missing": (gone("aggregate/scalability_fits.csv"), "aggregate/scalability_fits.csv: no such file"),
         "an edited page": (
@@ -64,6 +68,10 @@ LIES = {
         "a cell too many": (
             replaced("aggregate/epochs.csv", r"\n$", ",1\n"),
             "aggregate/epochs.csv: line 55 has 10 cells, 9 computed",
+        ),
+        "claims that are none": (
+            text("claims.yaml", "claims: 5"),
+            r"claims\.yaml: claims: claims: found 5; allowed: a mapping",
         ),
         "a pipe": (pipe("aggregate/summary.csv"), "aggregate/summary.csv: is a pipe"),
         "a folder as a caption": (folder("aggregate/differences.rst"), "aggregate/differences.rst: is a folder"),

@@ -119,6 +119,20 @@ def test_a_mistake_ends_in_one_sentence_before_any_job(project, mistake):
     assert not list((project / "results").iterdir()) and not (project / "ran").exists()
 
 
+@pytest.mark.promise("mistake-ends-in-one-sentence")
+def test_a_mistake_in_claims_ends_in_one_sentence_before_any_job(project, tmp_path):
+    """The claims in the working directory go before those of the project."""
+    (project / "config.yaml").write_text(SHIPPED, encoding="utf-8")
+    claims = yaml.safe_load((project / "claims.yaml").read_text(encoding="utf-8"))
+    claims["claims"]["top_down_helps"]["expect"] = "better"
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump(claims))
+    said = snakemake(project, "all", "--directory", tmp_path, check=False)
+    message = "claims: claims/top_down_helps/expect: found 'better'; allowed: higher, lower, equal"
+    assert said.count(message) == 1 and "Traceback" not in said and "Building DAG" not in said
+    (tmp_path / "claims.yaml").unlink()
+    assert "answer_claims" in snakemake(project, "claims", "--directory", tmp_path, "--dry-run")
+
+
 @pytest.mark.promise("huge-studies")
 def test_a_model_that_this_machine_cannot_hold_ends_before_any_job(project):
     (project / "config.yaml").write_text(SHIPPED, encoding="utf-8")

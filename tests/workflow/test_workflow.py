@@ -75,6 +75,9 @@ def test_end_to_end(finished):
     assert sorted(p.name for p in (results / "train/paper").iterdir()) == ["dense", "sparse_0.3", "wide"]
     epochs = (results / "aggregate/epochs.csv").read_text().splitlines()
     assert len(epochs) == 1 + 2 * 3 * 2 * 2  # header, then semantics x runs x seeds x epochs
+    claims = (results / "claims.md").read_text()
+    assert "| sparse\\_as\\_accurate | paper | sparse\\_0.3 | cannot tell |" in claims
+    assert "| 2 |  | at least 3 random seeds |" in claims
     log = (results / "logs/train/paper/wide.log").read_text()
     assert "seed 1: epoch 2/2" in log and "left" in log
 
@@ -94,7 +97,7 @@ def test_report_shows_every_figure_and_table(finished):
     figures = ("comparison_results_full", "widths", "scalability_results", "scalability_fits", "notebook_vs_paper")
     for name in figures:
         assert name in page
-    for category in ("7.1 Sparsity level", "A.1 Widths", "Scalability", "Tables", "Diagnostics"):
+    for category in ("7.1 Sparsity level", "A.1 Widths", "Scalability", "Tables", "Claims", "Diagnostics"):
         assert category in page
 
 
@@ -102,7 +105,7 @@ def test_every_caption_of_the_report_contains_its_numbers(finished):
     page = (finished / "results/report/report.html").read_text()
     found = re.findall(r'"caption": ("(?:[^"\\]|\\.)*")', page)
     captions = [html.unescape(re.sub(r"<[^>]+>|\s+", " ", json.loads(caption))) for caption in found]
-    assert len(captions) == 2 * 4 + 1 + 7 + 2 * 3  # figures, notebook_vs_paper, tables, diagnostics
+    assert len(captions) == 2 * 4 + 1 + 8 + 2 * 3  # figures, notebook_vs_paper, tables, diagnostics
     assert all(re.search(r"\d", caption) and "{{" not in caption for caption in captions)
 
     def one_says(*parts):

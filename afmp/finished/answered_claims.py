@@ -1,0 +1,30 @@
+"""Claims, answered from the records of a results folder or of an archive."""
+
+from collections.abc import Mapping
+
+from afmp.analysis.claims import Answered, answer_claims
+from afmp.analysis.table_files import write_tables
+from afmp.analysis.tables import claim_tables
+from afmp.finished.opened_archive import OpenedArchive
+from afmp.finished.results_folder import ResultsFolder
+from afmp.records import write_text
+from afmp.study.claims import Claim, claims_text, records_of, resolve_claims
+
+
+def answered_claims(claims: list[Claim], opened: ResultsFolder | OpenedArchive) -> list[Answered]:
+    """Return every claim under each of its semantics, answered from the records that are there.
+
+    Raises AfmpError for a record that is not valid or of another study.
+    """
+    contents = opened.read_records([path for path in records_of(claims, opened.study) if opened.has(path)])
+    return answer_claims(claims, opened.study, list(contents.values()))
+
+
+def write_answers(content: dict, opened: ResultsFolder | OpenedArchive, files: Mapping[str, str]) -> None:
+    """Write the table of claims and, as `answered`, the claims themselves. `files` has their paths by name.
+
+    content: of a file of claims. Raises AfmpError as `answered_claims`.
+    """
+    answered = answered_claims(resolve_claims(content), opened)
+    write_text(files["answered"], claims_text(content))
+    write_tables(claim_tables(answered), files)
