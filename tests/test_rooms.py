@@ -15,7 +15,7 @@ FLOORS = (
     ("machine", "records", "tensors"),
     ("data", "study"),
     ("model", "analysis"),
-    ("training", "figures"),
+    ("training", "figures", "timm"),
     ("benchmark",),
     ("finished",),
     ("commands",),
