@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from afmp.errors import AfmpError
 
@@ -61,6 +60,8 @@ def mean_and_interval(values, axis: int = 0) -> Interval:
     if n == 1:
         missing = np.full_like(mean, np.nan)
         return Interval(mean, missing, missing, missing, n)
+    from scipy import stats  # only here: it loads slowly, and a picture of gates needs only the classes above
+
     std = values.std(axis=axis, ddof=1)
     half = stats.t.ppf(0.975, n - 1) * std / np.sqrt(n)
     return Interval(mean, std, mean - half, mean + half, n)
@@ -73,6 +74,8 @@ def paired_difference(values: Mapping, reference: Mapping) -> PairedDifference:
         return PairedDifference(*[float("nan")] * 4, 0, float("nan"))
     # Rounded far below the resolution of an accuracy, because equal differences vary in their last bits.
     differences = [round(values[seed] - reference[seed], 9) for seed in seeds]
+    from scipy import stats
+
     mean, std, low, high, n = mean_and_interval(differences)
     # Equal differences have a deviation of 0. The test then has no p-value, which does not mean certainty.
     p_value = stats.ttest_1samp(differences, 0).pvalue if n > 1 and std > 0 else float("nan")
