@@ -24,9 +24,11 @@ $(READY): pyproject.toml constraints.txt
 # The demo has its own folder and never touches the results of a real study.
 demo: $(READY)
 	$(RUN) snakemake report --cores 2 --directory demo --configfile demo.yaml
-	@echo; echo "Figures:"; find demo/results/figures -name '*.png' | sort
-	@echo "Tables:"; find demo/results/aggregate -name '*.csv' | sort
-	@echo "Report: demo/results/report/report.html"
+	@echo; echo "Figures: demo/results/figures/"
+	@echo "Tables: demo/results/aggregate/"
+	@echo "Report: demo/results/report/report.html"; echo
+	@$(RUN) afmp.cli accuracies demo/results
+# Here the verdicts on the claims of the paper belong, below the accuracies.
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(RUN) pytest -q -n 2 --dist loadfile

@@ -13,6 +13,7 @@ from afmp.process import Interrupted, check_utf8, interruptible, restart_in_utf8
 def commands() -> tuple:
     """Return all commands, in the order in which `--help` lists them."""
     from afmp.commands import (
+        accuracies,
         archive,
         benchmark,
         claims,
@@ -29,7 +30,7 @@ def commands() -> tuple:
     )
 
     modules = (
-        *(prepare, train, benchmark, parameters, draw, compare, claims),
+        *(prepare, train, benchmark, parameters, draw, accuracies, compare, claims),
         *(release, predict, explain, archive, expect, verify),
     )
     return tuple(module.COMMAND for module in modules)

@@ -12,6 +12,9 @@ from afmp.process import Interrupted, escape_what_cannot_be_shown, interruptible
 
 log = logging.getLogger("afmp")
 
+# Set by the workflow while it shows the progress of its jobs: their terminal gets only warnings and errors.
+ONLY_LOG_FILES = "AFMP_ONLY_LOG_FILES"
+
 
 class _Lines(logging.Formatter):
     """One printable line per message, whatever names it contains, and a traceback of printable lines below it."""
@@ -36,7 +39,10 @@ class _LogFile(logging.FileHandler):
 
 @contextmanager
 def show_progress(path: Path | str | None = None):
-    """Write the package's messages to stderr and, with `path`, to that file too."""
+    """Write the package's messages to stderr and, with `path`, to that file too.
+
+    With ONLY_LOG_FILES in the environment and such a file, stderr gets only warnings and errors.
+    """
     escape_what_cannot_be_shown()
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     handlers[0].setFormatter(_Lines())
@@ -48,6 +54,8 @@ def show_progress(path: Path | str | None = None):
             # Opened for appending, so that two processes with one log do not overwrite each other's lines.
             handlers.append(_LogFile(path, mode="a", encoding="utf-8"))
             handlers[-1].setFormatter(_Lines("%(asctime)s  %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+            if os.environ.get(ONLY_LOG_FILES):
+                handlers[0].setLevel(logging.WARNING)
     for handler in handlers:
         log.addHandler(handler)
     log.setLevel(logging.INFO)

@@ -22,6 +22,7 @@ from afmp.records import remove_leftovers, write_text
 from afmp.study.claims import found_claims, resolve_claims
 from afmp.study.paths import (
     FOLDER_DIGEST_FILE,
+    LOGS,
     MANIFEST_FILE,
     RESULTS,
     SET_ASIDE,

@@ -15,13 +15,16 @@ if workflow.is_main_process and not IS_MODULE and STORAGE.default_storage_provid
 
 onstart:
     start()
+    show_progress()
 
 
 onsuccess:
+    end_progress()
     put_back()
 
 
 onerror:
+    end_progress()
     put_back()
 
 

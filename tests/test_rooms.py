@@ -10,12 +10,12 @@ from conftest import PROJECT
 # From the ground up, one floor per line. A room may import from itself and from the floors below its own.
 FLOORS = (
     ("errors", "sources"),
-    ("files", "process", "provenance", "message_passing"),
+    ("display", "files", "process", "provenance", "message_passing"),
     ("log",),
     ("machine", "records", "tensors"),
     ("data", "study"),
     ("model", "analysis"),
-    ("training", "figures"),
+    ("training", "figures", "timm"),
     ("benchmark",),
     ("finished",),
     ("commands",),

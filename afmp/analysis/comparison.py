@@ -76,7 +76,7 @@ def comparison_text(study: dict, results: list[dict], *, reference: str, semanti
         if any(_median(row.results, cost) is not None for row in rows):
             columns.append([cost.title, *(_cost(row, cost) for row in rows)])
             columns.append(["ratio", *(_ratio(row, cost) for row in rows)])
-    head, *lines = _aligned(columns)
+    head, *lines = aligned(columns, num_words=NUM_WORDS)
     size = len(study["members"])
     blocks = ["\n".join(lines[first : first + size]) for first in range(0, len(lines), size)]
     notes = map(printable, _notes(rows, reference, semantics))
@@ -150,12 +150,12 @@ def _devices(results: list[dict]) -> set[str]:
     return {result["trained_by"][0]["device"]["name"] for result in results if "step" in result}
 
 
-def _aligned(columns: list[list[str]]) -> Iterator[str]:
-    """Yield the lines of a table, given its columns."""
+def aligned(columns: list[list[str]], *, num_words: int) -> Iterator[str]:
+    """Yield the lines of a table, given its columns. The first `num_words` are flush left."""
     widths = [max(map(len, column)) for column in columns]
     for cells in zip(*columns, strict=True):
         padded = [
-            cell.ljust(width) if number < NUM_WORDS else cell.rjust(width)
+            cell.ljust(width) if number < num_words else cell.rjust(width)
             for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
         ]
         yield "  ".join(padded).rstrip()

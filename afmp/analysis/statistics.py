@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from afmp.errors import AfmpError
 
@@ -71,6 +70,8 @@ def mean_and_interval(values, axis: int = 0) -> Interval:
     missing = np.full_like(mean, np.nan)
     if n == 1:
         return Interval(mean, missing, missing, missing, n)
+    from scipy import stats  # only here: it loads slowly, and a picture of gates needs only the classes above
+
     std = values.std(axis=axis, ddof=1)
     if n < FEWEST_SEEDS:
         return Interval(mean, std, missing, missing, n)
@@ -91,6 +92,8 @@ def paired_difference(values: Mapping, reference: Mapping) -> PairedDifference:
         return PairedDifference(*[float("nan")] * 4, 0, float("nan"))
     # Rounded far below the resolution of an accuracy, because equal differences vary in their last bits.
     differences = [round(values[seed] - reference[seed], 9) for seed in seeds]
+    from scipy import stats
+
     mean, std, low, high, n = mean_and_interval(differences)
     # Equal differences have a deviation of 0. The test then has no p-value, which does not mean certainty.
     tested = n >= FEWEST_SEEDS and std > 0

@@ -143,7 +143,7 @@ def _outcome(subject: Subject, memory: dict | None) -> dict:
     return _empty() | {
         "status": "ok",
         "error": None,
-        "num_parameters": sum(p.numel() for p in subject.model.parameters() if p.requires_grad),
+        "num_parameters": sum(p.numel() for p in subject.model.parameters()),
         "implementation": None if implementation is None else str(implementation),
         "memory": memory,
     }

@@ -38,7 +38,7 @@ def count_parameters(num_classes: int = 100, resolution: int = 224) -> dict:
                 "model": name,
                 "description": description,
                 "resolution": image_size,
-                "num_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+                "num_parameters": sum(p.numel() for p in model.parameters()),
             }
             for name, description, image_size, model in rows
         ],

@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from afmp.errors import AfmpError, check_choice, check_flag, check_number, check_whole_number
 from afmp.message_passing.implementation import implementation
 from afmp.message_passing.layer import LayerOutput
+from afmp.model.backbone import Backbone
+from afmp.model.embedding import NO_TORCHSCRIPT, patches_of
 from afmp.model.graph import GraphModule
 from afmp.model.layer import Budget, Layer
 from afmp.model.linear import has_hooks
 from afmp.model.notebook import NotebookLayer
 from afmp.model.paper import PaperLayer
 from afmp.model.random_edges import image_keys, next_keys
+from afmp.model.recomputation import recomputed
 from afmp.model.refined import RefinedLayer
 from afmp.model.scaffold import grid_positions, grid_shape
 from afmp.model.top_down import is_linear_refinement, refine
@@ -54,7 +57,7 @@ def _of_budget(name: str, doc: str) -> property:
     )
 
 
-class AFMP(GraphModule):
+class AFMP(Backbone, GraphModule):
     """Adaptive message passing between the patches of an image.
 
     - num_layers, d_model (D), num_classes
@@ -70,6 +73,7 @@ class AFMP(GraphModule):
     - routing: "learned", or to compare with: "random" keeps random edges, others in each image; "none" has no router
     - messages: False for the same model without messages
     - use_directions: False if an edge has only a length; use_errors: False if scores have no prediction error
+    - in_chans (C): channels of an image
 
     Every part is a module, and hooks on it work: embed, position_embed, each of layers, each of top_down_aggregators,
     and readout["2"]. The readout may be replaced, and so may the linear maps inside a layer. A layer with a hook or a
@@ -101,12 +105,14 @@ class AFMP(GraphModule):
         messages: bool = True,
         use_directions: bool = True,
         use_errors: bool = True,
+        in_chans: int = 3,
     ) -> None:
         for name, value in (
             ("num_layers", num_layers),
             ("d_model", d_model),
             ("num_classes", num_classes),
             ("batch_size", batch_size),
+            ("in_chans", in_chans),
         ):
             check_whole_number(name, value)
         check_number("sparsity", sparsity)
@@ -135,20 +141,21 @@ class AFMP(GraphModule):
         )
 
         self.semantics, self.use_directions, self.use_errors = semantics, use_directions, use_errors
-        self.num_classes, self.d_model, self.use_top_down = num_classes, d_model, use_top_down
+        self.num_classes, self.d_model, self.use_top_down, self.in_chans = num_classes, d_model, use_top_down, in_chans
         self.grid_shape, self.patch_size = grid_shape(img_size, patch_size), patch_size
         self.budget = budget
         self.num_models: int | None = None  # M in a stack of models
         self.lambda_sparse = lambda_sparse if is_sparse else 0.0
 
         # The original notebook's order and names, so one random seed gives the same initial weights as there.
-        self.embed = layer.patch_embedding(patch_size, d_model)
+        self.embed = layer.patch_embedding(patch_size, d_model, in_chans)
         self.position_embed = layer.position_embedding(d_model)
         predicts = [use_errors and i >= layer.first_error for i in range(num_layers)]
         self.layers = nn.ModuleList(layer(d_model, self.budget, predicts=each) for each in predicts)
         num_refined = num_layers - 1 if use_top_down else 0
         self.top_down_aggregators = nn.ModuleList(layer.top_down_step(d_model) for _ in range(num_refined))
         self.readout = nn.ModuleDict({"2": layer.readout(d_model, num_classes)})
+        self.requires_grad_()
 
     sparsity = _of_budget("sparsity", "Edges kept per node of the image. May be changed at any time.")
     is_sparse = _of_budget("is_sparse", "False if all edges are kept. May be changed at any time.")
@@ -159,8 +166,14 @@ class AFMP(GraphModule):
         """Number of edges kept per image (under `notebook`: scores kept in the first image of a full batch)."""
         return self.layers[0].num_kept_edges(self.graph)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits (B, num_classes) of images (B, 3, height, width). A stack has M in front of both."""
+    def forward(self, images: Tensor, return_sparsity_loss: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """Return logits (B, num_classes) of images (B, C, height, width). A stack has M in front of both.
+
+        return_sparsity_loss: return what `forward_train` does. It is for a model inside a wrapper, such as
+        DistributedDataParallel, which only works if it is called itself.
+        """
+        if return_sparsity_loss is True:  # tracers give an object that is no bool
+            return self.forward_train(images)
         return self._read_out(self._run_layers(images))
 
     def forward_train(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -195,21 +208,45 @@ class AFMP(GraphModule):
         """True if every parameter has a leading model axis, and so contains the values of several models."""
         return self.num_models is not None
 
-    def _run_layers(self, images: Tensor) -> list[LayerOutput]:
+    def requires_grad_(self, requires_grad: bool = True) -> "AFMP":
+        """Let the parameters have gradients or not. Those that act on no result never have one.
+
+        So optimisers leave them as they are, and DistributedDataParallel does not wait for their gradients.
+        """
+        super().requires_grad_(requires_grad)
+        unused = [module for layer in self.layers if isinstance(layer, Layer) for module in layer.unused_maps()]
+        if self.use_top_down and not self._reads_refined:
+            unused.append(self.top_down_aggregators)
+        for module in unused:
+            module.requires_grad_(False)
+        return self
+
+    def __prepare_scriptable__(self):
+        raise AfmpError(NO_TORCHSCRIPT)
+
+    @property
+    def _reads_refined(self) -> bool:
+        """True if the readout reads the states that the top-down pass refined."""
+        return self.use_top_down and LAYERS[self.semantics].reads_refined_states
+
+    def _run_layers(self, images: Tensor, *, up_to: int | None = None) -> list[LayerOutput]:
+        """Return the outputs of all layers, or of the first `up_to`."""
+        layers = list(self.layers)[:up_to]
         state, graph = self._embed(images), self.graph
         if self.budget.routing == "random":
             graph = graph._replace(keys=image_keys(images))
         # The weights of all layers are packed at once. A layer with hooks packs its own when it is called: a hook may
         # change them before.
-        known = [number for number, layer in enumerate(self.layers) if self._is_own(layer)]
-        packed: list = [None] * len(self.layers)
+        known = [number for number, layer in enumerate(layers) if self._is_own(layer)]
+        packed: list = [None] * len(layers)
         if known:
-            layers = [self.layers[number] for number in known]
-            for number, weights in zip(known, layers[0].prepare(layers, state, graph), strict=True):
+            own = [layers[number] for number in known]
+            for number, weights in zip(known, own[0].prepare(own, state, graph), strict=True):
                 packed[number] = weights
         outputs = []
-        for layer, weights in zip(self.layers, packed, strict=True):
-            output = layer(state, graph, weights)
+        for layer, weights in zip(layers, packed, strict=True):
+            inputs = (state, graph, weights)
+            output = recomputed(layer, *inputs) if self.grad_checkpointing else layer(*inputs)
             outputs.append(output)
             state = output.state
             if graph.keys is not None:
@@ -222,21 +259,15 @@ class AFMP(GraphModule):
 
     def _embed(self, images: Tensor) -> Tensor:
         """Return nodes (B, N, D): each patch's pixels, ordered (channel, row, column), and its position."""
-        (rows, columns), size = self.grid_shape, self.patch_size
-        expected = (3, rows * size, columns * size)
         models = (self.num_models,) if self.is_stack else ()
-        if images.dim() != 4 + len(models) or images.shape[-3:] != expected or not images.is_floating_point():
-            raise AfmpError(
-                f"images are {images.dtype} of shape {tuple(images.shape)}: allowed are floating-point "
-                f"images of shape ({', '.join(map(str, (*models, 'batch', *expected)))})"
-            )
-        patches = images.reshape(-1, 3, rows, size, columns, size).permute(0, 2, 4, 1, 3, 5)
-        patches = patches.reshape(*images.shape[:-3], rows * columns, 3 * size * size)
+        patches = patches_of(images, self.grid_shape, self.patch_size, in_chans=self.in_chans, models=models)
         positions = self.static_positions.expand(*models, 1, -1, -1) if self.is_stack else self.static_positions
         return self.embed(patches) + self.position_embed(positions)
 
     def _read_out(self, outputs: list[LayerOutput]) -> Tensor:
         """Return logits (B, num_classes) from the outputs of all layers."""
+        if not self.global_pool:
+            return self.readout["2"](self._features(outputs))
         return self.readout["2"](self._pool(outputs))
 
     def _pool(self, outputs: list[LayerOutput], refined: list[Tensor] | None = None) -> Tensor:
@@ -249,12 +280,11 @@ class AFMP(GraphModule):
             output.mean if self._is_own(layer) else output.state.mean(dim=-2)
             for layer, output in zip(self.layers, outputs, strict=True)
         ]
-        reads_refined = self.use_top_down and LAYERS[self.semantics].reads_refined_states
         aggregators = self.top_down_aggregators
         if not all(map(is_linear_refinement, aggregators)):  # a hook or another step must get the full states
             refined = refined or refine(aggregators, [output.state for output in outputs])
-            return refined[0].mean(dim=-2) if reads_refined else means[-1]
-        if not reads_refined:
+            return refined[0].mean(dim=-2) if self._reads_refined else means[-1]
+        if not self._reads_refined:
             return means[-1]
         # Refinement is linear and every P_l is the identity, so refining the means gives the mean of r_0. This works on
         # (B, D) and not on (B, N, D).

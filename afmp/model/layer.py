@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from afmp.message_passing.layer import LayerOutput
 from afmp.message_passing.neighbours import Graph
 from afmp.message_passing.weights import LayerParameters, PackedLayer
-from afmp.model.linear import Linear, has_hooks, is_linear
+from afmp.model.linear import Linear, has_hooks, is_linear, needs_plain_operations
 from afmp.model.top_down import TopDownAggregator
 
 
@@ -76,9 +76,9 @@ class Layer(nn.Module):
         return [None] * len(layers)
 
     @staticmethod
-    def patch_embedding(patch_size: int, d_model: int) -> nn.Module:
-        """Return the map of patches (..., N, 3 P P), ordered (channel, row, column), to (..., N, D)."""
-        return Linear(3 * patch_size * patch_size, d_model)
+    def patch_embedding(patch_size: int, d_model: int, in_chans: int = 3) -> nn.Module:
+        """Return the map of patches (..., N, C P P), ordered (channel, row, column), to (..., N, D)."""
+        return Linear(in_chans * patch_size * patch_size, d_model)
 
     @staticmethod
     def position_embedding(d_model: int) -> nn.Module:
@@ -94,6 +94,14 @@ class Layer(nn.Module):
     def readout(d_model: int, num_classes: int) -> nn.Module:
         """Return the map of the mean over nodes (..., D) to logits (..., num_classes)."""
         return Linear(d_model, num_classes)
+
+    def unused_maps(self) -> list[nn.Module]:
+        """Return the inner modules whose weights act on no result, so that they never have a gradient.
+
+        The first layer of the original notebook has a W_pred that nothing reads. Weights files contain it.
+        """
+        is_own = type(self.router) is self._readable_types[0]
+        return [self.router.W_pred] if is_own and not self.predicts else []
 
     def num_kept_edges(self, graph: Graph) -> int:
         """Return the number of edges that this layer keeps."""
@@ -118,8 +126,10 @@ class Layer(nn.Module):
         """Return True if fast paths may read the weights of the inner modules instead of calling them.
 
         The modules must be called if one of them has a hook, or was replaced by one of another class or shape, such as
-        an adapter, a parametrised map, or a map without bias.
+        an adapter, a parametrised map, or a map without bias; and where only plain operations work.
         """
+        if needs_plain_operations():
+            return False
         router, pcu = self.router, self.pcu
         if (type(router), type(pcu)) != self._readable_types:
             return False

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.fx._symbolic_trace import is_fx_symbolic_tracing
 from torch.nn.modules.module import _has_any_global_hook
 
 
@@ -43,7 +44,7 @@ class Normalisation(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Normalise inputs (..., D)."""
         kind = inputs.device.type
-        if torch.is_autocast_enabled(kind):
+        if torch.is_autocast_enabled(kind) and not needs_plain_operations():
             return _Normalised.apply(inputs, torch.get_autocast_dtype(kind), self.eps)
         return F.layer_norm(inputs, inputs.shape[-1:], eps=self.eps)
 
@@ -76,6 +77,16 @@ def is_linear(module: nn.Module) -> bool:
     An adapter, or a map with a parametrisation or a hook, must be called. So must a map without bias.
     """
     return type(module) in (Linear, nn.Linear) and module.bias is not None and not has_hooks(module)
+
+
+def needs_plain_operations() -> bool:
+    """Return True where only the plain operations of PyTorch work: under torch.func, in torch.export and torch.fx.
+
+    Fast paths write into views and have backward passes of their own, which these cannot follow.
+    """
+    if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        return False  # torch.compile follows them
+    return torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active() or is_fx_symbolic_tracing()
 
 
 def has_hooks(module: nn.Module) -> bool:

@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from afmp.errors import AfmpError
 from afmp.message_passing.layer import LayerOutput, prepare_layers, score_all_edges, sum_gated_messages
 from afmp.message_passing.neighbours import Graph
 from afmp.message_passing.weights import PackedLayer, map_nodes, split_off_own
@@ -92,6 +93,10 @@ class NotebookLayer(Layer):
         """Return how many scores a batch of `num_images` keeps, or 0 if nothing is pruned."""
         if not self.budget.is_sparse:
             return 0
+        if isinstance(num_images, torch.SymInt) and torch.compiler.is_exporting():
+            raise AfmpError(
+                "'notebook' counts its budget with the size of the batch: export it with a fixed batch size"
+            )
         nodes_per_graph = num_images * len(graph.neighbours.nbr) // self.budget.batch_size
         kept = int(self.budget.sparsity * nodes_per_graph) * self.budget.batch_size
         return kept if kept < len(graph.edge_slots) else 0

@@ -29,7 +29,7 @@ from afmp.message_passing.selection import top_k_edges, top_k_edges_of_nodes
 from afmp.model.edge_weights import EdgeWeights, edge_weights
 from afmp.model.embedding import PatchEmbedding, PositionFeatures
 from afmp.model.layer import Budget, Layer, per_model
-from afmp.model.linear import LayerNorm, Linear, Normalisation, has_hooks, is_linear
+from afmp.model.linear import LayerNorm, Linear, Normalisation, has_hooks, is_linear, needs_plain_operations
 from afmp.model.paper import PaperLayer
 from afmp.model.random_edges import pseudo_random
 
@@ -181,6 +181,8 @@ class RefinedLayer(Layer):
 
         All other inner modules are called, on every path.
         """
+        if needs_plain_operations():
+            return False
         router, directions = self.router, self.directions
         if type(router) is not self._readable_types[0] or type(directions) is not Directions:
             return False
@@ -191,6 +193,12 @@ class RefinedLayer(Layer):
         shapes = ((RANK, 3), (1, RANK), (d, 1), (DIRECTION_WIDTH, 2), (2 * d, DIRECTION_WIDTH))
         own = all(linear.weight.shape[-2:] == shape for linear, shape in zip(maps, shapes, strict=True))
         return own and len({linear.weight.dim() for linear in maps}) == 1
+
+    def unused_maps(self) -> list[nn.Module]:
+        """Return the inner modules whose weights act on no result: without routing, those that score."""
+        router = self.router
+        is_own = type(router) is RefinedRouter
+        return [router.W_in, router.W_f, router.w] if is_own and self.budget.routing == "none" else []
 
     def scores(self, nodes: Tensor, graph: Graph) -> Tensor:
         """Return s_e of all slots, (..., N, K), of normalised nodes (..., N, D); 0 without a router."""
@@ -227,9 +235,9 @@ class RefinedLayer(Layer):
         return self.budget.edges_per_image(len(degrees), len(graph.edge_slots))
 
     @staticmethod
-    def patch_embedding(patch_size: int, d_model: int) -> nn.Module:
-        """Return the map of patches (..., N, 3 P P), ordered (channel, row, column), to (..., N, D)."""
-        return PatchEmbedding(patch_size, d_model)
+    def patch_embedding(patch_size: int, d_model: int, in_chans: int = 3) -> nn.Module:
+        """Return the map of patches (..., N, C P P), ordered (channel, row, column), to (..., N, D)."""
+        return PatchEmbedding(patch_size, d_model, in_chans)
 
     @staticmethod
     def position_embedding(d_model: int) -> nn.Module:

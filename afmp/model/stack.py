@@ -45,7 +45,8 @@ def stack_models(models: list[Model]) -> Model:
     stack.num_models = len(models)
     parameters = [dict(model.named_parameters()) for model in models]
     for name in parameters[0]:
-        stacked = torch.nn.Parameter(torch.stack([own[name].detach() for own in parameters]))
+        stacked = torch.stack([own[name].detach() for own in parameters])
+        stacked = torch.nn.Parameter(stacked, requires_grad=parameters[0][name].requires_grad)
         module, _, leaf = name.rpartition(".")
         stack.get_submodule(module).register_parameter(leaf, stacked)
         for own, view in zip(parameters, stacked.detach().unbind(), strict=True):

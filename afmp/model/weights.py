@@ -32,11 +32,12 @@ GRAPH = ("static_positions", "edge_index", "edge_attr")  # buffers that may have
 MAX_FOREIGN_GRAPH = 1 << 24  # numbers in one of them, if it is read but not used: images of over 20,000 px
 
 
-def load_weights(model: AFMP | Rival, path: Path | str, *, graph: bool = True) -> None:
+def load_weights(model: AFMP | Rival, path: Path | str, *, graph: bool = True, head: bool = True) -> None:
     """Load weights into `model`: a .safetensors of a training, or a state dict (.pth, .pt) of the original notebook.
 
     The graph in the file replaces the model's. With graph=False the model keeps its own, so that weights trained at one
-    image size run at another of the same patch size: no parameter depends on the size.
+    image size run at another of the same patch size: no parameter depends on the size. With head=False the model keeps
+    its classifier, so that weights trained with other classes start a training with its own.
 
     A .pth is read by torch.load(weights_only=True), which builds only
     tensors and plain containers. Names may have the prefixes of PyTorch's wrappers. Weights are dense, of fp16, bf16,
@@ -48,15 +49,16 @@ def load_weights(model: AFMP | Rival, path: Path | str, *, graph: bool = True) -
     if path.suffix not in SUFFIXES:
         raise AfmpError(f"{path}: a file of weights ends in {', '.join(SUFFIXES)}, not in {path.suffix!r}.")
     expected = model.state_dict()
+    own = () if head else _classifier_prefixes(model)
     try:
         weights = (
-            _read_safetensors(path, model, expected, graph=graph)
+            _read_safetensors(path, model, expected, graph=graph, own=own)
             if path.suffix == ".safetensors"
             else _read_pickle(path)
         )
     except MissingFileError as missing:
         raise AfmpError(f"{str(missing).rstrip('.')}; give a file of weights ({', '.join(SUFFIXES)}).") from None
-    weights = _unwrapped(weights, path)
+    weights = _with_own(_unwrapped(weights, path), expected, own)
     _check_shapes({name: tensor.shape for name, tensor in weights.items()}, expected, path, graph=graph)
     if not graph:
         weights |= {name: expected[name] for name in GRAPH if name in expected}
@@ -153,7 +155,7 @@ def _refuse_larger(config: RunConfig, num_classes: int, path: Path) -> None:
 
 
 def _read_safetensors(
-    path: Path, model: AFMP | Rival, expected: dict[str, torch.Tensor], *, graph: bool
+    path: Path, model: AFMP | Rival, expected: dict[str, torch.Tensor], *, graph: bool, own: tuple[str, ...]
 ) -> dict[str, torch.Tensor]:
     semantics = read_about(path).get("semantics", model.semantics)
     if semantics != model.semantics:
@@ -162,7 +164,9 @@ def _read_safetensors(
             "of the weights' semantics."
         )
     # Before any tensor is read: a sparse file can hold one that is larger than the memory.
-    _check_shapes(_unwrapped(read_header(path, advice=ADVICE).shapes, path), expected, path, graph=graph)
+    shapes = _unwrapped(read_header(path, advice=ADVICE).shapes, path)
+    known = {name: tensor.shape for name, tensor in expected.items()}
+    _check_shapes(_with_own(shapes, known, own), expected, path, graph=graph)
     return read_tensors(path, advice=ADVICE)
 
 
@@ -220,6 +224,21 @@ def _unwrapped(entries: dict, path: Path) -> dict:
             raise AfmpError(f"{path}: contains {bare} twice, with different prefixes; save the weights of one model.")
         plain[bare] = entry
     return plain
+
+
+def _classifier_prefixes(model: AFMP | Rival) -> tuple[str, ...]:
+    """Return how the names of the classifier's tensors start. A model of timm may have several classifiers."""
+    found = (model.network if isinstance(model, Rival) else model).get_classifier()
+    classifiers = found if isinstance(found, (tuple, list)) else [found]
+    return tuple(f"{name}." for name, module in model.named_modules() if any(module is each for each in classifiers))
+
+
+def _with_own(entries: dict, expected: dict, own: tuple[str, ...]) -> dict:
+    """Return entries with those of the model, `expected`, in place of all whose names start with one of `own`."""
+    if not own:
+        return entries
+    kept = {name: entry for name, entry in entries.items() if not name.startswith(own)}
+    return kept | {name: entry for name, entry in expected.items() if name.startswith(own)}
 
 
 def _check_shapes(shapes: dict[str, tuple], expected: dict[str, torch.Tensor], path: Path, *, graph: bool) -> None:

@@ -189,3 +189,13 @@ def test_a_rival_that_no_machine_can_train_is_refused_at_once():
         AfmpError, match=r"'timm/vit_tiny_patch16_224': its 80,\d\d\d million parameters take at least 1,"
     ):
         check_rival(rival_config("timm/vit_tiny_patch16_224", arguments | {"depth": 100}))
+
+
+def test_weights_of_other_classes_start_a_training_without_their_classifier(tmp_path):
+    trained, path = build("ViT"), tmp_path / "best.pth"
+    torch.save(trained.state_dict(), path)
+    model = build_model(rival_config(*RIVALS["ViT"]), semantics="timm", num_classes=5)
+    own = model.network.head.weight.clone()
+    load_weights(model, path, head=False)
+    assert torch.equal(model.network.head.weight, own)
+    assert torch.equal(model.network.blocks[0].mlp.fc1.weight, trained.network.blocks[0].mlp.fc1.weight)

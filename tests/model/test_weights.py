@@ -1,5 +1,6 @@
 """Weights from a file: what fits is loaded, nothing in it runs, and what does not fit is refused."""
 
+import copy
 import json
 import os
 from pathlib import Path
@@ -92,6 +93,24 @@ MISFITS = {
     "another image": (lambda weights: values(small(img_size=64)), "static_positions of shape"),
     "edge to nowhere": (edit(edge_index=torch.full((2, 1), 99), edge_attr=torch.ones(1)), "edge_index with entries 99"),
 }
+
+
+@pytest.mark.parametrize("semantics", ["paper", "refined"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_weights_of_other_classes_start_a_training_without_their_classifier(tmp_path, semantics, suffix):
+    trained, path = small(1, semantics=semantics), tmp_path / f"best{suffix}"
+    model = small(2, semantics=semantics, num_classes=7, img_size=64)
+    (torch.save if suffix == ".pth" else save_file)(trained.state_dict(), path)
+    classifier, images = copy.deepcopy(model.get_classifier()), torch.rand(2, 3, 64, 64)
+    with pytest.raises(AfmpError, match=r"of another architecture: readout\.2"):
+        load_weights(model, path, graph=False)
+    load_weights(model, path, graph=False, head=False)
+    assert all(torch.equal(*pair) for pair in zip(model.layers.parameters(), trained.layers.parameters(), strict=True))
+    features = model.forward_head(model.forward_features(images), pre_logits=True)
+    torch.testing.assert_close(model(images), classifier(features))
+    model.reset_classifier(0)  # a backbone reads the same file
+    load_weights(model, path, graph=False, head=False)
+    assert torch.equal(model(images), model.forward_head(model.forward_features(images)))
 
 
 @pytest.mark.promise("unfitting-weights")

@@ -372,6 +372,8 @@ def test_a_killed_workflow_resumes(tmp_path):
         assert 1 <= after < epochs and f"epoch {after}/" not in log
         said, _ = whole.communicate()
         assert whole.returncode == 0, said
+        (of_call,) = (tmp_path / "whole/.snakemake/log").glob("*.log")
+        said = of_call.read_text()
         assert "\nJob 0: rule train: dense [paper], log: results/logs/train/paper/dense.log\nReason: Missing" in said
         assert "afmp/model/afmp.py" not in said and "Finished jobid: 0 (Rule: train)" in said
     finally:

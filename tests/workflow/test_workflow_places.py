@@ -200,9 +200,9 @@ def test_a_second_snakemake_ends_with_a_sentence_and_costs_nothing(project):
 @pytest.mark.promise("second-trainer-waits")
 @pytest.mark.long
 def test_with_nolock_one_of_two_trains_and_the_other_uses_its_result(project):
-    with paused(project) as pause, started(project, RESULT) as first:
+    with paused(project) as pause, started(project, RESULT, "--verbose") as first:
         wait_for(lambda: waits(project), first)
-        with started(project, RESULT, "--nolock") as second:
+        with started(project, RESULT, "--nolock", "--verbose") as second:
             wait_for(lambda: waits(project), second)
             pause.close()
             said = [ends_well(process) for process in (first, second)]

@@ -1,0 +1,39 @@
+"""The accuracies of a whole study in plain text: a block per study, a line per run, a column per semantics."""
+
+import pandas
+
+from afmp.analysis import wording
+from afmp.analysis.comparison import aligned
+from afmp.errors import printable
+from afmp.study.font import as_seen
+
+
+def accuracies_text(summary: pandas.DataFrame) -> str:
+    """Return the test accuracies of a summary table, in percent, and a line that says what the numbers are."""
+    semantics = list(summary["semantics"].unique())
+    columns = [[""], *([name] for name in semantics)]
+    for study, rows in summary.groupby("study", sort=False):
+        for column, cell in zip(columns, [study, *("" for _ in semantics)], strict=True):
+            column.append(cell)
+        for _, of_run in rows.groupby("run", sort=False):
+            columns[0].append(f"  {as_seen(of_run['label'].iloc[0])}")
+            cells = {row["semantics"]: _accuracy(row) for _, row in of_run.iterrows()}
+            for column, name in zip(columns[1:], semantics, strict=True):
+                column.append(cells.get(name, ""))
+    few = bool((summary["n"] < wording.FEWEST_SEEDS).any())
+    seeds = wording.counted(list(summary["n"]), "random seed")
+    notes = (
+        f"Test accuracy at the best epoch, %: mean [95 % interval, Student's t] over {seeds}"
+        f"{f', without an interval below {wording.FEWEST_SEEDS}' * few}. "
+        f"Dataset: {wording.distinct(summary['dataset'])}."
+    )
+    return "\n".join(map(printable, [*aligned(columns, num_words=1), "", notes]))
+
+
+def _accuracy(row: pandas.Series) -> str:
+    if row["n"] == 0:
+        return ""
+    mean = f"{row['test_accuracy_mean']:.2f}"
+    if row["n"] < wording.FEWEST_SEEDS:
+        return mean
+    return f"{mean} [{row['test_accuracy_ci95_low']:.2f}, {row['test_accuracy_ci95_high']:.2f}]"
