@@ -68,7 +68,13 @@ report: f"{PROJECT}/report/workflow.rst"
 include: f"{PROJECT}/rules/common.smk"
 include: f"{PROJECT}/rules/data.smk"
 include: f"{PROJECT}/rules/train.smk"
-include: f"{PROJECT}/rules/scalability.smk"
+
+
+if STUDY.scalability:
+
+    include: f"{PROJECT}/rules/scalability.smk"
+
+
 include: f"{PROJECT}/rules/tables.smk"
 include: f"{PROJECT}/rules/figures.smk"
 include: f"{PROJECT}/rules/report.smk"

@@ -27,7 +27,6 @@ from afmp.study.paths import (
     RESULTS,
     SET_ASIDE,
     SNAKEMAKE_METADATA,
-    TABLES,
     benchmark_file,
     dataset_file,
     dataset_hash_file,
@@ -35,6 +34,7 @@ from afmp.study.paths import (
     in_results,
     log_file,
 )
+from afmp.study.overlays import without_removed
 from afmp.study.memory import check_memory, training_bytes
 from afmp.study.study import resolve_study
 from afmp.training.job import WANTED_RUNS
@@ -42,8 +42,7 @@ from afmp.training.reuse import link_files
 
 try:
     # A complete configuration was put together from files that have been checked.
-    for path in [] if COMPLETE else workflow.configfiles:
-        read_config(path)
+    parts = [] if COMPLETE else [read_config(path) for path in workflow.configfiles]
     if not isinstance(ARCHIVE, str | None):
         raise AfmpError(f"config: archive: found {ARCHIVE!r}; allowed: text, the path of a folder.")
     DEPTH = read_depth(DEPTH_OPTIONS)
@@ -51,6 +50,7 @@ try:
     if isinstance(config.get("studies"), dict) and isinstance(own_config.get("studies"), dict):
         order = [name for name in own_config["studies"] if name in config["studies"]]
         config["studies"] = {name: config["studies"][name] for name in [*order, *config["studies"]]}
+    config.update(without_removed(config, [own_config, *parts]))
     STUDY = resolve_study(config)
     CLAIMS_CONTENT = read_config(found_claims(PROJECT))
     CLAIMS = resolve_claims(CLAIMS_CONTENT)
@@ -80,7 +80,7 @@ COMPARE_SEMANTICS = any(is_compared(study, STUDY.semantics) for study in STUDY.s
 
 # Every file of the finished study.
 STUDY_FILES = in_results([*study_files(STUDY), MANIFEST_FILE])
-ALL_TABLES = in_results(file for table in TABLES for file in files_of_table(table).values())
+ALL_TABLES = in_results(file for table in STUDY.tables for file in files_of_table(table).values())
 
 
 wildcard_constraints:
@@ -133,6 +133,14 @@ def needs_both_semantics(wildcards):
     raise SystemExit(
         f"Error: config: semantics: found {STUDY.semantics}, but notebook_vs_paper draws the same runs under both; "
         "allowed with it: [paper, notebook]."
+    )
+
+
+# Refuse what is made of the sweep, where a study has none.
+def needs_a_sweep(wildcards):
+    raise SystemExit(
+        "Error: config: scalability: found null, so this study has no sweep over image sizes; allowed for this target: the "
+        "keys of a sweep, as config.yaml of the project has them."
     )
 
 
@@ -205,6 +213,17 @@ def keep_metadata_with_results():
 
 # Of files that are set aside: the records that Snakemake had of them.
 REPLACED = {}
+
+
+# Say how a finished study that has none of Snakemake's records of it, as a part of a copy, is not computed again.
+def explain_missing_records():
+    place = Path(on_disk(SNAKEMAKE_METADATA))
+    if Path(on_disk(MANIFEST_FILE)).exists() and not (place.is_dir() and any(place.iterdir())):
+        logger.info(
+            f"{PLACE}/ has a finished study, but not Snakemake's records of it ({place}), so here the times of files "
+            "decide what runs again. If it was copied or cloned, copy the records too. Without them: `snakemake verify` "
+            "compares all files with their hashes, and `snakemake all --touch` then takes them as they are."
+        )
 
 
 # Set the outputs aside that the jobs of this call replace: Snakemake deletes them before a job starts. Without room for them

@@ -11,7 +11,8 @@ CATEGORIES = {
     study["figure"]: (category_name(f"{study['section']} {study['title']}"), study["semantics"])
     for study in STUDY.studies
 }
-CATEGORIES |= dict.fromkeys(SWEEP_FIGURES, ("Scalability", STUDY.semantics))
+if STUDY.scalability:
+    CATEGORIES |= dict.fromkeys(SWEEP_FIGURES, ("Scalability", STUDY.semantics))
 
 for figure, (category, figure_semantics) in CATEGORIES.items():
 
@@ -57,6 +58,16 @@ for figure, (category, figure_semantics) in CATEGORIES.items():
                 in_results(figure_files(figure_path(semantics, figure)))
                 for semantics in figure_semantics
             ],
+
+
+for figure in () if STUDY.scalability else SWEEP_FIGURES:
+
+    # Without a sweep, its figures fail with an error that says so.
+    rule:
+        name:
+            figure
+        input:
+            needs_a_sweep,
 
 
 if COMPARE_SEMANTICS:

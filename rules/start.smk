@@ -6,6 +6,11 @@ TRAIN_MESSAGE = f"rule {TRAIN}: {{wildcards.run}} [{{wildcards.semantics}}], log
 
 if workflow.is_main_process and not IS_MODULE and STORAGE.default_storage_provider is None:
     keep_metadata_with_results()
+    explain_missing_records()
+    for run, trained in STUDY.other_names.items():
+        logger.info(
+            f"Run {run!r} has the settings of run {trained!r}: it is trained once, and its files have the name {trained!r}."
+        )
 
 
 onstart:

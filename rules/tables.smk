@@ -37,25 +37,27 @@ rule aggregate:
         "../workflow_scripts/aggregate.py"
 
 
-# Tables of the sweep, its ratios and its fits, and of the parameter counts.
-rule tabulate_scalability:
-    input:
-        scalability=in_results(map(scalability_file, STUDY.semantics)),
-        parameters=in_results(PARAMETERS_FILE),
-    output:
-        **sweep_table_files("scalability", "table of the sweep"),
-        **sweep_table_files("scalability_ratios", "table of ratios"),
-        **sweep_table_files("scalability_fits", "table of fits"),
-        **sweep_table_files("parameters", "table of parameters"),
-    log:
-        in_results(log_file("tabulate_scalability")),
-    benchmark:
-        in_results(benchmark_file("tabulate_scalability"))
-    localrule: True
-    conda:
-        "../envs/afmp.yaml"
-    params:
-        code=code("tabulate_scalability.py"),
-        captions=captions,
-    script:
-        "../workflow_scripts/tabulate_scalability.py"
+if STUDY.scalability:
+
+    # Tables of the sweep, its ratios and its fits, and of the parameter counts.
+    rule tabulate_scalability:
+        input:
+            scalability=in_results(map(scalability_file, STUDY.semantics)),
+            parameters=in_results(PARAMETERS_FILE),
+        output:
+            **sweep_table_files("scalability", "table of the sweep"),
+            **sweep_table_files("scalability_ratios", "table of ratios"),
+            **sweep_table_files("scalability_fits", "table of fits"),
+            **sweep_table_files("parameters", "table of parameters"),
+        log:
+            in_results(log_file("tabulate_scalability")),
+        benchmark:
+            in_results(benchmark_file("tabulate_scalability"))
+        localrule: True
+        conda:
+            "../envs/afmp.yaml"
+        params:
+            code=code("tabulate_scalability.py"),
+            captions=captions,
+        script:
+            "../workflow_scripts/tabulate_scalability.py"

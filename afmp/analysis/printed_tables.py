@@ -48,6 +48,11 @@ PDFLATEX_MARKS = "–—‘’“”„†‡•…€™"  # that pdfLaTeX prin
 LAST_LATIN = "ſ"  # U+017F
 
 
+# Columns of the summary and of the differences: mean, standard deviation, and the start of those of the interval.
+_TEST_ACCURACY = ("test_accuracy_mean", "test_accuracy_std", "test_accuracy_ci95")
+_DIFFERENCE = ("mean_difference", "std", "ci95")
+
+
 class PrintedTable(NamedTuple):
     """A table for publication: plain texts, which `latex` and `markdown` escape.
 
@@ -66,7 +71,7 @@ def printed_summary(table: pandas.DataFrame, studies: list[dict]) -> list[Printe
         "Run": lambda row: row["label"],
         "Semantics": lambda row: row["semantics"],
         "n": lambda row: str(row["n"]),
-        "Test accuracy, %": lambda row: _mean(row, "test_accuracy_mean", "test_accuracy_ci95", n=row["n"], form=".2f"),
+        "Test accuracy, %": lambda row: _mean(row, *_TEST_ACCURACY, n=row["n"], form=".2f"),
         "Validation, %": lambda row: f"{row['best_val_accuracy_mean']:.2f}",
         "Best epoch": lambda row: f"{row['best_epoch_mean']:.1f}",
         "Parameters": lambda row: "; ".join(f"{int(number):,}" for number in row["num_parameters"].split("; ")),
@@ -94,7 +99,7 @@ def printed_differences(table: pandas.DataFrame, studies: list[dict]) -> list[Pr
             "Reference": lambda row, label_of=label_of: label_of[row["reference"]],
             "Semantics": lambda row: row["semantics"],
             "n": lambda row: str(row["n_pairs"]),
-            "Difference, points": lambda row: _mean(row, "mean_difference", "ci95", n=row["n_pairs"], form="+.2f"),
+            "Difference, points": lambda row: _mean(row, *_DIFFERENCE, n=row["n_pairs"], form="+.2f"),
         }
         sentences = [
             f"{_title(study, rows)}.",
@@ -152,17 +157,22 @@ def _selection(semantics: Sequence[str]) -> list[str]:
 
 def _mean_over(counts: pandas.Series, noun: str) -> str:
     few = counts < wording.FEWEST_SEEDS
+    if (counts == 2).all():
+        return f"both values, the lower one first, of two {noun}, which are too few for an interval"
+    both = "; both values if n is 2" * bool((counts == 2).any())
     if few.all():
-        return f"mean over n {noun}, without an interval because n is below {wording.FEWEST_SEEDS}"
+        return f"mean over n {noun}, without an interval because n is below {wording.FEWEST_SEEDS}{both}"
     interval = "95 % interval, Student's t" + f", if n is at least {wording.FEWEST_SEEDS}" * bool(few.any())
-    return f"mean [{interval}] over n {noun}"
+    return f"mean [{interval}] over n {noun}{both}"
 
 
-def _mean(row: pandas.Series, mean: str, interval: str, *, n: int, form: str) -> str:
-    """Return `31.20 [30.80, 31.60]`; the mean alone for fewer than FEWEST_SEEDS; nothing without a seed."""
+def _mean(row: pandas.Series, mean: str, std: str, interval: str, *, n: int, form: str) -> str:
+    """Return `31.20 [30.80, 31.60]`; the value of one seed; both values of two; nothing without a seed."""
     if n == 0:
         return ""
     text = format(row[mean], form)
+    if n == 2:
+        text = wording.both(row[mean], row[std], form=form)
     if n >= wording.FEWEST_SEEDS:
         text += f" [{row[f'{interval}_low']:{form}}, {row[f'{interval}_high']:{form}}]"
     return text.replace("-", "−")

@@ -189,13 +189,16 @@ def differences_caption(table: pd.DataFrame) -> str:
         differences = [(row, PairedDifference(*(row[column] for column in columns))) for _, row in rows.iterrows()]
         excluded = sum(bool(paired.excludes_zero) for _, paired in differences)
         missing = sum(paired.excludes_zero is None for _, paired in differences)
-        sentences.append(
-            f"Test accuracy under {semantics} semantics: of {wording.counted([len(differences)], 'difference')}, "
-            f"{excluded} with an interval that excludes 0"
-            + f" and {missing} without an interval" * (missing > 0)
-            + f", {wording.UNCORRECTED}" * (len(differences) > 1)
-            + "."
-        )
+        of_all = f"Test accuracy under {semantics} semantics: of {wording.counted([len(differences)], 'difference')}, "
+        if missing == len(differences):
+            sentences.append(f"{of_all}none with an interval, which takes {wording.FEWEST_SEEDS} seeds.")
+        else:
+            sentences.append(
+                f"{of_all}{excluded} with an interval that excludes 0"
+                + f" and {missing} without an interval" * (missing > 0)
+                + f", {wording.UNCORRECTED}" * (len(differences) > 1)
+                + "."
+            )
         differences = [(row, paired) for row, paired in differences if paired.n]
         if differences:
             largest = max(round(abs(paired.mean), 9) for _, paired in differences)

@@ -8,12 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from afmp.analysis.statistics import Interval, PairedDifference
+from afmp.analysis.statistics import FEWEST_SEEDS, Interval, PairedDifference, two_values
 from afmp.study.font import drawable, width
 from afmp.study.semantics import RIVAL, SEMANTICS
 
-# The fewest random seeds whose interval is drawn. Over two, Student's t is 12.7 standard errors to either side.
-FEWEST_SEEDS = 3
 SEMANTICS_IN_WORDS = {
     "paper": "what the text of the original notebook describes",
     "notebook": "what the code of the original notebook computes",
@@ -59,27 +57,45 @@ def validation_words(semantics: str) -> ValidationWords:
 
 
 def with_interval(interval: Interval, *, unit: str = " %", digits: int = 2) -> str:
-    """Return `31.20 ± 0.40 %`; `31.20 %` for one seed; `31.20 %, equal for all seeds` instead of ± 0."""
+    """Return `31.20 ± 0.40 %`; `31.20 %` for one seed; `30.90 and 31.50 %` for two, the lower value first.
+
+    Instead of ± 0 it says `31.20 %, equal for all seeds`.
+    """
     if interval.all_equal:
         return f"{interval.mean:.{digits}f}{unit}, equal for all seeds"
+    if interval.n == 2:
+        return f"{both(interval.mean, interval.std, form=f'.{digits}f')}{unit}"
     half = "" if interval.n < 2 else f" ± {interval.half:.{digits}f}"
     return f"{interval.mean:.{digits}f}{half}{unit}"
 
 
+def both(mean: float, std: float, *, form: str) -> str:
+    """Return `30.90 and 31.50`, the two values of this mean and this standard deviation, in the format `form`."""
+    return " and ".join(format(value, form) for value in two_values(mean, std))
+
+
 def quantity(interval: Interval, *, unit: str) -> str:
-    """Return a quantity with its interval, with digits that suit the mean, or more if the interval would read ± 0."""
+    """Return a quantity with its interval, with digits that suit the mean, or more if the interval would read ± 0.
+
+    The two values of two seeds have so many that they differ.
+    """
     digits = 1 if interval.mean >= 10 else 2 if interval.mean >= 1 else 3
     if interval.n > 1 and not interval.all_equal:
-        digits = int(np.clip(np.ceil(-np.log10(interval.half)), digits, 5))
+        apart = interval.std if interval.n == 2 else interval.half
+        digits = int(np.clip(np.ceil(-np.log10(apart)), digits, 5))
     return with_interval(interval, unit=f" {unit}", digits=digits)
 
 
 def difference(paired: PairedDifference) -> str:
-    """Return `+0.41 points (95 % interval -0.10 to +0.92 over 5 pairs, which includes 0)`."""
+    """Return `+0.41 points (95 % interval -0.10 to +0.92 over 5 pairs, which includes 0)`; of two pairs, both."""
     if paired.n == 0:
         return "no seed in common, so no difference"
     if paired.n == 1:
         return f"{paired.mean:+.2f} points (one pair of seeds, so no interval)"
+    if paired.n == 2 and paired.std < 1e-9:
+        return f"{paired.mean:+.2f} points (equal in both pairs of seeds, so no interval)"
+    if paired.n == 2:
+        return f"{both(paired.mean, paired.std, form='+.2f')} points (two pairs of seeds, so no interval)"
     verdict = "excludes" if paired.excludes_zero else "includes"
     if paired.std < 1e-9:
         return (
@@ -139,8 +155,7 @@ def seeds_note(counts: Sequence[int], *, mean: str, spread: str, single: str) ->
     if max(counts) < FEWEST_SEEDS:
         sentences = [f"{mean}: mean over seeds."]
     if 2 in counts:
-        sentences.append(f"{single}: each seed where n = 2.")
-        sentences.append("The tables have the 95 % interval of two seeds, 12.7 standard errors to either side.")
+        sentences.append(f"{single}: each seed where n = 2, which is too few for an interval.")
     if min(counts) == 1:
         sentences.append("A run with n = 1 has no interval.")
     return " ".join(sentences)

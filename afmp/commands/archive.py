@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from afmp.commands.parsing import Command, Parser, add_config_option
+from afmp.commands.parsing import Command, Parser, add_config_option, study_config
 
 
 def _add_arguments(parser: Parser) -> None:
@@ -11,17 +11,16 @@ def _add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "archive", type=Path, metavar="ARCHIVE", help="the folder to make, e.g. archive/2026-01-31-h200"
     )
-    add_config_option(parser, "the complete study that was run (not an overlay)")
+    add_config_option(parser, "the study that was run")
 
 
 def _run(arguments: argparse.Namespace) -> None:
     from afmp.finished.archive import write_archive
     from afmp.finished.unverified import refuse_unverified
-    from afmp.study.config_file import read_config
     from afmp.study.paths import dataset_file
     from afmp.study.study import resolve_study
 
-    config = read_config(arguments.config)
+    config = study_config(arguments)
     dataset = arguments.results / dataset_file(resolve_study(config).dataset.source)
     refuse_unverified(config, results=arguments.results, dataset=dataset)
     write_archive(config, results=arguments.results, archive=arguments.archive)

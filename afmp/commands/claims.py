@@ -9,7 +9,7 @@ from afmp.commands.parsing import Command, Parser, add_config_option
 def _add_arguments(parser: Parser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the results folder of a study, or an archive")
     parser.add_argument("--claims", type=Path, default="claims.yaml", metavar="FILE", help="the claims")
-    add_config_option(parser, "the complete study that was run (not an overlay); an archive has its own")
+    add_config_option(parser, "the study that was run (an archive has its own)")
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -19,7 +19,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from afmp.study.claims import read_claims
 
     claims = read_claims(arguments.claims)
-    opened, _ = open_results(arguments.folder, config=arguments.config)
+    opened, _ = open_results(arguments.folder, configs=arguments.config)
     print(claims_text(answered_claims(claims, opened)))
 
 

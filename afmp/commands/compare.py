@@ -13,7 +13,7 @@ def _add_arguments(parser: Parser) -> None:
     add = parser.add_argument
     add("folder", type=Path, metavar="FOLDER", help="the results folder of a study, or an archive")
     add("study", metavar="STUDY", help="a name under `studies` in the configuration, e.g. messages")
-    add_config_option(parser, "the complete study that was run (not an overlay); an archive has its own")
+    add_config_option(parser, "the study that was run (an archive has its own)")
     add("--reference", metavar="RUN", help="the run that the others are compared with; by default that of the study")
     add("--semantics", choices=AFMP_SEMANTICS, help="by default all under which the study is trained")
 
@@ -22,12 +22,13 @@ def _run(arguments: argparse.Namespace) -> None:
     from afmp.analysis.comparison import comparison_text
     from afmp.finished.results_folder import open_results
 
-    opened, config = open_results(arguments.folder, config=arguments.config)
+    opened, config = open_results(arguments.folder, configs=arguments.config)
     studies = {study["name"]: study for study in opened.study.studies}
     if arguments.study not in studies:
         raise AfmpError(f"STUDY: {arguments.study!r} is no study of {config}; allowed: {', '.join(studies)}.")
     study = studies[arguments.study]
-    reference, semantics = _reference(study, arguments.reference), _semantics(study, arguments.semantics)
+    chosen = opened.study.other_names.get(arguments.reference, arguments.reference)
+    reference, semantics = _reference(study, chosen), _semantics(study, arguments.semantics)
     contents = opened.read_records(_result_files(study, semantics, opened.study.seeds))
     print(comparison_text(study, list(contents.values()), reference=reference, semantics=semantics))
 

@@ -81,8 +81,29 @@ def whole_numbers(text: str) -> list[int]:
 
 
 def add_config_option(parser: Parser, description: str) -> None:
-    """Add --config, the configuration file of a study."""
-    parser.add_argument("--config", type=Path, default="config.yaml", help=description)
+    """Add --config, the configuration files of a study, which `study_config` reads."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help=f"{description}: a complete configuration or an overlay of config.yaml; may be given several times, each "
+        "an overlay of those before it (default: config.yaml)",
+    )
+
+
+def study_config(arguments: argparse.Namespace) -> dict:
+    """Return the configuration that --config names. Raises AfmpError as `read_configs` does."""
+    from afmp.study.overlays import read_configs
+
+    return read_configs(arguments.config)
+
+
+def config_name(arguments: argparse.Namespace) -> str:
+    """Return the names of the files of --config, for messages."""
+    from afmp.study.overlays import file_names
+
+    return file_names(arguments.config)
 
 
 def add_output_option(parser: Parser, description: str) -> None:

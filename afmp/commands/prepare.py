@@ -3,14 +3,14 @@
 import argparse
 from pathlib import Path
 
-from afmp.commands.parsing import Command, Parser, add_config_option, check_output
+from afmp.commands.parsing import Command, Parser, add_config_option, check_output, study_config
 
 
 def _add_arguments(parser: Parser) -> None:
     from afmp.data.download import archive_folder
     from afmp.study.paths import DOWNLOAD_FOLDER, in_results
 
-    add_config_option(parser, "a complete study; its section `dataset` is read")
+    add_config_option(parser, "the study, of which the section `dataset` is read")
     parser.add_argument(
         "--download-folder",
         type=Path,
@@ -24,10 +24,10 @@ def _add_arguments(parser: Parser) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from afmp.data.preparation import prepare_dataset
-    from afmp.study.study import read_study
+    from afmp.study.study import resolve_study
 
     check_output(arguments)
-    dataset = vars(read_study(arguments.config).dataset)
+    dataset = vars(resolve_study(study_config(arguments)).dataset)
     prepare_dataset(dataset, arguments.output, download_folder=arguments.download_folder)
 
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from afmp import records
-from afmp.commands.parsing import Command, Parser, add_config_option, whole_numbers
+from afmp.commands.parsing import Command, Parser, add_config_option, config_name, study_config, whole_numbers
 from afmp.errors import AfmpError
 from afmp.machine.stopping import stop_on_sigterm
 from afmp.study.semantics import AFMP_SEMANTICS
@@ -12,7 +12,7 @@ from afmp.study.semantics import AFMP_SEMANTICS
 
 def _add_arguments(parser: Parser) -> None:
     add = parser.add_argument
-    add_config_option(parser, "a complete study (not an overlay)")
+    add_config_option(parser, "the study")
     add("--run", required=True, help="name of a run of the study")
     add("--semantics", choices=AFMP_SEMANTICS, help="by default paper, or the one under which the study trains the run")
     add("--seeds", type=whole_numbers, default="0", help="random seeds, e.g. 0,1,2")
@@ -23,22 +23,24 @@ def _add_arguments(parser: Parser) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from afmp.machine.device_lock import own_device
     from afmp.study import paths
-    from afmp.study.study import read_study
+    from afmp.study.study import resolve_study
     from afmp.training.checkpoint_lock import lock_checkpoints
     from afmp.training.run import Run
     from afmp.training.run_training import train_run
 
-    study = read_study(arguments.config)
-    runs = study.runs
+    study = resolve_study(study_config(arguments))
+    # Of two names for one run, either may be trained here: this command makes no figure that would show the other one.
+    runs = study.runs | {name: study.runs[trained] for name, trained in study.other_names.items()}
     if arguments.run not in runs:
-        raise AfmpError(f"--run: {arguments.run!r} is no run of {arguments.config}; allowed: {', '.join(runs)}.")
+        raise AfmpError(f"--run: {arguments.run!r} is no run of {config_name(arguments)}; allowed: {', '.join(runs)}.")
     config = runs[arguments.run]
     if config.model.is_rival and arguments.semantics:
         raise AfmpError(
             f"--semantics: {arguments.semantics!r} is for AFMP, but run {arguments.run!r} is a model of timm; leave "
             "--semantics out."
         )
-    under = [semantics for semantics, name in study.trainings if name == arguments.run]
+    trained = study.other_names.get(arguments.run, arguments.run)
+    under = [semantics for semantics, name in study.trainings if name == trained]
     run = Run(
         name=arguments.run,
         semantics=arguments.semantics or ("paper" if "paper" in under else under[0]),

@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-from afmp.commands.parsing import Command, Parser, add_config_option
+from afmp.commands.parsing import Command, Parser, add_config_option, study_config
 
 
 def _add_arguments(parser: Parser) -> None:
     add = parser.add_argument
     add("results", type=Path, metavar="RESULTS", help="the results folder of a finished study")
-    add_config_option(parser, "the complete study that was run (not an overlay)")
+    add_config_option(parser, "the study that was run")
     add("--dataset", type=Path, required=True, metavar="FILE.safetensors", help="the prepared dataset of the study")
     add(
         "--deep", action="store_true", help="also evaluate the weights of every run again, and train --spot seeds again"
@@ -22,10 +22,9 @@ def _add_arguments(parser: Parser) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from afmp.finished.depth import KEYS, read_depth
     from afmp.finished.verify import verify
-    from afmp.study.config_file import read_config
 
     depth = read_depth({key: value for key in KEYS if (value := getattr(arguments, key)) is not None})
-    config = read_config(arguments.config)
+    config = study_config(arguments)
     verify(config, results=arguments.results, dataset=arguments.dataset, archives=[arguments.archives], depth=depth)
 
 

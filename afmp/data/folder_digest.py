@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from afmp.data.image_folder import is_ignored
+from afmp.data.image_folder import is_ignored, is_split
 from afmp.errors import AfmpError
 from afmp.files import sha256_of
 from afmp.records import read_json, write_json
@@ -36,7 +36,8 @@ def folder_digest(folder: Path | str, *, known: Path | str) -> str:
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield name and path of each class folder and of all in it, of the splits that are read."""
-    for split in ("train", "test" if os.path.lexists(folder / "test") else "val"):
+    splits = ("train", "test" if os.path.lexists(folder / "test") else "val") if is_split(folder) else (".",)
+    for split in splits:
         for entry in _visible(folder / split):
             yield f"{split}/{entry.name}", entry
             for image in _visible(entry):

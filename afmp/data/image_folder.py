@@ -1,4 +1,4 @@
-"""Image folders: train/<class>/ and test/<class>/ (or val/<class>/), as in torchvision's ImageFolder.
+"""Image folders: train/<class>/ and test/<class>/ (or val/<class>/), as in torchvision's ImageFolder, or only <class>/.
 
 Class names are the folders' names, sorted. Images are sorted by file name. Names that start with a dot are ignored, and
 texts beside the class folders. Nothing else is left out: whatever is no folder of images is refused by name.
@@ -22,6 +22,8 @@ from afmp.files import FOLDER, PLAIN_FILE, is_there, kind_of, unreadable
 DESKTOP_FILES = ("desktop.ini", "thumbs.db")
 # Descriptions of a dataset often lie beside its classes. Any other file there may be a class that is not unpacked.
 TEXTS = (".csv", ".html", ".json", ".md", ".pdf", ".rst", ".tsv", ".txt", ".xml", ".yaml", ".yml")
+SPLITS = ("train", "test", "val")
+TEST_FRACTION = 0.2  # of each class, where the folder is not split
 IMAGES_PER_TASK = 16  # of one thread; few, because a photograph can take 0.1 s
 
 
@@ -39,13 +41,38 @@ def read_image_folder(folder: Path, *, image_size: int) -> SourceImages:
     test set and val/ is not read. Links are followed. Class names are in the composed form of Unicode (NFC), so that an
     archive from a Mac, which has them in the other form, gives the same classes.
 
+    Without any of these folders, the folder contains the classes themselves. TEST_FRACTION of each class is then drawn
+    as test images by `stratified_holdout`, and the name of the dataset says so. The same names give the same draw.
+
     Raises AfmpError naming the file or folder for: a missing split, classes that differ between the splits, a class
-    without images, anything in a split or class that does not belong there or may not be read, a name that is not
-    UTF-8, two names of one class, two classes in one folder, and every image that `read_image` refuses.
+    without images, a class of one image in a folder that is not split, anything in a split or class that does not
+    belong there or may not be read, a name that is not UTF-8, two names of one class, two classes in one folder, and
+    every image that `read_image` refuses.
     """
     folder = Path(folder).expanduser()
     if not is_there(folder) or kind_of(folder) != FOLDER:
-        raise AfmpError(f"dataset/path: {folder} is not a folder; it must contain train/<class>/ and test/<class>/.")
+        raise AfmpError(
+            f"dataset/path: {folder} is not a folder; it must contain train/<class>/ and test/<class>/, or classes."
+        )
+    # Results and captions record it as one line of UTF-8.
+    name = printable(os.fsencode(folder.resolve().name).decode("utf-8", errors="replace"))
+    if is_split(folder):
+        classes, train_files, test_files = _given_splits(folder)
+    else:
+        classes, train_files, test_files = _drawn_splits(folder)
+        name += f" (test images: {TEST_FRACTION:.0%} of each class, drawn with seed 0)".replace("%", " %")
+    claim_memory(len(train_files.paths) + len(test_files.paths), image_size)
+    train_images, test_images = (read_images(files.paths, image_size=image_size) for files in (train_files, test_files))
+    train_labels, test_labels = (np.array(files.labels, np.int64) for files in (train_files, test_files))
+    return SourceImages(name, train_images, train_labels, test_images, test_labels, classes)
+
+
+def is_split(folder: Path) -> bool:
+    """Return whether an image folder has train/, test/ or val/, if only as a broken link, and so no classes beside."""
+    return any(os.path.lexists(folder / name) for name in SPLITS)
+
+
+def _given_splits(folder: Path) -> tuple[list[str], _Split, _Split]:
     train = _split_folder(folder, "train")
     test = _split_folder(folder, "test", "val")
     train_classes, test_classes = _classes(train), _classes(test)
@@ -54,13 +81,24 @@ def read_image_folder(folder: Path, *, image_size: int) -> SourceImages:
             f"{folder}: {train.name}/ and {test.name}/ must have the same classes; in one only: "
             f"{_told_apart(sorted(train_classes.keys() ^ test_classes.keys())[:5])}."
         )
-    train_files, test_files = _files(train_classes), _files(test_classes)
-    claim_memory(len(train_files.paths) + len(test_files.paths), image_size)
-    train_images, test_images = (read_images(files.paths, image_size=image_size) for files in (train_files, test_files))
-    # Results and captions record it as one line of UTF-8.
-    name = printable(os.fsencode(folder.resolve().name).decode("utf-8", errors="replace"))
-    train_labels, test_labels = (np.array(files.labels, np.int64) for files in (train_files, test_files))
-    return SourceImages(name, train_images, train_labels, test_images, test_labels, list(train_classes))
+    return list(train_classes), _files(train_classes), _files(test_classes)
+
+
+def _drawn_splits(folder: Path) -> tuple[list[str], _Split, _Split]:
+    # Imported only here: PyTorch loads slowly, and the workflow reads this module at every start.
+    from afmp.data.split import stratified_holdout
+
+    classes = _classes(folder)
+    files = _files(classes)
+    for path, count in zip(classes.values(), np.bincount(files.labels), strict=True):
+        if count == 1:
+            raise AfmpError(
+                f"{path}: there is one image of this class, but it takes one for training and one for testing; add "
+                "images, or remove the class."
+            )
+    drawn = stratified_holdout(np.array(files.labels), TEST_FRACTION)
+    train, test = (_Split([files.paths[i] for i in index], [files.labels[i] for i in index]) for index in drawn)
+    return list(classes), train, test
 
 
 def _split_folder(folder: Path, *names: str) -> Path:

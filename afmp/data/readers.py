@@ -18,7 +18,9 @@ def _read_cifar(config: dict, download_folder: Path) -> SourceImages:
 
 def _read_folder(config: dict, download_folder: Path) -> SourceImages:
     if not config.get("path"):
-        raise AfmpError("dataset/path: found nothing; source folder needs the folder that contains train/ and test/.")
+        raise AfmpError(
+            "dataset/path: found nothing; source folder needs the folder that contains train/ and test/, or classes."
+        )
     return read_image_folder(Path(config["path"]), image_size=config["image_size"])
 
 

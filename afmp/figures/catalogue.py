@@ -128,7 +128,7 @@ def figures(study: dict) -> list[Drawing]:
             records = {"results": results}
             path, module = figure_path(semantics, table["figure"]), figure_module(table["figure"])
             drawings.append(Drawing(path, module, {"study": table}, records))
-        for figure in SWEEP_FIGURES if semantics in study["semantics"] else ():
+        for figure in SWEEP_FIGURES if study["scalability"] and semantics in study["semantics"] else ():
             others = [scalability_file(other) for other in study["semantics"] if other != semantics]
             records = {"sweep": scalability_file(semantics), "other_sweeps": others}
             drawings.append(Drawing(figure_path(semantics, figure), f"afmp.figures.{figure}", {}, records))

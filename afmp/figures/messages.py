@@ -51,17 +51,18 @@ def caption(study: dict, results: list[dict]) -> str:
 
 def _accuracy(run: StudyRun) -> Row:
     interval = run.interval("test_accuracy")
-    half = float(interval.half) if interval.n >= wording.FEWEST_SEEDS else float("nan")
-    text = f"{interval.mean:.2f}" if np.isnan(half) else wording.with_interval(interval, unit="")
-    return Row(float(interval.mean), half, run.values("test_accuracy"), text)
+    text = wording.with_interval(interval, unit="")
+    return Row(float(interval.mean), float(interval.half), run.values("test_accuracy"), text)
 
 
 def _difference(run: StudyRun, reference: StudyRun) -> Row:
     of_run, of_reference = by_seed(run.results, "test_accuracy"), by_seed(reference.results, "test_accuracy")
     paired: PairedDifference = paired_difference(of_run, of_reference)
     values = [of_run[seed] - of_reference[seed] for seed in sorted(of_run.keys() & of_reference.keys())]
-    half = (paired.high - paired.low) / 2 if paired.n >= wording.FEWEST_SEEDS else float("nan")
+    half = (paired.high - paired.low) / 2
     text = f"{paired.mean:+.2f}" + ("" if np.isnan(half) else f" ± {half:.2f}")
+    if paired.n == 2:
+        text = wording.both(paired.mean, paired.std, form="+.2f")
     return Row(paired.mean, half, values, text if values else "no seed in common")
 
 

@@ -23,7 +23,7 @@ from afmp.log import log
 from afmp.records import atomic_path, read_json, remove_leftovers, write_manifest
 from afmp.study.config_file import MAX_BYTES as MAX_CONFIG_BYTES
 from afmp.study.config_file import config_of
-from afmp.study.paths import CLAIMS_FILE, TABLES, dataset_file, image_file, table_file
+from afmp.study.paths import CLAIMS_FILE, dataset_file, image_file, table_file
 from afmp.study.study import Study, resolve_elsewhere, resolve_study
 from afmp.tensors import read_row
 
@@ -43,7 +43,7 @@ def write_archive(config: dict, *, results: Path | str, archive: Path | str) -> 
     results, archive = Path(results), Path(archive)
     study = resolve_study(config)
     records = records_by_path(study)
-    derived = [CLAIMS_FILE, *(table_file(table) for table in TABLES)]
+    derived = [CLAIMS_FILE, *(table_file(table) for table in study.tables)]
     derived += [file for drawing in figures(study.to_dict()) for file in drawing.files]
     dataset = dataset_file(study.dataset.source)
     _refuse_unfinished(results, [*records, *derived, dataset])

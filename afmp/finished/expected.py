@@ -51,7 +51,7 @@ def ranges_of(archive: Path | str) -> dict:
     opened = open_archive(archive)
     study = opened.study
     result_paths = [path for path, record in opened.records.items() if record.kind == "result"]
-    sweep_paths = list(map(scalability_file, study.semantics))
+    sweep_paths = list(map(scalability_file, study.swept_semantics))
     contents = opened.read_records([*result_paths, *sweep_paths])
     results, sweeps = ([contents[path] for path in paths] for paths in (result_paths, sweep_paths))
     if len(study.seeds) < MIN_SEEDS:

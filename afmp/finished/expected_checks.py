@@ -30,5 +30,5 @@ def _range_faults(finished: FinishedStudy, archive: Path) -> Iterator[str]:
         yield f"{path}: not the ranges that its archive gives; `afmp expect {archive}` writes them again"
     sound = {path: content for path, content in finished.contents.items() if not finished.faults[path]}
     results = [sound[path] for path in finished.trained if path in sound]
-    sweeps = [sound[path] for path in map(scalability_file, finished.study.semantics) if path in sound]
+    sweeps = [sound[path] for path in map(scalability_file, finished.study.swept_semantics) if path in sound]
     yield from (f"{path}: {fault}" for fault in broken_ranges(expected, results, sweeps))

@@ -3,6 +3,8 @@
 import json
 from dataclasses import dataclass
 
+import numpy as np
+
 from afmp.analysis.statistics import mean_and_interval
 from afmp.analysis.wording import counted, distinct, with_interval
 from afmp.data.cifar import KRIZHEVSKY_2009
@@ -110,12 +112,13 @@ def _accuracy(release: Release) -> str:
     result, n = release.chosen, len(release.seeds)
     training = result["config"]["training"]
     interval = mean_and_interval([each["test_accuracy"] for each in release.seeds])
-    note = " (95 % Student t interval)" if n > 1 and not interval.all_equal else ""
+    note = "" if np.isnan(interval.low) or interval.all_equal else " (95 % Student t interval)"
+    of_run = f"{'Both values' if n == 2 else 'Mean'} of its run, n = {counted([n], 'random seed')}"
     rows = {
         "Test accuracy of this file": f"{release.test_accuracy:.2f} % ({release.num_correct:,} of {release.num_test:,} "
         f"images), computed in the precision of the training, `{training['precision']}`",
         "Its random seed, as recorded in training": f"{result['test_accuracy']:.2f} %",
-        f"Mean of its run, n = {counted([n], 'random seed')}": with_interval(interval) + note,
+        of_run: with_interval(interval) + note,
         "Random seed of this file": f"{result['seed']}, which has the highest validation accuracy of the run, "
         f"{result['best_val_accuracy']:.2f} %",
         "Epoch of this file": f"{result['best_epoch']} of {training['epochs']}, the best of this random seed",

@@ -1,6 +1,7 @@
 """A results folder, opened as an archive is: its study and its records, read only if they are of that study."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,8 @@ from afmp.files import MissingFileError, is_there
 from afmp.finished.manifest import MANIFEST
 from afmp.finished.opened_archive import OpenedArchive, open_archive
 from afmp.finished.study_records import StudyRecord, records_by_path
-from afmp.study.study import Study, read_study
+from afmp.study.overlays import file_names, read_configs
+from afmp.study.study import Study, resolve_elsewhere
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,15 @@ class ResultsFolder:
         return found
 
 
-def open_results(folder: Path, *, config: Path) -> tuple[ResultsFolder | OpenedArchive, Path]:
-    """Open a results folder, with the complete configuration of its study, or an archive, with its own.
+def open_results(folder: Path, *, configs: Sequence[Path] | None) -> tuple[ResultsFolder | OpenedArchive, str]:
+    """Open a results folder, with the files of its configuration as of `read_configs`, or an archive, with its own.
 
-    Also returns the path of that configuration. Raises AfmpError for what is no folder, for a wrong configuration, and
-    for an archive that is not as it says.
+    Also returns the names of these files. Images of the study are not looked for. Raises AfmpError for what is no
+    folder, for a wrong configuration, and for an archive that is not as it says.
     """
     if not folder.is_dir():
         raise AfmpError(f"FOLDER: {str(folder)!r} is no folder; give a results folder or an archive.")
     # By its exact name: on a disk that ignores case, the manifest of a results folder has this name too.
     if MANIFEST in os.listdir(folder):
-        return open_archive(folder), folder / "config.yaml"
-    return ResultsFolder(folder, read_study(config)), config
+        return open_archive(folder), str(folder / "config.yaml")
+    return ResultsFolder(folder, resolve_elsewhere(read_configs(configs))), file_names(configs)

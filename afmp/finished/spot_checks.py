@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import stats
 
+from afmp.analysis.statistics import FEWEST_SEEDS
+from afmp.analysis.wording import counted
 from afmp.finished.check import Check, NotCheckedError
 from afmp.finished.conditions import computing_as, same_conditions, training_device
 from afmp.finished.depth import Depth
@@ -69,8 +71,9 @@ def _out_of_range(finished: FinishedStudy, result: dict, found: dict) -> Iterato
     files = [result_file(result["semantics"], result["run"], seed) for seed in finished.study.seeds]
     others = [finished.contents[file]["test_accuracy"] for file in files if file in finished.contents]
     number = len(others)
-    if number < 2:
-        raise NotCheckedError("with one seed the spread of its accuracy is not known; its first loss is right")
+    if number < FEWEST_SEEDS:
+        seeds = counted([number], "seed")
+        raise NotCheckedError(f"with {seeds} the spread of its accuracy is not known; its first loss is right")
     half = stats.t.ppf((1 + COVERAGE) / 2, number - 1) * np.std(others, ddof=1) * np.sqrt(1 + 1 / number)
     if abs(found["test_accuracy"] - np.mean(others)) > half:
         yield (

@@ -6,7 +6,6 @@ from afmp.figures.catalogue import Drawing, diagnostics_figures, figures
 from afmp.finished.study_records import study_records
 from afmp.study.paths import (
     CLAIMS_FILE,
-    TABLES,
     WEIGHTS,
     dataset_file,
     dataset_hash_file,
@@ -34,8 +33,11 @@ def study_files(study: Study) -> list[str]:
         weights_file(semantics, run, seed, which)
         for (semantics, run), seed, which in product(study.trainings, study.seeds, WEIGHTS)
     ]
-    parts = [resolution_file(*part) for part in product(study.semantics, study.scalability["resolutions"])]
-    tables = [file for table in TABLES for file in files_of_table(table).values()]
+    parts = [
+        resolution_file(*part)
+        for part in product(study.swept_semantics, (study.scalability or {}).get("resolutions", ()))
+    ]
+    tables = [file for table in study.tables for file in files_of_table(table).values()]
     drawn = [file for drawing in study_drawings(study) for file in drawing.files]
     dataset = [name(study.dataset.source) for name in (dataset_file, dataset_hash_file)]
     return [*dataset, *records, *weights, *parts, *tables, CLAIMS_FILE, *drawn]

@@ -63,8 +63,8 @@ def records_by_path(study: Study) -> dict[str, StudyRecord]:
 
 def study_records(study: Study) -> list[StudyRecord]:
     """Return every record of a study."""
-    records = [StudyRecord(PARAMETERS_FILE, "parameters")]
-    for semantics in study.semantics:
+    records = [StudyRecord(PARAMETERS_FILE, "parameters")] if study.scalability else []
+    for semantics in study.swept_semantics:
         records.append(StudyRecord(scalability_file(semantics), "scalability", {"semantics": semantics}))
     for semantics, run in study.trainings:
         for seed in study.seeds:

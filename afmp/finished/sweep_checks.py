@@ -13,7 +13,9 @@ from afmp.study.paths import PARAMETERS_FILE, resolution_file, scalability_file
 
 def sweep_checks(finished: FinishedStudy) -> Iterator[Check]:
     """Yield the checks of the sweep of each semantics, and of the counts of parameters."""
-    for semantics in finished.study.semantics:
+    if not finished.study.scalability:
+        return
+    for semantics in finished.study.swept_semantics:
         path = scalability_file(semantics)
         where = finished.results / path
         yield Check(f"sweep [{semantics}]", lambda one=semantics: _sweep_faults(finished, one), where)

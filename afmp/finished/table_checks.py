@@ -29,11 +29,14 @@ from afmp.study.paths import (
 
 def table_checks(finished: FinishedStudy, drawn_with: dict[str, str]) -> Iterator[Check]:
     """Yield one check per table. drawn_with: the versions that the study's manifest records."""
-    measured = [PARAMETERS_FILE, *map(scalability_file, finished.study.semantics)]
+    measured = [PARAMETERS_FILE, *map(scalability_file, finished.study.swept_semantics)]
     yield from _checks(
         RUN_TABLES, finished, drawn_with, finished.trained, lambda found: run_tables(found, finished.study.studies)
     )
-    yield from _checks(SWEEP_TABLES, finished, drawn_with, measured, lambda found: sweep_tables(found[1:], found[0]))
+    if finished.study.scalability:
+        yield from _checks(
+            SWEEP_TABLES, finished, drawn_with, measured, lambda found: sweep_tables(found[1:], found[0])
+        )
 
     yield _claims_check(finished, drawn_with)
 

@@ -19,7 +19,7 @@ from afmp.finished.study_manifest import read_drawn_with
 from afmp.finished.sweep_checks import sweep_checks
 from afmp.finished.table_checks import table_checks
 from afmp.finished.training_checks import training_checks
-from afmp.study.study import resolve_study
+from afmp.study.study import resolve_elsewhere
 
 SHOWN_FAULTS = 5  # of one check
 SHALLOW = Depth()
@@ -41,7 +41,7 @@ def verify(
     dataset: the prepared dataset. archives: folders of archives; the expected.yaml of each applies if it archives this
     very study. depth: what is evaluated and trained again. Raises AfmpError with the count if a check fails.
     """
-    finished = FinishedStudy(resolve_study(config), Path(results), Path(dataset))
+    finished = FinishedStudy(resolve_elsewhere(config), Path(results), Path(dataset))
     checks = [*consistency_checks(finished), *expected_checks(finished, list(map(Path, archives)))]
     if depth.deep:
         # Imported only here: what trains loads slowly.

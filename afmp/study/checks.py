@@ -23,7 +23,7 @@ CUDA_ONLY = ("tf32", "graph", "compiled_graph")
 
 
 def check_dataset(dataset: DatasetConfig) -> None:
-    """Check that source `folder`, and no other source, has the path of a folder with two splits."""
+    """Check that source `folder`, and no other source, has the path of a folder with two splits or classes."""
     if dataset.source != "folder":
         if dataset.path is not None:
             raise AfmpError(
@@ -34,11 +34,12 @@ def check_dataset(dataset: DatasetConfig) -> None:
     if dataset.path is None:
         raise AfmpError("config: dataset/path: null, but dataset/source 'folder' needs the path of an image folder.")
     train, test, val = (_is_folder(os.path.join(dataset.path, split)) for split in ("train", "test", "val"))
-    if not train or not (test or val):
+    is_split = train and (test or val)
+    if not is_split and (train or test or val or not _has_folders(dataset.path)):
         seen_from = "" if os.path.isabs(dataset.path) else f" in {os.getcwd()}"
         raise AfmpError(
             f"config: dataset/path: {dataset.path!r}{seen_from} contains no train/<class>/ and test/<class>/ "
-            "(or val/<class>/); give the folder that contains both."
+            "(or val/<class>/), nor folders of classes alone; give the folder that contains them."
         )
 
 
@@ -47,6 +48,13 @@ def _is_folder(path: str) -> bool:
         return is_there(path) and kind_of(path) == FOLDER
     except AfmpError as closed:  # a folder above it may not be entered, so nobody knows what is there
         raise AfmpError(f"config: dataset/path: {closed}") from None
+
+
+def _has_folders(path: str) -> bool:
+    try:
+        return any(_is_folder(os.path.join(path, name)) for name in os.listdir(path) if not name.startswith("."))
+    except OSError:
+        return False
 
 
 def check_sweep(sweep: dict) -> None:

@@ -93,7 +93,7 @@ def records_of(claims: list[Claim], study: Study) -> list[str]:
     studies = {one["name"]: one for one in study.studies}
     for claim, semantics in ((one, name) for one in claims for name in one.semantics):
         if claim.of.of_sweep:
-            found += [scalability_file(semantics)] if semantics in study.semantics else []
+            found += [scalability_file(semantics)] if semantics in study.swept_semantics else []
             continue
         study_of_runs = studies.get(claim.study, {"semantics": (), "members": ()})
         for member in study_of_runs["members"] if semantics in study_of_runs["semantics"] else ():

@@ -3,6 +3,7 @@
 import difflib
 import math
 import re
+from collections.abc import Sequence
 
 import jsonschema
 
@@ -23,6 +24,12 @@ def validated(config: dict, kind: str = "config") -> dict:
     if error is not None:
         raise AfmpError(f"{kind}: {_run_of(error, config)}{_message(error, kind)}")
     return config
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Return a hint at the known name that is spelt most alike, to be put after an unknown one; empty if none is."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _with_numbers(value, fragment: dict, where: str):
@@ -92,8 +99,7 @@ def _message(error: jsonschema.ValidationError, kind: str) -> str:
     if error.validator in ("additionalProperties", "unevaluatedProperties"):
         known = list(_properties(error.schema))
         unknown = _unknown_keys(error)[0]
-        close = difflib.get_close_matches(str(unknown), known, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        hint = did_you_mean(str(unknown), known)
         return (
             f"{inside}{_name(unknown)}: unknown key with value {_short(error.instance[unknown])}{hint}; "
             f"allowed here: {', '.join(known)}."

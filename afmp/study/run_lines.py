@@ -6,6 +6,7 @@ Several lines may be one run: a run that two studies name, or two names for one 
 from dataclasses import MISSING, dataclass, fields, replace
 
 from afmp.errors import AfmpError
+from afmp.study.config_schema import did_you_mean
 from afmp.study.run_config import AFMP, RIVAL_KEYS, DatasetConfig, ModelConfig, RunConfig, TrainingConfig
 from afmp.study.semantics import SEMANTICS
 
@@ -31,6 +32,8 @@ def resolve_lines(config: dict, dataset: DatasetConfig) -> list[RunLine]:
     Raises AfmpError for two runs with one name, two runs of a study with one label or one configuration, and for values
     that do not fit together.
     """
+    for study, table in config["studies"].items():
+        _check_without(study, table)
     lines = [
         RunLine(
             where=f"studies/{study}/runs/{index}",
@@ -42,6 +45,7 @@ def resolve_lines(config: dict, dataset: DatasetConfig) -> list[RunLine]:
         )
         for study, table in config["studies"].items()
         for index, line in enumerate(table["runs"])
+        if line["run"] not in table.get("without", ())
     ]
     for study, table in config["studies"].items():
         own = [line for line in lines if line.study == study]
@@ -49,6 +53,22 @@ def resolve_lines(config: dict, dataset: DatasetConfig) -> list[RunLine]:
         _check_semantics(own, table.get("semantics", config["semantics"]))
     _check_names(lines)
     return lines
+
+
+def _check_without(study: str, table: dict) -> None:
+    """Check that a study leaves out only runs that it has, and not all of them."""
+    runs, without = [line["run"] for line in table["runs"]], table.get("without", [])
+    for index, name in enumerate(without):
+        if name not in runs:
+            raise AfmpError(
+                f"config: studies/{study}/without/{index}: {name!r} is no run of this study{did_you_mean(name, runs)}; "
+                f"allowed: {', '.join(runs)}."
+            )
+    if set(runs) <= set(without):
+        raise AfmpError(
+            f"config: studies/{study}/without: {without} are all runs of this study; to remove the study itself, write "
+            f"`studies: {{{study}: null}}` in an overlay."
+        )
 
 
 def trained_names(lines: list[RunLine]) -> dict[str, str]:

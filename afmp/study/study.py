@@ -4,7 +4,7 @@ Nothing here imports torch, so that a mistake is reported at once.
 """
 
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from afmp.errors import AfmpError
@@ -13,6 +13,7 @@ from afmp.study.config_file import read_config
 from afmp.study.config_schema import validated
 from afmp.study.labels import check_labels
 from afmp.study.memory import check_study_memory
+from afmp.study.paths import SWEEP_TABLES, TABLES
 from afmp.study.run_config import DatasetConfig, RunConfig
 from afmp.study.run_lines import RunLine, resolve_lines, trained_names
 from afmp.study.semantics import RIVAL, trainings
@@ -27,6 +28,8 @@ class Study:
     `semantics` are those of the sweep, and of every study that does not name its own. `runs` maps the name of each
     distinct run to its configuration. `studies` is a list of plain dicts for figures and tables, with the keys name,
     section, title, figure, semantics, reference, and members (a list of {run, label}; of a rival, also its semantics).
+    `scalability` is None without a sweep. `other_names` maps each name of a run that has the settings of an earlier run
+    to the name of that run, under which it is trained.
     """
 
     dataset: DatasetConfig
@@ -34,22 +37,35 @@ class Study:
     seeds: list[int]
     runs: dict[str, RunConfig]
     studies: list[dict]
-    scalability: dict
+    scalability: dict | None
+    other_names: dict[str, str] = field(default_factory=dict)
 
     @property
     def trainings(self) -> list[tuple[str, str]]:
         """Every distinct (semantics, run) of the studies, in the order of semantics and runs."""
         return trainings(self.studies, self.runs, self.semantics)
 
+    @property
+    def swept_semantics(self) -> list[str]:
+        """The semantics of the sweep; none without a sweep."""
+        return self.semantics if self.scalability else []
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of the tables of the study."""
+        return tuple(table for table in TABLES if self.scalability or table not in SWEEP_TABLES)
+
     def to_dict(self) -> dict:
         """Return the study as plain JSON values, as an archive contains it."""
         # As in a run's configuration: what an older study does not say, because there was no choice, is not said here.
-        sweep = {key: value for key, value in self.scalability.items() if key != "models" or value != SWEPT_MODELS}
+        sweep = self.scalability and {
+            key: value for key, value in self.scalability.items() if key != "models" or value != SWEPT_MODELS
+        }
         studies = [
             {key: value for key, value in study.items() if key != "semantics" or value != self.semantics}
             for study in self.studies
         ]
-        return {field.name: getattr(self, field.name) for field in fields(self)} | {
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "other_names"} | {
             "dataset": asdict(self.dataset),
             "runs": {name: run.to_dict() for name, run in self.runs.items()},
             "studies": studies,
@@ -79,9 +95,11 @@ def resolve_elsewhere(config: dict) -> Study:
 
 
 def _resolved(config: dict, dataset: DatasetConfig) -> Study:
-    sweep = {"models": SWEPT_MODELS} | config["scalability"]
-    scalability = sweep | {"seconds": float(sweep["seconds"])}
-    check_sweep(scalability)
+    scalability = None
+    if config["scalability"]:
+        sweep = {"models": SWEPT_MODELS} | config["scalability"]
+        scalability = sweep | {"seconds": float(sweep["seconds"])}
+        check_sweep(scalability)
     check_figures(config["studies"])
     check_labels(config["studies"])
     lines = resolve_lines(config, dataset)
@@ -95,7 +113,8 @@ def _resolved(config: dict, dataset: DatasetConfig) -> Study:
     ]
     check_extent(runs, trainings(studies, runs, config["semantics"]), seeds=config["seeds"])
     check_study_memory(runs, config["seeds"])
-    return Study(dataset, config["semantics"], config["seeds"], runs, studies, scalability)
+    other_names = {name: trained for name, trained in names.items() if name != trained}
+    return Study(dataset, config["semantics"], config["seeds"], runs, studies, scalability, other_names)
 
 
 def _resolve_table(study: str, table: dict, lines: list[RunLine], names: dict[str, str], semantics: list[str]) -> dict:

@@ -129,14 +129,16 @@ def test_a_study_with_one_semantics_says_it_in_the_caption_and_others_keep_their
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_one_or_two_seeds_have_a_mean_and_neither_an_interval_nor_p(seeds):
+def test_one_or_two_seeds_have_their_values_and_neither_an_interval_nor_p(seeds):
     results = synthetic_results(seeds=range(seeds))
     differences = printed_differences(differences_table(results, STUDIES), STUDIES)
+    said = {1: "without an interval because n is below 3", 2: "both values, the lower one first, of two "}[seeds]
     for table in [*printed(results, STUDIES), *differences]:
-        assert "p" not in table.header and "without an interval because n is below 3" in table.caption
+        assert "p" not in table.header and said in table.caption
         column = [name for name in table.header if re.match("Test|Difference", name)]
         cells = [row[table.header.index(column[0])] for group in table.groups for row in group]
-        assert all(re.fullmatch(r"[+−]?\d+\.\d\d", cell) for cell in cells)
+        number = r"[+−]?\d+\.\d\d"
+        assert all(re.fullmatch(f"{number} and {number}" if seeds == 2 else number, cell) for cell in cells)
 
 
 def test_a_difference_that_is_equal_in_all_pairs_has_no_p():

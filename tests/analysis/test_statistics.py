@@ -27,6 +27,14 @@ def test_one_value_has_a_mean_and_no_interval():
         statistics.mean_and_interval([])
 
 
+def test_two_values_have_a_deviation_and_no_interval():
+    interval = statistics.mean_and_interval([29.0, 34.0])
+    assert interval.std == pytest.approx(np.std([29.0, 34.0], ddof=1)) and np.isnan([interval.low, interval.high]).all()
+    assert statistics.two_values(interval.mean, interval.std) == pytest.approx((29.0, 34.0))
+    difference = statistics.paired_difference({0: 1.0, 1: 2.0}, {0: 0.5, 1: 0.5})
+    assert np.isnan([difference.low, difference.high, difference.p_value]).all() and difference.excludes_zero is None
+
+
 def test_paired_difference_is_the_paired_t_test_over_common_seeds():
     run = {0: 30.0, 1: 31.0, 2: 30.5, 7: 99.0}
     reference = {0: 29.0, 1: 30.4, 2: 30.6, 8: 1.0}

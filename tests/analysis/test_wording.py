@@ -7,15 +7,25 @@ import pytest
 from docutils.core import publish_parts
 
 from afmp.analysis import wording
-from afmp.analysis.statistics import paired_difference
+from afmp.analysis.statistics import mean_and_interval, paired_difference
 from afmp.figures.parts import style
 from afmp.study.semantics import SEMANTICS
 
 
 def test_an_interval_without_width_says_so():
-    same = paired_difference({0: 3.0, 1: 4.0}, {0: 2.0, 1: 3.0})
-    words = "equal in all 2 pairs, so the interval has no width and excludes 0"
+    same = paired_difference({0: 3.0, 1: 4.0, 2: 4.0}, {0: 2.0, 1: 3.0, 2: 3.0})
+    words = "equal in all 3 pairs, so the interval has no width and excludes 0"
     assert wording.difference(same) == f"+1.00 points ({words})"
+    same = paired_difference({0: 3.0, 1: 4.0}, {0: 2.0, 1: 3.0})
+    assert wording.difference(same) == "+1.00 points (equal in both pairs of seeds, so no interval)"
+
+
+def test_two_seeds_are_two_values_with_digits_that_tell_them_apart():
+    assert wording.with_interval(mean_and_interval([70.25, 59.125])) == "59.12 and 70.25 %"
+    assert wording.quantity(mean_and_interval([12.004, 12.001]), unit="s") == "12.001 and 12.004 s"
+    assert wording.quantity(mean_and_interval([12.0, 13.0]), unit="s") == "12.0 and 13.0 s"
+    two = paired_difference({0: 3.0, 1: 4.5}, {0: 2.0, 1: 3.0})
+    assert wording.difference(two) == "+1.00 and +1.50 points (two pairs of seeds, so no interval)"
 
 
 def test_every_semantics_has_words_and_a_look():

@@ -78,6 +78,18 @@ def test_a_change_of_what_is_read_changes_the_digest(images, known, change):
     assert folder_digest(images, known=known) != first
 
 
+@pytest.mark.parametrize("place", ["cat/1.png", "dog/2.png"])
+def test_a_folder_of_classes_alone_is_read_too(tmp_path, known, place):
+    images = tmp_path / "classes"
+    for name in ("cat", "dog"):
+        (images / name).mkdir(parents=True)
+        (images / name / "1.png").write_text(name)
+    first = folder_digest(images, known=known)
+    assert folder_digest(images, known=known) == first
+    (images / place).write_text("another")
+    assert folder_digest(images, known=known) != first
+
+
 def test_what_is_not_read_does_not_count(images, known):
     first = folder_digest(images, known=known)
     for place in ("train/cat/.hidden", "train/cat/Thumbs.db", "val/cat/1.png", "notes.txt", "train/cat/.git/x"):

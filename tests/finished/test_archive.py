@@ -24,7 +24,7 @@ from afmp.figures.parts.image import read_test_image
 from afmp.finished import archive, manifest
 from afmp.finished.archive import write_archive
 from afmp.finished.archive_figures import draw_archive
-from afmp.study.paths import diagnostics_file
+from afmp.study.paths import TABLES, diagnostics_file
 from afmp.study.study import resolve_study
 
 
@@ -216,7 +216,7 @@ def test_without_an_archive_drawing_is_refused_and_all_else_is_planned(tmp_path)
     study = resolve_study(yaml.safe_load((folder / "config.yaml").read_text())).to_dict()
     needed = {file for drawing in figures(study) for file in drawing.files}
     assert set(re.findall(r"results/(figures/[\w/]+\.\w+)", said)) == needed
-    assert set(re.findall(r"results/(?:aggregate/)?(\w+)\.csv", said)) == set(archive.TABLES)
+    assert set(re.findall(r"results/(?:aggregate/)?(\w+)\.csv", said)) == set(TABLES)
 
 
 def test_a_study_in_a_folder_of_its_own_has_its_archives_there(project, tmp_path):

@@ -59,6 +59,27 @@ def test_a_mistake_is_refused_in_one_line(case):
     assert complains(caught.value, of="config: ")
 
 
+@pytest.mark.parametrize(
+    ("folders", "allowed"),
+    [
+        ("train/a test/a", True),
+        ("a b", True),
+        ("train/a a", False),
+        ("test/a a", False),
+        (".git", False),
+    ],
+)
+def test_an_image_folder_has_splits_or_classes(tmp_path, folders, allowed):
+    for folder in folders.split():
+        (tmp_path / folder).mkdir(parents=True)
+    config = SHIPPED | {"dataset": {"source": "folder", "path": str(tmp_path), "image_size": 32}}
+    if allowed:
+        assert resolve_study(config).dataset.path == str(tmp_path)
+    else:
+        with pytest.raises(AfmpError, match=r"dataset/path: .* contains no train/<class>/ .* nor folders of classes"):
+            resolve_study(config)
+
+
 YAML_OF_NO_USE = {
     "many values by few aliases": (
         "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10) if i else 1}]\n" for i in range(8)),

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -41,6 +42,29 @@ def test_times_decide_nothing(project, kept):
     if not kept:
         shutil.rmtree(project / ".snakemake")
     shuffle_times(project)
+    assert planned(project) == {}
+
+
+def without_records(project: Path) -> None:
+    shutil.rmtree(project / ".snakemake")
+    shutil.rmtree(project / "results/snakemake_metadata")
+    shuffle_times(project)
+
+
+def test_where_times_decide_the_workflow_says_so_and_names_the_remedy(project):
+    """A copy of the results without Snakemake's records of them."""
+    sentence = "so here the times of files decide what runs again. .*`snakemake all --touch`"
+    assert not re.search(sentence, snakemake(project, "all", "--dry-run"))
+    without_records(project)
+    said = snakemake(project, "all", "--dry-run")
+    assert re.search(sentence, said) and "Updated input files" in said
+
+
+@pytest.mark.long
+def test_a_copy_without_records_is_verified_by_hashes_and_touched(project):
+    without_records(project)
+    assert re.search("0 failed", snakemake(project, "verify"))
+    snakemake(project, "all", "--touch")
     assert planned(project) == {}
 
 

@@ -48,8 +48,11 @@ def legend_texts(runs: list[StudyRun], semantics: str) -> tuple[list[str], str]:
         heading = "best validation accuracy (and test accuracy at that epoch)"
     if max(counts) == 1:
         return entries, f"{heading}; n = 1, no interval"
+    if max(counts) == 2:
+        return entries, f"{heading}, the lower of two seeds first; n = {wording.counted(counts, 'seed')}"
     over = f"; n = {counts[0]} seeds" if min(counts) == max(counts) else " over n seeds"
-    return entries, f"{heading}, mean ± half of the 95 % interval{over}"
+    both = " (the two values where n = 2)" * (2 in counts)
+    return entries, f"{heading}, mean ± half of the 95 % interval{over}{both}"
 
 
 def footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:

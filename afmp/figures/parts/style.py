@@ -153,7 +153,7 @@ def mark_every(num_epochs: int, index: int) -> tuple[int, int]:
 def readable_limits(values, *, low, high) -> tuple[float, float, bool]:
     """Return axis limits that contain all values, and the intervals `low` to `high` up to 0.3 times their range.
 
-    A wide interval, as of two seeds, would flatten the curves. The third value returned says whether one is cut.
+    A wide interval would flatten the curves. The third value returned says whether one is cut.
     """
     values = np.concatenate([np.ravel(v) for v in values])
     ends = np.concatenate([values, *(np.ravel(v) for v in (*low, *high))])
