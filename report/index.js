@@ -13,13 +13,14 @@ const compare = (one, other) => {
   return isNaN(a) ? 1 : -1;
 };
 
-// Columns of words are flush left. A column of which most cells are numbers is not one.
+// Columns of words are flush left. On a narrow screen each cell is shown with the name of its column.
 const align = table => {
   const rows = [...table.tBodies[0].rows];
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     const filled = rows.map(row => row.cells[column]).filter(cell => cell.textContent.trim());
     const words = filled.filter(cell => isNaN(numberOf(cell.textContent))).length * 2 > filled.length;
     [head, ...rows.map(row => row.cells[column])].forEach(cell => cell.classList.toggle("words", words));
+    rows.forEach(row => row.cells[column].dataset.name = head.textContent.trim());
   });
 };
 
@@ -57,6 +58,7 @@ const dataOf = id => JSON.parse(document.getElementById(id)?.textContent || "[]"
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"];
 const points = dataOf("points-data");
 const names = [...new Set(points.map(point => point.model))];
+const digits = value => value >= 100 ? Math.round(value).toLocaleString("en") : value.toPrecision(3);
 const short = value => Number(value.toPrecision(3)).toLocaleString("en", {maximumSignificantDigits: 3});
 
 const element = (name, attributes, text) => {
@@ -86,7 +88,7 @@ const drawChart = (shown, quantity, label) => {
     return;
   }
   const width = Math.max(300, place.clientWidth), height = Math.min(460, Math.max(300, width / 2));
-  const [left, right, top, bottom] = [62, 16, 14, 52];
+  const [left, right, top, bottom] = [62, 30, 14, 52];
   const values = measured.flatMap(point => point[quantity]), sizes = measured.map(point => point.patches);
   const scale = (low, high, from, to) => value =>
     from + (to - from) * (Math.log(value) - Math.log(low)) / (Math.log(high) - Math.log(low));
@@ -101,10 +103,10 @@ const drawChart = (shown, quantity, label) => {
   let last = -Infinity;
   for (const patches of [...new Set(sizes)].sort((a, b) => a - b)) {
     svg.append(element("line", {x1: x(patches), x2: x(patches), y1: height - bottom, y2: height - bottom + 5, stroke: "#555"}));
-    if (x(patches) - last < 46) continue;
-    last = x(patches);
-    const at = {x: x(patches), y: height - bottom + 19, "text-anchor": "middle"};
-    svg.append(element("text", at, patches.toLocaleString("en")));
+    const text = patches.toLocaleString("en"), half = 4 * text.length + 4;
+    if (x(patches) - half < last) continue; // no room for its label
+    last = x(patches) + half;
+    svg.append(element("text", {x: x(patches), y: height - bottom + 19, "text-anchor": "middle"}, text));
   }
   svg.append(element("line", {x1: left, x2: width - right, y1: height - bottom, y2: height - bottom, stroke: "#555"}));
   svg.append(element("text", {x: (left + width - right) / 2, y: height - 10, "text-anchor": "middle"}, "patches per image"));
@@ -120,7 +122,7 @@ const drawChart = (shown, quantity, label) => {
       const [low, median, high] = point[quantity], at = x(point.patches);
       svg.append(element("line", {x1: at, x2: at, y1: y(low), y2: y(high), stroke: colour, "stroke-width": 2}));
       const mark = element("circle", {cx: at, cy: y(median), r: 4, fill: colour});
-      mark.append(element("title", {}, `${name}, ${point.size} px: ${short(median)}`));
+      mark.append(element("title", {}, `${name}, ${point.size} px: ${digits(median)}`));
       svg.append(mark);
     }
     const entry = document.createElement("span"), swatch = document.createElement("i");
@@ -142,8 +144,9 @@ if (sweepForm) {
     drawChart(shown, quantity, label);
     table.tBodies[0].replaceChildren(...shown.map(point => {
       const row = document.createElement("tr");
-      const time = point.time && `${short(point.time[1])} [${short(point.time[0])}, ${short(point.time[2])}]`;
-      const cells = [point.model, point.size, point.patches, point.batch, time, point.memory && short(point.memory[1]), point.status];
+      const time = point.time && `${digits(point.time[1])} [${digits(point.time[0])}, ${digits(point.time[2])}]`;
+      const memory = point.memory && digits(point.memory[1]);
+      const cells = [point.model, point.size, point.patches, point.batch, time, memory, point.status];
       for (const cell of cells) row.insertCell().textContent = typeof cell === "number" ? cell.toLocaleString("en") : cell || "";
       return row;
     }));
