@@ -2,8 +2,8 @@
 
 // A number at the start of a cell, as in "−1.20 [−2.00, 0.30]" or "1,024"; NaN for words.
 const numberOf = text => {
-  const found = /^[<+]? ?[-−]?[\d,]*\.?\d+/.exec(text.trim());
-  return found ? Number(found[0].replace(/[<+, ]/g, "").replace("−", "-")) : NaN;
+  const found = /^[<+]? ?[-−]?[\d,]*\.?\d+(e[-+]\d+)?/.exec(text.trim());
+  return found ? Number(found[0].replace(/^[<+] ?|,/g, "").replace("−", "-")) : NaN;
 };
 
 const compare = (one, other) => {
@@ -152,7 +152,7 @@ if (sweepForm) {
     }));
     align(table);
     [...table.tHead.rows[0].cells].forEach(head => head.removeAttribute("aria-sort"));
-    for (const row of document.getElementById("ratios").tBodies[0].rows)
+    for (const row of document.querySelectorAll("table.chosen tbody tr"))
       row.hidden = !Object.keys(setting).every(key => row.dataset[key] === setting[key]);
   };
   sweepForm.addEventListener("change", showSweep);

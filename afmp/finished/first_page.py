@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
-import yaml
 from PIL import Image
 
-from afmp.analysis.claim_tables import claims_caption, counts, measured, printed_claims, tested
+from afmp.analysis.claim_tables import counts, measured, printed_claims, tested
 from afmp.analysis.claims import Answered
-from afmp.analysis.models import MODEL_NAMES
 from afmp.analysis.printed_tables import PrintedTable
-from afmp.analysis.ratios import ratios
 from afmp.analysis.tables import Tables, run_tables, sweep_tables
+from afmp.analysis.wording import plain_text
 from afmp.errors import printable
-from afmp.figures.catalogue import SWEEP_FIGURES, Drawing
+from afmp.figures.catalogue import Drawing
 from afmp.files import read_plain, read_plain_text
 from afmp.finished.answered_claims import answered_claims
 from afmp.finished.opened_archive import OpenedArchive
+from afmp.finished.page_provenance import citation_content, made_with, summary_facts
+from afmp.finished.page_sweep import sweep_content
 from afmp.finished.results_folder import ResultsFolder
 from afmp.records import write_text
 from afmp.study.claims import resolve_claims
@@ -97,24 +97,23 @@ def page_content(opened: ResultsFolder | OpenedArchive, inputs: Inputs) -> dict:
     answered = answered_claims(resolve_claims(inputs.claims), opened)
     figures = {drawing.path: _figure(drawing, inputs.pictures) for drawing in _plain(inputs.drawings)}
     tables = run_tables(results, study.studies)
-    sweeps, sweep_content = [], None
+    sweeps, sweep = [], None
     if study.scalability:
         sweeps = list(opened.read_records([scalability_file(one) for one in study.swept_semantics]).values())
         (parameters,) = opened.read_records([PARAMETERS_FILE]).values()
-        sweep_content = _sweep(sweeps, sweep_tables(sweeps, parameters), figures)
+        sweep = sweep_content(sweeps, sweep_tables(sweeps, parameters), figures)
     return {
         "title": f"AFMP on {study.dataset.source}",
-        "facts": _summary(study, results),
+        "facts": summary_facts(study, results),
         "counts": counts(answered),
         "cards": _cards(answered, figures),
         "claim_tables": [_table(table) for table in printed_claims(answered)[1:]],
-        "claims_caption": _plain_text(claims_caption(answered)),
         "sections": _sections(study, tables, figures),
-        "sweep": sweep_content,
+        "sweep": sweep,
         "diagnostics": _diagnostics(study, inputs),
-        "made": _made([*results, *sweeps]),
+        "made": made_with([*results, *sweeps]),
         "configuration": printable_lines(inputs.configuration),
-        "citation": _citation(inputs.citation),
+        "citation": citation_content(inputs.citation),
     }
 
 
@@ -151,12 +150,7 @@ def _data(kind: str, content: bytes) -> str:
 
 
 def _caption(path: Path) -> str:
-    return _plain_text(read_plain_text(path, max_bytes=MAX_CAPTION_BYTES))
-
-
-def _plain_text(caption: str) -> str:
-    """Return what a caption shows: undo `afmp.analysis.wording.escape_rst`, by which every caption is written."""
-    return re.sub(r"\\(.)", r"\1", caption.removeprefix("\\ ")).strip()
+    return plain_text(read_plain_text(path, max_bytes=MAX_CAPTION_BYTES))
 
 
 def _table(table: PrintedTable) -> dict:
@@ -204,69 +198,6 @@ def _sections(study: Study, tables: Tables, figures: dict[str, dict]) -> list[di
     return sections
 
 
-def _sweep(sweeps: list[dict], tables: Tables, figures: dict[str, dict]) -> dict:
-    points = [_point(sweep["semantics"], point) for sweep in sweeps for point in sweep["points"]]
-    choices = {
-        name: list(dict.fromkeys(point[name] for point in points))
-        for name in ("semantics", "precision", "mode", "execution")
-    }
-    parameters = tables["parameters"]
-    return {
-        "points": points,
-        "choices": choices,
-        "captions": [_plain_text(tables[name].caption) for name in ("scalability", "scalability_ratios")],
-        "ratios": [row for sweep in sweeps for row in _ratio_rows(sweep)],
-        "figures": [figure for path, figure in figures.items() if Path(path).name in SWEEP_FIGURES],
-        "parameters": {
-            "caption": _plain_text(parameters.caption),
-            "header": ["Model", "Parameters"],
-            "rows": [[row["description"], f"{row['num_parameters']:,}"] for _, row in parameters.rows.iterrows()],
-        },
-    }
-
-
-def _point(semantics: str, point: dict) -> dict:
-    """Return a point of the sweep for the chart: times and memory per image, none if it was not measured."""
-    time, memory, batch = point["time_ms"], point["memory"], point["batch_size"]
-    attention = f", {point['attention']} attention" if point["attention"] else ""
-    peak = memory and memory["peak_mb"]
-    return {
-        "semantics": semantics,
-        "model": f"{MODEL_NAMES.get(point['model'], point['model'])}{attention}",
-        "precision": point["precision"],
-        "mode": point["mode"],
-        "execution": point["execution"],
-        "size": point["resolution"],
-        "patches": point["num_patches"],
-        "batch": batch,
-        "time": [time[key] / batch for key in ("q25", "median", "q75")] if time else None,
-        "memory": [peak / batch] * 3 if peak else None,
-        "status": point["status"],
-    }
-
-
-def _ratio_rows(sweep: dict) -> list[dict]:
-    """Return the ratios DeiT-Tiny / AFMP of a sweep, each with its choice of the chart and the cells of its row."""
-    return [
-        {
-            "choice": {"semantics": sweep["semantics"]}
-            | {name: ratio.setting[name] for name in ("precision", "mode", "execution")},
-            "cells": [
-                MODEL_NAMES[ratio.model],
-                f"{ratio.setting['resolution']:,}",
-                f"{ratio.setting['batch_size']}",
-                ratio.attention,
-                *(_ratio(value) for value in (ratio.time, ratio.peak_memory, ratio.activations)),
-            ],
-        }
-        for ratio in ratios(sweep["points"])
-    ]
-
-
-def _ratio(value: float | None) -> str:
-    return "" if value is None or value != value else f"{value:.2f}"
-
-
 def _diagnostics(study: Study, inputs: Inputs) -> list[dict]:
     """Return the pictures of each run by epoch."""
     drawn = {drawing.path for drawing in inputs.drawings}
@@ -298,71 +229,3 @@ def _small_picture(path: Path) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=DIAGNOSTICS_QUALITY)
     return _data("image/webp", buffer.getvalue())
-
-
-def _summary(study: Study, results: list[dict]) -> list[tuple[str, str]]:
-    """Return the facts of a study in a few words each."""
-    best = {}
-    for result in results:
-        best.setdefault(result["semantics"], []).append(result["test_accuracy"])
-    accuracy = "; ".join(f"{min(found):.1f} to {max(found):.1f} % ({name})" for name, found in best.items())
-    return [
-        ("Runs", f"{len(study.trainings)}, each with {len(study.seeds)} random seeds"),
-        ("Test accuracy", accuracy),
-        ("Dataset", _distinct(_dataset(result) for result in results)),
-        ("Device", _distinct(result["device"]["name"] for result in results)),
-    ]
-
-
-def _dataset(result: dict) -> str:
-    data = result["dataset"]
-    return f"{data['name']}: {data['num_classes']} classes, {data['num_test']:,} test images"
-
-
-def _made(records: list[dict]) -> list[tuple[str, str]]:
-    """Return versions, hardware, commit and dataset of the records, each as its different values."""
-    names = {
-        "afmp": "AFMP",
-        "git_commit": "Commit",
-        "python": "Python",
-        "torch": "PyTorch",
-        "cuda": "CUDA",
-        "driver": "NVIDIA driver",
-        "timm": "timm",
-        "numpy": "NumPy",
-    }
-    made = [("Hardware", _distinct(f"{one['device']['name']} ({one['device']['type']})" for one in records))]
-    for key, name in names.items():
-        made.append((name, _distinct(_version(one["versions"], key) for one in records) or "none"))
-    of_data = [record["dataset"] for record in records if "dataset" in record]
-    counted = (
-        f"{data['name']}: {data['num_train']:,} training, {data['num_val']:,} validation and "
-        f"{data['num_test']:,} test images, {data['num_classes']} classes"
-        for data in of_data
-    )
-    made.append(("Dataset", _distinct(counted)))
-    made.append(("Dataset hash", _distinct(data["hash"] for data in of_data)))
-    return made
-
-
-def _version(versions: dict, key: str) -> str:
-    value = versions.get(key) or ""
-    return f"{value} with uncommitted changes" if key == "git_commit" and versions.get("git_dirty") else value
-
-
-def _distinct(values: Iterable[str]) -> str:
-    return "; ".join(filter(None, dict.fromkeys(values)))
-
-
-def _citation(text: str) -> dict | None:
-    """Return the content of CITATION.cff as a sentence, and as it is."""
-    if not text:
-        return None
-    said = yaml.safe_load(text)
-    authors = ", ".join(
-        author.get("name") or f"{author.get('given-names', '')} {author.get('family-names', '')}".strip()
-        for author in said["authors"]
-    )
-    year = str(said.get("date-released", ""))[:4]
-    sentence = f"{authors}{f' ({year})' if year else ''}. {said['title']}. Version {said.get('version', '')}."
-    return {"message": said.get("message", ""), "sentence": sentence, "file": text}
