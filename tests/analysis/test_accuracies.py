@@ -27,8 +27,9 @@ def test_every_run_of_an_archive_stands_under_its_study_and_semantics(capsys):
 def test_few_seeds_have_no_interval_and_a_run_of_one_semantics_leaves_the_others_empty(capsys, tmp_path):
     table = tmp_path / "aggregate/summary.csv"
     table.parent.mkdir()
-    columns = "semantics,study,run,label,n,test_accuracy_mean,test_accuracy_std,test_accuracy_ci95_low,test_accuracy_ci95_high,dataset\n"
-    table.write_text(columns + "paper,one,a,A,2,50.5,0.7071,,,digits\nrefined,two,b,B,1,60,,,,digits\n")
+    columns = "semantics,study,run,label,n,dataset,test_accuracy_mean,test_accuracy_std,"
+    columns += "test_accuracy_ci95_low,test_accuracy_ci95_high\n"
+    table.write_text(columns + "paper,one,a,A,2,digits,50.5,0.7071,,\nrefined,two,b,B,1,digits,60,,,\n")
     lines = printed(tmp_path, capsys).out.splitlines()
     assert [line.split() for line in lines[:5]] == [
         ["paper", "refined"], ["one"], ["A", "50.00", "and", "51.00"], ["two"], ["B", "60.00"],
