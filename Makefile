@@ -28,7 +28,7 @@ demo: $(READY)
 	@echo "Tables: demo/results/aggregate/"
 	@echo "Report: demo/results/report/report.html"; echo
 	@$(RUN) afmp.cli accuracies demo/results
-# Here the verdicts on the claims of the paper belong, below the accuracies.
+	@echo; $(RUN) afmp.cli claims demo/results --config demo.yaml --short
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(RUN) pytest -q -n 2 --dist loadfile

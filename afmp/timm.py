@@ -1,5 +1,7 @@
 """AFMP among the models of timm: after `import afmp.timm`, `timm.create_model` knows its named sizes.
 
+Those with a release in the package have weights of the tag `cifar100`, which pretrained=True loads.
+
 Their arguments are those of `afmp.AFMP`, such as num_classes, img_size, in_chans and semantics, and those of timm:
 global_pool ("avg" or ""), features_only, and `pretrained` for a name `local-dir:<folder>`.
 """
@@ -23,6 +25,7 @@ from afmp.model.linear import Linear
 from afmp.model.refined import RefinedReadout, RefinedTopDown
 from afmp.model.sizes import afmp_refined_small, afmp_refined_tiny, afmp_small, afmp_tiny
 from afmp.model.top_down import TopDownAggregator
+from afmp.model.trained import RELEASES, SUFFIX
 from afmp.model.weights import GRAPH
 
 # Of the training images of CIFAR-100.
@@ -30,8 +33,9 @@ CIFAR_MEAN, CIFAR_STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 EMBEDDINGS = ("embed.weight", "embed.W_1.weight")  # the map that reads pixels, of `paper` and of `refined`
 
 
-def _settings(side: int, mean: tuple, std: tuple, classifier: str) -> dict:
-    return {
+def _settings(side: int, mean: tuple, std: tuple, classifier: str, release: str | None = None) -> dict:
+    weights = {} if release is None else {"file": str(RELEASES / f"{release}{SUFFIX}")}
+    return weights | {
         "num_classes": 100,
         "input_size": (3, side, side),
         "fixed_input_size": True,
@@ -49,7 +53,12 @@ default_cfgs = generate_default_cfgs(
     {
         "afmp_tiny_patch8_32": _settings(32, CIFAR_MEAN, CIFAR_STD, "readout.2"),
         "afmp_small_patch16_224": _settings(224, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, "readout.2"),
-        "afmp_refined_tiny_patch4_32": _settings(32, CIFAR_MEAN, CIFAR_STD, "readout.2.map"),
+        "afmp_refined_tiny_patch4_32.cifar100": _settings(
+            32, CIFAR_MEAN, CIFAR_STD, "readout.2.map", "afmp_refined_tiny_cifar100"
+        ),
+        "afmp_refined_small_patch4_32.cifar100": _settings(
+            32, CIFAR_MEAN, CIFAR_STD, "readout.2.map", "afmp_refined_small_cifar100"
+        ),
         "afmp_refined_small_patch16_224": _settings(224, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, "readout.2.map"),
     }
 )
@@ -71,6 +80,16 @@ def afmp_small_patch16_224(pretrained: bool = False, **arguments) -> AFMP:
 def afmp_refined_tiny_patch4_32(pretrained: bool = False, **arguments) -> AFMP:
     """AFMP-refined-Tiny."""
     return _create("afmp_refined_tiny_patch4_32", afmp_refined_tiny, pretrained, arguments)
+
+
+@register_model
+def afmp_refined_small_patch4_32(pretrained: bool = False, **arguments) -> AFMP:
+    """AFMP-refined-Small for CIFAR: 1,928,202 parameters."""
+
+    def size(**others) -> AFMP:
+        return afmp_refined_small(**{"img_size": 32, "patch_size": 4} | others)
+
+    return _create("afmp_refined_small_patch4_32", size, pretrained, arguments)
 
 
 @register_model

@@ -1,6 +1,7 @@
 """The installed package: it contains every subpackage and every schema, and works outside of the project."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from workflow_runs import EPOCHS, SMALL, write_study
 
 from afmp.records import read_result
 
-SETUPTOOLS = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]
+PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+SETUPTOOLS = PYPROJECT["tool"]["setuptools"]
 
 # Run outside of the project: check a configuration, read a record, and parse the command line.
 USE = """
@@ -85,3 +87,13 @@ def test_a_wheel_works_outside_of_the_project(tmp_path, digits_file):
         assert done.returncode == 0, done.stderr
     result = read_result(tmp_path / "out/seed_0/results_dense.json")
     assert len(result["training_history"]["val_acc"]) == EPOCHS and result["versions"]["git_commit"] is None
+
+
+def test_the_table_of_dependencies_has_those_of_pyproject_each_with_a_purpose():
+    project = PYPROJECT["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    names = [re.match(r"[\w-]+", requirement)[0] for requirements in lists for requirement in requirements]
+    text = (PROJECT / "docs/workflow.md").read_text(encoding="utf-8").partition("\n## Dependencies\n")[2]
+    rows = re.findall(r"^\| `([\w-]+)` \| (.*) \| (.*) \|$", text.partition("\n## ")[0], flags=re.MULTILINE)
+    assert sorted(name for name, _, _ in rows) == sorted(set(names) - {"afmp"})
+    assert all(purpose and licence for _, purpose, licence in rows)

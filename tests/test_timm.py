@@ -1,6 +1,6 @@
 """AFMP as a model of timm: its registry, its arguments, its folders of weights, and the kinds of its own model tests.
 
-timm's tests/test_models.py (of its repository, before 1.0.29) was run against the four models. All its kinds pass
+timm's tests/test_models.py (of its repository, before 1.0.29) was run against four of the models. All its kinds pass
 except those in NOT_FOR_AFMP, which do not apply. The tests here check the same on smaller models.
 """
 
@@ -18,8 +18,7 @@ from afmp import AFMP
 from afmp.errors import AfmpError
 
 NOT_FOR_AFMP = {
-    "test_model_inference": "no weights are published on a hub",
-    "test_model_load_pretrained, test_model_features_pretrained": "no weights are published on a hub",
+    "test_model_inference": "no weights are published on a hub: those there are come with the package",
     "test_model_backward, test_model_backward_fx, of `paper`": "the original notebook's first layer has a W_pred that "
     "nothing reads: it is in weights files and has no gradient",
     "test_model_default_cfgs": "for convolutional networks, whose features are images; for others, such as timm's ViT, "
@@ -42,9 +41,9 @@ def images_for(model: nn.Module, count: int = 2) -> torch.Tensor:
 
 
 def test_the_named_sizes_are_registered_with_their_settings():
-    assert set(NAMES) <= set(timm.list_models("afmp_*")) and len(NAMES) == 4
+    assert set(NAMES) <= set(timm.list_models("afmp_*")) and len(NAMES) == 5
     numbers = {name: sum(p.numel() for p in timm.create_model(name).parameters()) for name in NAMES}
-    assert list(numbers.values()) == [435_688, 6_119_913, 816_925, 1_939_722]
+    assert list(numbers.values()) == [435_688, 6_119_913, 816_925, 1_928_202, 1_939_722]
     for name in NAMES:
         model = create(name)
         settings = resolve_model_data_config(model)
@@ -133,6 +132,20 @@ def test_a_folder_of_weights_gives_the_model_back(name, tmp_path):
     grey = torch.randn(2, 1, *images.shape[-2:])
     one_channel = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, in_chans=1).eval()
     torch.testing.assert_close(one_channel(grey), trained(grey.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", timm.list_models("afmp_*", pretrained=True))
+def test_pretrained_weights_are_the_releases_of_the_package(name):
+    released = afmp.load(f"{name.partition('_patch')[0]}_cifar100")
+    model = timm.create_model(name, pretrained=True).eval()
+    images = images_for(model)
+    assert torch.equal(model(images), released(images))
+    settings = resolve_model_data_config(model)
+    assert settings["mean"] == pytest.approx(released.about.mean, abs=1e-4)
+    assert settings["std"] == pytest.approx(released.about.std, abs=1e-4)
+    tuned = timm.create_model(name, pretrained=True, num_classes=5, img_size=16)
+    assert tuned(torch.randn(2, 3, 16, 16)).shape == (2, 5)
+    assert torch.equal(tuned.layers[0].router.W_gate.weight, released.layers[0].router.W_gate.weight)
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -24,7 +24,7 @@ def accuracies_text(summary: pandas.DataFrame) -> str:
     seeds = wording.counted(list(summary["n"]), "random seed")
     notes = (
         f"Test accuracy at the best epoch, %: mean [95 % interval, Student's t] over {seeds}"
-        f"{f', without an interval below {wording.FEWEST_SEEDS}' * few}. "
+        f"{'; of two random seeds both values, of one its value' * few}. "
         f"Dataset: {wording.distinct(summary['dataset'])}."
     )
     return "\n".join(map(printable, [*aligned(columns, num_words=1), "", notes]))
@@ -34,6 +34,8 @@ def _accuracy(row: pandas.Series) -> str:
     if row["n"] == 0:
         return ""
     mean = f"{row['test_accuracy_mean']:.2f}"
-    if row["n"] < wording.FEWEST_SEEDS:
+    if row["n"] == 1:
         return mean
+    if row["n"] == 2:
+        return wording.both(row["test_accuracy_mean"], row["test_accuracy_std"], form=".2f")
     return f"{mean} [{row['test_accuracy_ci95_low']:.2f}, {row['test_accuracy_ci95_high']:.2f}]"

@@ -108,8 +108,17 @@ def claims_text(answered: Sequence[Answered]) -> str:
     return "\n\n".join("\n".join(map(printable, block)) for block in lines)
 
 
+def verdicts_text(answered: Sequence[Answered]) -> str:
+    """Return only the verdicts as plain text, a line for each."""
+    return "\n".join(map(printable, [counts(answered), *map(_headline, answered)]))
+
+
+def _headline(one: Answered) -> str:
+    return f"{one.verdict.upper()}: {one.claim.words} [{one.semantics}]"
+
+
 def _lines(one: Answered) -> Iterator[str]:
-    yield f"{one.verdict.upper()}: {one.claim.words} [{one.semantics}]"
+    yield _headline(one)
     yield f"  {one.claim.name}: {tested(one.claim)}"
     yield f"  {_lead(one.claim)}:"
     rows = [[_what(answer), answer.verdict, *_facts(answer)] for answer in one.answers]

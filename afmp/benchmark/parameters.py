@@ -1,4 +1,9 @@
-"""Counts of trainable parameters of the compared models."""
+"""Counts of the compared models: trainable parameters, and the FLOPs of the forward pass of one image."""
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from afmp.benchmark.models import build_afmp_refined_small, build_afmp_small, build_deit_tiny
 from afmp.benchmark.settings import check_resolution
@@ -10,10 +15,10 @@ STUDY_IMAGE_SIZE = 32  # of the accuracy studies, pixels
 
 
 def count_parameters(num_classes: int = 100, resolution: int = 224) -> dict:
-    """Return the trainable parameters of each model, as the content of a parameters file, validated.
+    """Return the trainable parameters and the FLOPs of each model, as the content of a parameters file, validated.
 
-    resolution: of the models of the sweep, pixels. Only DeiT-Tiny's count depends on it, through its position
-    embedding. The model of the accuracy studies always reads 32 px images.
+    resolution: of the models of the sweep, pixels. FLOPs depend on it, and the parameters of DeiT-Tiny, through its
+    position embedding. The model of the accuracy studies always reads 32 px images. `count_flops` says what is counted.
     """
     check_resolution(resolution)
     check_whole_number("num_classes", num_classes)
@@ -39,9 +44,31 @@ def count_parameters(num_classes: int = 100, resolution: int = 224) -> dict:
                 "description": description,
                 "resolution": image_size,
                 "num_parameters": sum(p.numel() for p in model.parameters()),
+                "flops": count_flops(model, image_size),
             }
             for name, description, image_size, model in rows
         ],
     }
     validate(parameters, "parameters", where="parameter counts")
     return parameters
+
+
+def count_flops(model: torch.nn.Module, resolution: int) -> int:
+    """Return the floating-point operations of the forward pass of one image of `resolution` pixels, in eval mode.
+
+    They are what `torch.utils.flop_counter` knows: products of matrices and convolutions, with 2 per multiplication and
+    addition. Everything else counts as 0. In AFMP that is gathering along edges, the norms of prediction errors, the
+    choice of edges, and the gated sums at receivers; in all models, normalisation, softmax and activation functions.
+    With one operation per element all of these would add less than 5 % to AFMP (tests/benchmark/test_parameters.py).
+
+    A layer of AFMP is counted on its plain path, the equations line by line, because the counter has hooks on all
+    modules. So no kernel hides a product. The scores of `paper` and `notebook` map each edge there, also padded slots
+    of the neighbour tables. The fast paths map each node in its place, and compute fewer products. Attention is counted
+    as products of matrices, also where one kernel computes it. Nothing is computed: tensors have shapes only.
+    """
+    trains = model.training
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FakeTensorMode(allow_non_fake_inputs=True), counter:
+        model.eval()(torch.empty(1, 3, resolution, resolution))
+    model.train(trains)
+    return counter.get_total_flops()

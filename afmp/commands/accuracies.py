@@ -8,7 +8,7 @@ from afmp.errors import AfmpError
 from afmp.study.paths import table_file
 
 COLUMNS = ("study", "run", "label", "semantics", "n", "dataset", "test_accuracy_mean")
-COLUMNS += ("test_accuracy_ci95_low", "test_accuracy_ci95_high")
+COLUMNS += ("test_accuracy_std", "test_accuracy_ci95_low", "test_accuracy_ci95_high")
 
 
 def _add_arguments(parser: Parser) -> None:

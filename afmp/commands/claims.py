@@ -9,18 +9,20 @@ from afmp.commands.parsing import Command, Parser, add_config_option
 def _add_arguments(parser: Parser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the results folder of a study, or an archive")
     parser.add_argument("--claims", type=Path, default="claims.yaml", metavar="FILE", help="the claims")
+    parser.add_argument("--short", action="store_true", help="only the verdicts, a line for each")
     add_config_option(parser, "the study that was run (an archive has its own)")
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from afmp.analysis.claim_tables import claims_text
+    from afmp.analysis.claim_tables import claims_text, verdicts_text
     from afmp.finished.answered_claims import answered_claims
     from afmp.finished.results_folder import open_results
     from afmp.study.claims import read_claims
 
     claims = read_claims(arguments.claims)
     opened, _ = open_results(arguments.folder, configs=arguments.config)
-    print(claims_text(answered_claims(claims, opened)))
+    as_text = verdicts_text if arguments.short else claims_text
+    print(as_text(answered_claims(claims, opened)))
 
 
 COMMAND = Command("claims", "Say of each claim about a study whether it holds.", _add_arguments, _run)

@@ -1,4 +1,4 @@
-"""`afmp parameters`: the number of trainable parameters of each model."""
+"""`afmp parameters`: the trainable parameters and the FLOPs of each model."""
 
 import argparse
 
@@ -18,8 +18,12 @@ def _run(arguments: argparse.Namespace) -> None:
 
     check_output(arguments)
     parameters = count_parameters(arguments.num_classes, arguments.resolution)
-    text = parameters_table(parameters).to_string(index=False, formatters={"num_parameters": "{:,}".format})
+    text = parameters_table(parameters).to_string(
+        index=False, formatters=dict.fromkeys(["num_parameters", "flops"], "{:,}".format)
+    )
     deliver(arguments, parameters, text, write=write_parameters)
 
 
-COMMAND = Command("parameters", "Count the trainable parameters of the compared models.", _add_arguments, _run)
+COMMAND = Command(
+    "parameters", "Count the trainable parameters and the FLOPs of the compared models.", _add_arguments, _run
+)

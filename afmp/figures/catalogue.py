@@ -110,7 +110,7 @@ def _listed(paths: str | list[str]) -> list[str]:
 
 
 def figure_module(figure: str) -> str:
-    """Return the module that draws a study's figure: the one of this name, else the general four panels."""
+    """Return the module that draws a study's figure: the one of this name, else the general panels."""
     own = f"afmp.figures.{figure}"
     return own if find_spec(own) else "afmp.figures.parts.study_panels"
 

@@ -7,7 +7,7 @@ from afmp.figures.parts.study_text import study_caption
 
 
 def draw(study: dict, results: list[dict]) -> Figure:
-    """Draw the four panels of the refinement study under one semantics."""
+    """Draw the panels of the refinement study under one semantics."""
     return draw_study(study, results)
 
 

@@ -7,7 +7,7 @@ from afmp.figures.parts.study_text import study_caption
 
 
 def draw(study: dict, results: list[dict]) -> Figure:
-    """Draw the four panels of the regularisation study. The sparsity loss grows with λ, so its axis is logarithmic."""
+    """Draw the panels of the regularisation study. The sparsity loss grows with λ, so its axis is logarithmic."""
     return draw_study(study, results, sparsity_scale="log")
 
 

@@ -141,7 +141,7 @@ def _footer(both, *, cut: bool) -> list[str]:
         f"{wording.counted([len(r['training_history']['time']) for r in results], 'epoch')} per run; "
         f"{distinct(r['device']['name'] for r in results)}.",
         _selection(results),
-        seeds + " Intervals are cut at the edge of the panel." * cut,
+        seeds + " Pale grey lines join the two points of a run." + " Intervals are cut at the edge of the panel." * cut,
         resolution_note(runs, "test_accuracy"),
     ]
 

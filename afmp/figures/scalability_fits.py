@@ -19,14 +19,16 @@ QUANTITIES = {
     "Time per image": (fit_time, lambda point: time_per_image(point)[0], "ms"),
     "Activations per image": (fit_activations, activations_per_image, "MB"),
 }
-PANEL_COLUMNS = 87  # characters below a panel
+PANEL_COLUMNS = 84  # characters below a panel
+ROUGH = 0.1  # a fit that is off a measured value by this share is drawn as a rough one
+DOTS = {"linestyle": (0, (1, 3)), "linewidth": 1.4}
 
 
 @style.styled
 def draw(sweep: dict, other_sweeps: Sequence[dict] = ()) -> Figure:
-    """Draw one row of panels per mode: measured points of time and activations, fits, 95 % bands and coefficients.
+    """Draw one row of panels per mode: measured points of time and activations, fits, 95 % bands and crossings.
 
-    The lines are the main lines of scalability_results.
+    The lines are the main lines of scalability_results. A rough fit is dotted, and the legend says how far it is off.
     """
     modes = modes_of(sweep)
     lines = {mode: main_lines(sweep, other_sweeps, mode) for mode in modes}
@@ -35,8 +37,8 @@ def draw(sweep: dict, other_sweeps: Sequence[dict] = ()) -> Figure:
         for mode, (title, (fit_of, _, _)) in product(modes, QUANTITIES.items())
     }
     words = {
-        (mode, title): "\n".join(_sentences(lines[mode], fits[mode, title], unit))
-        for mode, (title, (_, _, unit)) in product(modes, QUANTITIES.items())
+        (mode, title): "\n".join(_sentences(lines[mode], fits[mode, title]))
+        for mode, title in product(modes, QUANTITIES)
     }
     words_height = 0.45 + 0.15 * max((text.count("\n") + 1 for text in words.values()), default=0)
     figure = style.new_figure(13, 1.8 + (4.5 + words_height) * len(modes))
@@ -71,8 +73,8 @@ def _draw_panel(axis, lines: list[Line], fits: dict[str, Fit | None], value) -> 
         if fit is None:
             continue
         along = np.geomspace(fit.sizes[0], fit.sizes[-1], 200)
-        look = line.look | {"marker": None}
-        axis.plot(along, fit.at(along), label=line.label, **look)
+        look = line.look | {"marker": None} | (DOTS if fit.largest_miss >= ROUGH else {})
+        axis.plot(along, fit.at(along), label=_label(line, fit), **look)
         if (band := fit.band(along)) is not None:
             axis.fill_between(along, *band, color=look["color"], alpha=0.2, linewidth=0)
     draw_patch_axis(axis, points, sizes, logarithmic=True)
@@ -87,23 +89,16 @@ def _draw_panel(axis, lines: list[Line], fits: dict[str, Fit | None], value) -> 
         axis.text(0.5, 0.4, text, transform=axis.transAxes, ha="center", color=style.GREY)
 
 
-def _sentences(lines: list[Line], fits: dict[str, Fit | None], unit: str) -> list[str]:
-    sentences = []
-    for line in lines:
-        if (fit := fits[line.label]) is not None:
-            share = f"c2 N² is {fit.quadratic_share.value:.0%} at N = {fit.sizes[-1]:,}".replace("%", " %")
-            deviation = f"largest deviation {100 * fit.largest_miss:.1f} %"
-            if len(fit.sizes) == FEWEST_SIZES:
-                deviation += f" ({FEWEST_SIZES} sizes for 3 coefficients)"
-            coefficients = (f"c{power} {_words(fit.coefficient(power), '.3g')} {unit}" for power in range(3))
-            sentences += [
-                f"{line.series.name}:  {next(coefficients)}",
-                f"    {'  '.join(coefficients)}",
-                f"    local slope {_words(fit.slope, '.2f')},  {share},  {deviation}",
-            ]
-    for sentence in _crossings(lines, fits):
-        sentences.append(wording.fill(sentence[0].upper() + sentence[1:], PANEL_COLUMNS, subsequent_indent="    "))
-    return sentences
+def _label(line: Line, fit: Fit) -> str:
+    """Return the label of a fit; that of a rough one says how far it is off a measured value."""
+    if fit.largest_miss < ROUGH:
+        return line.label
+    return f"{line.label} (off by up to {100 * fit.largest_miss:.0f} %)"
+
+
+def _sentences(lines: list[Line], fits: dict[str, Fit | None]) -> list[str]:
+    sentences = [sentence[0].upper() + sentence[1:] for sentence in _crossings(lines, fits)]
+    return [wording.fill(sentence, PANEL_COLUMNS, subsequent_indent="    ") for sentence in sentences]
 
 
 def _crossings(lines: list[Line], fits: dict[str, Fit | None]) -> list[str]:
@@ -149,10 +144,11 @@ def _footer(sweep: dict, other_sweeps: Sequence[dict]) -> list[str]:
         f"Patches of 16 px, batch size B {wording.span([point['batch_size'] for point in points] or [0])}; "
         f"{device_and_software(sweep)}; {wording.counted(passes or [0], 'pass', 'passes')} per point. "
         "Fit of one pass: c0 + B (c1 N + c2 N²), with c0 per pass, c1 per patch and c2 per patch². No coefficient is "
-        "negative, and relative errors have equal weights. Curves are per image, with kinks where B changes. Brackets "
-        "and bands (often narrower than a line): 95 % bootstrap intervals over blocks of the repeated passes of this "
-        "run. They do not cover other runs or other curves. Activations are read once per size and have no interval. "
-        "Local slope: d log value / d log N between the two largest sizes; 1 is linear, 2 is quadratic."
+        "negative, and relative errors have equal weights. Curves are per image, with kinks where B changes. A dotted "
+        f"fit is off a measured value by {100 * ROUGH:.0f} % or more: read its points, not its curve. Brackets and "
+        "bands (often narrower than a line): 95 % bootstrap intervals over blocks of the repeated passes of this run. "
+        "They do not cover other runs or other curves. Activations are read once per size and have no interval. "
+        "Coefficients, local slopes and deviations of every fit: table scalability_fits."
     ]
 
 

@@ -131,12 +131,11 @@ def _draw_legend(place, axis, lines, faint) -> None:
         labels.append(f"{line.label}{': ' if counts else ''}{', '.join(counts)}")
     if faint:
         handles += axis.plot([], [], color=style.GREY, **FAINT)
-        # A sweep of another semantics has only its main line, after those of this sweep.
-        own = [line for line in lines if line.series.semantics == faint[0].semantics]
-        which = "both models" if len(own) == 2 else "all models"
-        if len(lines) > len(own):
-            which = ("the first model", "the first two models", "the first three models")[len(own) - 1]
-        labels.append(f"faint lines: other configurations of {which}, in the same colours")
+        # Only these have faint lines: a sweep of another semantics has only its main line.
+        faint_names = {series.name for series in faint}
+        *others, last = [line.series.name for line in lines if line.series.name in faint_names]
+        whose = f"{', '.join(others)} and {last}" if others else last
+        labels.append(wording.fill(f"faint lines: other configurations of {whose}, in the same colours", 64))
     place.legend(handles, labels, loc="center", ncols=2, handlelength=3.2, columnspacing=2.5)
 
 

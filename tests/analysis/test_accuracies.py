@@ -27,14 +27,15 @@ def test_every_run_of_an_archive_stands_under_its_study_and_semantics(capsys):
 def test_few_seeds_have_no_interval_and_a_run_of_one_semantics_leaves_the_others_empty(capsys, tmp_path):
     table = tmp_path / "aggregate/summary.csv"
     table.parent.mkdir()
-    columns = "semantics,study,run,label,n,test_accuracy_mean,test_accuracy_ci95_low,test_accuracy_ci95_high,dataset\n"
-    table.write_text(columns + "paper,one,a,A,2,50.5,1,99,digits\nrefined,two,b,B,2,60,1,99,digits\n")
+    columns = "semantics,study,run,label,n,dataset,test_accuracy_mean,test_accuracy_std,"
+    columns += "test_accuracy_ci95_low,test_accuracy_ci95_high\n"
+    table.write_text(columns + "paper,one,a,A,2,digits,50.5,0.7071,,\nrefined,two,b,B,1,digits,60,,,\n")
     lines = printed(tmp_path, capsys).out.splitlines()
     assert [line.split() for line in lines[:5]] == [
-        ["paper", "refined"], ["one"], ["A", "50.50"], ["two"], ["B", "60.00"],
+        ["paper", "refined"], ["one"], ["A", "50.00", "and", "51.00"], ["two"], ["B", "60.00"],
     ]  # fmt: skip
-    assert lines[4].endswith("  60.00") and lines[4].index("60.00") > lines[2].index("50.50")
-    assert "without an interval below 3" in lines[-1]
+    assert lines[4].endswith("  60.00") and lines[4].index("60.00") > lines[2].index("50.00")
+    assert "of two random seeds both values" in lines[-1]
 
 
 def test_a_table_that_is_none_is_one_sentence(capsys, tmp_path):

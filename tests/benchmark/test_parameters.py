@@ -1,11 +1,17 @@
-"""Counts of trainable parameters."""
+"""Counts of trainable parameters and of FLOPs."""
 
 import pytest
+import torch
+from conftest import PROJECT
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from afmp import cli, records
 from afmp.analysis.parameter_table import parameters_caption, parameters_table
-from afmp.benchmark.parameters import count_parameters
+from afmp.benchmark.parameters import count_flops, count_parameters
 from afmp.errors import AfmpError
+from afmp.model.sizes import afmp_refined_small, afmp_small, afmp_tiny
 
 
 def test_counts_are_those_of_the_paper():
@@ -24,6 +30,59 @@ def test_counts_are_those_of_the_paper():
     assert set(table["num_classes"]) == {100}
     caption = parameters_caption(parameters)
     assert "AFMP-Small / DeiT-Tiny = 1.104. AFMP-refined-Small / DeiT-Tiny = 0.350." in caption
+    flops = {row["model"]: row["flops"] for row in parameters["models"]}
+    assert flops["deit_tiny"] == 2_507_020_800  # with its attention, which one kernel computes
+    assert flops["afmp_tiny_no_top_down"] == flops_of_the_equations(afmp_tiny(use_top_down=False))
+    assert table["flops"].tolist() == list(flops.values())
+    ratio = flops["afmp_small"] / flops["deit_tiny"]
+    assert f"Ratios of FLOPs: AFMP-Small / DeiT-Tiny = {ratio:.3f}." in caption and "flop\\_counter" in caption
+
+
+def flops_of_the_equations(model):
+    """Return 2 per multiplication and addition of the products in the equations of `paper`, for one image."""
+    layers, d, h, classes = len(model.layers), 128, 64, 100
+    slots, nodes = model.graph.neighbours.nbr.numel(), len(model.graph.neighbours.nbr)
+    embedding = nodes * (3 * 8 * 8 + 2) * d
+    of_nodes = nodes * (2 * d * d + 2 * d * h + h * h)  # W_self and W_msg, W_q and W_k, U
+    of_slots = slots * ((2 * d + 2) * h + h + d)  # v, W_gate
+    predictions = (layers - 1) * nodes * d * d  # the first layer has none
+    return 2 * (embedding + layers * (of_nodes + of_slots) + predictions + d * classes)
+
+
+class Uncounted(TorchDispatchMode):
+    """Sums the elements that operations unknown to the counter read or write, whichever are more."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if function._overloadpacket not in flop_registry and not function.is_view:
+            tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+            self.elements += max((tensor.numel() for tensor in tensors), default=0)
+        return result
+
+
+@pytest.mark.parametrize(
+    ("build", "resolution"),
+    [(afmp_small, 224), (afmp_refined_small, 224), (afmp_tiny, 32)],
+    ids=["small", "refined_small", "tiny"],
+)
+def test_what_flops_leave_out_is_little(build, resolution):
+    """One operation per element would add at most a twentieth, message passing included."""
+    model = build().eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, Uncounted() as uncounted:
+        model(torch.zeros(1, 3, resolution, resolution))
+    flops = count_flops(model, resolution)
+    assert counter.get_total_flops() == flops
+    assert 0 < uncounted.elements < flops / 20
+
+
+def test_counts_of_an_older_release_are_read_and_have_no_flops():
+    archive = PROJECT / "archive/2026-11-24-h200"
+    parameters = records.read_parameters(archive / "count_parameters/parameters.json")
+    table = parameters_table(parameters).to_csv(index=False)
+    assert table == (archive / "aggregate/parameters.csv").read_text(encoding="utf-8")
+    assert "FLOPs" not in parameters_caption(parameters)
 
 
 @pytest.mark.parametrize(("arguments", "message"), [((0, 224), "num_classes is 0"), ((10, 100), "100 px")])
@@ -36,4 +95,5 @@ def test_the_command_writes_the_file_and_prints_the_table(tmp_path, capsys):
     output = tmp_path / "parameters.json"
     assert cli.main(["parameters", "--num-classes", "10", "--output", str(output)]) == 0
     assert records.read_parameters(output)["num_classes"] == 10
-    assert "deit_tiny" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "deit_tiny" in printed and "flops" in printed

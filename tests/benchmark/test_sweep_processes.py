@@ -15,7 +15,7 @@ PROJECT = FOLDER.parents[1]
 
 
 @pytest.mark.promise("killed-sweep-resumes")
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ending", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_the_measuring_process_ends_with_the_sweep(tmp_path, ending):
     # Run as a workflow runs it: a script without a `__main__` guard.
     script = tmp_path / "measure.py"

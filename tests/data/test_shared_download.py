@@ -84,7 +84,7 @@ def test_two_workflows_share_one_download(start, slow_server, tmp_path, killed):
 
 
 @pytest.mark.promise("readable-data-store")
-@pytest.mark.parametrize("umask", [0o077, pytest.param(0o027, marks=pytest.mark.long), 0o777])
+@pytest.mark.parametrize("umask", [0o077, *(pytest.param(mask, marks=pytest.mark.long) for mask in (0o027, 0o777))])
 def test_a_store_that_one_user_fills_can_be_read_by_all(umask, tmp_path, start):
     content, *_ = tiny_cifar("cifar100")
     source, store = tmp_path / "source.tar.gz", tmp_path / "new" / "store"

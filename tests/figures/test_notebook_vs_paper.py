@@ -29,6 +29,7 @@ def test_both_semantics_are_side_by_side():
     labels = [line.get_label() for line in references.lines]
     assert labels == ["Dense, paper", "Dense, notebook", "Sparse 0.3, paper", "Sparse 0.3, notebook"]
     assert "chooses its best epoch on the test set" in all_text(figure)
+    assert "Pale grey lines join the two points of a run." in " ".join(all_text(figure).split())
     text = notebook_vs_paper.caption(STUDIES, paper=paper, notebook=notebook)
     gaps = {}
     for run in {r["run"] for r in paper}:

@@ -124,12 +124,14 @@ def test_equal_faint_lines_are_drawn_once():
     figure = scalability_results.draw(content)
     faint = [line for line in panel(figure, PEAK).lines if str(line.get_gid()).startswith("faint")]
     assert len(faint) == 1
-    assert "other configurations of both models" in all_text(figure)
+    assert "faint lines: other configurations of DeiT-Tiny, in the same colours" in _spaced(figure)
     refined = [synthetic_point("afmp_refined_small", size) for size in SIX_SIZES]
     content["points"] += [{**point, "precision": precision} for point in refined for precision in ("fp32", "bf16")]
-    assert "other configurations of all models" in all_text(scalability_results.draw(content))
+    points = [{**p, "precision": "bf16"} for p in content["points"] if p["model"] == "afmp_small"]
+    content["points"] += points
     figure = scalability_results.draw(content, [{**content, "semantics": "notebook"}])
-    assert "other configurations of the first three models" in all_text(figure)
+    models = "AFMP-Small (paper semantics), DeiT-Tiny and AFMP-refined-Small"
+    assert f"faint lines: other configurations of {models}, in the same colours" in _spaced(figure)
     assert "other configurations" not in all_text(scalability_results.draw(small_sweep()))
 
 
@@ -157,6 +159,11 @@ def test_footer_describes_only_what_is_drawn():
     assert (
         "median of 10 passes" in text and "never read under a CUDA graph" in text and "Faint lines: all others" in text
     )
+
+
+def _spaced(figure) -> str:
+    """Return all text of a figure, with spaces for its line breaks."""
+    return " ".join(all_text(figure).split())
 
 
 def _models(asked: dict) -> list[tuple[str, str]]:

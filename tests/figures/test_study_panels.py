@@ -1,4 +1,4 @@
-"""The four panels of a study: curves, bands, bars, legends, and notes for special cases."""
+"""The panels of a study: curves, bands, bars, legends, and notes for special cases."""
 
 import numpy as np
 import pytest
@@ -42,19 +42,29 @@ def test_bars_are_mean_epoch_times_without_the_first_epoch():
     assert "without the first, s" in axis.get_xlabel()
 
 
-def test_shared_times_have_a_note_and_no_interval():
+def test_the_time_of_a_stack_has_a_note_and_no_interval():
     results = synthetic_results(seeds=range(3))
     for result in results:
         result["trained_together"] = [0, 1, 2]
-        result["trained_beside"] = ["dense", "sparse_0.2"]
     figure = study_figure(STUDIES[2]).draw(STUDIES[2], results)
     times = [text.get_text() for text in panel(figure, "Time per training epoch").texts]
     assert len(times) == 2 and not any("±" in text for text in times)
     text = all_text(figure)
     assert "band and error bar" not in text and "as one stack" in text
-    assert "Up to 2 other runs trained on the device at the same time" in text
     alone = all_text(study_figure(STUDIES[2]).draw(STUDIES[2], synthetic_results(seeds=range(3))))
     assert "band and error bar" in alone and "stack" not in alone and "at the same time" not in alone
+
+
+def test_times_are_left_out_if_a_run_shared_its_device_and_the_figure_says_so():
+    results = synthetic_results(seeds=range(3))
+    results[0]["trained_beside"] = ["dense", "sparse_0.2"]
+    assert results[0]["run"] in [member["run"] for member in STUDIES[0]["members"]]
+    figure = study_figure(STUDIES[0]).draw(STUDIES[0], results)
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles == ["Validation accuracy", "Training loss", "Sparsity loss"]
+    text = " ".join(all_text(figure).split())
+    assert "Times per epoch are not shown: up to 2 other runs trained on the device at the same time." in text
+    assert "error bar" not in text and "Times:" not in text
 
 
 def test_identical_runs_are_named():

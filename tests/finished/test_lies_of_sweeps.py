@@ -83,6 +83,11 @@ LIES = {
             r"sweep \[paper\]: .*num_parameters of deit_tiny",
             r"sweep \[notebook\]: .*num_parameters of deit_tiny",
         ),
+        "another number of operations": (
+            changed(COUNTS, lambda c: c["models"][0].update(flops=5)),
+            f"{COUNTS}: afmp_small: flops is 5, counted again it is",
+        ),
+        "no operations, as in an older release": (changed(COUNTS, lambda c: c["models"][2].pop("flops")),),
     },
     "no parameters": {"missing": (gone(COUNTS), f"{COUNTS}: no such file")},
 }

@@ -35,7 +35,7 @@ def test_gradients_of_a_packed_layer_reach_the_modules(models):
     parts = [AFMP(2, 20, img_size=16, patch_size=4, num_classes=5).double() for _ in range(models or 1)]
     stack = parts[0] if models is None else stack_models(parts)
     for layer in stack.layers:
-        leaves, gradients = list(layer.parameters()), []
+        leaves, gradients = [leaf for leaf in layer.parameters() if leaf.requires_grad], []
         for found in (pack(layer, torch.float64), packed(weights_of(layer))):
             generator = torch.Generator().manual_seed(1)
             tensors = packed_tensors(found)

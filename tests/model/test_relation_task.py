@@ -40,7 +40,8 @@ def accuracy_after_training(**settings) -> float:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"is_sparse": False}, {"sparsity": 0.5}, pytest.param({"use_top_down": False}, marks=pytest.mark.long)]
+    "settings",
+    [{"sparsity": 0.5}, *(pytest.param({key: False}, marks=pytest.mark.long) for key in ("is_sparse", "use_top_down"))],
 )
 def test_paper_learns_the_relation(settings):
     assert accuracy_after_training(semantics="paper", **settings) > 0.95

@@ -98,7 +98,11 @@ def assert_same_numbers(folder: Path, other: Path) -> None:
 
 @pytest.mark.promise("interrupted-training-ends-the-same")
 @pytest.mark.parametrize("times", [3, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)],
+    ids=lambda number: number.name,
+)
 def test_training_interrupted_at_random_moments_ends_with_the_same_files(
     uninterrupted, study_file, digits_file, tmp_path, number, times
 ):

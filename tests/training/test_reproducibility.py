@@ -43,7 +43,10 @@ def trained(digits_file, tmp_path_factory):
 
 
 @pytest.mark.promise("same-bits-on-cpu")
-@pytest.mark.parametrize(("semantics", "threads"), [("paper", 1), ("notebook", 1), ("refined", 1), ("paper", 2)])
+@pytest.mark.parametrize(
+    ("semantics", "threads"),
+    [("paper", 1), ("notebook", 1), ("refined", 1), pytest.param("paper", 2, marks=pytest.mark.long)],
+)
 def test_one_seed_gives_the_same_files_in_another_process(trained, semantics, threads):
     assert_the_same_bits(*(trained(which, threads) / semantics / "seed_3" for which in ("one", "other")))
 

@@ -178,7 +178,7 @@ def test_editing_what_the_model_imports_retrains_too(project):
 
 def test_editing_how_tables_are_written_writes_the_tables_again(project):
     append(project / "afmp/analysis/table_files.py", "\n# edited\n")
-    assert planned(project) == {"aggregate": 1, "tabulate_scalability": 1, "manifest": 1}
+    assert planned(project) == {"aggregate": 1, "tabulate_scalability": 1, "answer_claims": 1, "manifest": 1}
 
 
 def test_editing_a_template_of_the_report_writes_only_the_report_again(project):

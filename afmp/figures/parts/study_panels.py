@@ -1,6 +1,7 @@
-"""The four panels of a study over random seeds: accuracy, training loss, sparsity loss and time per epoch.
+"""The panels of a study over random seeds: accuracy, training loss, sparsity loss and time per epoch.
 
-They are the panels of the original notebook. A study without a figure file of its own is drawn by this module.
+They are the four panels of the original notebook, without the times if runs shared a device: such times compare
+nothing. A study without a figure file of its own is drawn by this module.
 """
 
 import numpy as np
@@ -15,7 +16,7 @@ from afmp.figures.parts.study_runs import StudyRun, study_runs
 
 
 def draw(study: dict, results: list[dict]) -> Figure:
-    """Draw the four panels of one study under one semantics."""
+    """Draw the panels of one study under one semantics."""
     return draw_study(study, results)
 
 
@@ -26,7 +27,10 @@ def caption(study: dict, results: list[dict]) -> str:
 
 @style.styled
 def draw_study(study: dict, results: list[dict], *, sparsity_scale: str = "linear") -> Figure:
-    """Draw the four panels under the title of the study. `sparsity_scale` of the sparsity loss is linear or log."""
+    """Draw the panels under the title of the study. `sparsity_scale` of the sparsity loss is linear or log.
+
+    If runs shared a device, there is no panel of times, and accuracy has the whole width.
+    """
     runs, semantics = study_runs(study, results)
     entries, heading = study_text.legend_texts(runs, semantics)
     columns = 2 if len(runs) > 1 and max(map(wording.columns_of, entries)) <= 64 else 1
@@ -36,14 +40,14 @@ def draw_study(study: dict, results: list[dict], *, sparsity_scale: str = "linea
     figure = style.new_figure(12, 1.2 + legend_height + 2 * panel_height)
     style.add_title(figure, study_text.title(study), subtitle=wording.in_words(semantics))
     grid = figure.add_gridspec(3, 2, height_ratios=[legend_height, panel_height, panel_height])
-    legend, accuracy, loss, sparsity, time = (
-        figure.add_subplot(place) for place in (grid[0, :], grid[1, 0], grid[1, 1], grid[2, 0], grid[2, 1])
-    )
+    timed = study_text.times_compare(runs)
+    places = (grid[1, 0], grid[1, 1], grid[2, 0], grid[2, 1]) if timed else (grid[1, :], grid[2, 0], grid[2, 1])
+    legend, accuracy, loss, sparsity, *times = (figure.add_subplot(place) for place in (grid[0, :], *places))
     cut = [
         _draw_curves(accuracy, runs, "val_acc", floor=0, ceiling=100),
         _draw_curves(loss, runs, "train_loss", floor=0),
         _draw_curves(sparsity, runs, "sparsity_loss", scale=sparsity_scale),
-        _draw_times(time, runs),
+        *(_draw_times(time, runs) for time in times),
     ]
     words = wording.validation_words(semantics)
     accuracy.set(title=words.title, ylabel=words.axis)

@@ -57,7 +57,7 @@ def legend_texts(runs: list[StudyRun], semantics: str) -> tuple[list[str], str]:
 
 def footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
     """Return the sentences below the panels; `cut` says whether an interval is cut."""
-    bars = any(run.interval("epoch_time_s").n >= wording.FEWEST_SEEDS for run in runs)
+    bars = times_compare(runs) and any(run.interval("epoch_time_s").n >= wording.FEWEST_SEEDS for run in runs)
     seeds = wording.seeds_note(
         [len(run.results) for run in runs],
         mean="Line",
@@ -84,18 +84,23 @@ def rivals_note(runs: list[StudyRun], semantics: str) -> str:
     return f"Models of timm, to compare with: {labels_of(rivals, runs)}." if rivals and semantics != RIVAL else ""
 
 
+def times_compare(runs: list[StudyRun]) -> bool:
+    """Return whether times of the runs can be compared: none trained beside another on the same device."""
+    return not any(result["trained_beside"] for run in runs for result in run.results)
+
+
 def _times_note(runs: list[StudyRun]) -> str:
-    """Return what a run shared its time with: the other seeds of its run, the other runs on its device."""
+    """Return why there are no times, or what a run shared its time with: the other seeds of its run, other jobs."""
     results = [result for run in runs for result in run.results]
+    if not times_compare(runs):
+        others = wording.counted([max(len(result["trained_beside"]) for result in results)], "other run")
+        return f"Times per epoch are not shown: up to {others} trained on the device at the same time."
     sentences = []
     if any(len(result["trained_together"]) > 1 for result in results):
         sentences.append("Times: the seeds of a run trained together as one stack, so its time is measured once.")
     if any(run.interval("epoch_time_s").n == 2 for run in runs):
         sentences.append("Dots: the two times of a bar.")
-    if most := max(len(result["trained_beside"]) for result in results):
-        others = wording.counted([most], "other run")
-        sentences.append(f"Up to {others} trained on the device at the same time, so do not compare times of runs.")
-    elif any(result["device"]["type"] == "cpu" for result in results):
+    if any(result["device"]["type"] == "cpu" for result in results):
         sentences.append("Times: jobs may have shared the CPU's caches, so compare times of runs only roughly.")
     return " ".join(sentences)
 
