@@ -21,6 +21,7 @@ def sweep_content(sweeps: list[dict], tables: Tables, figures: dict[str, dict]) 
     points = [_point(sweep["semantics"], point) for sweep in sweeps for point in sweep["points"]]
     choices = {name: list(dict.fromkeys(point[name] for point in points)) for name in CHOICES}
     parameters = tables["parameters"]
+    has_flops = "flops" in parameters.rows
     return {
         "points": points,
         "choices": choices,
@@ -52,8 +53,12 @@ def sweep_content(sweeps: list[dict], tables: Tables, figures: dict[str, dict]) 
         "figures": [figure for path, figure in figures.items() if Path(path).name in SWEEP_FIGURES],
         "parameters": {
             "caption": plain_text(parameters.caption),
-            "header": ["Model", "Parameters"],
-            "rows": [[row["description"], f"{row['num_parameters']:,}"] for _, row in parameters.rows.iterrows()],
+            "header": ["Model", "Parameters"] + ["GFLOPs of a forward pass of one image"] * has_flops,
+            "rows": [
+                [row["description"], f"{row['num_parameters']:,}"]
+                + ([f"{row['flops'] / 1e9:.3g}"] if has_flops else [])
+                for row in parameters.rows.to_dict("records")
+            ],
         },
     }
 
@@ -98,7 +103,12 @@ def _ratio_rows(sweep: dict) -> list[dict]:
 def _fit_row(row: pandas.Series) -> dict:
     attention = row["attention"] if isinstance(row["attention"], str) else ""
     model = MODEL_NAMES.get(row["model"], row["model"]) + f", {attention} attention" * bool(attention)
-    cells = [model, QUANTITIES.get(row["quantity"], row["quantity"]), str(row["sizes"]), *(_interval(row, name) for name in COEFFICIENTS)]
+    cells = [
+        model,
+        QUANTITIES.get(row["quantity"], row["quantity"]),
+        str(row["sizes"]),
+        *(_interval(row, name) for name in COEFFICIENTS),
+    ]
     return {
         "choice": {name: row[name] for name in CHOICES},
         "cells": [*cells, _interval(row, "local_slope"), f"{100 * row['largest_miss']:.1f}"],
