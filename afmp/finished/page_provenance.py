@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import yaml
 
+from afmp.analysis import wording
 from afmp.study.study import Study
 
 
@@ -14,7 +15,7 @@ def summary_facts(study: Study, results: list[dict]) -> list[tuple[str, str]]:
         best.setdefault(result["semantics"], []).append(result["test_accuracy"])
     accuracy = "; ".join(f"{min(found):.1f} to {max(found):.1f} % ({name})" for name, found in best.items())
     return [
-        ("Runs", f"{len(study.trainings)}, each with {len(study.seeds)} random seeds"),
+        ("Runs", f"{len(study.trainings)}, each with {wording.counted([len(study.seeds)], 'random seed')}"),
         ("Test accuracy", accuracy),
         ("Dataset", _distinct(_dataset(result) for result in results)),
         ("Device", _distinct(result["device"]["name"] for result in results)),

@@ -171,6 +171,21 @@ def test_how_it_was_made_and_how_to_cite(read):
         assert said in text
 
 
+def test_a_study_of_one_seed_without_a_sweep_has_a_page(study, tmp_path):
+    opened_study, inputs = study
+    small = replace(opened_study.study, scalability=None, seeds=[0])
+    write_first_page(
+        tmp_path / "index.html",
+        ResultsFolder(opened_study.folder, small),
+        replace(inputs, drawings=study_drawings(small), citation=""),
+    )
+    read = Reader((tmp_path / "index.html").read_text(encoding="utf-8"))
+    text = "".join(read.texts)
+    assert "each with 1 random seed" in text and "each with 1 random seeds" not in text
+    ids = {attributes.get("id") for _, attributes in read.tags}
+    assert {"verdicts", "diagnostics", "made"} <= ids and not {"sweep", "cite"} & ids
+
+
 def test_a_figure_that_is_missing_is_named(study, tmp_path):
     opened_study, inputs = study
     with pytest.raises(AfmpError, match=re.escape(str(tmp_path / "figures"))):
