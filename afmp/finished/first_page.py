@@ -67,8 +67,7 @@ class Inputs:
 
 
 def inputs_of(project: Path | str, **others) -> Inputs:
-    """Return inputs with the templates and the citation of the folder of this project; `others` are the other
-    fields."""
+    """Return inputs with the templates and the citation of this project's folder, and `others` as the other fields."""
     citation = Path(project, "CITATION.cff")
     text = citation.read_text(encoding="utf-8") if citation.is_file() else ""
     return Inputs(citation=text, templates=Path(project, "report"), **others)
