@@ -45,7 +45,8 @@ def check_flag(name: str, value: object) -> None:
 def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
     """Raise AfmpError unless `value` is one of `allowed`."""
     if value not in allowed:
-        raise AfmpError(f"{name} is {value!r}: allowed are {', '.join(allowed)}")
+        choices = ", ".join(each or "''" for each in allowed)
+        raise AfmpError(f"{name} is {value!r}: allowed are {choices}")
 
 
 def one_line(error: BaseException) -> str:

@@ -108,6 +108,8 @@ def _create(name: str, size: Callable[..., AFMP], pretrained: bool, arguments: d
             model.reset_classifier(num_classes, global_pool)
         return model
 
+    if arguments.get("feature_cls", "getter") != "getter":
+        raise AfmpError(f"feature_cls of {name} is {arguments['feature_cls']!r}: allowed is 'getter'")
     # "getter": all layers have the same resolution, so timm asks `forward_intermediates` for their states.
     features = {"out_indices": 3, "feature_cls": "getter"}
     model = build_model_with_cfg(

@@ -63,8 +63,10 @@ def test_arguments_of_timm(name):
     assert unpooled(torch.randn(2, 3, 32, 32)).shape == (2, unpooled.num_patches, 12)
     with pytest.raises(AfmpError, match=r"drop_rate of afmp_.*: AFMP has no dropout"):
         create(name, drop_rate=0.1)
-    with pytest.raises(AfmpError, match="global_pool is 'max': allowed are avg"):
+    with pytest.raises(AfmpError, match="global_pool is 'max': allowed are avg, ''"):
         create(name, global_pool="max")
+    with pytest.raises(AfmpError, match=r"feature_cls of afmp_.* is 'fx': allowed is 'getter'"):
+        create(name, features_only=True, feature_cls="fx")
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -79,6 +81,8 @@ def test_features_head_and_classifier(name):
     torch.testing.assert_close(model.get_classifier()(before), logits)
     model.reset_classifier(5)
     assert model(images).shape == (2, 5) and model.num_classes == 5 and model.get_classifier().out_features == 5
+    with pytest.raises(AfmpError, match="num_classes is -1: allowed is a whole number, 0 or more"):
+        model.reset_classifier(-1)
     model.reset_classifier(0)
     torch.testing.assert_close(model(images), before)
     model.reset_classifier(5, "")
@@ -143,6 +147,8 @@ def test_pretrained_weights_are_the_releases_of_the_package(name):
     settings = resolve_model_data_config(model)
     assert settings["mean"] == pytest.approx(released.about.mean, abs=1e-4)
     assert settings["std"] == pytest.approx(released.about.std, abs=1e-4)
+    released.reset_classifier(3)
+    assert not hasattr(released, "about")  # which named 100 classes
     tuned = timm.create_model(name, pretrained=True, num_classes=5, img_size=16)
     assert tuned(torch.randn(2, 3, 16, 16)).shape == (2, 5)
     assert torch.equal(tuned.layers[0].router.W_gate.weight, released.layers[0].router.W_gate.weight)

@@ -12,6 +12,7 @@ from afmp.analysis.metrics import DIFFERENCE_METRICS, memory_per_image, metric, 
 from afmp.analysis.models import MODELS_WITH_ATTENTION
 from afmp.analysis.verdicts import CANNOT_TELL, Evidence
 from afmp.study.claims import Claim
+from afmp.study.config_schema import did_you_mean
 from afmp.study.paths import figure_path
 from afmp.study.semantics import SWEPT_SEMANTICS, trained_under
 from afmp.study.study import Study
@@ -129,6 +130,7 @@ class _Found:
     def __init__(self, study: Study, records: list[dict]) -> None:
         sweeps = [record for record in records if "points" in record]
         self.studies = {one["name"]: one for one in study.studies}
+        self.trained_names = study.other_names
         self.results: dict[tuple, dict[int, dict]] = {}
         for result in (record for record in records if "points" not in record):
             self.results.setdefault((result["semantics"], result["run"]), {})[result["seed"]] = result
@@ -169,9 +171,12 @@ class _Found:
         if semantics not in study["semantics"]:
             raise _LackingError(f"study {claim.study} is not trained under {semantics}")
         members = {member["run"]: member for member in study["members"]}
-        if run not in members:
-            raise _LackingError(f"study {claim.study} has no run {run}; it has {', '.join(members)}")
-        results = self.results.get((trained_under(members[run], semantics), run))
+        trained = self.trained_names.get(run, run)
+        if trained not in members:
+            raise _LackingError(
+                f"study {claim.study} has no run {run}{did_you_mean(run, list(members))}; it has {', '.join(members)}"
+            )
+        results = self.results.get((trained_under(members[trained], semantics), trained))
         if not results:
             raise _LackingError(f"run {run} has no result yet")
         return results

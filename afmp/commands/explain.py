@@ -29,6 +29,8 @@ def _run(arguments: argparse.Namespace) -> None:
     from afmp.records import check_can_write
     from afmp.study.semantics import RIVAL
 
+    if arguments.image.is_dir():
+        raise AfmpError(f"IMAGE: {str(arguments.image)!r} is a folder; give one image. `afmp predict` reads folders.")
     check_can_write(arguments.output)
     path = weights_path(arguments.weights)
     if read_about(path).get("semantics") == RIVAL:

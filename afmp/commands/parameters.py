@@ -24,6 +24,4 @@ def _run(arguments: argparse.Namespace) -> None:
     deliver(arguments, parameters, text, write=write_parameters)
 
 
-COMMAND = Command(
-    "parameters", "Count the trainable parameters and the FLOPs of the compared models.", _add_arguments, _run
-)
+COMMAND = Command("parameters", "Count parameters and FLOPs of the compared models.", _add_arguments, _run)

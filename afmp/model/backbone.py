@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from afmp.errors import AfmpError, check_choice
+from afmp.errors import AfmpError, check_choice, check_whole_number
 from afmp.message_passing.layer import LayerOutput
 from afmp.model.linear import Linear
 from afmp.model.refined import RefinedReadout
@@ -106,8 +106,10 @@ class Backbone:
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the classifier by a new one with other classes; 0 for none, so that the model returns its input.
 
-        Raises AfmpError for a stack of models, and for a pooling other than "avg" and "".
+        What `afmp.load` said about the weights no longer applies, and is removed. Raises AfmpError for a stack of
+        models, for a number below 0, and for a pooling other than "avg" and "".
         """
+        check_whole_number("num_classes", num_classes, minimum=0)
         if self.is_stack:
             raise AfmpError("reset_classifier of a stack of models: give each model its classifier, then stack them")
         if global_pool is not None:
@@ -121,6 +123,7 @@ class Backbone:
         else:
             self.readout["2"] = classifier
         self.num_classes = num_classes
+        self.__dict__.pop("about", None)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute each layer again in the backward pass, so that its inner tensors are not kept."""

@@ -53,14 +53,23 @@ def load(path_or_name: Path | str, *, batch_size: int | None = None):
     return model
 
 
+def release_path(name: Path | str) -> Path | None:
+    """Return the file of the release of this name; None if there is no such release."""
+    return RELEASES / f"{name}{SUFFIX}" if name in _names() else None
+
+
+def _names() -> list[str]:
+    return sorted(path.stem for path in RELEASES.glob(f"*{SUFFIX}"))
+
+
 def weights_path(path_or_name: Path | str) -> Path:
     """Return the file of a path or of the name of a release. Raises AfmpError for an unknown name."""
-    names = sorted(path.stem for path in RELEASES.glob(f"*{SUFFIX}"))
-    if path_or_name in names:
-        return RELEASES / f"{path_or_name}{SUFFIX}"
+    if released := release_path(path_or_name):
+        return released
     path = Path(path_or_name)
     like_a_name = isinstance(path_or_name, str) and path.name == path_or_name and path.suffix != SUFFIX
     if like_a_name and not is_there(path):
+        names = _names()
         found = f"the releases are {', '.join(names)}" if names else "this package contains no releases yet"
         raise AfmpError(f"{path_or_name!r} is no release: {found}; the path of a {SUFFIX} file is allowed too.")
     return path

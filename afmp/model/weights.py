@@ -16,6 +16,7 @@ from afmp.files import MissingFileError, open_plain
 from afmp.model.afmp import AFMP
 from afmp.model.rival import Rival, build_rival
 from afmp.model.sizes import build_model
+from afmp.model.trained import release_path
 from afmp.records import schema
 from afmp.study.memory import num_parameters
 from afmp.study.run_config import DatasetConfig, ModelConfig, RunConfig
@@ -35,6 +36,8 @@ MAX_FOREIGN_GRAPH = 1 << 24  # numbers in one of them, if it is read but not use
 def load_weights(model: AFMP | Rival, path: Path | str, *, graph: bool = True, head: bool = True) -> None:
     """Load weights into `model`: a .safetensors of a training, or a state dict (.pth, .pt) of the original notebook.
 
+    path: a file, or the name of a release that the package contains.
+
     The graph in the file replaces the model's. With graph=False the model keeps its own, so that weights trained at one
     image size run at another of the same patch size: no parameter depends on the size. With head=False the model keeps
     its classifier, so that weights trained with other classes start a training with its own.
@@ -45,7 +48,7 @@ def load_weights(model: AFMP | Rival, path: Path | str, *, graph: bool = True, h
     anything except such tensors, for weights of another architecture or semantics, and for a number that is not
     finite. The model then stays as it was.
     """
-    path = Path(path)
+    path = release_path(path) or Path(path)
     if path.suffix not in SUFFIXES:
         raise AfmpError(f"{path}: a file of weights ends in {', '.join(SUFFIXES)}, not in {path.suffix!r}.")
     expected = model.state_dict()

@@ -95,9 +95,10 @@ def records_of(claims: list[Claim], study: Study) -> list[str]:
         if claim.of.of_sweep:
             found += [scalability_file(semantics)] if semantics in study.swept_semantics else []
             continue
+        named = {study.other_names.get(run, run) for run in (claim.reference, *claim.subjects)}
         study_of_runs = studies.get(claim.study, {"semantics": (), "members": ()})
         for member in study_of_runs["members"] if semantics in study_of_runs["semantics"] else ():
-            if member["run"] in (claim.reference, *claim.subjects):
+            if member["run"] in named:
                 found += result_files(trained_under(member, semantics), [member["run"]], study.seeds)
     return list(dict.fromkeys(found))
 

@@ -10,7 +10,7 @@ from synthetic_results import CPU, synthetic_point, synthetic_result, synthetic_
 
 from afmp.analysis.claim_tables import claims_table, claims_text, measured, printed_claims
 from afmp.analysis.claims import Answered, answer_claims
-from afmp.study.claims import resolve_claims
+from afmp.study.claims import records_of, resolve_claims
 from afmp.study.study import resolve_study
 
 STUDY = resolve_study(SHIPPED)
@@ -108,6 +108,7 @@ def test_several_comparisons_are_corrected_unless_the_claim_says_none():
         ({"study": "ablations"}, "the configuration has no study ablations"),
         ({"runs": ["top"]}, "study top_down_refinement has no run top; it has sparse_0.3_top_down, sparse_0.3"),
         ({"reference": "dense"}, "study top_down_refinement has no run dense"),
+        ({"reference": "sparse_3"}, "study top_down_refinement has no run sparse_3 (did you mean 'sparse_0.3'?)"),
         ({"semantics": ["refined"]}, "study top_down_refinement is not trained under refined"),
         ({"semantics": ["notebook"]}, "run sparse_0.3_top_down has no result yet"),
         ({"quantity": "step_time"}, "time of a training step per image was not measured of every random seed"),
@@ -119,6 +120,22 @@ def test_what_is_missing_cannot_be_told_and_says_so(changes, why):
     assert measured(found).startswith(f"Not measured: {why}") and why in claims_text([found])
     (row,) = claims_table([found]).to_dict("records")
     assert row["n"] == 0 and row["to_tell"] == "" and math.isnan(row["effect"])
+
+
+def test_a_run_is_found_by_each_of_its_names():
+    """`refined_16` has the settings of `dense`, under whose name it is trained."""
+    pairs = [(("dense", "refined", 50.0), ("vit_16", "timm", 46.0 + 0.1 * seed)) for seed in range(3)]
+    records = [
+        synthetic_result("dense", seed=seed) | {"run": run, "semantics": semantics, "test_accuracy": value}
+        for seed, pair in enumerate(pairs)
+        for run, semantics, value in pair
+    ]
+    changes = {"study": "sixteen_patches", "semantics": ["refined"], "reference": "vit_16"}
+    for name in ("refined_16", "dense"):
+        (answer,) = one(records, OF_RUNS, runs=[name], **changes).answers
+        assert answer.effect == pytest.approx(3.9) and answer.verdict == "holds"
+    (claim,) = resolve_claims({"claims": {"one": OF_RUNS | changes | {"runs": ["refined_16"]}}})
+    assert "train/refined/dense/seed_0/results_dense.json" in records_of([claim], STUDY)
 
 
 def test_a_training_step_is_compared_per_image():

@@ -63,7 +63,7 @@ def save_rival(path: Path) -> Path:
 REFUSED = {
     "damaged": (damaged, save, (), "photo.webp: cannot be read as an image"),
     "missing": (lambda photo: photo.with_name("none.png"), save, (), "none.png: no such file"),
-    "a folder": (lambda photo: photo.parent, save, (), "is a folder, where a plain file belongs"),
+    "a folder": (lambda photo: photo.parent, save, (), "is a folder; give one image"),
     "a rival": (
         lambda photo: photo,
         save_rival,

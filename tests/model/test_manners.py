@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, grad, jvp, vmap
 from training_runs import FORKSERVER
 
 from afmp import AFMP
@@ -102,6 +102,18 @@ def test_unused_weights_are_stored_and_an_optimizer_leaves_them(kind):
     if kind == "paper":
         assert not frozen.layers[0].router.W_pred.weight.requires_grad
         assert "layers.0.router.W_pred.weight" in frozen.state_dict()
+
+
+@pytest.mark.parametrize("kind", ["paper", "refined k per node"])
+def test_second_derivatives_are_those_of_finite_differences(kind):
+    model, images = build(kind)
+    model, images = model.double(), images.double()
+    parameters = {name: each.detach() for name, each in model.named_parameters()}
+    gradient = grad(lambda inputs: functional_call(model, parameters, inputs).square().sum())
+    direction, step = torch.randn_like(images), 1e-6
+    (_, found) = jvp(gradient, (images,), (direction,))
+    expected = (gradient(images + step * direction) - gradient(images - step * direction)) / (2 * step)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

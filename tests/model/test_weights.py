@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from afmp import afmp_refined_tiny, load
 from afmp.errors import AfmpError
 from afmp.model.afmp import AFMP
 from afmp.model.weights import load_weights
@@ -114,6 +115,15 @@ def test_weights_of_other_classes_start_a_training_without_their_classifier(tmp_
 
 
 @pytest.mark.promise("unfitting-weights")
+def test_the_name_of_a_release_is_as_good_as_its_path():
+    model = afmp_refined_tiny(num_classes=5, img_size=16)
+    head = model.get_classifier().weight.clone()
+    load_weights(model, "afmp_refined_tiny_cifar100", head=False, graph=False)
+    released = load("afmp_refined_tiny_cifar100")
+    assert torch.equal(model.layers[8].router.W_gate.weight, released.layers[8].router.W_gate.weight)
+    assert torch.equal(model.get_classifier().weight, head)
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("misfit", MISFITS)
 def test_weights_that_do_not_fit_are_refused_and_the_model_stays(tmp_path, misfit, suffix):
