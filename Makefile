@@ -26,6 +26,7 @@ demo: $(READY)
 	$(RUN) snakemake report --cores 2 --directory demo --configfile demo.yaml
 	@echo; echo "Figures: demo/results/figures/"
 	@echo "Tables: demo/results/aggregate/"
+	@echo "First page: demo/results/report/index.html"
 	@echo "Report: demo/results/report/report.html"; echo
 	@$(RUN) afmp.cli accuracies demo/results
 	@echo; $(RUN) afmp.cli claims demo/results --config demo.yaml --short

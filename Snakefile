@@ -15,8 +15,9 @@
 #   results/figures/notebook_vs_paper.{png,pdf,rst}        only with both semantics
 #   results/plot_diagnostics/<semantics>/<run>/epoch_<epoch>.{png,rst}
 #   results/manifest.json                                  the hash of every file above, written last
-#   results/report/report.html
+#   results/report/{index,report}.html                     the page to open first, and the report of Snakemake
 #   results/figures_from_archive/...                       laid out as results/: figures/ and plot_diagnostics/
+#   results/page_from_archive/index.html
 #   results/claims_from_archive/claims.{yaml,csv,rst,html,tex,md}
 #   results/logs/<rule>/..., results/benchmarks/<rule>/...
 # An .rst file is the caption of the figure or table of the same name.

@@ -5,7 +5,12 @@ from datetime import date
 
 from afmp.finished.archive_figures import archive_drawings
 from afmp.finished.opened_archive import archived_study
-from afmp.study.paths import FIGURES_CHECKPOINT, FIGURES_FROM_ARCHIVE, results_folder
+from afmp.study.paths import (
+    FIGURES_CHECKPOINT,
+    FIGURES_FROM_ARCHIVE,
+    PAGE_FROM_ARCHIVE,
+    results_folder,
+)
 
 # Archives are committed to the repository. A study in its own working directory (--directory) may have archives too; those
 # come first. Both paths are relative to the working directory, as all others.
@@ -81,3 +86,35 @@ rule figures_from_archive:
         "rule figures_from_archive: draws {params.archive}, log: {log}"
     script:
         "../workflow_scripts/figures_from_archive.py"
+
+
+# The first page of an archived study: with diagnostics of the last epoch only, as `figures_from_archive` draws no others.
+rule page_from_archive:
+    input:
+        refuse_wrong_archive,
+        figures=rules.figures_from_archive.output.figures,
+    output:
+        in_results(PAGE_FROM_ARCHIVE),
+    log:
+        in_results(log_file("page_from_archive")),
+    benchmark:
+        in_results(benchmark_file("page_from_archive"))
+    localrule: True
+    conda:
+        "../envs/afmp.yaml"
+    params:
+        code=code("page_from_archive.py"),
+        parts=page_parts(),
+        claims=CLAIMS_CONTENT,
+        manifest=ARCHIVE_HASH,
+        # Snakemake does not rerun a job for a changed parameter whose function takes `output`.
+        archive=lambda wildcards, output: OLD_ARCHIVE,
+        project=lambda wildcards, output: PROJECT,
+        folder=lambda wildcards, input, output: results_folder(
+            input.figures[0], ARCHIVE_DRAWINGS[0].files[0]
+        ),
+    # The archive is no input, so Snakemake's own message would not name it.
+    message:
+        "rule page_from_archive: reads {params.archive}, log: {log}"
+    script:
+        "../workflow_scripts/page_from_archive.py"

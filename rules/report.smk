@@ -1,6 +1,8 @@
-# Report: Snakemake's report, one HTML file with every figure, table and caption.
+# Report: the page that a reader opens first, and Snakemake's report, one HTML file with every figure, table and caption.
 
-from afmp.study.paths import REPORT_FILE
+from afmp.study.paths import FIRST_PAGE_FILE, REPORT_FILE
+
+CITATION = Path(PROJECT, "CITATION.cff")
 
 # `snakemake --report` writes names and labels as they are between <script> tags. The script of this rule makes them text.
 if not COMPLETE and "--report" in sys.argv:
@@ -11,11 +13,42 @@ if not COMPLETE and "--report" in sys.argv:
         )
 
 
+# What the first page says besides the study: its templates, and how to cite.
+def page_parts():
+    files = sorted(Path(PROJECT, "report").glob("index.*"))
+    return sources.source_hash(files + [CITATION] * CITATION.is_file())
+
+
+# Verdicts, figures, tables, the sweep, diagnostics and provenance in one HTML file that needs no network.
+rule write_first_page:
+    input:
+        needs_a_folder,
+        STUDY_FILES,
+    output:
+        in_results(FIRST_PAGE_FILE),
+    log:
+        in_results(log_file("write_first_page")),
+    benchmark:
+        in_results(benchmark_file("write_first_page"))
+    localrule: True
+    conda:
+        "../envs/afmp.yaml"
+    params:
+        code=code("write_first_page.py"),
+        parts=page_parts(),
+        # Snakemake does not rerun a job for a changed parameter whose function takes `output`.
+        places=lambda wildcards, output: {"project": PROJECT, "results": PLACE},
+        dataset=lambda wildcards, output: on_disk(DATASET_NAME),
+    script:
+        "../workflow_scripts/write_first_page.py"
+
+
 # Make everything that the report shows, and the report. (`snakemake --report report.html` shows only what already exists.)
 rule report:
     input:
         needs_a_folder,
         STUDY_FILES,
+        in_results(FIRST_PAGE_FILE),
     output:
         in_results(REPORT_FILE),
     log:

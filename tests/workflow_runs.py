@@ -15,7 +15,7 @@ from conftest import PROJECT
 from dry_runs import dry_run
 
 FOLDERS = ("rules", "workflow_scripts", "afmp", "report", "profiles", "envs")
-PARTS = ("Snakefile", "config.yaml", "claims.yaml", "README.md", *FOLDERS)
+PARTS = ("Snakefile", "config.yaml", "claims.yaml", "CITATION.cff", "README.md", *FOLDERS)
 
 STUDY = {
     "dataset": {"source": "digits", "path": None, "image_size": 32},

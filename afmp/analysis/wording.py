@@ -175,3 +175,8 @@ def escape_rst(text: str) -> str:
     text = re.sub(r"([\\*`|_@]|:(?=\S))", r"\\\1", " ".join(text.split()))
     starts_with_a_word = re.match(r"\w+ |(?=\w\w)\w*[^\W\divxlcdmIVXLCDM]", text)  # a Roman number starts a list
     return text if starts_with_a_word else f"\\ {text}"
+
+
+def plain_text(caption: str) -> str:
+    """Return the text that a caption shows, which `escape_rst` wrote."""
+    return re.sub(r"\\(.)", r"\1", caption.removeprefix("\\ ")).strip()

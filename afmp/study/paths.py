@@ -214,9 +214,11 @@ def plot_diagnostics_path(semantics: str, run: str, epoch: int) -> str:
 
 MANIFEST_FILE = "manifest.json"  # hashes of the files of a finished study
 REPORT_FILE = "report/report.html"
+FIRST_PAGE_FILE = "report/index.html"
 SNAKEMAKE_METADATA = "snakemake_metadata"  # Snakemake's records of the jobs that wrote the results
 FIGURES_FROM_ARCHIVE = "figures_from_archive"
 CLAIMS_FROM_ARCHIVE = "claims_from_archive"
+PAGE_FROM_ARCHIVE = "page_from_archive/index.html"
 CHECKS_FILE = "logs/verify/checks.txt"  # the lines that `snakemake verify` prints
 
 

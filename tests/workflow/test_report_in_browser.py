@@ -108,6 +108,13 @@ def test_nothing_of_a_name_runs_in_the_report_and_captions_show_it_as_written(pr
 
 
 @pytest.mark.promise("escaped-texts")
+def test_nothing_of_a_name_runs_in_the_first_page(project):
+    page = opened(project / "results/report/index.html")
+    assert not re.search(r"<html[^>]*\bran=", page) and "How it was made" in page
+    assert html.escape(LABELS["dense"], quote=False) in page
+
+
+@pytest.mark.promise("escaped-texts")
 @pytest.mark.parametrize("table", ["summary", "differences"])
 def test_nothing_of_a_name_runs_in_a_page_of_a_table(project, table):
     page = opened(project / f"results/aggregate/{table}.html")

@@ -98,6 +98,11 @@ def test_report_shows_every_figure_and_table(finished):
         assert name in page
     for category in ("7.1 Sparsity level", "A.1 Widths", "Scalability", "Tables", "Claims", "Diagnostics"):
         assert category in page
+    first = (finished / "results/report/index.html").read_text()
+    for name in figures:
+        assert f'-{name}"' in first
+    for title in ("7.1 Sparsity level", "A.1 Widths", "Time and memory", "Diagnostics", "How to cite"):
+        assert title in first
 
 
 def test_every_caption_of_the_report_contains_its_numbers(finished):

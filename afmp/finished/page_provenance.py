@@ -1,0 +1,76 @@
+"""Provenance on the first page: a study in a few facts, how it was made, and how to cite."""
+
+from collections.abc import Iterable
+
+import yaml
+
+from afmp.analysis import wording
+from afmp.study.study import Study
+
+
+def summary_facts(study: Study, results: list[dict]) -> list[tuple[str, str]]:
+    """Return the facts of a study in a few words each."""
+    best = {}
+    for result in results:
+        best.setdefault(result["semantics"], []).append(result["test_accuracy"])
+    accuracy = "; ".join(f"{min(found):.1f} to {max(found):.1f} % ({name})" for name, found in best.items())
+    return [
+        ("Runs", f"{len(study.trainings)}, each with {wording.counted([len(study.seeds)], 'random seed')}"),
+        ("Test accuracy", accuracy),
+        ("Dataset", _distinct(_dataset(result) for result in results)),
+        ("Device", _distinct(result["device"]["name"] for result in results)),
+    ]
+
+
+def _dataset(result: dict) -> str:
+    data = result["dataset"]
+    return f"{data['name']}: {data['num_classes']} classes, {data['num_test']:,} test images"
+
+
+def made_with(records: list[dict]) -> list[tuple[str, str]]:
+    """Return versions, hardware, commit and dataset of the records, each as its different values."""
+    names = {
+        "afmp": "AFMP",
+        "git_commit": "Commit",
+        "python": "Python",
+        "torch": "PyTorch",
+        "cuda": "CUDA",
+        "driver": "NVIDIA driver",
+        "timm": "timm",
+        "numpy": "NumPy",
+    }
+    made = [("Hardware", _distinct(f"{one['device']['name']} ({one['device']['type']})" for one in records))]
+    for key, name in names.items():
+        made.append((name, _distinct(_version(one["versions"], key) for one in records) or "none"))
+    of_data = [record["dataset"] for record in records if "dataset" in record]
+    counted = (
+        f"{data['name']}: {data['num_train']:,} training, {data['num_val']:,} validation and "
+        f"{data['num_test']:,} test images, {data['num_classes']} classes"
+        for data in of_data
+    )
+    made.append(("Dataset", _distinct(counted)))
+    made.append(("Dataset hash", _distinct(data["hash"] for data in of_data)))
+    return made
+
+
+def _version(versions: dict, key: str) -> str:
+    value = versions.get(key) or ""
+    return f"{value} with uncommitted changes" if key == "git_commit" and versions.get("git_dirty") else value
+
+
+def _distinct(values: Iterable[str]) -> str:
+    return "; ".join(filter(None, dict.fromkeys(values)))
+
+
+def citation_content(text: str) -> dict | None:
+    """Return the content of CITATION.cff as a sentence, and as it is."""
+    if not text:
+        return None
+    said = yaml.safe_load(text)
+    authors = ", ".join(
+        author.get("name") or f"{author.get('given-names', '')} {author.get('family-names', '')}".strip()
+        for author in said["authors"]
+    )
+    year = str(said.get("date-released", ""))[:4]
+    sentence = f"{authors}{f' ({year})' if year else ''}. {said['title']}. Version {said.get('version', '')}."
+    return {"message": said.get("message", ""), "sentence": sentence, "file": text}
