@@ -102,7 +102,7 @@ def page_content(opened: ResultsFolder | OpenedArchive, inputs: Inputs) -> dict:
         (parameters,) = opened.read_records([PARAMETERS_FILE]).values()
         sweep = sweep_content(sweeps, sweep_tables(sweeps, parameters), figures)
     return {
-        "title": f"AFMP on {study.dataset.source}",
+        "title": f"AFMP on {results[0]['dataset']['name']}",
         "facts": summary_facts(study, results),
         "counts": counts(answered),
         "cards": _cards(answered, figures),
