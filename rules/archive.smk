@@ -104,7 +104,7 @@ rule page_from_archive:
         "../envs/afmp.yaml"
     params:
         code=code("page_from_archive.py"),
-        parts=page_parts(),
+        parts=PAGE_PARTS,
         claims=CLAIMS_CONTENT,
         manifest=ARCHIVE_HASH,
         # Snakemake does not rerun a job for a changed parameter whose function takes `output`.

@@ -14,9 +14,9 @@ if not COMPLETE and "--report" in sys.argv:
 
 
 # What the first page says besides the study: its templates, and how to cite.
-def page_parts():
-    files = sorted(Path(PROJECT, "report").glob("index.*"))
-    return sources.source_hash(files + [CITATION] * CITATION.is_file())
+PAGE_FILES = sorted(Path(PROJECT, "report").glob("index.*"))
+PAGE_FILES += [CITATION] * CITATION.is_file()
+PAGE_PARTS = sources.source_hash(PAGE_FILES)
 
 
 # Verdicts, figures, tables, the sweep, diagnostics and provenance in one HTML file that needs no network.
@@ -35,7 +35,7 @@ rule write_first_page:
         "../envs/afmp.yaml"
     params:
         code=code("write_first_page.py"),
-        parts=page_parts(),
+        parts=PAGE_PARTS,
         # Snakemake does not rerun a job for a changed parameter whose function takes `output`.
         places=lambda wildcards, output: {"project": PROJECT, "results": PLACE},
         dataset=lambda wildcards, output: on_disk(DATASET_NAME),
