@@ -20,13 +20,13 @@ def accuracies_text(summary: pandas.DataFrame) -> str:
             cells = {row["semantics"]: _accuracy(row) for _, row in of_run.iterrows()}
             for column, name in zip(columns[1:], semantics, strict=True):
                 column.append(cells.get(name, ""))
-    few = bool((summary["n"] < wording.FEWEST_SEEDS).any())
-    seeds = wording.counted(list(summary["n"]), "random seed")
-    notes = (
-        f"Test accuracy at the best epoch, %: mean [95 % interval, Student's t] over {seeds}"
-        f"{'; of two random seeds both values, of one its value' * few}. "
-        f"Dataset: {wording.distinct(summary['dataset'])}."
-    )
+    counts = set(summary["n"])
+    values = f"mean [95 % interval, Student's t] over {wording.counted(sorted(counts), 'random seed')}"
+    if min(counts) < wording.FEWEST_SEEDS:
+        values = (
+            "the value of each random seed" if max(counts) < wording.FEWEST_SEEDS else f"{values}, each value below 3"
+        )
+    notes = f"Test accuracy at the best epoch, %: {values}. Dataset: {wording.distinct(summary['dataset'])}."
     return "\n".join(map(printable, [*aligned(columns, num_words=1), "", notes]))
 
 

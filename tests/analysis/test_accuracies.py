@@ -35,7 +35,7 @@ def test_few_seeds_have_no_interval_and_a_run_of_one_semantics_leaves_the_others
         ["paper", "refined"], ["one"], ["A", "50.00", "and", "51.00"], ["two"], ["B", "60.00"],
     ]  # fmt: skip
     assert lines[4].endswith("  60.00") and lines[4].index("60.00") > lines[2].index("50.00")
-    assert "of two random seeds both values" in lines[-1]
+    assert "the value of each random seed" in lines[-1]
 
 
 def test_a_table_that_is_none_is_one_sentence(capsys, tmp_path):
