@@ -10,7 +10,7 @@ from typing import Protocol
 
 LIVE_S = 0.5  # between two looks where there is a terminal
 PLAIN_S = 5.0  # and elsewhere
-NEWS_S, SILENCE_S = 60.0, 600.0  # between two lines elsewhere: if a job has finished, and if none has
+NEWS_S, SILENCE_S = 120.0, 600.0  # between two lines elsewhere: if a job has finished, and if none has
 MOST_LINES = 12  # of running jobs on a terminal
 
 

@@ -99,10 +99,10 @@ def plain(monkeypatch):
     return lines
 
 
-def test_without_a_terminal_there_is_a_line_a_minute_at_most(plain):
-    assert plain({second: second for second in range(0, 3601, 5)}) == list(range(0, 3601, 60))
+def test_without_a_terminal_there_is_a_line_every_two_minutes_at_most(plain):
+    assert plain({second: second for second in range(0, 3601, 5)}) == list(range(0, 3601, 120))
 
 
 def test_without_a_terminal_and_news_there_is_a_line_every_ten_minutes(plain):
     assert plain({}) == list(range(0, 3601, 600))
-    assert plain({700: 1}) == [0, 600, 700, 1300, 1900, 2500, 3100]
+    assert plain({700: 1}) == [0, 600, 720, 1320, 1920, 2520, 3120]

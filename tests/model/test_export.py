@@ -25,7 +25,7 @@ def test_the_examples_of_the_page_run(tmp_path, monkeypatch):
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     try:
         for code in BLOCKS:
-            assert len(code.splitlines()) == 3
+            assert sum(map(bool, code.splitlines())) <= 3
             if HAS_ONNX or "onnx" not in code:
                 exec(compile(code, "docs/model.md", "exec"), names)
     finally:

@@ -62,13 +62,13 @@ def test_a_job_in_another_folder_resumes_from_the_checkpoints_in_the_storage(pro
         environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
     first, second = project("first"), project("second")
     code, said = run(first, RESULT, *storage(first), environment=environment)
-    assert code == 0 and "epoch 1/" in said, said
-    result = tmp_path / "bucket" / RESULT
+    result, log = tmp_path / "bucket" / RESULT, tmp_path / "bucket/results/logs/train/paper/dense.log"
+    assert code == 0 and "epoch 1/" in log.read_text(), said
     before = read_result(result)
     result.unlink()
     shutil.rmtree(first)
     code, said = run(second, RESULT, *storage(second), environment=environment)
-    assert code == 0 and "epoch 1/" not in said, said
+    assert code == 0 and log.stat().st_size > 0 and "epoch 1/" not in log.read_text(), said
     again = read_result(result)
     assert all(again[key] == before[key] for key in ("files", "test_accuracy", "trained_by"))
     assert not (second / "results/checkpoints").exists()
