@@ -53,7 +53,7 @@ def slow_server():
 
 
 @pytest.mark.promise("shared-downloads")
-@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("killed", [pytest.param(False, marks=pytest.mark.long), True])
 def test_two_workflows_share_one_download(start, slow_server, tmp_path, killed):
     archive = archive_of(slow_server.content, f"{slow_server.address}/a")
     store = tmp_path / "store"

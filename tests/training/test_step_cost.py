@@ -26,7 +26,9 @@ def small_digits(tmp_path_factory):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("semantics", ["paper", "refined", "timm"])
+@pytest.mark.parametrize(
+    "semantics", ["paper", *(pytest.param(name, marks=pytest.mark.long) for name in ("refined", "timm"))]
+)
 def test_a_measured_step_changes_no_other_number(small_digits, tmp_path, semantics, device):
     config = CONFIGS[semantics]
     measured, plain = (

@@ -38,7 +38,8 @@ def run(folder: Path, *arguments: str, **options) -> tuple[int, str]:
 @pytest.mark.promise("full-disk")
 @pytest.mark.skipif(not works(*OWN_DISK, "64", "/mnt", "0", "true"), reason="the system lets no user mount a disk")
 @pytest.mark.parametrize(
-    ("kilobytes", "filled", "name"), [(64, 10**6, ".snakemake"), (64, 40_000, ".snakemake"), (2000, 0, DATASET)]
+    ("kilobytes", "filled", "name"),
+    [(64, 10**6, ".snakemake"), pytest.param(64, 40_000, ".snakemake", marks=pytest.mark.long), (2000, 0, DATASET)],
 )
 def test_a_full_disk_gives_one_sentence(kilobytes, filled, name, project):
     disk = [*OWN_DISK, str(kilobytes), str(project / "work"), str(filled)]

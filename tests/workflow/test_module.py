@@ -50,6 +50,7 @@ def caller(ours):
 
 
 @pytest.mark.promise("module")
+@pytest.mark.long
 def test_another_workflow_can_use_this_one_as_a_module(caller, ours):
     code, said = run(caller, "-n")
     assert code == 0, said
