@@ -7,6 +7,7 @@ global_pool ("avg" or ""), features_only, and `pretrained` for a name `local-dir
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -85,10 +86,7 @@ def afmp_refined_tiny_patch4_32(pretrained: bool = False, **arguments) -> AFMP:
 @register_model
 def afmp_refined_small_patch4_32(pretrained: bool = False, **arguments) -> AFMP:
     """AFMP-refined-Small for CIFAR: 1,928,202 parameters."""
-
-    def size(**others) -> AFMP:
-        return afmp_refined_small(**{"img_size": 32, "patch_size": 4} | others)
-
+    size = partial(afmp_refined_small, img_size=32, patch_size=4)
     return _create("afmp_refined_small_patch4_32", size, pretrained, arguments)
 
 

@@ -4,6 +4,7 @@ import pandas
 
 from afmp.analysis import wording
 from afmp.analysis.comparison import aligned
+from afmp.analysis.printed_tables import TEST_ACCURACY
 from afmp.errors import printable
 from afmp.study.font import as_seen
 
@@ -17,7 +18,10 @@ def accuracies_text(summary: pandas.DataFrame) -> str:
             column.append(cell)
         for _, of_run in rows.groupby("run", sort=False):
             columns[0].append(f"  {as_seen(of_run['label'].iloc[0])}")
-            cells = {row["semantics"]: _accuracy(row) for _, row in of_run.iterrows()}
+            cells = {
+                row["semantics"]: wording.mean_of_row(row, *TEST_ACCURACY, n=row["n"], form=".2f")
+                for _, row in of_run.iterrows()
+            }
             for column, name in zip(columns[1:], semantics, strict=True):
                 column.append(cells.get(name, ""))
     counts = set(summary["n"])
@@ -28,14 +32,3 @@ def accuracies_text(summary: pandas.DataFrame) -> str:
         )
     notes = f"Test accuracy at the best epoch, %: {values}. Dataset: {wording.distinct(summary['dataset'])}."
     return "\n".join(map(printable, [*aligned(columns, num_words=1), "", notes]))
-
-
-def _accuracy(row: pandas.Series) -> str:
-    if row["n"] == 0:
-        return ""
-    mean = f"{row['test_accuracy_mean']:.2f}"
-    if row["n"] == 1:
-        return mean
-    if row["n"] == 2:
-        return wording.both(row["test_accuracy_mean"], row["test_accuracy_std"], form=".2f")
-    return f"{mean} [{row['test_accuracy_ci95_low']:.2f}, {row['test_accuracy_ci95_high']:.2f}]"

@@ -7,6 +7,7 @@ import pandas
 
 from afmp.analysis import wording
 from afmp.analysis.claims import Answer, Answered
+from afmp.analysis.comparison import aligned
 from afmp.analysis.models import MODEL_NAMES
 from afmp.analysis.printed_tables import SMALLEST_P, PrintedTable
 from afmp.analysis.verdicts import CANNOT_TELL, FAILS, HOLDS, MOST
@@ -122,9 +123,8 @@ def _lines(one: Answered) -> Iterator[str]:
     yield f"  {one.claim.name}: {tested(one.claim)}"
     yield f"  {_lead(one.claim)}:"
     rows = [[_what(answer), answer.verdict, *_facts(answer)] for answer in one.answers]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "    " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    columns = list(zip(*rows, strict=True))
+    yield from (f"    {line}" for line in aligned(columns, num_words=len(columns)))
     yield from (f"  {name}: {value}" for name, value in (("figure", one.figure), ("command", one.command)) if value)
 
 

@@ -49,7 +49,7 @@ LAST_LATIN = "ſ"  # U+017F
 
 
 # Columns of the summary and of the differences: mean, standard deviation, and the start of those of the interval.
-_TEST_ACCURACY = ("test_accuracy_mean", "test_accuracy_std", "test_accuracy_ci95")
+TEST_ACCURACY = ("test_accuracy_mean", "test_accuracy_std", "test_accuracy_ci95")
 _DIFFERENCE = ("mean_difference", "std", "ci95")
 
 
@@ -71,7 +71,7 @@ def printed_summary(table: pandas.DataFrame, studies: list[dict]) -> list[Printe
         "Run": lambda row: row["label"],
         "Semantics": lambda row: row["semantics"],
         "n": lambda row: str(row["n"]),
-        "Test accuracy, %": lambda row: _mean(row, *_TEST_ACCURACY, n=row["n"], form=".2f"),
+        "Test accuracy, %": lambda row: _mean(row, *TEST_ACCURACY, n=row["n"], form=".2f"),
         "Validation, %": lambda row: f"{row['best_val_accuracy_mean']:.2f}",
         "Best epoch": lambda row: f"{row['best_epoch_mean']:.1f}",
         "Parameters": lambda row: "; ".join(f"{int(number):,}" for number in row["num_parameters"].split("; ")),
@@ -166,16 +166,8 @@ def _mean_over(counts: pandas.Series, noun: str) -> str:
     return f"mean [{interval}] over n {noun}{both}"
 
 
-def _mean(row: pandas.Series, mean: str, std: str, interval: str, *, n: int, form: str) -> str:
-    """Return `31.20 [30.80, 31.60]`; the value of one seed; both values of two; nothing without a seed."""
-    if n == 0:
-        return ""
-    text = format(row[mean], form)
-    if n == 2:
-        text = wording.both(row[mean], row[std], form=form)
-    if n >= wording.FEWEST_SEEDS:
-        text += f" [{row[f'{interval}_low']:{form}}, {row[f'{interval}_high']:{form}}]"
-    return text.replace("-", "−")
+def _mean(row: pandas.Series, *columns: str, n: int, form: str) -> str:
+    return wording.mean_of_row(row, *columns, n=n, form=form).replace("-", "−")
 
 
 def _p_value(row: pandas.Series) -> str:

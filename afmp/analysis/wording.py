@@ -3,7 +3,7 @@
 import re
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -72,6 +72,21 @@ def with_interval(interval: Interval, *, unit: str = " %", digits: int = 2) -> s
 def both(mean: float, std: float, *, form: str) -> str:
     """Return `30.90 and 31.50`, the two values of this mean and this standard deviation, in the format `form`."""
     return " and ".join(format(value, form) for value in two_values(mean, std))
+
+
+def mean_of_row(row: Mapping, mean: str, std: str, interval: str, *, n: int, form: str) -> str:
+    """Return `31.20 [30.80, 31.60]`; the value of one seed; both values of two; nothing without a seed.
+
+    mean, std, interval: names of the columns of a row; those of the interval's ends begin with `interval`.
+    """
+    if n == 0:
+        return ""
+    if n == 2:
+        return both(row[mean], row[std], form=form)
+    text = format(row[mean], form)
+    if n >= FEWEST_SEEDS:
+        text += f" [{row[f'{interval}_low']:{form}}, {row[f'{interval}_high']:{form}}]"
+    return text
 
 
 def quantity(interval: Interval, *, unit: str) -> str:

@@ -1,7 +1,5 @@
 """Provenance on the first page: a study in a few facts, how it was made, and how to cite."""
 
-from collections.abc import Iterable
-
 import yaml
 
 from afmp.analysis import wording
@@ -17,8 +15,8 @@ def summary_facts(study: Study, results: list[dict]) -> list[tuple[str, str]]:
     return [
         ("Runs", f"{len(study.trainings)}, each with {wording.counted([len(study.seeds)], 'random seed')}"),
         ("Test accuracy", accuracy),
-        ("Dataset", _distinct(_dataset(result) for result in results)),
-        ("Device", _distinct(result["device"]["name"] for result in results)),
+        ("Dataset", wording.distinct(_dataset(result) for result in results)),
+        ("Device", wording.distinct(result["device"]["name"] for result in results)),
     ]
 
 
@@ -39,27 +37,24 @@ def made_with(records: list[dict]) -> list[tuple[str, str]]:
         "timm": "timm",
         "numpy": "NumPy",
     }
-    made = [("Hardware", _distinct(f"{one['device']['name']} ({one['device']['type']})" for one in records))]
+    made = [("Hardware", wording.distinct(f"{one['device']['name']} ({one['device']['type']})" for one in records))]
     for key, name in names.items():
-        made.append((name, _distinct(_version(one["versions"], key) for one in records) or "none"))
+        versions = (_version(one["versions"], key) for one in records)
+        made.append((name, wording.distinct(filter(None, versions)) or "none"))
     of_data = [record["dataset"] for record in records if "dataset" in record]
     counted = (
         f"{data['name']}: {data['num_train']:,} training, {data['num_val']:,} validation and "
         f"{data['num_test']:,} test images, {data['num_classes']} classes"
         for data in of_data
     )
-    made.append(("Dataset", _distinct(counted)))
-    made.append(("Dataset hash", _distinct(data["hash"] for data in of_data)))
+    made.append(("Dataset", wording.distinct(counted)))
+    made.append(("Dataset hash", wording.distinct(data["hash"] for data in of_data)))
     return made
 
 
 def _version(versions: dict, key: str) -> str:
     value = versions.get(key) or ""
     return f"{value} with uncommitted changes" if key == "git_commit" and versions.get("git_dirty") else value
-
-
-def _distinct(values: Iterable[str]) -> str:
-    return "; ".join(filter(None, dict.fromkeys(values)))
 
 
 def citation_content(text: str) -> dict | None:

@@ -135,11 +135,7 @@ def _described(about: dict, path: Path, *, batch_size: int | None) -> RunConfig:
         raise AfmpError(f"{path}: its metadata describes no model: {key}: {error.message[:200]}; {ADVICE}.")
     model = ModelConfig.from_dict(about["model"])
     # Of a training, `build_model` reads the batch size, which only `notebook` uses.
-    return RunConfig(
-        DatasetConfig("", None, about["image_size"]),
-        model,
-        SimpleNamespace(batch_size=1 if batch_size is None else batch_size),
-    )
+    return RunConfig(DatasetConfig("", None, about["image_size"]), model, SimpleNamespace(batch_size=batch_size or 1))
 
 
 def _refuse_larger(config: RunConfig, num_classes: int, path: Path) -> None:
