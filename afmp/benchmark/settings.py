@@ -37,8 +37,8 @@ class PassSettings:
     - semantics: AFMP-Small is one more model under each; the other models are measured once
     - precision: fp32 is without TF32; bf16 and fp16 are autocast
     - mode: train (forward, loss, backward) or inference (forward without gradients, in eval mode)
-    - execution: eager, compiled (torch.compile), reduce_overhead (torch.compile, mode="reduce-overhead"), graph (the pass
-      as one CUDA graph made by hand), compiled_graph (compiled and graph)
+    - execution: eager, compiled (torch.compile), reduce_overhead (torch.compile, mode="reduce-overhead"), graph (the
+      pass as one CUDA graph made by hand), compiled_graph (compiled and graph)
     - attention: DeiT-Tiny's, either PyTorch's fused attention or plain matrix products
     - device: auto, cpu, cuda, cuda:<i> or mps
     """

@@ -16,7 +16,7 @@ def format_sweep(scalability: dict) -> str:
         f"{', '.join(implementations) or 'not stated'}; peak memory: {kind}, never under a CUDA graph made by hand"
     )
     head = f"{'median ms':>11}{'[q25, q75]':>24}{'n':>5}{'peak MB':>9}{'reserved':>10}{'activations':>12}"
-    lines = [title, _place_head("model") + head]
+    lines = [title, work_of_executions(scalability), _place_head("model") + head]
     for point in points:
         place = _place(point, point["model"])
         if point["status"] == "ok":
@@ -37,7 +37,7 @@ def format_sweep(scalability: dict) -> str:
             + f"{r.time:>11.2f}{r.peak_memory:>20.2f}{r.activations:>14.2f}"
             for r in found
         ]
-    return "\n".join([*lines, "", work_of_executions(scalability), *protocol["skipped"]])
+    return "\n".join([*lines, *protocol["skipped"]])
 
 
 def _place_head(first: str) -> str:
