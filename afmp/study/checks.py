@@ -19,7 +19,7 @@ MOST_TRAININGS = 5_000
 MOST_PICTURES = 10_000
 
 # Values of the sweep's lists that exist on CUDA devices only.
-CUDA_ONLY = ("tf32", "graph", "compiled_graph")
+CUDA_ONLY = ("tf32", "reduce_overhead", "graph", "compiled_graph")
 
 
 def check_dataset(dataset: DatasetConfig) -> None:
