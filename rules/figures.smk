@@ -13,7 +13,8 @@ IN_REPORT = {
 }
 if STUDY.scalability:
     IN_REPORT |= {
-        figure: ("Scalability", sweep_labels(SWEPT[figure]), STUDY.semantics) for figure in SWEEP_FIGURES
+        figure: ("Scalability", sweep_labels(SWEPT[figure]), STUDY.semantics)
+        for figure in SWEEP_FIGURES
     }
 
 for figure, (category, labels, figure_semantics) in IN_REPORT.items():

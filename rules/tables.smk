@@ -1,6 +1,12 @@
 # Tables: every number of the study as CSV, as a page of the report, and with a caption.
 
-from afmp.study.paths import PARAMETERS_FILE, SWEEP_TABLES, result_files, scalability_file, table_file
+from afmp.study.paths import (
+    PARAMETERS_FILE,
+    SWEEP_TABLES,
+    result_files,
+    scalability_file,
+    table_file,
+)
 
 
 # Tables of all runs: every epoch, a summary with intervals, and paired differences from each study's reference.

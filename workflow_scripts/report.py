@@ -53,7 +53,7 @@ use rule * from afmp
         with scratch_folder() as scratch:
             config, report = scratch / "config.yaml", scratch / "report.html"
             config.write_text(yaml.safe_dump(snakemake.config | {"complete": True}, sort_keys=False), encoding="utf-8")
-            # With a number here the page opens on its text, otherwise on the graph of rules. Snakemake 9 garbles words here.
+            # With metadata the page opens on its text, not on the graph of rules. Snakemake 9 shows only numbers well.
             metadata = scratch / "metadata.yaml"
             metadata.write_text(yaml.safe_dump({"Random seeds per run": len(snakemake.config["seeds"])}))
             snakefile = Path(project, "Snakefile")
