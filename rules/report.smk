@@ -18,8 +18,9 @@ PAGE_FILES = sorted(Path(PROJECT, "report").glob("index.*"))
 PAGE_FILES += [CITATION] * CITATION.is_file()
 PAGE_PARTS = sources.source_hash(PAGE_FILES)
 
-# Captions of Snakemake's report, its opening text and its style.
-REPORT_FILES = sorted([*Path(PROJECT, "report").glob("*.rst"), Path(PROJECT, "report/report.css")])
+# Captions of Snakemake's report, its opening text, its style and its labels.
+REPORT_FILES = sorted(Path(PROJECT, "report").glob("*.rst"))
+REPORT_FILES += [Path(PROJECT, "report/report.css"), Path(PROJECT, "rules/labels.smk")]
 
 
 # Make everything that the reports show, verify it once, and write both: the first page, with verdicts, figures, tables, the
