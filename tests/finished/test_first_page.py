@@ -126,10 +126,10 @@ def test_every_figure_is_in_the_page_with_its_caption(study, read):
         content = (opened_study.folder / f"{drawing.path}.png").read_bytes()
         assert f"data:image/png;base64,{base64.b64encode(content).decode()}" in read.images
         assert any(f"of a_b: <i>{drawing.path}</i>" in text for text in read.texts)
-    shown = [(run["folder"], picture["epoch"]) for run in diagnostics for picture in run["pictures"]]
+    shown = [(run["name"], picture["epoch"]) for run in diagnostics for picture in run["pictures"]]
     assert len(shown) == len(inputs.drawings) - len(plain) == 2 * 2 * 2
     assert len({picture["image"] for run in diagnostics for picture in run["pictures"]}) == len(shown)
-    assert shown[0] == ("plot_diagnostics/paper/top_down", 2)
+    assert shown[0] == ("top_down, paper", 2)
 
 
 def test_every_row_of_the_tables_and_every_verdict_is_in_the_page(study, read):
