@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from afmp.message_passing.all_edges import pytorch as all_edges
+from afmp.message_passing.autocast import autocast_dtype, without_autocast
 from afmp.message_passing.implementation import ALL_FUSED, KEPT_FUSED, KEPT_PYTORCH, PLAIN, path_of
 from afmp.message_passing.kept_edges.pytorch import KeptEdgesLayer
 from afmp.message_passing.neighbours import Graph, Neighbours
@@ -76,8 +77,7 @@ def prepare_layers(
 def _pack(parameters: list[LayerParameters], state: Tensor, path: str) -> list[PackedLayer]:
     if path not in (KEPT_FUSED, KEPT_PYTORCH):
         return [pack_layer(layer, path=path, order=ALL_EDGES, dtype=layer.own.dtype) for layer in parameters]
-    kind = state.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else state.dtype
+    dtype = autocast_dtype(state) or state.dtype
     if path == KEPT_PYTORCH:
         return [pack_layer(layer, path=path, order=KEPT_EDGES, dtype=dtype) for layer in parameters]
     from afmp.message_passing.kept_edges.packing import pack_layers
@@ -139,7 +139,7 @@ def _operations(weights: PackedLayer):
 
 def _kept_edges_pytorch(state: Tensor, weights: PackedLayer, graph: Graph, k: int) -> LayerOutput:
     tables, edge_slots = graph.neighbours, graph.edge_slots
-    with torch.autocast(state.device.type, enabled=False):
+    with without_autocast(state):
         new_state, mean, gate_sum, scores, kept = KeptEdgesLayer.apply(
             state.to(weights.weight.dtype), weights.weight, weights.bias, *weights.score,
             weights.gate_weight, weights.gate_bias, tables, edge_slots, k, weights.layout,

@@ -13,14 +13,7 @@ def top_k_edges(scores: Tensor, valid: Tensor, k: int) -> Tensor:
     """
     if k == 0:
         return torch.zeros_like(scores, dtype=torch.bool)
-    ranked = scores.detach().masked_fill(~valid, -torch.inf).flatten(-2)
-    # A threshold and a running count are enough: they need no scatter and no synchronisation with the host.
-    ranked, threshold = _ranked(ranked, k)
-    above = ranked > threshold
-    tied = (ranked == threshold) & valid.flatten()
-    ties_kept = k - above.sum(dim=-1, keepdim=True, dtype=torch.int32)
-    keep = above | (tied & (tied.cumsum(dim=-1, dtype=torch.int32) <= ties_kept))
-    return keep.view_as(scores)
+    return _top_k(scores.flatten(-2), valid.flatten(), k).view_as(scores)
 
 
 def top_k_edges_of_nodes(scores: Tensor, valid: Tensor, k: int) -> Tensor:
@@ -28,10 +21,20 @@ def top_k_edges_of_nodes(scores: Tensor, valid: Tensor, k: int) -> Tensor:
 
     scores (..., N, K); valid (N, K) bool. A node with fewer than k neighbours keeps all of them.
     """
-    # As in `top_k_edges`, a NaN ranks highest.
-    ranked = scores.detach().nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=torch.finfo(scores.dtype).min)
-    order = ranked.masked_fill(~valid, -torch.inf).argsort(dim=-1, descending=True, stable=True)
-    return (order.argsort(dim=-1) < k) & valid
+    return _top_k(scores, valid, min(k, scores.shape[-1]))
+
+
+def _top_k(scores: Tensor, valid: Tensor, k: int) -> Tensor:
+    """Return keep (..., S) bool: the k highest-scored valid slots of each row, or all of them if there are fewer.
+
+    scores (..., S); valid (..., S) bool; k is 1 to S. Of equal scores, the earlier slot first.
+    """
+    # A threshold and a running count are enough: they need no sort, no scatter and no synchronisation with the host.
+    ranked, threshold = _ranked(scores.detach().masked_fill(~valid, -torch.inf), k)
+    above = ranked > threshold
+    tied = (ranked == threshold) & valid
+    ties_kept = k - above.sum(dim=-1, keepdim=True, dtype=torch.int32)
+    return above | (tied & (tied.cumsum(dim=-1, dtype=torch.int32) <= ties_kept))
 
 
 def _ranked(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from afmp.message_passing.autocast import without_autocast
+
 # Parts of the packed matrix from top to bottom. Paths over all edges map every node to every part. Paths over kept
 # edges map only the senders of kept edges to messages, so there `message` is the last part. Both orders are fixed:
 # the order of a product's columns decides how its gradient is rounded.
@@ -157,7 +159,7 @@ def fold_query(u: Tensor, query: Tensor, query_bias: Tensor) -> Tensor:
     """
     # float64 is used where float32 products would be computed in TF32. torch.compile can trace this switch.
     wide = torch.float64 if u.is_cuda and torch.backends.cuda.matmul.allow_tf32 else u.dtype
-    with torch.autocast(u.device.type, enabled=False):
+    with without_autocast(u):
         both = torch.cat([query, query_bias[..., None]], dim=-1)
         return (u.mT.to(wide) @ both.to(wide)).to(u.dtype)
 
@@ -167,7 +169,7 @@ def fold_queries(u: Tensor, query: Tensor, query_bias: Tensor, *, out: tuple[Ten
 
     u (L, H, H), query (L, H, D), query_bias (L, H, 1), float32; L: layers times models.
     """
-    with _full_precision(u.device):
+    with _full_precision(u):
         torch.bmm(u.mT, query, out=out[0])
         torch.bmm(u.mT, query_bias, out=out[1])
 
@@ -177,7 +179,7 @@ def unfold_gradients(
 ) -> None:
     """Write the gradients of u, query and query_bias into `out`, from those of the results of `fold_queries`."""
     d_u, d_query, d_query_bias = out
-    with _full_precision(u.device):
+    with _full_precision(u):
         torch.bmm(query, d_folded.mT, out=d_u)
         d_u.baddbmm_(query_bias, d_folded_bias.mT)
         torch.bmm(u, d_folded, out=d_query)
@@ -185,12 +187,12 @@ def unfold_gradients(
 
 
 @contextmanager
-def _full_precision(device: torch.device):
+def _full_precision(tensor: Tensor):
     """Compute products in float32, without autocast and TF32. It costs little, because U is folded once per step."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        with torch.autocast(device.type, enabled=False):
+        with without_autocast(tensor):
             yield
     finally:
         torch.set_float32_matmul_precision(before)

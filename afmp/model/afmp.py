@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from afmp.errors import AfmpError, check_choice, check_flag, check_number, check_whole_number
 from afmp.message_passing.implementation import implementation
@@ -21,7 +22,6 @@ from afmp.model.linear import has_hooks
 from afmp.model.notebook import NotebookLayer
 from afmp.model.paper import PaperLayer
 from afmp.model.random_edges import image_keys, next_keys
-from afmp.model.recomputation import recomputed
 from afmp.model.refined import RefinedLayer
 from afmp.model.scaffold import grid_positions, grid_shape
 from afmp.model.top_down import is_linear_refinement, refine
@@ -130,15 +130,17 @@ class AFMP(Backbone, GraphModule):
         budget = Budget(sparsity, is_sparse, batch_size, edges_per_node, routing, messages)
         _check_budget(budget, semantics)
         layer = LAYERS[semantics]
-        positions = grid_positions(img_size, patch_size).to(torch.get_default_dtype())
-        edge_index = layer.stored_edges(positions, scaffold=scaffold, window_size=window_size)
-        super().__init__(
-            positions,
-            edge_index,
-            layer.directed_edges,
-            reads_offsets=layer.reads_offsets,
-            lengths_only=not use_directions,
-        )
+        with torch.device("cpu"):  # the graph is built from values, and the meta device has none
+            positions = grid_positions(img_size, patch_size).to(torch.get_default_dtype())
+            edge_index = layer.stored_edges(positions, scaffold=scaffold, window_size=window_size)
+            super().__init__(
+                positions,
+                edge_index,
+                layer.directed_edges,
+                reads_offsets=layer.reads_offsets,
+                lengths_only=not use_directions,
+            )
+        self.to(torch.get_default_device())
 
         self.semantics, self.use_directions, self.use_errors = semantics, use_directions, use_errors
         self.num_classes, self.d_model, self.use_top_down, self.in_chans = num_classes, d_model, use_top_down, in_chans
@@ -246,9 +248,11 @@ class AFMP(Backbone, GraphModule):
         outputs = []
         for layer, weights in zip(layers, packed, strict=True):
             inputs = (state, graph, weights)
-            output = recomputed(layer, *inputs) if self.grad_checkpointing else layer(*inputs)
-            outputs.append(output)
-            state = output.state
+            if self.grad_checkpointing:
+                outputs.append(checkpoint(layer, *inputs, use_reentrant=False))
+            else:
+                outputs.append(layer(*inputs))
+            state = outputs[-1].state
             if graph.keys is not None:
                 graph = graph._replace(keys=next_keys(graph.keys))
         return outputs

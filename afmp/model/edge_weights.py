@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from afmp.message_passing.autocast import without_autocast
 from afmp.message_passing.neighbours import Graph
 from afmp.model.layer import per_model
 
@@ -42,7 +43,7 @@ def edge_weights(layers: Sequence[nn.Module], graph: Graph) -> list[EdgeWeights]
         return inputs @ weight.mT + bias[..., None, :]
 
     error, delta = joined("router.W_f.weight", 2).split([1, 2], dim=-1)
-    with torch.autocast(delta.device.type, enabled=False):
+    with without_autocast(delta):
         offsets = graph.offsets.to(delta.dtype)
         hidden = F.relu(mapped(offsets, joined("directions.hidden.weight", 2), joined("directions.hidden.bias", 1)))
         # Two products, so that each result has its rows one after another.

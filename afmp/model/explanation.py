@@ -15,9 +15,7 @@ from torch import Tensor
 from afmp.data.augmentation import normalise
 from afmp.data.image_folder import read_images
 from afmp.model.afmp import AFMP
-from afmp.model.layer import Layer
 from afmp.model.prediction import check_finite, probabilities
-from afmp.model.refined import RANK, RefinedLayer, prediction_error
 from afmp.model.trained import About
 
 
@@ -114,8 +112,10 @@ def explain_file(model: AFMP, path: Path) -> Explanation:
         hook.remove()
     layers = []
     for layer, gates, state in zip(model.layers, internals.gates, [*inputs, *internals.states[:-1]], strict=True):
-        errors = _errors(layer, state, model)
-        layers.append(ExplainedLayer(_numbers(gates[0].mean(dim=-1)), None if errors is None else _numbers(errors[0])))
+        errors = layer.prediction_errors(state, model.graph)
+        if errors is not None:
+            errors = _numbers(errors[0].flatten()[model.edge_slots])  # of the slots (N, K) those with an edge
+        layers.append(ExplainedLayer(_numbers(gates[0].mean(dim=-1)), errors))
     return Explanation(
         about,
         pixels[0],
@@ -137,19 +137,6 @@ def without_edges(model: AFMP) -> AFMP:
     silent, weights = copy.deepcopy(model), model.state_dict()
     silent.load_state_dict(weights | {name: weights[name][..., :0] for name in ("edge_index", "edge_attr")})
     return silent
-
-
-def _errors(layer: Layer, state: Tensor, model: AFMP) -> Tensor | None:
-    """Return the prediction errors (B, E) of a layer that gets the states (B, N, D); None if no score has one."""
-    if not layer.predicts or model.budget.routing == "none":
-        return None
-    if isinstance(layer, RefinedLayer):
-        receiver, sender = layer.router.W_in(layer.norm(state)).split(3 * RANK, dim=-1)
-        prediction, latent = receiver[..., 2 * RANK :], sender[..., 2 * RANK :]  # p and z, (B, N, r)
-        errors = prediction_error(latent[..., model.tables.nbr, :], prediction[..., None, :])
-    else:
-        errors = layer.router.prediction_error(state, model.tables, layer.predicts).squeeze(-1)
-    return errors.flatten(-2)[..., model.edge_slots]  # of the slots (B, N, K) those with an edge
 
 
 def _numbers(tensor: Tensor) -> np.ndarray:

@@ -93,12 +93,13 @@ class GraphModule(nn.Module):
         self.edge_index = self.edge_index.new_empty(loaded[1].shape)
         self.edge_attr = self.edge_attr.new_empty(loaded[2].shape)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
-        self._lay_out_graph()
+        if not self.static_positions.is_meta:  # there, loading has no effect
+            self._lay_out_graph()
 
     def _apply(self, fn, recurse: bool = True) -> "GraphModule":
         before = self.static_positions.dtype
         super()._apply(fn, recurse)
-        if self.static_positions.dtype != before:
+        if self.static_positions.dtype != before and not self.static_positions.is_meta:
             # Computed again, not converted: a converted float32 length is wrong from the eighth digit on.
             self.edge_attr = edge_lengths(self.static_positions, self.edge_index)
             self.dist = slot_lengths(self.static_positions, self.nbr)

@@ -107,6 +107,13 @@ class Layer(nn.Module):
         """Return the number of edges that this layer keeps."""
         raise NotImplementedError
 
+    def prediction_errors(self, state: Tensor, graph: Graph) -> Tensor | None:
+        """Return err_e of all slots, (..., N, K), of the layer for state (..., N, D); None if no score has one.
+
+        A semantics without prediction errors need not override this.
+        """
+        return None
+
     def gates(self, scores: Tensor, graph: Graph) -> Tensor:
         """Return the gates (..., N, K, D) of scores (..., N, K), as if every slot were kept."""
         return self.router.gates(scores)

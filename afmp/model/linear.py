@@ -7,6 +7,8 @@ from torch.autograd.function import once_differentiable
 from torch.fx._symbolic_trace import is_fx_symbolic_tracing
 from torch.nn.modules.module import _has_any_global_hook
 
+from afmp.message_passing.autocast import autocast_dtype
+
 
 class Linear(nn.Linear):
     """A linear map as `nn.Linear`. In a stack of M models, weight is (M, out, in) and bias (M, out)."""
@@ -43,9 +45,9 @@ class Normalisation(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Normalise inputs (..., D)."""
-        kind = inputs.device.type
-        if torch.is_autocast_enabled(kind) and not needs_plain_operations():
-            return _Normalised.apply(inputs, torch.get_autocast_dtype(kind), self.eps)
+        dtype = autocast_dtype(inputs)
+        if dtype is not None and not needs_plain_operations():
+            return _Normalised.apply(inputs, dtype, self.eps)
         return F.layer_norm(inputs, inputs.shape[-1:], eps=self.eps)
 
 

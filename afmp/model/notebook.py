@@ -65,6 +65,12 @@ class NotebookLayer(Layer):
         gate_sum = gates.sum(dim=(-3, -2, -1))
         return LayerOutput(new_state, new_state.mean(dim=-2), scores, gate_scores, listed, gate_sum)
 
+    def prediction_errors(self, state: Tensor, graph: Graph) -> Tensor | None:
+        """Return err_e of all slots, (..., N, K), of the layer for state (..., N, D); None in the first layer."""
+        if not self.predicts:
+            return None
+        return self.router.prediction_error(state, graph.neighbours, self.predicts).squeeze(-1)
+
     def num_kept_edges(self, graph: Graph) -> int:
         """Return how many scores are kept in a full batch: in the original notebook's experiments, all E."""
         return self._kept_scores(graph, self.budget.batch_size) or len(graph.edge_slots)

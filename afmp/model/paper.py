@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from afmp.message_passing.autocast import without_autocast
 from afmp.message_passing.layer import LayerOutput, message_passing_layer, prepare_layers
 from afmp.message_passing.neighbours import Graph, Neighbours
 from afmp.message_passing.selection import top_k_edges
@@ -46,7 +47,7 @@ class PredictiveRouter(nn.Module):
         h_j = state[..., tables.nbr, :]  # (..., N, K, D): the senders
         h_i = state[..., :, None, :].expand_as(h_j)  # the receivers
         wide, dtype = error.dtype, self.U.dtype
-        with torch.autocast(state.device.type, enabled=False):
+        with without_autocast(state):
             u = self.U if self.U.dim() == 2 else self.U[:, None]  # (M, 1, H, H) in a stack
             bilinear = ((query.to(wide) @ u.to(wide))[..., :, None, :] * key.to(wide)).sum(dim=-1)
             dist = tables.dist[..., None].expand_as(error)
@@ -64,7 +65,7 @@ class PredictiveRouter(nn.Module):
     def gates(self, scores: Tensor) -> Tensor:
         """Return sigmoid(W_gate s_e + b_gate), (..., D), for scores (...)."""
         gate, values = self.W_gate, scores[..., None].to(self.U.dtype)
-        with torch.autocast(scores.device.type, enabled=False):
+        with without_autocast(scores):
             if is_linear(gate) and gate.weight.dim() == 2:  # a map of one number: no product of matrices is needed
                 return torch.sigmoid(values * gate.weight[:, 0] + gate.bias)
             return torch.sigmoid(gate(values))
@@ -109,6 +110,12 @@ class PaperLayer(Layer):
         heard = (gates * message[..., tables.nbr, :]).sum(dim=-2)
         new_state = self.pcu(state, heard.to(message.dtype))
         return LayerOutput(new_state, new_state.mean(dim=-2), scores, scores, keep, gates.sum(dim=(-3, -2, -1)))
+
+    def prediction_errors(self, state: Tensor, graph: Graph) -> Tensor | None:
+        """Return err_e of all slots, (..., N, K), of the layer for state (..., N, D); None in the first layer."""
+        if not self.predicts:
+            return None
+        return self.router.prediction_error(state, graph.neighbours, self.predicts).squeeze(-1)
 
     def num_kept_edges(self, graph: Graph) -> int:
         """Return k = min(E, max(1, floor(sparsity * N))), the edges kept per image; all E in a dense model."""

@@ -14,7 +14,8 @@ def image_keys(images: Tensor) -> Tensor:
     """
     pixels = (images.detach().float() * 64).round().to(torch.int32).flatten(-3)
     places = torch.arange(1, pixels.shape[-1] + 1, dtype=torch.int32, device=images.device)
-    return _mixed(pixels * _mixed(places)).sum(dim=-1, dtype=torch.int32)[..., None, None]
+    # The sum of int32 wraps around. In onnxruntime only the cast does so, and its sum of int32 does not.
+    return _mixed(pixels * _mixed(places)).sum(dim=-1).to(torch.int32)[..., None, None]
 
 
 def pseudo_random(keys: Tensor, nodes: int, slots_per_node: int) -> Tensor:

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from afmp.message_passing.autocast import without_autocast
 from afmp.message_passing.directions import pytorch as directions_pytorch
 from afmp.message_passing.implementation import DIRECTIONS_FUSED, PLAIN, directions_path_of
 from afmp.message_passing.layer import LayerOutput
@@ -62,26 +63,36 @@ class RefinedRouter(nn.Module):
 
     def forward(self, nodes: Tensor, graph: Graph) -> Tensor:
         """Return s_e of all slots, (..., N, K), from normalised nodes (..., N, D), in float32 or wider."""
-        mapped = self.W_in(nodes)
-        mapped = mapped.to(torch.promote_types(mapped.dtype, torch.float32))
-        receiver, sender = mapped.split(3 * RANK, dim=-1)
-        q, a, p = receiver[..., :, None, :].split(RANK, dim=-1)  # (..., N, 1, r)
-        k, b, z = sender[..., graph.neighbours.nbr, :].split(RANK, dim=-1)  # (..., N, K, r)
-        error = prediction_error(z, p)[..., None] if self.predicts else mapped.new_zeros(*z.shape[:-1], 1)
+        q, a, p, k, b, z = self._mapped_ends(nodes, graph)
+        error = self._error(p, z)[..., None]
         delta = graph.offsets[graph.offset_index].to(error.dtype).expand(*error.shape[:-1], 2)
-        with torch.autocast(nodes.device.type, enabled=False):
+        with without_autocast(nodes):
             hidden = F.relu(a + b + self.W_f(torch.cat([error, delta], dim=-1)))
             return (q * k).sum(dim=-1) / RANK**0.5 + self.w(hidden).squeeze(-1)
 
+    def prediction_error(self, nodes: Tensor, graph: Graph) -> Tensor:
+        """Return err_e of all slots, (..., N, K), from normalised nodes (..., N, D), in float32 or wider."""
+        _, _, p, _, _, z = self._mapped_ends(nodes, graph)
+        return self._error(p, z)
+
+    def _mapped_ends(self, nodes: Tensor, graph: Graph) -> tuple[Tensor, ...]:
+        """Return q, a and p of the receiver, (..., N, 1, r), then k, b and z of the sender, (..., N, K, r)."""
+        mapped = self.W_in(nodes)
+        mapped = mapped.to(torch.promote_types(mapped.dtype, torch.float32))
+        receiver, sender = mapped.split(3 * RANK, dim=-1)
+        ends = receiver[..., :, None, :], sender[..., graph.neighbours.nbr, :]
+        return *ends[0].split(RANK, dim=-1), *ends[1].split(RANK, dim=-1)
+
+    def _error(self, prediction: Tensor, latent: Tensor) -> Tensor:
+        """Return the root mean square (..., N, K) of latent - prediction. Its gradient at 0 is 0."""
+        if not self.predicts:
+            return latent.new_zeros(latent.shape[:-1])
+        return torch.linalg.vector_norm(latent - prediction, dim=-1) / RANK**0.5
+
     def gates(self, scores: Tensor, offset: Tensor) -> Tensor:
         """Return sigmoid(W_gate s_e + b_gate + o(delta_e)), (..., D), for scores (...) and offset o (..., D)."""
-        with torch.autocast(scores.device.type, enabled=False):
+        with without_autocast(scores):
             return torch.sigmoid(self.W_gate(scores[..., None].to(self.W_gate.weight.dtype)) + offset)
-
-
-def prediction_error(latent: Tensor, prediction: Tensor) -> Tensor:
-    """Return the root mean square (...) of latent - prediction, both (..., r). Its gradient at 0 is 0."""
-    return torch.linalg.vector_norm(latent - prediction, dim=-1) / latent.shape[-1] ** 0.5
 
 
 class Directions(nn.Module):
@@ -95,7 +106,7 @@ class Directions(nn.Module):
         """Return c and o, each (T, D), of the T different offsets (T, 2); in a stack (M, T, D)."""
         if self.hidden.weight.dim() == 3:
             offsets = offsets.expand(len(self.hidden.weight), -1, -1)
-        with torch.autocast(offsets.device.type, enabled=False):
+        with without_autocast(offsets):
             return self.out(F.relu(self.hidden(offsets.to(self.hidden.weight.dtype)))).chunk(2, dim=-1)
 
 
@@ -219,6 +230,11 @@ class RefinedLayer(Layer):
         if budget.edges_per_node is not None:
             return top_k_edges_of_nodes(ranked, valid, budget.edges_per_node)
         return top_k_edges(ranked, valid, self.num_kept_edges(graph))
+
+    def prediction_errors(self, state: Tensor, graph: Graph) -> Tensor | None:
+        """Return err_e of all slots, (..., N, K), of the layer for state (..., N, D); None if no score has one."""
+        has_none = not self.predicts or self.budget.routing == "none"
+        return None if has_none else self.router.prediction_error(self.norm(state), graph)
 
     def gates(self, scores: Tensor, graph: Graph) -> Tensor:
         """Return the gates (..., N, K, D) of scores (..., N, K), as if every slot were kept."""

@@ -45,13 +45,17 @@ def load_weights(model: AFMP | Rival, path: Path | str, *, graph: bool = True, h
     A .pth is read by torch.load(weights_only=True), which builds only
     tensors and plain containers. Names may have the prefixes of PyTorch's wrappers. Weights are dense, of fp16, bf16,
     fp32 or fp64, and become the type of the model's. Raises AfmpError for a file that is missing, damaged or contains
-    anything except such tensors, for weights of another architecture or semantics, and for a number that is not
-    finite. The model then stays as it was.
+    anything except such tensors, for weights of another architecture or semantics, for a number that is not finite,
+    and for a model on the meta device. The model then stays as it was.
     """
     path = release_path(path) or Path(path)
     if path.suffix not in SUFFIXES:
         raise AfmpError(f"{path}: a file of weights ends in {', '.join(SUFFIXES)}, not in {path.suffix!r}.")
     expected = model.state_dict()
+    if any(tensor.is_meta for tensor in expected.values()):
+        raise AfmpError(
+            "the model is on the meta device, which holds no values; give it memory first: model.to_empty(device='cpu')"
+        )
     own = () if head else _classifier_prefixes(model)
     try:
         weights = (

@@ -167,6 +167,14 @@ def test_a_model_gives_the_same_with_the_fused_kernels(kind, models, monkeypatch
         assert relative_error(ours, theirs) < 1e-4
 
 
+def test_recomputed_layers_have_the_same_gradients(monkeypatch):
+    monkeypatch.setattr(implementation, "uses_triton", lambda state: True)
+    model = small_model(None, edges_per_node=2)
+    kept = passed(model, images_of(model))
+    model.set_grad_checkpointing()
+    assert all(torch.equal(*pair) for pair in zip(passed(model, images_of(model)), kept, strict=True))
+
+
 def test_random_edges_are_as_many_as_the_budget_says(monkeypatch):
     """Which edges they are depends on how a score is rounded."""
     monkeypatch.setattr(implementation, "uses_triton", lambda state: True)

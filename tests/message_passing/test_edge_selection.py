@@ -7,7 +7,7 @@ import torch
 from graphs import grid_graph
 
 from afmp.message_passing.neighbours import build_neighbours
-from afmp.message_passing.selection import kept_slots, top_k_edges, top_k_indices
+from afmp.message_passing.selection import kept_slots, top_k_edges, top_k_edges_of_nodes, top_k_indices
 
 
 def test_top_k_edges_keeps_the_highest_of_every_image():
@@ -36,6 +36,17 @@ def test_of_equal_scores_the_lower_edge_is_kept():
     equal.view(-1)[edge_slots[[5, 9]]] = 1.0
     kept = top_k_edges(equal, tables.valid, 4).flatten()[edge_slots]
     assert kept.nonzero()[:, 0].tolist() == [0, 1, 5, 9]
+
+
+@pytest.mark.parametrize("extreme", [0.0, torch.nan, torch.inf, -torch.inf])
+def test_the_best_of_each_node_are_the_first_of_a_stable_sort(extreme):
+    tables, _ = build_neighbours(*grid_graph())
+    scores = torch.randn(2, 3, *tables.nbr.shape, generator=torch.Generator().manual_seed(0)).round()
+    scores[1, ..., ::3] = extreme
+    ranked = scores.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-1e9).masked_fill(~tables.valid, -torch.inf)
+    rank = ranked.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+    for k in range(1, tables.nbr.shape[1] + 2):
+        assert torch.equal(top_k_edges_of_nodes(scores, tables.valid, k), (rank < k) & tables.valid)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

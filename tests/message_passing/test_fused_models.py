@@ -57,6 +57,19 @@ def test_a_model_gives_the_same_with_the_fused_kernels(kind, models, narrow_rout
             assert relative_error(ours, theirs.double()) < 1e-4
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["few kept edges", "dense"])
+def test_recomputed_layers_have_the_same_gradients(kind, narrow_router, monkeypatch):
+    choose_kernels(monkeypatch, is_fused=True)
+    outcomes = []
+    for recompute in (False, True):
+        model = small_model(None, **KINDS[kind])
+        model.set_grad_checkpointing(recompute)
+        images = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(2)).to(DEVICE)
+        outcomes.append(outcome(model, images))
+    assert all(ours is theirs is None or torch.equal(ours, theirs) for ours, theirs in zip(*outcomes, strict=True))
+
+
 @pytest.mark.parametrize("is_fused", [False, True])
 @pytest.mark.parametrize("kind", ["few kept edges", "dense", pytest.param("notebook", marks=pytest.mark.long)])
 def test_a_model_compiles_as_one_graph(kind, is_fused, narrow_router, monkeypatch):

@@ -12,8 +12,8 @@ from training_runs import small_config
 
 import afmp
 from afmp.data.augmentation import normalise
-from afmp.model import explanation
 from afmp.model.explanation import column_name, explain_file
+from afmp.model.refined import RANK
 from afmp.model.sizes import build_model
 
 MODELS = {
@@ -52,7 +52,7 @@ def errors_of_definition(model, number: int, state: torch.Tensor) -> list[float]
     router = model.layers[number].router
     if model.semantics != "refined":
         return [torch.dist(state[j], router.W_pred(state[i])).item() for i, j in model.directed_edge_index.T]
-    maps = [router.W_in(F.layer_norm(h, h.shape)).split(explanation.RANK) for h in state]
+    maps = [router.W_in(F.layer_norm(h, h.shape)).split(RANK) for h in state]
     return [F.mse_loss(maps[j][5], maps[i][2]).sqrt().item() for i, j in model.directed_edge_index.T]
 
 

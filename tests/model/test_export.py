@@ -11,8 +11,10 @@ import afmp
 from afmp import AFMP
 from afmp.errors import AfmpError
 from afmp.model.embedding import NO_TORCHSCRIPT
+from afmp.model.random_edges import image_keys, next_keys, pseudo_random
 
 BLOCKS = re.findall(r"^```python\n(.*?)^```", (PROJECT / "docs/model.md").read_text(), re.MULTILINE | re.DOTALL)
+REFINED = {"semantics": "refined"}
 HAS_ONNX = all(find_spec(name) is not None for name in ("onnx", "onnxscript", "onnxruntime"))
 
 
@@ -38,7 +40,7 @@ def test_the_examples_of_the_page_run(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not HAS_ONNX, reason="ONNX is not installed")
 @pytest.mark.long
-@pytest.mark.parametrize("kind", [{}, {"semantics": "refined", "is_sparse": False}])
+@pytest.mark.parametrize("kind", [{}, REFINED | {"is_sparse": False}, REFINED | {"edges_per_node": 2}], ids=str)
 def test_onnx_equals_pytorch(kind, tmp_path):
     """Of AFMP-Small's widths: there, optimised code of fast paths was wrong without a word."""
     import onnxruntime
@@ -54,6 +56,24 @@ def test_onnx_equals_pytorch(kind, tmp_path):
         (found,) = session.run(None, {"images": images.numpy()})
         expected = model(images).detach()
         assert (torch.from_numpy(found) - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.skipif(not HAS_ONNX, reason="ONNX is not installed")
+@pytest.mark.long
+def test_onnx_draws_the_random_edges_of_pytorch(tmp_path):
+    """Of a hash in integers that wrap around, so every bit counts. onnxruntime's sum of int32 does not wrap around."""
+    import onnxruntime
+
+    class RandomEdges(torch.nn.Module):
+        def forward(self, images):
+            return pseudo_random(next_keys(image_keys(images)), 16, 8)
+
+    images, path = torch.randn(3, 3, 8, 8), tmp_path / "hash.onnx"
+    torch.onnx.export(
+        RandomEdges().eval(), (images,), path, dynamo=True, optimize=False
+    )  # to optimise it takes ten seconds
+    (found,) = onnxruntime.InferenceSession(path).run(None, {"images": images.numpy()})
+    assert torch.equal(torch.from_numpy(found), RandomEdges()(images))
 
 
 @pytest.mark.filterwarnings("ignore")

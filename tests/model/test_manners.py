@@ -1,4 +1,4 @@
-"""AFMP as an ordinary PyTorch model: wrappers, copies, function transforms, export and recomputation."""
+"""AFMP as an ordinary PyTorch model: wrappers, copies, transforms, export, recomputation, devices without values."""
 
 import copy
 import pickle
@@ -8,12 +8,14 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call, grad, jvp, vmap
 from training_runs import FORKSERVER
 
 from afmp import AFMP
 from afmp.errors import AfmpError
 from afmp.model.stack import stack_models
+from afmp.model.weights import load_weights
 
 KINDS = {
     "paper": {},
@@ -189,6 +191,69 @@ def test_recomputed_layers_keep_less():
             model(images)
         kept.append(sum(sizes))
     assert kept[1] < 0.7 * kept[0]
+
+
+@pytest.mark.long
+def test_recomputed_layers_compile_as_one_graph():
+    model, images = build("paper")
+    expected = model(images)
+    model.set_grad_checkpointing()
+    torch.compiler.reset()
+    torch.testing.assert_close(torch.compile(model, backend="eager", fullgraph=True)(images), expected)
+
+
+EVERY_KIND = KINDS | {
+    "random edges": {"semantics": "refined", "routing": "random"},
+    "window": {"scaffold": "window", "window_size": 3},
+}
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_the_meta_device_gives_the_shapes(kind):
+    settings = {"img_size": 16, "patch_size": 4, "num_classes": 5, "lambda_sparse": 0.5} | EVERY_KIND[kind]
+    with torch.device("meta"):
+        model, images = AFMP(2, 12, **settings), torch.randn(3, 3, 16, 16)
+    assert {part.device.type for part in (*model.parameters(), *model.buffers())} == {"meta"}
+    model.set_grad_checkpointing()
+    logits, sparsity_loss = model.forward_train(images)
+    assert logits.shape == (3, 5) and sparsity_loss.shape == ()
+    (logits.square().sum() + sparsity_loss).backward()
+    assert set(gradients(model)) == {name for name, each in model.named_parameters() if each.requires_grad}
+    plain = AFMP(2, 12, **settings)
+    assert shapes_of(model.forward_internals(images)) == shapes_of(plain.forward_internals(torch.randn(3, 3, 16, 16)))
+    model.half()
+    assert model(images.half()).dtype == torch.float16
+
+
+def shapes_of(internals) -> list[torch.Size]:
+    return [
+        part.shape for parts in vars(internals).values() for part in (parts if isinstance(parts, list) else [parts])
+    ]
+
+
+@pytest.mark.parametrize("kind", ["paper", "window", "random edges"])
+def test_a_model_of_the_meta_device_gets_its_values_later(kind, tmp_path):
+    """Its graph, too, comes from the weights."""
+    settings = {"img_size": 16, "patch_size": 4} | EVERY_KIND[kind]
+    trained, images = AFMP(2, 12, **settings), torch.randn(3, 3, 16, 16)
+    for assign in (False, True):
+        with torch.device("meta"):
+            model = AFMP(2, 12, **settings)
+        with pytest.raises(AfmpError, match=r"on the meta device, which holds no values; .* model\.to_empty"):
+            load_weights(model, tmp_path / "weights.pth")
+        if not assign:
+            model.to_empty(device="cpu")
+        model.load_state_dict(trained.state_dict(), assign=assign)
+        assert torch.equal(model(images), trained(images))
+
+
+@pytest.mark.parametrize("kind", SLOW_KINDS)
+def test_fake_tensors_give_the_shapes(kind):
+    model = AFMP(2, 12, img_size=16, patch_size=4, num_classes=5, **KINDS[kind])
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        logits, sparsity_loss = model.forward_train(torch.randn(3, 3, 16, 16))
+        (logits.square().sum() + sparsity_loss).backward()
+    assert logits.shape == (3, 5)
 
 
 @pytest.mark.parametrize("kind", SLOW_KINDS)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from afmp.message_passing.autocast import without_autocast
 from afmp.message_passing.neighbours import Neighbours
 from afmp.message_passing.weights import ScoreWeights
 
@@ -51,11 +52,6 @@ def gated_sum(
     return _GatedSum.apply(message, scores, keep, gate_weight, gate_bias, tables.nbr, tables.rev)
 
 
-def _without_autocast(tensor: Tensor) -> torch.autocast:
-    # Autocast would cast the matrix-vector products below back to half precision.
-    return torch.autocast(tensor.device.type, enabled=False)
-
-
 def _through_rev(slots: Tensor, rev: Tensor) -> Tensor:
     """Return the scalars (M, B, N, K) of the opposite slots: for node i and slot s, its neighbour's entry for i."""
     return slots.flatten(2).index_select(2, rev.flatten()).view_as(slots)
@@ -65,7 +61,8 @@ class _EdgeScores(torch.autograd.Function):
     @staticmethod
     def forward(ctx, incoming, outgoing, state, prediction, w_error, w_dist, w_out, out_bias, nbr, valid, rev, dist):
         inputs = (incoming, outgoing, state, prediction, w_error, w_dist, w_out, out_bias)
-        with _without_autocast(incoming):
+        # Autocast would cast the matrix-vector products below back to half precision.
+        with without_autocast(incoming):
             wide = torch.promote_types(incoming.dtype, torch.float32)
             incoming, outgoing, state, prediction, w_error, w_dist, w_out, out_bias = _cast(inputs, wide)
             query, receiver = incoming.chunk(2, dim=-1)
@@ -87,7 +84,7 @@ class _EdgeScores(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, d_scores):
         *inputs, errors, nbr, valid, rev, dist = ctx.saved_tensors
-        with _without_autocast(d_scores):
+        with without_autocast(d_scores):
             incoming, outgoing, state, prediction, w_error, w_dist, w_out, _ = _cast(inputs, d_scores.dtype)
             d_scores = torch.where(valid, d_scores, 0)
             query, receiver = incoming.chunk(2, dim=-1)
@@ -177,7 +174,7 @@ class _GatedSum(torch.autograd.Function):
     def forward(ctx, message, scores, keep, gate_weight, gate_bias, nbr, rev):
         ctx.save_for_backward(message, scores, keep, gate_weight, gate_bias, nbr, rev)
         ctx.set_materialize_grads(False)
-        with _without_autocast(message):
+        with without_autocast(message):
             sent, scores, weight, bias = _cast((message, scores, gate_weight, gate_bias), scores.dtype)
             total = torch.zeros_like(sent)
             gate_total = sent.new_zeros(sent.shape[:2])
@@ -193,7 +190,7 @@ class _GatedSum(torch.autograd.Function):
         message, scores, keep, gate_weight, gate_bias, nbr, rev = ctx.saved_tensors
         if d_total is None:
             d_total = torch.zeros_like(message)
-        with _without_autocast(message):
+        with without_autocast(message):
             sent, weight, bias, d_total = _cast((message, gate_weight, gate_bias, d_total), scores.dtype)
             kept = keep.to(scores.dtype)
             kept_sent, scores_sent = _through_rev(kept, rev), _through_rev(scores, rev)

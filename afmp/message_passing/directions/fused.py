@@ -137,11 +137,12 @@ def _save_scores(ctx, inputs, output):
 
 
 def _scores_backward(ctx, d_scores):
-    d_mapped, partial = directed_scores_backward(d_scores, *ctx.saved_tensors)
-    rank, sums = ctx.saved_tensors[3].shape[1], partial.sum(2)
+    mapped, error, direction, out, *tables = ctx.saved_tensors
+    d_mapped, partial = directed_scores_backward(d_scores, mapped, error, direction, out, *tables)
+    rank, sums = out.shape[1], partial.sum(2)
     d_direction = sums[..., :rank]
     d_error, d_out, d_bias = sums[..., rank:].sum(1).split([rank, rank, 1], dim=1)
-    d_error = None if ctx.saved_tensors[1] is None else d_error
+    d_error = None if error is None else d_error
     return d_mapped, d_error, d_direction, d_out, d_bias, *[None] * 6
 
 
@@ -235,10 +236,10 @@ def _save_sum(ctx, inputs, output):
 
 
 def _sum_backward(ctx, d_total, d_gate_sum):
-    nodes, scores = ctx.saved_tensors[:2]
+    nodes, scores, *others = ctx.saved_tensors
     d_total = torch.zeros_like(nodes) if d_total is None else d_total
     d_gate_sum = scores.new_zeros(scores.shape[:2]) if d_gate_sum is None else d_gate_sum
-    d_nodes, d_scores, partial = directed_sum_backward(d_total, d_gate_sum, *ctx.saved_tensors)
+    d_nodes, d_scores, partial = directed_sum_backward(d_total, d_gate_sum, nodes, scores, *others)
     d_kernel, d_bias, d_weight = partial.sum(2).chunk(3, dim=-1)
     d_own = torch.cat([d_kernel[:, -1:], torch.zeros_like(d_kernel[:, 1:-1])], dim=1)
     return d_nodes, d_scores.sum(0), None, d_kernel[:, :-1] + d_own, d_weight.sum(1), d_bias[:, :-1], *[None] * 5

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from afmp.message_passing.autocast import without_autocast
 from afmp.message_passing.neighbours import Graph
 
 ELEMENTS_PER_BLOCK = 1 << 19
@@ -123,7 +124,7 @@ class _EdgeScores(torch.autograd.Function):
     @staticmethod
     def forward(ctx, mapped, error, direction, out, out_bias, edge_slots, slots_per_node, *ends):
         ctx.save_for_backward(mapped, error, direction, out, out_bias, edge_slots, *ends)
-        with torch.autocast(mapped.device.type, enabled=False):
+        with without_autocast(mapped):
             wide = torch.promote_types(mapped.dtype, torch.float32)
             receiving, sending = _wide(mapped.chunk(2, dim=-1), wide)
             error, direction, out, out_bias = _wide((error, direction, out, out_bias), wide)
@@ -145,7 +146,7 @@ class _EdgeScores(torch.autograd.Function):
     def backward(ctx, d_slots):
         *inputs, edge_slots, receiver, sender, offset = ctx.saved_tensors
         d_scores = _of_slots(d_slots, edge_slots)
-        with torch.autocast(d_scores.device.type, enabled=False):
+        with without_autocast(d_scores):
             wide = _score_gradients(d_scores, *inputs[:-1], (receiver, sender, offset))
         d_bias = d_scores.sum(dim=(1, 2))[:, None]
         narrow = [None if d is None else d.to(x.dtype) for d, x in zip((*wide, d_bias), inputs, strict=True)]
@@ -215,7 +216,7 @@ class _DirectedSum(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         score = _of_slots(scores, edge_slots)
         kept = None if keep is None else _of_slots(keep, edge_slots)
-        with torch.autocast(nodes.device.type, enabled=False):
+        with without_autocast(nodes):
             sent, kernel, weight, bias = _wide((nodes, kernel, gate_weight, gate_bias), score.dtype)
             total = sent * (1 + kernel[:, None, :1])
             gate_sum = score.new_zeros(score.shape[:2])
@@ -238,7 +239,7 @@ class _DirectedSum(torch.autograd.Function):
         score = _of_slots(scores, edge_slots)
         kept = None if keep is None else _of_slots(keep, edge_slots)
         d_total = torch.zeros_like(nodes) if d_total is None else d_total
-        with torch.autocast(nodes.device.type, enabled=False):
+        with without_autocast(nodes):
             d_nodes, d_score, *wide = _sum_gradients(
                 d_total, d_gate_sum, nodes, score, kept, *inputs, (receiver, sender, offset)
             )

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from afmp.message_passing.all_edges.fused import MESSAGES_PER_GROUP, edge_scores_operator
 from afmp.message_passing.all_edges.gate_kernels import gate_kernel
+from afmp.message_passing.autocast import without_autocast
 from afmp.message_passing.kept_edges import edge_kernels, node_kernels
 from afmp.message_passing.kept_edges.selection import select
 from afmp.message_passing.launch import (
@@ -87,7 +88,7 @@ def kept_edges_layer(
     *groups, _ = layout.sizes("own", RECEIVING, OUTGOING, "message")
     state = state.contiguous()
     gate_weight, gate_bias = contiguous(gate_weight, gate_bias)
-    with torch.autocast(state.device.type, enabled=False):
+    with without_autocast(state):
         mapped = map_rows(state.flatten(1, 2), weight[:, : sum(groups)], bias[:, : sum(groups)])
         mapped = mapped.view(models, images, nodes, sum(groups))
         own, receiving, outgoing = mapped.split(groups, dim=-1)
@@ -183,7 +184,7 @@ def kept_edges_layer_backward(
     own, receivers, senders = weight.split(groups, dim=1)
     d_weight = torch.empty_like(weight)
     d_own = d_total.flatten(1, 2)
-    with torch.autocast(state.device.type, enabled=False):
+    with without_autocast(state):
         sender_state, receiver_state = (rows.flatten(1, 2) for rows in _gather_ends(slots, nbr, state, state))
         start = 0
         for rows, ends in ((d_own, state.flatten(1, 2)), (d_receiving, receiver_state), (d_sending, sender_state)):

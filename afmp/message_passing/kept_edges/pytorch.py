@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from afmp.message_passing.autocast import without_autocast
 from afmp.message_passing.neighbours import Neighbours
 from afmp.message_passing.selection import top_k_indices
 from afmp.message_passing.weights import OUTGOING, RECEIVING, Layout, map_rows
@@ -80,17 +81,18 @@ class KeptEdgesLayer(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_new_state, d_mean, d_gate_sum, *_):
-        with torch.autocast(ctx.saved_tensors[0].device.type, enabled=False):
-            return *_gradients(ctx, d_new_state, d_mean, d_gate_sum), None, None, None, None
+        saved = ctx.saved_tensors  # read once: a recomputed layer (torch.utils.checkpoint) has each tensor once
+        with without_autocast(saved[0]):
+            return *_gradients(saved, ctx.layout, d_new_state, d_mean, d_gate_sum), None, None, None, None
 
 
-def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
+def _gradients(saved, layout: Layout, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
     """Return the gradients of state, weight, bias, w_error, w_dist, w_out, out_bias, gate_weight, gate_bias."""
-    state, weight, w_error, w_dist, w_out, gate_weight, gate_bias, *saved = ctx.saved_tensors
-    score, message, receiving, outgoing, length, receiver_rows, sender_rows, total = saved
+    state, weight, w_error, w_dist, w_out, gate_weight, gate_bias, *edges, total = saved
+    score, message, receiving, outgoing, length, receiver_rows, sender_rows = edges
     models, images, nodes, d_model = state.shape
     wide = w_out.dtype
-    rows, edges = state.view(-1, d_model), message.shape[1]
+    rows, num_edges = state.view(-1, d_model), message.shape[1]
 
     if d_new_state is None:
         d_new_state = torch.zeros_like(state)
@@ -108,11 +110,11 @@ def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
     d_gate_weight, d_gate_bias = torch.bmm(score.mT, d_logit)[:, 0], d_logit.sum(dim=1)
     d_score = torch.bmm(d_logit, gate_weight[..., None])  # (M, edges, 1)
 
-    receiving, outgoing = (part.view(models, edges, part.shape[-1]).to(wide) for part in (receiving, outgoing))
-    prediction, query, receiver = receiving.split(ctx.layout.sizes(*RECEIVING), dim=-1)
+    receiving, outgoing = (part.view(models, num_edges, part.shape[-1]).to(wide) for part in (receiving, outgoing))
+    prediction, query, receiver = receiving.split(layout.sizes(*RECEIVING), dim=-1)
     key, sender = outgoing.chunk(2, dim=-1)
-    features, columns = length.view(models, edges, 1), w_dist[:, None]
-    if ctx.layout.predicts:
+    features, columns = length.view(models, num_edges, 1), w_dist[:, None]
+    if layout.predicts:
         # The negative of the surprise in the other files: it has the sign of the prediction's gradient.
         surprise = prediction - rows.index_select(0, sender_rows).view(message.shape)
         error = torch.linalg.vector_norm(surprise, dim=-1, keepdim=True)
@@ -123,17 +125,17 @@ def _gradients(ctx, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor, ...]:
     d_columns = torch.bmm(features.mT, d_units)
     d_receiving, d_sending = [d_score * key, d_units], [d_score * query, d_units, d_heard * gates]
     d_error, d_dist = torch.zeros_like(w_error), d_columns[:, -1]
-    if ctx.layout.predicts:
+    if layout.predicts:
         d_error = d_columns[:, 0]
         slope = torch.bmm(d_units, w_error[..., None]) / error
         surprise *= torch.where(error > 0, slope, 0)  # the derivative of the norm at zero is 0
         d_receiving.insert(0, surprise)
     d_receiving, d_sending = (torch.cat(parts, dim=-1).to(weight.dtype) for parts in (d_receiving, d_sending))
 
-    own, receivers, senders = weight.split(ctx.layout.sizes("own", RECEIVING, (*OUTGOING, "message")), dim=1)
+    own, receivers, senders = weight.split(layout.sizes("own", RECEIVING, (*OUTGOING, "message")), dim=1)
     d_state = _product(d_total, own).to(wide)
     d_received, d_sent = _product(d_receiving, receivers).flatten(0, 1), _product(d_sending, senders)
-    if ctx.layout.predicts:
+    if layout.predicts:
         d_sent = d_sent - surprise
     d_nodes = d_state.view(-1, d_model)
     for end_rows, gradient in ((receiver_rows, d_received), (sender_rows, d_sent.flatten(0, 1))):
