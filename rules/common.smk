@@ -19,7 +19,7 @@ from afmp.finished.manifest import MANIFEST
 from afmp.finished.study_files import study_files
 from afmp.machine.memory import host_bytes
 from afmp.records import remove_leftovers, write_text
-from afmp.study.claims import found_claims, resolve_claims
+from afmp.study.claims import check_names, found_claims, resolve_claims
 from afmp.study.paths import (
     FOLDER_DIGEST_FILE,
     LOGS,
@@ -54,6 +54,7 @@ try:
     STUDY = resolve_study(config)
     CLAIMS_CONTENT = read_config(found_claims(PROJECT))
     CLAIMS = resolve_claims(CLAIMS_CONTENT)
+    check_names(CLAIMS, STUDY, path=found_claims(PROJECT))
     # An overlay in JSON gives ordered dictionaries, which YAML cannot write for the report and the archive.
     config.update(json.loads(json.dumps(config)))
 except AfmpError as error:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import pandas
 
 from afmp.analysis import wording
-from afmp.analysis.claims import Answer, Answered
+from afmp.analysis.claims import Answer, Answered, Answers
 from afmp.analysis.comparison import aligned
 from afmp.analysis.models import MODEL_NAMES
 from afmp.analysis.printed_tables import SMALLEST_P, PrintedTable
@@ -14,6 +14,22 @@ from afmp.analysis.verdicts import CANNOT_TELL, FAILS, HOLDS, MOST
 from afmp.errors import printable
 from afmp.study.claims import Claim
 
+COLUMNS = (
+    *(
+        "name",
+        "claim",
+        "claim_verdict",
+        "semantics",
+        "quantity",
+        "compared",
+        "reference",
+        "setting",
+        "expect",
+        "margin",
+    ),
+    *("verdict", "to_tell", "lacking", "effect", "unit", "ci95_low", "ci95_high", "n", "p_value", "adjusted_p_value"),
+    *("correction", "figure", "command"),
+)
 UNITS = {"difference": "points", "ratio": "reference / model", "exponents": "exponent of N"}
 VERDICTS = (HOLDS, FAILS, CANNOT_TELL)
 RELATIONS = {
@@ -35,10 +51,10 @@ NOTES = (
 )
 
 
-def claims_table(answered: Sequence[Answered]) -> pandas.DataFrame:
+def claims_table(answers: Answers) -> pandas.DataFrame:
     """Return a table with a row per comparison: the claim, what was compared, the evidence and the verdict."""
     rows = []
-    for one, answer in _pairs(answered):
+    for one, answer in _pairs(answers):
         claim, (low, high) = one.claim, answer.interval
         rows.append(
             {
@@ -67,32 +83,44 @@ def claims_table(answered: Sequence[Answered]) -> pandas.DataFrame:
                 "command": one.command,
             }
         )
-    return pandas.DataFrame(rows)
+    return pandas.DataFrame(rows, columns=COLUMNS)
 
 
-def claims_caption(answered: Sequence[Answered]) -> str:
+def claims_caption(answers: Answers) -> str:
     """Return how many claims hold, fail, or cannot be told, and what the numbers are, in reStructuredText."""
-    return wording.escape_rst(f"{counts(answered)} {' '.join(NOTES)}")
+    return wording.escape_rst(" ".join([counts(answers), *_notes(answers)]))
 
 
-def counts(answered: Sequence[Answered]) -> str:
-    """Return `9 verdicts, each on a claim under one semantics: 4 holds, 3 fails, 2 cannot tell.`"""
-    found = [one.verdict for one in answered]
-    tally = ", ".join(f"{found.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in found)
-    return f"{wording.counted([len(found)], 'verdict')}, each on a claim under one semantics: {tally}."
+def counts(answers: Answers) -> str:
+    """Return `9 verdicts, each on a claim under one semantics: 4 holds, 2 fails, 3 cannot tell.` and those left out."""
+    found = [one.verdict for one in answers.answered]
+    sentences = []
+    if found:
+        tally = ", ".join(f"{found.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in found)
+        sentences.append(f"{wording.counted([len(found)], 'verdict')}, each on a claim under one semantics: {tally}.")
+    if answers.left_out:
+        of_claims = wording.counted([answers.left_out], "claim")
+        are = "is" if answers.left_out == 1 else "are"
+        sentences.append(f"{of_claims} {are} left out: this study has none of their runs, or no sweep.")
+    return " ".join(sentences)
 
 
-def printed_claims(answered: Sequence[Answered]) -> list[PrintedTable]:
+def _notes(answers: Answers) -> Sequence[str]:
+    return NOTES if answers.answered else ()
+
+
+def printed_claims(answers: Answers) -> list[PrintedTable]:
     """Return the claims arranged for publication: verdicts, comparisons, and the figure and command behind each."""
+    answered = answers.answered
     verdicts = [[one.claim.words, one.semantics, one.verdict, measured(one)] for one in answered]
     comparisons = [
         [one.claim.name, one.semantics, _what(answer), answer.verdict, *_cells(answer)]
-        for one, answer in _pairs(answered)
+        for one, answer in _pairs(answers)
     ]
     sources = [[one.claim.name, one.semantics, one.figure or "none", one.command or "none"] for one in answered]
     header = ["Name", "Semantics", "Compared", "Verdict", "Effect", "n", "p", "To tell"]
-    return [
-        PrintedTable("claims", counts(answered), ["Claim", "Semantics", "Verdict", "Measured"], [verdicts]),
+    tables = [
+        PrintedTable("claims", counts(answers), ["Claim", "Semantics", "Verdict", "Measured"], [verdicts]),
         PrintedTable("claims_comparisons", f"Every comparison. {' '.join(NOTES)}", header, [comparisons]),
         PrintedTable(
             "claims_sources",
@@ -101,17 +129,65 @@ def printed_claims(answered: Sequence[Answered]) -> list[PrintedTable]:
             [sources],
         ),
     ]
+    return tables if answered else tables[:1]
 
 
-def claims_text(answered: Sequence[Answered]) -> str:
+def short_claims(answers: Answers) -> PrintedTable:
+    """Return the verdicts on the claims that have a short text, in few words, for README."""
+    rows = [
+        [_short_name(one), _short_verdict(one), _short_measured(one), _short_count(one)]
+        for one in answers.answered
+        if one.claim.short
+    ]
+    return PrintedTable("claims_short", counts(answers), ["Claim", "Verdict", "Measured", "Seeds"], [rows])
+
+
+def _short_name(one: Answered) -> str:
+    return one.claim.short + f" ({one.semantics})" * (len(one.claim.semantics) > 1)
+
+
+def _short_verdict(one: Answered) -> str:
+    count = [answer.verdict for answer in one.answers].count(FAILS)
+    return one.verdict + f" in {count} of {len(one.answers)}" * (0 < count < len(one.answers))
+
+
+def _short_measured(one: Answered) -> str:
+    found = [answer for answer in one.answers if not answer.lacking]
+    if not found:
+        return "not measured"
+    if len(found) == 1:
+        shown = _effect(found[0])
+    else:
+        effects = [choose(answer.effect for answer in found) for choose in (min, max)]
+        shown = " to ".join(dict.fromkeys(_value(effect, one.claim) for effect in effects)) + _unit(one.claim)
+    sizes = [size for answer in found for size in answer.comparison.resolutions]
+    at = f", {wording.span(sizes)} px" if sizes else ""
+    of_what = "exponent of N, " * (one.claim.of.kind == "exponents")
+    lacking = len(one.answers) - len(found)
+    but = f"; {lacking} of {len(one.answers)} not measured" if lacking else ""
+    return f"{of_what}{_lead(one.claim)}: {_printed(shown)}{at}{but}"
+
+
+def _short_count(one: Answered) -> str:
+    """Return the number of random seeds or passes, and how many it takes to tell."""
+    found = [answer for answer in one.answers if not answer.lacking]
+    if not found:
+        return "none"
+    if all(answer.evidence.exact for answer in found):
+        return "exact"
+    count = wording.span([answer.evidence.n for answer in found]) + " passes" * one.claim.of.of_sweep
+    return count + (f"; {_most_to_tell(one)} to tell" if _undecided(one) else "")
+
+
+def claims_text(answers: Answers) -> str:
     """Return the claims as plain text: the verdict on each, a line per comparison, and what the numbers are."""
-    lines = [[counts(answered)], *(list(_lines(one)) for one in answered), NOTES]
-    return "\n\n".join("\n".join(map(printable, block)) for block in lines)
+    lines = [[counts(answers)], *(list(_lines(one)) for one in answers.answered), _notes(answers)]
+    return "\n\n".join("\n".join(map(printable, block)) for block in lines if block)
 
 
-def verdicts_text(answered: Sequence[Answered]) -> str:
+def verdicts_text(answers: Answers) -> str:
     """Return only the verdicts as plain text, a line for each."""
-    return "\n".join(map(printable, [counts(answered), *map(_headline, answered)]))
+    return "\n".join(map(printable, [counts(answers), *map(_headline, answers.answered)]))
 
 
 def _headline(one: Answered) -> str:
@@ -180,10 +256,17 @@ def measured(one: Answered) -> str:
     tally = ", ".join(f"{verdict} in {given.count(verdict)}" for verdict in VERDICTS if verdict in given)
     parts = [f"{lead}: {shown}", f"{tally} of {len(answers)}"]
     parts += [f"{len(answers) - len(found)} not measured"] * (len(found) < len(answers))
-    undecided = [answer for answer in found if answer.verdict == CANNOT_TELL]
-    if undecided:
-        parts.append(f"{to_tell(max(undecided, key=_as_number))} to tell each")
+    if _undecided(one):
+        parts.append(f"{_most_to_tell(one)} to tell each")
     return "; ".join(parts) + "."
+
+
+def _undecided(one: Answered) -> list[Answer]:
+    return [answer for answer in one.answers if answer.verdict == CANNOT_TELL and not answer.lacking]
+
+
+def _most_to_tell(one: Answered) -> str:
+    return to_tell(max(_undecided(one), key=_as_number))
 
 
 def _lead(claim: Claim) -> str:
@@ -211,15 +294,19 @@ def _number(needed: int | None) -> str:
 
 def _effect(answer: Answer) -> str:
     """Return an effect with its interval, as `+1.71 [-0.89, +4.31] points` or `3.23 [3.20, 3.26]`."""
-    kind, (low, high) = answer.comparison.claim.of.kind, answer.interval
+    claim, (low, high) = answer.comparison.claim, answer.interval
+    interval = "" if math.isnan(low) else f" [{_value(low, claim)}, {_value(high, claim)}]"
+    return f"{_value(answer.effect, claim)}{interval}{_unit(claim)}"
 
-    def form(value: float) -> str:
-        if kind != "ratio":
-            return f"{value:+.2f}"
-        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value < 0.1 else f"{value:#.3g}"
 
-    interval = "" if math.isnan(low) else f" [{form(low)}, {form(high)}]"
-    return f"{form(answer.effect)}{interval}{' points' * (kind == 'difference')}"
+def _value(value: float, claim: Claim) -> str:
+    if claim.of.kind != "ratio":
+        return f"{value:+.2f}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value < 0.1 else f"{value:#.3g}"
+
+
+def _unit(claim: Claim) -> str:
+    return " points" * (claim.of.kind == "difference")
 
 
 def _p(answer: Answer) -> str:
@@ -258,7 +345,7 @@ def _values(answer: Answer) -> str:
     return "passes" if answer.comparison.claim.of.of_sweep else "random seeds"
 
 
-def _pairs(answered: Sequence[Answered]) -> Iterator[tuple[Answered, Answer]]:
-    for one in answered:
+def _pairs(answers: Answers) -> Iterator[tuple[Answered, Answer]]:
+    for one in answers.answered:
         for answer in one.answers:
             yield one, answer
