@@ -22,7 +22,7 @@ PAGE_PARTS = sources.source_hash(PAGE_FILES)
 # Verdicts, figures, tables, the sweep, diagnostics and provenance in one HTML file that needs no network.
 rule write_first_page:
     input:
-        needs_a_folder,
+        needs_own_folder,
         STUDY_FILES,
     output:
         in_results(FIRST_PAGE_FILE),
@@ -46,7 +46,7 @@ rule write_first_page:
 # Make everything that the report shows, and the report. (`snakemake --report report.html` shows only what already exists.)
 rule report:
     input:
-        needs_a_folder,
+        needs_own_folder,
         STUDY_FILES,
         in_results(FIRST_PAGE_FILE),
     output:

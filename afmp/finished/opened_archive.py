@@ -81,8 +81,8 @@ class OpenedArchive:
 def open_archive(archive: Path | str) -> OpenedArchive:
     """Open an archive after a check of every file in it.
 
-    Raises AfmpError for a folder that is no archive or an unfinished one, naming the first file that is not as the manifest says, and naming
-    the first key in which study.json is not what config.yaml gives.
+    Raises AfmpError for a folder that is no archive or an unfinished one, naming the first file that is not as the
+    manifest says, and naming the first key in which study.json is not what config.yaml gives.
     """
     folder = Path(archive)
     entries = read_entries(folder)
