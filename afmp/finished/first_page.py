@@ -14,7 +14,8 @@ import jinja2
 import yaml
 from PIL import Image
 
-from afmp.analysis.claim_tables import counts, measured, printed_claims, tested
+from afmp.analysis.claim_tables import counts, printed_claims
+from afmp.analysis.claim_wording import measured, tested
 from afmp.analysis.claims import Answered
 from afmp.analysis.printed_tables import PrintedTable
 from afmp.analysis.tables import Tables, run_tables, sweep_tables

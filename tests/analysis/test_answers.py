@@ -10,7 +10,8 @@ from finished_study import CLAIMS
 from shipped_study import SHIPPED
 from synthetic_results import CPU, synthetic_point, synthetic_result, synthetic_scalability
 
-from afmp.analysis.claim_tables import claims_table, claims_text, measured, printed_claims, short_claims
+from afmp.analysis.claim_tables import claims_table, claims_text, printed_claims, short_claims
+from afmp.analysis.claim_wording import measured
 from afmp.analysis.claims import Answered, Answers, answer_claims
 from afmp.analysis.table_files import write_tables
 from afmp.analysis.tables import claim_tables
