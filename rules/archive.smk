@@ -37,7 +37,7 @@ rule archive:
         "../envs/afmp.yaml"
     params:
         archive=NEW_ARCHIVE,
-        results=lambda wildcards: PLACE,
+        results=lambda wildcards: UNDECLARED,
         dataset=lambda wildcards: on_disk(DATASET_NAME),
     script:
         "../workflow_scripts/archive.py"

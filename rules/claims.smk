@@ -4,7 +4,7 @@ from afmp.study.claims import records_of
 from afmp.study.paths import CLAIMS_FILE, CLAIMS_FROM_ARCHIVE, CLAIMS_TABLE
 
 
-# Answer every claim. The claims are kept beside the answers. What they name and this study does not have is answered so.
+# Answer every claim of which this study has a run or the sweep. The claims are kept beside the answers.
 rule answer_claims:
     input:
         records=in_results(records_of(CLAIMS, STUDY)),

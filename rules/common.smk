@@ -21,7 +21,7 @@ from afmp.finished.manifest import MANIFEST
 from afmp.finished.study_files import study_files
 from afmp.machine.memory import host_bytes
 from afmp.records import remove_leftovers, write_text
-from afmp.study.claims import found_claims, resolve_claims
+from afmp.study.claims import check_names, found_claims, resolve_claims
 from afmp.study.paths import (
     FOLDER_DIGEST_FILE,
     LOGS,
@@ -56,6 +56,7 @@ try:
     STUDY = resolve_study(config)
     CLAIMS_CONTENT = read_config(found_claims(PROJECT))
     CLAIMS = resolve_claims(CLAIMS_CONTENT)
+    check_names(CLAIMS, STUDY, path=found_claims(PROJECT))
     # An overlay in JSON gives ordered dictionaries, which YAML cannot write for the report and the archive.
     config.update(json.loads(json.dumps(config)))
 except AfmpError as error:
@@ -148,16 +149,27 @@ def on_disk(path):
     return f"{UNDECLARED}/{path}"
 
 
-# Refuse a target whose job reads the results as a folder. SystemExit, because Snakemake adds a traceback to other exceptions
-# of an input function.
+# Refuse a target whose job reads the results as a folder, unless the storage is one. SystemExit, because Snakemake adds a
+# traceback to other exceptions of an input function.
 def needs_a_folder(wildcards):
-    if STORAGE.default_storage_provider is not None:
-        raise SystemExit(
-            f"Error: --default-storage-provider: found {STORAGE.default_storage_provider}, but verify, archive and report "
-            "read the results as a folder; copy results/ from the storage to a folder with its times (cp -a, rsync -a), "
-            "and run this target there without the storage."
-        )
+    if STORAGE.default_storage_provider not in (None, "fs"):
+        refuse_storage("verify, archive and report read")
     return []
+
+
+# The same for the report, which Snakemake writes from files and its records of them in one folder.
+def needs_own_folder(wildcards):
+    if STORAGE.default_storage_provider is not None:
+        refuse_storage("report reads")
+    return []
+
+
+def refuse_storage(readers):
+    raise SystemExit(
+        f"Error: --default-storage-provider: found {STORAGE.default_storage_provider}, but {readers} the results as a "
+        "folder; copy results/ from the storage to a folder with its times (cp -a, rsync -a), and run this target there "
+        "without the storage."
+    )
 
 
 # Write this call's configuration to a file and return its path. Its name contains a hash of the content, because jobs of

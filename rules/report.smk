@@ -28,7 +28,7 @@ REPORT_FILES += [Path(PROJECT, "report/report.css"), Path(PROJECT, "rules/labels
 # (`snakemake --report report.html` shows only what already exists.)
 rule report:
     input:
-        needs_a_folder,
+        needs_own_folder,
         STUDY_FILES,
     output:
         page=in_results(FIRST_PAGE_FILE),

@@ -35,14 +35,14 @@ rule verify:
         needs_a_folder,
     log:
         # None where the results can only be read: Snakemake makes the folder of a log.
-        in_results([log_file("verify")]) if os.access(PLACE, os.W_OK) else [],
+        in_results([log_file("verify")]) if os.access(UNDECLARED, os.W_OK) else [],
     localrule: True
     conda:
         "../envs/afmp.yaml"
     params:
         # Not the log: Snakemake prints the log of a failed job, and so would print every line again.
         checks=on_disk(CHECKS_FILE),
-        results=lambda wildcards: PLACE,
+        results=lambda wildcards: UNDECLARED,
         dataset=lambda wildcards: on_disk(DATASET_NAME),
         archives=ARCHIVES,
         depth=asdict(DEPTH),

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import runpy
 import subprocess
 import sys
 
@@ -96,3 +97,48 @@ def test_the_picture_of_readme_is_drawn_from_the_archive(tmp_path):
     subprocess.run([sys.executable, PROJECT / "docs/pictures/draw_one_image.py", picture], check=True)
     with Image.open(picture) as drawn, Image.open(PROJECT / "docs/pictures/one_image.png") as committed:
         assert drawn.size == committed.size
+
+
+VERDICTS = "<!-- verdicts: archive/2026-11-24-h200 -->\n{}<!-- end of verdicts -->\n"
+
+
+def with_verdicts(readme) -> str:
+    """Run the script that writes the table of verdicts into a README, and return the text of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["write_verdicts.py", str(readme)])
+        runpy.run_path(str(PROJECT / "docs/write_verdicts.py"), run_name="__main__")
+    return readme.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> str:
+    """A README in which the script has replaced an old table."""
+    readme = tmp_path_factory.mktemp("readme") / "README.md"
+    readme.write_text("# Title\n\n" + VERDICTS.format("\n| old |\n\n") + "\nText\n", encoding="utf-8")
+    return with_verdicts(readme)
+
+
+def test_the_table_of_verdicts_is_that_of_the_archive_and_replaces_another(written):
+    _, _, start, _, header, _, *rows, _, end, _, text = written.splitlines()
+    assert (start, end, text) == (*VERDICTS.format("").splitlines(), "Text")
+    assert header == "| Claim | Verdict | Measured | Seeds |" and len(rows) == 6
+    growth = "exponent of N, AFMP-Small minus DeiT-Tiny: −0.12, 1,792 to 3,584 px"
+    assert rows[-1] == f"| Training memory: O(N) against O(N²) | fails | {growth} | exact |"
+
+
+def test_the_verdicts_of_readme_are_those_of_the_archive_that_it_names(written, tmp_path):
+    """A README that does not name an archive has no table to compare, and one that was just written takes its place."""
+    text = TEXTS[README] if "<!-- verdicts:" in TEXTS[README] else written
+    (tmp_path / "README.md").write_text(text, encoding="utf-8")
+    assert with_verdicts(tmp_path / "README.md") == text, "`python docs/write_verdicts.py` writes the table again"
+
+
+def test_a_readme_without_a_place_for_verdicts_is_left_as_it_is(tmp_path):
+    readme = tmp_path / "README.md"
+    for text in ("# Title\n", 2 * VERDICTS.format("")):
+        readme.write_text(text, encoding="utf-8")
+        with pytest.raises(
+            SystemExit, match=r"README\.md: found [02] tables of verdicts; allowed: one, between a line <!-- ver"
+        ):
+            with_verdicts(readme)
+        assert readme.read_text(encoding="utf-8") == text

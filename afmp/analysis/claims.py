@@ -11,7 +11,7 @@ from afmp.analysis.fits import resampled_medians
 from afmp.analysis.metrics import DIFFERENCE_METRICS, memory_per_image, metric, milliseconds_per_image
 from afmp.analysis.models import MODELS_WITH_ATTENTION
 from afmp.analysis.verdicts import CANNOT_TELL, Evidence
-from afmp.study.claims import Claim
+from afmp.study.claims import Claim, answerable
 from afmp.study.config_schema import did_you_mean
 from afmp.study.paths import figure_path
 from afmp.study.semantics import SWEPT_SEMANTICS, trained_under
@@ -73,17 +73,30 @@ class Answered(NamedTuple):
     command: str
 
 
+class Answers(NamedTuple):
+    """The answers to a file of claims.
+
+    - answered: every claim of which the study has a run or the sweep, once under each of its semantics
+    - left_out: the number of the other claims
+    """
+
+    answered: list[Answered]
+    left_out: int
+
+
 class _LackingError(Exception):
     """There is no evidence; the message says why."""
 
 
-def answer_claims(claims: list[Claim], study: Study, records: list[dict]) -> list[Answered]:
-    """Return every claim, once under each of its semantics, answered from results and sweeps of a study.
+def answer_claims(claims: list[Claim], study: Study, records: list[dict]) -> Answers:
+    """Return the answers to claims from results and sweeps of a study.
 
-    What a claim names and the study does not have, or has not computed, gives no evidence: the answer says what it is.
+    A claim of which the study has neither a run nor the sweep is left out. What else a claim names and the study does
+    not have, or has not computed, gives no evidence: the answer says what it is.
     """
-    found = _Found(study, records)
-    return [answered for claim in claims for answered in _answered(claim, found)]
+    found, chosen = _Found(study, records), answerable(claims, study)
+    answered = [answered for claim in chosen for answered in _answered(claim, found)]
+    return Answers(answered, len(claims) - len(chosen))
 
 
 def _answered(claim: Claim, found: "_Found") -> Iterator[Answered]:
@@ -165,9 +178,7 @@ class _Found:
         return verdicts.evidence_of([math.log(a / b) for (a,), (b,) in values])
 
     def _results(self, claim: Claim, semantics: str, run: str) -> dict[int, dict]:
-        study = self.studies.get(claim.study)
-        if study is None:
-            raise _LackingError(f"the configuration has no study {claim.study}; it has {', '.join(self.studies)}")
+        study = self.studies[claim.study]
         if semantics not in study["semantics"]:
             raise _LackingError(f"study {claim.study} is not trained under {semantics}")
         members = {member["run"]: member for member in study["members"]}
@@ -215,19 +226,18 @@ class _Found:
 
     def figure(self, claim: Claim, semantics: str) -> str:
         """Return the path of the figure that shows the quantity, below the results folder; nothing if there is none."""
-        shown = self.swept if claim.of.of_sweep else self.studies.get(claim.study, {"semantics": ()})["semantics"]
+        shown = self.swept if claim.of.of_sweep else self.studies[claim.study]["semantics"]
         return f"{figure_path(semantics, self._figure_name(claim))}.png" if semantics in shown else ""
 
     def _figure_name(self, claim: Claim) -> str:
         if claim.of.of_sweep:
             return "scalability_fits" if claim.of.kind == "exponents" else "scalability_results"
-        return self.studies[claim.study]["figure"] if claim.study in self.studies else ""
+        return self.studies[claim.study]["figure"]
 
     def command(self, claim: Claim, semantics: str) -> str:
-        """Return the command that computes the numbers behind a claim; nothing if this study does not have them."""
+        """Return the command that computes the numbers behind a claim; nothing if the sweep has none of its sizes."""
         if not claim.of.of_sweep:
-            name = self._figure_name(claim)
-            return f"snakemake {name} --cores 4 --resources gpu=1" if name else ""
+            return f"snakemake {self._figure_name(claim)} --cores 4 --resources gpu=1"
         batches = {
             point["resolution"]: point["batch_size"] for key, point in self.points.items() if key[0] == semantics
         }

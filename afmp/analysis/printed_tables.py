@@ -241,13 +241,15 @@ def escape_latex(text: str) -> str:
 
 def markdown(tables: Sequence[PrintedTable]) -> str:
     """Return Markdown: per study the caption and a table with pipes, as GitHub and Pandoc read it."""
-    blocks = []
-    for table in tables:
-        rules = [":--" if name in (*WORDS, *SENTENCES) else "--:" for name in table.header]
-        rows = [table.header, *(cells for group in table.groups for cells in group)]
-        head, *lines = [f"| {' | '.join(map(escape_markdown, cells))} |" for cells in rows]
-        blocks.append("\n".join([f"{escape_markdown(table.caption)}\n", head, f"| {' | '.join(rules)} |", *lines]))
-    return "\n\n".join(blocks) + "\n"
+    return "\n".join(f"{escape_markdown(table.caption)}\n\n{markdown_rows(table)}" for table in tables)
+
+
+def markdown_rows(table: PrintedTable) -> str:
+    """Return a table with pipes, as in `markdown`, without its caption."""
+    rules = [":--" if name in (*WORDS, *SENTENCES) else "--:" for name in table.header]
+    rows = [table.header, *(cells for group in table.groups for cells in group)]
+    head, *lines = [f"| {' | '.join(map(escape_markdown, cells))} |" for cells in rows]
+    return "\n".join([head, f"| {' | '.join(rules)} |", *lines]) + "\n"
 
 
 def escape_markdown(text: str) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pandas
 
 from afmp.analysis.claim_tables import claims_caption, claims_table, printed_claims
-from afmp.analysis.claims import Answered
+from afmp.analysis.claims import Answers
 from afmp.analysis.parameter_table import parameters_caption, parameters_table
 from afmp.analysis.printed_tables import PrintedTable, printed_differences, printed_summary
 from afmp.analysis.study_tables import (
@@ -49,9 +49,9 @@ def run_tables(results: list[dict], studies: list[dict]) -> Tables:
     }
 
 
-def claim_tables(answered: Sequence[Answered]) -> Tables:
+def claim_tables(answers: Answers) -> Tables:
     """Return the table of claims."""
-    return {"claims": Table(claims_table(answered), claims_caption(answered), printed_claims(answered))}
+    return {"claims": Table(claims_table(answers), claims_caption(answers), printed_claims(answers))}
 
 
 def sweep_tables(sweeps: list[dict], parameters: dict) -> Tables:

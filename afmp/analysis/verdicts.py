@@ -16,6 +16,7 @@ from scipy import stats
 from afmp.analysis.wording import FEWEST_SEEDS
 
 HOLDS, FAILS, CANNOT_TELL = "holds", "fails", "cannot tell"
+VERDICTS = (HOLDS, FAILS, CANNOT_TELL)
 LEVEL = 0.05
 POWER = 0.8  # chance of a verdict with the number of values that `values_needed` returns
 MOST = 1000  # values beyond which no number is searched for

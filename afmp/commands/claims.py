@@ -17,10 +17,11 @@ def _run(arguments: argparse.Namespace) -> None:
     from afmp.analysis.claim_tables import claims_text, verdicts_text
     from afmp.finished.answered_claims import answered_claims
     from afmp.finished.results_folder import open_results
-    from afmp.study.claims import read_claims
+    from afmp.study.claims import check_names, read_claims
 
     claims = read_claims(arguments.claims)
     opened, _ = open_results(arguments.folder, configs=arguments.config)
+    check_names(claims, opened.study, path=arguments.claims)
     as_text = verdicts_text if arguments.short else claims_text
     print(as_text(answered_claims(claims, opened)))
 

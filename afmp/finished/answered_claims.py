@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from afmp.analysis.claims import Answered, answer_claims
+from afmp.analysis.claims import Answers, answer_claims
 from afmp.analysis.table_files import write_tables
 from afmp.analysis.tables import claim_tables
 from afmp.finished.opened_archive import OpenedArchive
@@ -11,8 +11,8 @@ from afmp.records import write_text
 from afmp.study.claims import Claim, claims_text, records_of, resolve_claims
 
 
-def answered_claims(claims: list[Claim], opened: ResultsFolder | OpenedArchive) -> list[Answered]:
-    """Return every claim under each of its semantics, answered from the records that are there.
+def answered_claims(claims: list[Claim], opened: ResultsFolder | OpenedArchive) -> Answers:
+    """Return the answers to claims from the records that are there.
 
     Raises AfmpError for a record that is not valid or of another study.
     """
@@ -25,6 +25,6 @@ def write_answers(content: dict, opened: ResultsFolder | OpenedArchive, files: M
 
     content: of a file of claims. Raises AfmpError as `answered_claims`.
     """
-    answered = answered_claims(resolve_claims(content), opened)
+    answers = answered_claims(resolve_claims(content), opened)
     write_text(files["answered"], claims_text(content))
-    write_tables(claim_tables(answered), files)
+    write_tables(claim_tables(answers), files)

@@ -15,7 +15,7 @@ from PIL import Image
 from afmp.errors import AfmpError
 from afmp.figures.catalogue import figures
 from afmp.files import is_there, read_plain
-from afmp.finished.manifest import MANIFEST, MAX_FILES, MAX_READ_BYTES, entry, read_entries
+from afmp.finished.manifest import MANIFEST, MAX_FILES, MAX_READ_BYTES, STUDY_FILE, entry, read_entries
 from afmp.finished.opened_archive import MAX_UNPACKED_BYTES
 from afmp.finished.study_difference import study_difference
 from afmp.finished.study_records import records_by_path
@@ -47,7 +47,7 @@ def write_archive(config: dict, *, results: Path | str, archive: Path | str) -> 
     derived += [file for drawing in figures(study.to_dict()) for file in drawing.files]
     dataset = dataset_file(study.dataset.source)
     _refuse_unfinished(results, [*records, *derived, dataset])
-    _refuse_foreign(archive, {*records, *derived, "config.yaml", "study.json"})
+    _refuse_foreign(archive, {*records, *derived, "config.yaml", STUDY_FILE})
     large = [path for path in derived if (results / path).stat().st_size > MAX_FILE_BYTES]
     for path in sorted(large):
         log.info("%s is over %s bytes and is left out", path, f"{MAX_FILE_BYTES:,}")
@@ -62,7 +62,7 @@ def write_archive(config: dict, *, results: Path | str, archive: Path | str) -> 
 
     # First, so that a folder of another study is refused before anything is written into it.
     keep("config.yaml", _config_text(config, study))
-    keep(*_packed("study.json", json.dumps(study.to_dict(), indent=2, ensure_ascii=False)))
+    keep(*_packed(STUDY_FILE, json.dumps(study.to_dict(), indent=2, ensure_ascii=False)))
     images: set[int] = set()
     # What is missing comes first, so that a call that is killed again and again gets on.
     for path in sorted(records, key=lambda path: is_there(archive / path)):

@@ -14,7 +14,8 @@ import jinja2
 import yaml
 from PIL import Image
 
-from afmp.analysis.claim_tables import counts, measured, printed_claims, tested
+from afmp.analysis.claim_tables import counts, printed_claims
+from afmp.analysis.claim_wording import measured, tested
 from afmp.analysis.claims import Answered
 from afmp.analysis.printed_tables import PrintedTable
 from afmp.analysis.tables import Tables, run_tables, sweep_tables
@@ -112,7 +113,7 @@ def page_content(opened: ResultsFolder | OpenedArchive, inputs: Inputs) -> dict:
     study = opened.study
     paths = [path for semantics, run in study.trainings for path in result_files(semantics, [run], study.seeds)]
     results = list(opened.read_records(paths).values())
-    answered = answered_claims(resolve_claims(inputs.claims), opened)
+    answers = answered_claims(resolve_claims(inputs.claims), opened)
     figures = {drawing.path: _figure(drawing, inputs.pictures) for drawing in _plain(inputs.drawings)}
     tables = run_tables(results, study.studies)
     sweeps, sweep = [], None
@@ -123,9 +124,9 @@ def page_content(opened: ResultsFolder | OpenedArchive, inputs: Inputs) -> dict:
     return {
         "title": f"AFMP on {results[0]['dataset']['name']}",
         "facts": summary_facts(study, results),
-        "counts": counts(answered),
-        "cards": _cards(answered, figures),
-        "claim_tables": [_table(table) for table in printed_claims(answered)[1:]],
+        "counts": counts(answers),
+        "cards": _cards(answers.answered, figures),
+        "claim_tables": [_table(table) for table in printed_claims(answers)[1:]],
         "sections": _sections(study, tables, figures),
         "sweep": sweep,
         "diagnostics": _diagnostics(study, inputs),

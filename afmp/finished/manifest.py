@@ -12,8 +12,10 @@ from pathlib import Path
 from afmp.errors import AfmpError
 from afmp.files import MissingFileError, is_there, read_plain
 from afmp.records import record_of
+from afmp.study.paths import LOGS
 
 MANIFEST = "MANIFEST.json"
+STUDY_FILE = "study.json"  # of an archive only, as it is or packed; among the first files of it that are written
 MAX_FILES = 10_000
 MAX_MANIFEST_BYTES = 4_000_000  # MAX_FILES entries have 2 MB
 MAX_READ_BYTES = 64_000_000  # of one file: a test image of 4,096 px has up to 50 MB
@@ -23,9 +25,15 @@ ENTRY = re.compile(r"(?=.{1,255}\Z)[A-Za-z0-9][A-Za-z0-9_.+-]*(/[A-Za-z0-9][A-Za
 
 
 def manifest_of(archive: Path | str) -> Path:
-    """Return the path of an archive's manifest. Raises AfmpError if the folder is no archive."""
+    """Return the path of an archive's manifest. Raises AfmpError if the folder is no archive, or an unfinished one."""
     manifest = Path(archive, MANIFEST)
     if not is_there(manifest):
+        found = [name for name in (STUDY_FILE, f"{STUDY_FILE}.gz", "train") if is_there(Path(archive, name))]
+        if found and not is_there(Path(archive, LOGS)):  # a results folder has logs
+            raise AfmpError(
+                f"{archive}: no finished archive: it has {found[0]}, but no {MANIFEST}, which is written last; "
+                f"`afmp archive RESULTS {archive}`, with the results folder of its finished study, goes on from it."
+            )
         raise AfmpError(
             f"{archive}: no archive there, seen from {Path.cwd()}: it has no {MANIFEST}; `snakemake archive` makes one."
         )

@@ -16,7 +16,7 @@ import numpy as np
 
 from afmp.errors import AfmpError
 from afmp.figures.parts.image import decode_image
-from afmp.finished.manifest import MANIFEST, checked_content, read_entries
+from afmp.finished.manifest import MANIFEST, STUDY_FILE, checked_content, read_entries
 from afmp.finished.study_difference import study_difference
 from afmp.finished.study_records import StudyRecord, records_by_path
 from afmp.records import json_of, record_of
@@ -81,8 +81,8 @@ class OpenedArchive:
 def open_archive(archive: Path | str) -> OpenedArchive:
     """Open an archive after a check of every file in it.
 
-    Raises AfmpError for a folder that is no archive, naming the first file that is not as the manifest says, and naming
-    the first key in which study.json is not what config.yaml gives.
+    Raises AfmpError for a folder that is no archive or an unfinished one, naming the first file that is not as the
+    manifest says, and naming the first key in which study.json is not what config.yaml gives.
     """
     folder = Path(archive)
     entries = read_entries(folder)
@@ -116,8 +116,8 @@ def _derived_study(archive: Path, entries: dict[str, dict]) -> Study:
             f"{archive}: config.yaml has {len(study.runs):,} runs and {len(study.seeds):,} seeds, but {MANIFEST} names "
             f"{len(entries):,} files only; restore the archive."
         )
-    where = archive / "study.json"
-    recorded = json_of(_unpacked(archive, entries, "study.json", max_bytes=MAX_UNPACKED_BYTES), where=where)
+    where = archive / STUDY_FILE
+    recorded = json_of(_unpacked(archive, entries, STUDY_FILE, max_bytes=MAX_UNPACKED_BYTES), where=where)
     unlike = study_difference(json.loads(json.dumps(study.to_dict())), recorded)
     if unlike:
         raise AfmpError(f"{where}: {unlike}; restore the archive, or read it with the release of AFMP that wrote it.")

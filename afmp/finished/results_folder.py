@@ -8,7 +8,7 @@ from pathlib import Path
 
 from afmp.errors import AfmpError
 from afmp.files import MissingFileError, is_there
-from afmp.finished.manifest import MANIFEST
+from afmp.finished.manifest import MANIFEST, STUDY_FILE
 from afmp.finished.opened_archive import OpenedArchive, open_archive
 from afmp.finished.study_records import StudyRecord, records_by_path
 from afmp.study.overlays import file_names, read_configs
@@ -55,11 +55,11 @@ def open_results(folder: Path, *, configs: Sequence[Path] | None) -> tuple[Resul
     """Open a results folder, with the files of its configuration as of `read_configs`, or an archive, with its own.
 
     Also returns the names of these files. Images of the study are not looked for. Raises AfmpError for what is no
-    folder, for a wrong configuration, and for an archive that is not as it says.
+    folder, for a wrong configuration, and for an archive that is unfinished or not as it says.
     """
     if not folder.is_dir():
         raise AfmpError(f"FOLDER: {str(folder)!r} is no folder; give a results folder or an archive.")
     # By its exact name: on a disk that ignores case, the manifest of a results folder has this name too.
-    if MANIFEST in os.listdir(folder):
+    if {MANIFEST, STUDY_FILE, f"{STUDY_FILE}.gz"} & set(os.listdir(folder)):
         return open_archive(folder), str(folder / "config.yaml")
     return ResultsFolder(folder, resolve_elsewhere(read_configs(configs))), file_names(configs)

@@ -1,16 +1,18 @@
 """Claims about a study, as claims.yaml has them: each in words, and in terms that can be tested."""
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
 
+from afmp import sources
 from afmp.errors import AfmpError
 from afmp.records import schema
 from afmp.study.config_file import read_config
-from afmp.study.config_schema import validated
+from afmp.study.config_schema import did_you_mean, validated
 from afmp.study.paths import result_files, scalability_file
 from afmp.study.semantics import trained_under
 from afmp.study.study import Study
@@ -49,7 +51,8 @@ QUANTITIES = {
 class Claim:
     """One claim, checked. `subjects` are the runs or the models that are compared with `reference`.
 
-    study: of a claim about runs. resolutions, in pixels, and the rest: of a claim about the sweep.
+    short: the claim in few words, for the table in README. study: of a claim about runs. resolutions, in pixels, and
+    the rest: of a claim about the sweep.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Claim:
     expect: str
     margin: float = 0.0
     correction: str = "holm"
+    short: str | None = None
     study: str | None = None
     resolutions: tuple[int, ...] = ()
     precision: str | None = None
@@ -82,9 +86,31 @@ def read_claims(path: Path | str) -> list[Claim]:
 def resolve_claims(content: dict) -> list[Claim]:
     """Check the content of a file of claims. Raises AfmpError with the key, the value and what is allowed.
 
-    Runs, models and sizes that a study does not have are no mistake: claims may be about more than one study.
+    `check_names` compares their names with a study.
     """
     return [_claim(name, claim) for name, claim in validated(content, "claims")["claims"].items()]
+
+
+def check_names(claims: list[Claim], study: Study, *, path: Path | str) -> None:
+    """Raise AfmpError for the first name in the file `path` of claims that a study does not have, as of a run.
+
+    The file of this project may name what a study lacks: it has the claims of the paper, and a study may be another.
+    """
+    shipped = sources.PROJECT / CLAIMS
+    if shipped.exists() and os.path.samefile(path, shipped):
+        return
+    for claim in claims:
+        for key, found, allowed in _of_sweep(claim, study) if claim.of.of_sweep else _of_runs(claim, study):
+            if found not in allowed:
+                raise AfmpError(
+                    f"claims: claims/{claim.name}/{key}: found {found!r}, which this study does not have"
+                    f"{did_you_mean(str(found), list(map(str, allowed)))}; allowed: {', '.join(map(str, allowed))}."
+                )
+
+
+def answerable(claims: list[Claim], study: Study) -> list[Claim]:
+    """Return the claims of which a study has at least one run, or the sweep."""
+    return [claim for claim in claims if records_of([claim], study)]
 
 
 def records_of(claims: list[Claim], study: Study) -> list[str]:
@@ -149,6 +175,35 @@ def _claim(name: str, found: dict) -> Claim:
     if "resolutions" in named:
         named["resolutions"] = tuple(named["resolutions"])
     return Claim(name, **named)
+
+
+def _of_runs(claim: Claim, study: Study) -> Iterator[tuple[str, str, Sequence[str]]]:
+    """Yield the names in a claim about runs, each with its key and the names that the study has."""
+    studies = {one["name"]: one for one in study.studies}
+    yield "study", claim.study, list(studies)
+    of_claim = studies[claim.study]
+    yield from (("semantics", name, of_claim["semantics"]) for name in claim.semantics)
+    runs = [member["run"] for member in of_claim["members"]]
+    runs += [name for name, trained in study.other_names.items() if trained in runs]
+    yield from (("runs", run, runs) for run in claim.subjects)
+    yield "reference", claim.reference, runs
+
+
+def _of_sweep(claim: Claim, study: Study) -> Iterator[tuple[str, object, Sequence]]:
+    """Yield the names and sizes in a claim about the sweep, each with its key and what the study measures."""
+    if not study.scalability:
+        raise AfmpError(
+            f"claims: claims/{claim.name}/quantity: found {claim.quantity!r}, but this study has no sweep; allowed: "
+            f"{', '.join(name for name, quantity in QUANTITIES.items() if not quantity.of_sweep)}."
+        )
+    yield from (("semantics", name, study.swept_semantics) for name in claim.semantics)
+    sweep = study.scalability
+    yield from (("models", model, sweep["models"]) for model in claim.subjects)
+    yield "reference", claim.reference, sweep["models"]
+    yield from (("resolutions", size, sweep["resolutions"]) for size in claim.resolutions)
+    keys = ["precision", "mode", "execution"]
+    keys += ["attention"] * ("deit_tiny" in (claim.reference, *claim.subjects))  # AFMP has none
+    yield from ((key, getattr(claim, key), sweep[key]) for key in keys)
 
 
 def _models() -> list[str]:

@@ -2,15 +2,21 @@
 
 import math
 import re
+from pathlib import Path
 
+import pandas
 import pytest
 from finished_study import CLAIMS
 from shipped_study import SHIPPED
 from synthetic_results import CPU, synthetic_point, synthetic_result, synthetic_scalability
 
-from afmp.analysis.claim_tables import claims_table, claims_text, measured, printed_claims
-from afmp.analysis.claims import Answered, answer_claims
+from afmp.analysis.claim_tables import claims_table, claims_text, printed_claims, short_claims
+from afmp.analysis.claim_wording import measured
+from afmp.analysis.claims import Answered, Answers, answer_claims
+from afmp.analysis.table_files import write_tables
+from afmp.analysis.tables import claim_tables
 from afmp.study.claims import records_of, resolve_claims
+from afmp.study.paths import CLAIMS_TABLE, files_of_table
 from afmp.study.study import resolve_study
 
 STUDY = resolve_study(SHIPPED)
@@ -42,12 +48,12 @@ def sweep(*, slower=1.0, device=None, **options) -> dict:
     return synthetic_scalability(points) | ({"device": device} if device else {})
 
 
-def answered(records, claim, **changes) -> list[Answered]:
+def answers_to(records, claim, **changes) -> Answers:
     return answer_claims(resolve_claims({"claims": {"one": claim | changes}}), STUDY, records)
 
 
 def one(records, claim, **changes) -> Answered:
-    (found,) = answered(records, claim, **changes)
+    (found,) = answers_to(records, claim, **changes).answered
     return found
 
 
@@ -68,7 +74,7 @@ def one(records, claim, **changes) -> Answered:
 )
 def test_a_claim_about_runs(differences, changes, verdict, to_tell):
     found = one(results(differences), OF_RUNS, **changes)
-    (row,) = claims_table([found]).to_dict("records")
+    (row,) = claims_table(Answers([found], 0)).to_dict("records")
     assert (found.verdict, row["verdict"], row["to_tell"], row["n"]) == (verdict, verdict, to_tell, len(differences))
     assert row["effect"] == pytest.approx(sum(differences) / len(differences))
     assert found.figure == "figures/paper/comparison_topdown_vs_no.png"
@@ -84,7 +90,7 @@ def test_only_seeds_that_both_runs_have_are_paired():
 
 def test_each_semantics_has_its_verdict_and_its_correction():
     records = results([2.0, 2.4, 1.8, 2.2]) + results([-2.0, -2.4, -1.8, -2.2], semantics="notebook")
-    found = answered(records, OF_RUNS, semantics=["paper", "notebook"])
+    found = answers_to(records, OF_RUNS, semantics=["paper", "notebook"]).answered
     assert [(each.semantics, each.verdict) for each in found] == [("paper", "holds"), ("notebook", "fails")]
     assert all(answer.adjusted == answer.p_value for each in found for answer in each.answers)
 
@@ -105,11 +111,9 @@ def test_several_comparisons_are_corrected_unless_the_claim_says_none():
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"study": "ablations"}, "the configuration has no study ablations"),
         ({"runs": ["top"]}, "study top_down_refinement has no run top; it has sparse_0.3_top_down, sparse_0.3"),
         ({"reference": "dense"}, "study top_down_refinement has no run dense"),
         ({"reference": "sparse_3"}, "study top_down_refinement has no run sparse_3 (did you mean 'sparse_0.3'?)"),
-        ({"semantics": ["refined"]}, "study top_down_refinement is not trained under refined"),
         ({"semantics": ["notebook"]}, "run sparse_0.3_top_down has no result yet"),
         ({"quantity": "step_time"}, "time of a training step per image was not measured of every random seed"),
     ],
@@ -117,9 +121,39 @@ def test_several_comparisons_are_corrected_unless_the_claim_says_none():
 def test_what_is_missing_cannot_be_told_and_says_so(changes, why):
     found = one(results([2.0, 2.4, 1.8, 2.2]), OF_RUNS, **changes)
     assert found.verdict == "cannot tell" and found.answers[0].lacking.startswith(why)
-    assert measured(found).startswith(f"Not measured: {why}") and why in claims_text([found])
-    (row,) = claims_table([found]).to_dict("records")
+    assert measured(found).startswith(f"Not measured: {why}") and why in claims_text(Answers([found], 0))
+    (row,) = claims_table(Answers([found], 0)).to_dict("records")
     assert row["n"] == 0 and row["to_tell"] == "" and math.isnan(row["effect"])
+
+
+def test_a_semantics_that_the_study_lacks_cannot_be_told_if_it_has_another():
+    records = results([2.0, 2.4, 1.8, 2.2])
+    of_paper, of_refined = answers_to(records, OF_RUNS, semantics=["paper", "refined"]).answered
+    assert (of_paper.verdict, of_refined.verdict) == ("holds", "cannot tell")
+    assert of_refined.answers[0].lacking == "study top_down_refinement is not trained under refined"
+
+
+@pytest.mark.parametrize(
+    ("claim", "changes"),
+    [
+        (OF_RUNS, {"study": "ablations"}),
+        (OF_RUNS, {"semantics": ["refined"]}),
+        (OF_RUNS, {"runs": ["top_down"], "reference": "none"}),
+        (OF_SWEEP, {"semantics": ["refined"]}),
+    ],
+)
+def test_a_claim_of_which_the_study_has_nothing_is_left_out_and_counted(claim, changes, tmp_path):
+    claims = {"claims": {"one": claim | changes, "two": OF_RUNS}}
+    both = answer_claims(resolve_claims(claims), STUDY, results([2.0, 2.4, 1.8]))
+    assert [each.claim.name for each in both.answered] == ["two"] and both.left_out == 1
+    assert ": 1 holds. 1 claim is left out: this study has none of their runs, or no sweep." in claims_text(both)
+    alone = answers_to([], claim, **changes)
+    said = "1 claim is left out: this study has none of their runs, or no sweep."
+    assert (alone.answered, claims_text(alone)) == ([], said)
+    files = {name: str(tmp_path / file) for name, file in files_of_table(CLAIMS_TABLE).items()}
+    write_tables(claim_tables(alone), files)
+    assert said in Path(files["claims_page"]).read_text() and said in Path(files["claims_markdown"]).read_text()
+    assert list(pandas.read_csv(files["claims"])) == list(claims_table(both))
 
 
 def test_a_run_is_found_by_each_of_its_names():
@@ -172,7 +206,7 @@ def test_a_claim_about_time_in_the_sweep(slower, changes, verdict):
         "--mode train --execution eager --attention fused --semantics paper"
     )
     if verdict == "cannot tell":
-        assert re.search(r"more than 1,000 passes to tell", claims_text([found]))
+        assert re.search(r"more than 1,000 passes to tell", claims_text(Answers([found], 0)))
 
 
 def test_a_claim_about_several_sizes_fails_if_it_fails_at_one():
@@ -234,3 +268,31 @@ def test_every_form_has_the_same_verdicts_and_hostile_words_are_text():
     said = claims_text(found)
     assert said.startswith("2 verdicts, each on a claim under one semantics: 2 holds.\n\nHOLDS: a | b & 50 %")
     assert "+2.10 [+1.69, +2.51] points  n = 4 random seeds  p < 0.001" in said
+
+
+def test_the_table_of_readme_has_the_claims_with_a_short_text():
+    records = [*results([2.0, -1.4, 1.8, -0.2]), sweep(slower=3.0)]
+    slow, broken = records[-1]["points"][-1], records[-1]["points"][-2]  # DeiT-Tiny at 448 px and at 224 px
+    slow["time_ms"] = {
+        "n": 10,
+        "all": [2 * value for value in slow["time_ms"]["all"]],
+        "median": 2 * slow["time_ms"]["median"],
+    }
+    broken |= {"status": "oom", "time_ms": None, "memory": None}
+    claims = {
+        "of_runs": OF_RUNS | {"short": "Top-down helps", "semantics": ["paper", "notebook"]},
+        "of_sweep": OF_SWEEP | {"short": "Faster", "resolutions": [64, 128, 224]},
+        "growth": OF_SWEEP | GROWTH | {"short": "Growth"},
+        "memory": OF_SWEEP | {"short": "Memory", "quantity": "peak_memory"},
+        "without": OF_SWEEP,
+    }
+    rows = short_claims(answer_claims(resolve_claims({"claims": claims}), STUDY, records)).groups[0]
+    lead, exponents = "DeiT-Tiny / AFMP-Small", "exponent of N, AFMP-Small minus DeiT-Tiny"
+    difference = "sparse_0.3_top_down minus sparse_0.3: +0.55 [−2.05, +3.15] points"
+    assert rows == [
+        ["Top-down helps (paper)", "cannot tell", difference, "4; about 72 random seeds to tell"],
+        ["Top-down helps (notebook)", "cannot tell", "not measured", "none"],
+        ["Faster", "cannot tell", f"{lead}: 3.00, 64 to 128 px; 1 of 3 not measured", "10 passes"],
+        ["Growth", "holds", f"{exponents}: −0.28 [−0.29, −0.26], 128 to 448 px", "10 passes"],
+        ["Memory", "fails in 1 of 2", f"{lead}: 0.780, 64 px; 1 of 2 not measured", "exact"],
+    ]

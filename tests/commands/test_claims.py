@@ -61,7 +61,7 @@ def test_the_numbers_are_those_of_the_archived_tables():
     verdicts = found.drop_duplicates(["name", "semantics"]).set_index(["name", "semantics"])["claim_verdict"]
     assert verdicts["faster_under_graphs", "paper"] == "holds"
     assert verdicts["less_memory_in_inference", "paper"] == verdicts["memory_grows_more_slowly", "paper"] == "fails"
-    assert (verdicts.loc["as_accurate"] == "cannot tell").all()
+    assert "as_accurate" not in verdicts  # the archived study is without its runs
 
 
 def test_results_and_their_archive_have_one_answer(small, capsys):

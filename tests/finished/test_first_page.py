@@ -142,7 +142,7 @@ def test_every_row_of_the_tables_and_every_verdict_is_in_the_page(study, read):
             assert table.header in read.rows
             for row in (row for group in table.groups for row in group):
                 assert row in read.rows
-    answered = answered_claims(resolve_claims(inputs.claims), opened_study)
+    answered = answered_claims(resolve_claims(inputs.claims), opened_study).answered
     words = [text for text in map(str.strip, read.texts) if text in ("holds", "fails", "cannot tell")]
     # Each verdict is on its card, and once more in the row of each of its comparisons.
     assert words[: len(answered)] == [one.verdict for one in answered]

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -16,11 +17,13 @@ import pytest
 from archived_study import small_config, write_small_archive
 from conftest import PROJECT
 
+from afmp.cli import main
 from afmp.errors import AfmpError
 from afmp.figures.catalogue import Drawing
 from afmp.finished import archive as archive_module
 from afmp.finished.archive import write_archive
 from afmp.finished.archive_figures import draw_archive
+from afmp.finished.opened_archive import open_archive
 from afmp.records import atomic_path, remove_leftovers, write_text
 
 
@@ -111,6 +114,26 @@ def test_an_archive_that_is_killed_after_its_manifest_is_accepted_and_another_on
     with pytest.raises(AfmpError, match=r"aggregate/summary\.csv: there already, and differs from this study's"):
         write_archive(CONFIG, results=results, archive=target)
     assert contents(target) == {path: content for path, content in before.items() if path != "MANIFEST.json"}
+
+
+@pytest.mark.promise("killed-archive-gets-on")
+def test_an_unfinished_archive_is_called_so_and_the_command_that_goes_on_is_named(made, results, tmp_path, capsys):
+    target, said = (
+        tmp_path / "archive",
+        r"archive: no finished archive: it has {}, but no MANIFEST\.json, which is written ",
+    )
+    goes_on = f"`afmp archive RESULTS {target}`, with the results folder of its finished study, goes on from it."
+    assert not killed(lambda: write_archive(CONFIG, results=results, archive=target), after=9, below=target)
+    assert main(["compare", str(target), "top_down_refinement"]) == 2
+    assert re.search(said.format(r"study\.json"), line := capsys.readouterr().err) and goes_on in line
+    with pytest.raises(AfmpError, match=said.format(r"study\.json")):
+        open_archive(target)
+    (target / "study.json").unlink()  # as a folder into which results were copied by hand
+    with pytest.raises(AfmpError, match=said.format("train")):
+        open_archive(target)
+    write_text(results / "logs/train.log", "")
+    with pytest.raises(AfmpError, match="results: no archive there"):
+        open_archive(results)
 
 
 @pytest.mark.promise("killed-archive-gets-on")

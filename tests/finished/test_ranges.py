@@ -150,7 +150,7 @@ def widened(archive: Path) -> None:
             "expected.yaml: expected file of format 2",
         ),
         (replaced("study.json", "0.001", "0.5"), "study.json: not the file that MANIFEST.json names"),
-        (gone("MANIFEST.json"), "no archive there"),
+        (gone("MANIFEST.json"), "no finished archive: it has study.json, but no MANIFEST.json"),
         (pipe("expected.yaml"), "expected.yaml: is a pipe"),
         (text("expected.yaml", "[" * 5_000), "expected.yaml: not a YAML file"),
     ],

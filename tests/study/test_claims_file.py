@@ -1,16 +1,18 @@
 """Files of claims: the shipped one, and mistakes, each refused in one line."""
 
 import copy
+import shutil
 
 import pytest
 import yaml
 from conftest import PROJECT
 from finished_study import CLAIMS
-from shipped_study import complains
+from shipped_study import SHIPPED, complains
 
 from afmp.errors import AfmpError
-from afmp.study.claims import claims_text, read_claims, records_of, resolve_claims
-from afmp.study.study import read_study
+from afmp.study.claims import answerable, check_names, claims_text, read_claims, records_of, resolve_claims
+from afmp.study.overlays import read_configs
+from afmp.study.study import read_study, resolve_elsewhere, resolve_study
 
 
 def put(name: str, **changes):
@@ -88,21 +90,100 @@ def test_a_key_that_stands_twice_is_refused_with_its_lines(tmp_path):
         read_claims(tmp_path / "mine.yaml")
 
 
-def test_the_shipped_claims_name_what_the_shipped_study_has():
-    """A misspelled run would be answered with `cannot tell`, which is no mistake of a file in general."""
-    study = read_study(PROJECT / "config.yaml")
-    members = {one["name"]: {member["run"] for member in one["members"]} for one in study.studies}
-    trained = {one["name"]: one["semantics"] for one in study.studies}
-    claims = read_claims(PROJECT / "claims.yaml")
-    for claim in claims:
-        if claim.of.of_sweep:
-            assert set(claim.resolutions) <= set(study.scalability["resolutions"])
-            assert {claim.reference, *claim.subjects} <= set(study.scalability["models"])
-            for key in ("precision", "mode", "execution", "attention"):
-                assert getattr(claim, key) in study.scalability[key]
-        else:
-            assert {claim.reference, *claim.subjects} <= members[claim.study]
-            assert set(claim.semantics) <= set(trained[claim.study])
+OF_RUNS = {
+    "study": "top_down_refinement", "runs": ["sparse_0.3_top_down"], "reference": "sparse_0.3", "semantics": ["paper"],
+}  # fmt: skip
+NAMES = {
+    "a misspelt study": (
+        "top_down_helps",
+        {"study": "top_down_refinment"},
+        r"study: found 'top_down_refinment', .*mean 'top_down_refinement'",
+    ),
+    "a misspelt run": (
+        "top_down_helps",
+        {"runs": ["sparse_0.3_topdown"]},
+        r"runs: found 'sparse_0.3_topdown', which this study does not have \(did you mean 'sparse_0.3_top_down'\?\)",
+    ),
+    "a misspelt reference": (
+        "top_down_helps",
+        {"reference": "sparse_03"},
+        "reference: found 'sparse_03'.* 'sparse_0.3'",
+    ),
+    "a run of another study": (
+        "top_down_helps",
+        {"reference": "dense"},
+        "reference: found 'dense'.*; allowed: sparse_0.3_top_down, sp",
+    ),
+    "untrained semantics": (
+        "top_down_helps",
+        {"semantics": ["refined"]},
+        "semantics: found 'refined'.*: paper, notebook",
+    ),
+    "an unmeasured size": (
+        "faster",
+        {"resolutions": [64, 225]},
+        r"resolutions: found 225, .*\(did you mean '224'\?\); all",
+    ),
+    "an unmeasured setting": (
+        "faster",
+        {"precision": "fp16"},
+        "precision: found 'fp16'.*; allowed: fp32, tf32",
+    ),
+    "a sweep of other semantics": (
+        "faster",
+        {"semantics": ["refined"]},
+        "semantics: found 'refined'.*: paper, notebook",
+    ),
+}
+
+
+@pytest.mark.promise("mistake-ends-in-one-sentence")
+@pytest.mark.parametrize("case", NAMES)
+def test_a_name_that_the_study_lacks_is_a_mistake_in_claims_of_ones_own(case, tmp_path):
+    name, changes, message = NAMES[case]
+    study, path = read_study(PROJECT / "config.yaml"), tmp_path / "claims.yaml"
+    content = copy.deepcopy(CLAIMS)
+    content["claims"]["top_down_helps"] |= OF_RUNS
+    path.write_text(claims_text(content))
+    check_names(read_claims(path), study, path=path)
+    content["claims"][name] |= changes
+    path.write_text(claims_text(content))
+    with pytest.raises(AfmpError, match=f"^claims: claims/{name}/{message}") as caught:
+        check_names(read_claims(path), study, path=path)
+    assert complains(caught.value, of="claims: ")
+
+
+def test_claims_of_ones_own_about_a_sweep_need_one(tmp_path):
+    path = tmp_path / "claims.yaml"
+    path.write_text(claims_text({"claims": {"faster": CLAIMS["claims"]["faster"]}}))
+    study = resolve_study(SHIPPED | {"scalability": None})
+    with pytest.raises(
+        AfmpError, match="claims/faster/quantity: found 'time', but this study has no sweep; allowed: test"
+    ):
+        check_names(read_claims(path), study, path=path)
+
+
+def test_the_name_of_a_run_that_is_trained_under_another_is_no_mistake(tmp_path):
+    """`refined_16` has the settings of `dense`, under whose name it is trained."""
+    path, of_both = (
+        tmp_path / "claims.yaml",
+        {"study": "sixteen_patches", "semantics": ["refined"], "reference": "vit_16"},
+    )
+    claims = {name: CLAIMS["claims"]["top_down_helps"] | of_both | {"runs": [name]} for name in ("refined_16", "dense")}
+    path.write_text(claims_text({"claims": claims}))
+    check_names(read_claims(path), read_study(PROJECT / "config.yaml"), path=path)
+
+
+def test_the_shipped_claims_may_be_about_another_study_and_name_what_the_shipped_study_has(tmp_path):
+    shipped, copied = PROJECT / "claims.yaml", tmp_path / "claims.yaml"
+    study, claims = read_study(PROJECT / "config.yaml"), read_claims(PROJECT / "claims.yaml")
+    mine = resolve_elsewhere(read_configs([PROJECT / "my_images.yaml"]))
+    check_names(claims, mine, path=shipped)
+    assert answerable(claims, mine) == []
+    check_names(claims, study, path=shutil.copy(shipped, copied))
+    with pytest.raises(AfmpError, match="but this study has no sweep"):
+        check_names(claims, mine, path=copied)
+    assert answerable(claims, study) == claims
     assert {claim.of.of_sweep for claim in claims} == {True, False}
     # Nine runs under two semantics, 2 of `accuracy_and_cost`, 6 of `messages`, 2 of `window`, and the sweep of `paper`.
     assert len(records_of(claims, study)) == len(study.seeds) * (9 * 2 + 2 + 6 + 2) + 1

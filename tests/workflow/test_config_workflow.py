@@ -129,6 +129,13 @@ def test_a_mistake_in_claims_ends_in_one_sentence_before_any_job(project, tmp_pa
     said = snakemake(project, "all", "--directory", tmp_path, check=False)
     message = "claims: claims/top_down_helps/expect: found 'better'; allowed: higher, lower, equal"
     assert said.count(message) == 1 and "Traceback" not in said and "Building DAG" not in said
+    claims["claims"]["top_down_helps"] |= {"expect": "higher", "runs": ["sparse_0.3_topdown"]}
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump(claims))
+    said = snakemake(project, "all", "--directory", tmp_path, "--dry-run", check=False)
+    message = (
+        "claims/top_down_helps/runs: found 'sparse_0.3_topdown', which this study does not have (did you mean 'sparse"
+    )
+    assert said.count(message) == 1 and "Traceback" not in said and "Building DAG" not in said
     (tmp_path / "claims.yaml").unlink()
     assert "answer_claims" in snakemake(project, "claims", "--directory", tmp_path, "--dry-run")
 

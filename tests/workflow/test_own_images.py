@@ -55,6 +55,9 @@ def test_my_images_is_trained_drawn_and_verified(project):
     snakemake(project, "report", *arguments())
     assert (project / "results/report/report.html").exists()
     caption = (project / "results/figures/refined/my_images.rst").read_text()
+    assert (
+        (project / "results/claims.rst").read_text().startswith("15 claims are left out: this study has none of their ")
+    )
     assert r"dataset my\_images (test images: 20 % of each class, drawn with seed 0)" in caption
     assert re.search(r"checks: 1\d passed, 0 failed", snakemake(project, "verify", *arguments()))
 

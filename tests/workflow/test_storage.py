@@ -44,11 +44,13 @@ def test_only_results_are_looked_for_in_the_storage(project):
 
 
 @pytest.mark.promise("storage")
-def test_what_reads_the_results_as_a_folder_says_so(project):
+def test_the_report_needs_a_folder_of_its_own_and_says_so(project):
     folder = project("one")
-    code, said = run(folder, "verify", "-n", *storage(folder))
+    code, said = run(folder, "report", "-n", *storage(folder))
     assert code == 1 and "Traceback" not in said, said
-    assert "--default-storage-provider: found fs, but verify, archive and report read the results as a folder" in said
+    assert "--default-storage-provider: found fs, but report reads the results as a folder; copy results/ from" in said
+    code, said = run(folder, "verify", "-n", *storage(folder))
+    assert code == 0 and planned_jobs(said) == {"verify": 1}, said
 
 
 @pytest.mark.promise("storage")
@@ -72,3 +74,6 @@ def test_a_job_in_another_folder_resumes_from_the_checkpoints_in_the_storage(pro
     again = read_result(result)
     assert all(again[key] == before[key] for key in ("files", "test_accuracy", "trained_by"))
     assert not (second / "results/checkpoints").exists()
+    code, said = run(second, "verify", *storage(second), environment=environment)
+    assert code == 1 and "PASS  results of dense [paper], 1 seeds" in said, said
+    assert f"FAIL  table summary, computed again: {tmp_path}/bucket/results/aggregate/summary.csv: no such file" in said
