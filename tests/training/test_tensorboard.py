@@ -136,6 +136,7 @@ def test_a_run_that_was_finished_without_scalars_is_not_trained_for_them(trained
     assert_complete(tmp_path / "later", run)
 
 
+@pytest.mark.long
 def test_runs_side_by_side_write_into_folders_of_their_own(digits_file, tmp_path):
     one, two = (
         replace(small_run(tmp_path / name, name=name, epochs=1), checkpoint_folder=tmp_path / "checkpoints" / name)
