@@ -32,8 +32,8 @@ def check_tensorboard() -> None:
     """Raise AfmpError unless the package tensorboard is installed."""
     if find_spec("tensorboard") is None:
         raise AfmpError(
-            "config: training/tensorboard: true, but the package tensorboard is not installed; run `pip install "
-            "--constraint constraints.txt '.[tensorboard]'` in the folder of the project, or set it to false."
+            "training/tensorboard: the package tensorboard is not installed; run `pip install --constraint "
+            "constraints.txt '.[tensorboard]'` in the folder of the project, or leave the scalars out."
         )
 
 
@@ -53,75 +53,94 @@ def record_training(run: Run, folder: Path | None) -> Iterator[None]:
     from afmp.training import checkpoint
 
     events = _Events()
+    given_up: set[Path] = set()
+
+    def write(place: Path, state: Mapping, training: TrainingConfig) -> None:
+        if place not in given_up:
+            try:
+                events.write(place, state, training)
+            except OSError as error:
+                given_up.add(place)
+                log.warning(
+                    "%s: scalars for TensorBoard cannot be written (%s); training goes on", place, error.strerror
+                )
 
     def after_saving(path: Path, identity: dict, state: dict) -> None:
         own = folder if path.parent == run.checkpoint_folder else folder.with_name(path.parent.name)
-        training = RunConfig.from_dict(identity["run"]).training
-        events.write(own / seed_name(identity["seed"]), state, training)
+        write(own / seed_name(identity["seed"]), state, RunConfig.from_dict(identity["run"]).training)
 
     checkpoint.AFTER_SAVING.append(after_saving)
     try:
         yield
         for seed, files in run.seed_folders.items():
-            if not events.has_all(folder / seed_name(seed)):
+            place = folder / seed_name(seed)
+            if place not in events.finished | given_up:
                 result = read_result(files / result_name(run.name))
-                state = result | {
-                    "history": result["training_history"],
-                    "diagnostics": read_diagnostics(files / DIAGNOSTICS_NAME)["epochs"],
-                }
-                events.write(folder / seed_name(seed), state, run.config.training)
+                state = _final_state(result, read_diagnostics(files / DIAGNOSTICS_NAME))
+                write(place, state, run.config.training)
     finally:
         checkpoint.AFTER_SAVING.remove(after_saving)
         events.close()
 
 
+def write_scalars(folder: Path, result: dict, diagnostics: dict) -> None:
+    """Write the scalars of a finished seed, from its result and diagnostics, in the place of those in the folder.
+
+    Raises AfmpError as `check_tensorboard` does, and if the folder cannot be written.
+    """
+    check_tensorboard()
+    events = _Events()
+    try:
+        events.write(folder, _final_state(result, diagnostics), RunConfig.from_dict(result["config"]).training)
+    except OSError as error:
+        raise AfmpError(f"{folder}: cannot be written ({error.strerror}); choose another folder.") from None
+    finally:
+        events.close()
+
+
+def _final_state(result: dict, diagnostics: dict) -> dict:
+    """Return what the last checkpoint said of these numbers."""
+    return result | {"history": result["training_history"], "diagnostics": diagnostics["epochs"]}
+
+
 class _Events:
-    """The event files that this process writes, a folder per seed."""
+    """Files of scalars that this process writes, a folder per seed. `finished` are the folders of finished seeds."""
 
     def __init__(self) -> None:
-        self._writers: dict = {}  # by folder; None where writing has failed
-        self._num_epochs: dict[Path, int] = {}
-        self._finished: set[Path] = set()
+        from torch.utils.tensorboard import SummaryWriter  # here, so that what is wrong with it is said before training
 
-    def has_all(self, folder: Path) -> bool:
-        """Return whether this process has written all of a finished seed there, or has given up."""
-        return folder in self._finished or self._writers.get(folder, self) is None
+        self._new = SummaryWriter
+        self._writers: dict[Path, SummaryWriter] = {}
+        self._num_epochs: dict[Path, int] = {}
+        self.finished: set[Path] = set()
 
     def write(self, folder: Path, state: Mapping, training: TrainingConfig) -> None:
-        """Write the epochs that a seed has reached and that are not written yet; state: as in a checkpoint."""
-        if self.has_all(folder):
+        """Write what a seed has reached and what is not written yet; state: as in a checkpoint."""
+        if folder in self.finished:
             return
-        try:
-            writer = self._writers.get(folder) or self._new_writer(folder)
-            epochs = epoch_scalars(state, training)
-            for epoch, scalars in list(enumerate(epochs, start=1))[self._num_epochs.get(folder, 0) :]:
-                for tag, value in scalars.items():
-                    writer.add_scalar(tag, value, epoch)
-            self._num_epochs[folder] = len(epochs)
-            if state["test_accuracy"] is not None:
-                writer.add_scalar("accuracy/test", state["test_accuracy"], state["best_epoch"])
-                self._finished.add(folder)
-            writer.flush()
-        except OSError as error:
-            self._writers[folder] = None
-            log.warning(
-                "%s: no more scalars for TensorBoard are written (%s); training goes on", folder, error.strerror
-            )
+        writer = self._writers.get(folder) or self._new_writer(folder)
+        epochs = epoch_scalars(state, training)
+        for epoch, scalars in list(enumerate(epochs, start=1))[self._num_epochs.get(folder, 0) :]:
+            for tag, value in scalars.items():
+                writer.add_scalar(tag, value, epoch)
+        self._num_epochs[folder] = len(epochs)
+        if state["test_accuracy"] is not None:
+            writer.add_scalar("accuracy/test", state["test_accuracy"], state["best_epoch"])
+            self.finished.add(folder)
+        writer.flush()
 
     def close(self) -> None:
         """Close all files."""
-        for writer in filter(None, self._writers.values()):
-            with suppress(OSError):
+        for writer in self._writers.values():
+            with suppress(OSError):  # of a disk that was full before
                 writer.close()
 
     def _new_writer(self, folder: Path):
-        from torch.utils.tensorboard import SummaryWriter
-
         folder.mkdir(parents=True, exist_ok=True)
         for file in folder.glob("events.out.tfevents.*"):
             file.unlink()
         # purge_step: a TensorBoard that is open forgets what it has read of the files of before.
-        self._writers[folder] = SummaryWriter(str(folder), purge_step=1)
+        self._writers[folder] = self._new(str(folder), purge_step=1)
         return self._writers[folder]
 
 

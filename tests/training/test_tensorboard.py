@@ -1,5 +1,6 @@
 """Scalars for TensorBoard, as TensorBoard itself reads them."""
 
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -164,6 +165,22 @@ def config() -> dict:
     return yaml.safe_load((PROJECT / "config.yaml").read_text()) | {
         "dataset": {"source": "digits", "path": None, "image_size": 32}
     }
+
+
+def test_the_command_writes_the_same_from_a_results_folder(trained, config, tmp_path, capsys):
+    run, _ = trained
+    shutil.copytree(run.checkpoint_folder.parent, tmp_path / "results/train/paper/tiny")
+    plain = run.config.to_dict()
+    table = {"section": "A", "title": "T", "figure": "mine", "reference": "tiny", "runs": [{"run": "tiny"}]}
+    config |= {"seeds": [0, 1, 2], "semantics": ["paper"], "scalability": None, "studies": {"one": table}}
+    config |= {"model": plain["model"], "training": plain["training"], "dataset": plain["dataset"]}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    options = ["--config", str(tmp_path / "config.yaml"), "--output", str(tmp_path / "out")]
+    assert cli.main(["scalars", str(tmp_path / "results"), *options]) == 0, capsys.readouterr().err
+    assert_complete(tmp_path / "out/paper/tiny", run)
+    assert "2 trainings" in capsys.readouterr().out  # random seed 2 has not finished
+    assert cli.main(["scalars", str(tmp_path), *options]) == 2
+    assert "none of the runs of the study has finished" in capsys.readouterr().err
 
 
 def test_the_key_belongs_to_the_study_and_changes_no_run(config):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflow_runs import append, copy_project, planned, run, snakemake, start_snakemake, wait_for
+from workflow_runs import SMALL, append, copy_project, planned, run, snakemake, start_snakemake, wait_for, write_study
 
 RESULT = "results/train/paper/dense/seed_0/results_dense.json"
 LOG = "results/logs/train/paper/dense.log"
@@ -43,6 +43,26 @@ def test_times_decide_nothing(project, kept):
         shutil.rmtree(project / ".snakemake")
     shuffle_times(project)
     assert planned(project) == {}
+
+
+@pytest.mark.promise("nothing-is-done-again")
+def test_to_ask_for_scalars_starts_no_job(project):
+    config = yaml.safe_load((project / "config.yaml").read_text())
+    config["training"]["tensorboard"] = True
+    (project / "config.yaml").write_text(yaml.safe_dump(config))
+    assert planned(project) == {}
+
+
+@pytest.mark.long
+def test_scalars_lie_beside_the_study_and_are_no_part_of_it(tmp_path):
+    folder = copy_project(tmp_path)
+    write_study(folder, SMALL | {"training": SMALL["training"] | {"tensorboard": True}})
+    snakemake(folder, "all")
+    (events,) = (folder / "results/tensorboard").rglob("*.*")
+    assert events.parent == folder / "results/tensorboard/paper/dense/seed_0"
+    snakemake(folder, "archive", "--config", "archive=kept")
+    assert (folder / "kept/MANIFEST.json").is_file()  # after verification
+    assert not [path for path in (folder / "kept").rglob("*") if "tensorboard" in path.name or "tfevents" in path.name]
 
 
 def without_records(project: Path) -> None:
