@@ -25,9 +25,8 @@ def _run(arguments: argparse.Namespace) -> None:
         for seed in opened.study.seeds:
             paths = [file(semantics, run, seed) for file in (result_file, diagnostics_file)]
             if all(map(opened.has, paths)):
-                write_scalars(
-                    arguments.output / semantics / run / seed_name(seed), *opened.read_records(paths).values()
-                )
+                records = opened.read_records(paths)
+                write_scalars(arguments.output / semantics / run / seed_name(seed), *records.values())
                 number += 1
     if not number:
         raise AfmpError(f"{arguments.folder}: none of the runs of the study has finished.")
