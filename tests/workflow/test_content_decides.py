@@ -11,6 +11,8 @@ import pytest
 import yaml
 from workflow_runs import SMALL, append, copy_project, planned, run, snakemake, start_snakemake, wait_for, write_study
 
+from afmp.study.study import read_study
+
 RESULT = "results/train/paper/dense/seed_0/results_dense.json"
 LOG = "results/logs/train/paper/dense.log"
 PICTURE = "results/plot_diagnostics/paper/dense/epoch_0002.png"
@@ -47,9 +49,9 @@ def test_times_decide_nothing(project, kept):
 
 @pytest.mark.promise("nothing-is-done-again")
 def test_to_ask_for_scalars_starts_no_job(project):
-    config = yaml.safe_load((project / "config.yaml").read_text())
-    config["training"]["tensorboard"] = True
-    (project / "config.yaml").write_text(yaml.safe_dump(config))
+    config = (project / "config.yaml").read_text()
+    (project / "config.yaml").write_text(config.replace("tensorboard: false", "tensorboard: true"))
+    assert read_study(project / "config.yaml").tensorboard
     assert planned(project) == {}
 
 
