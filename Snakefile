@@ -68,6 +68,7 @@ report: f"{PROJECT}/report/workflow.rst"
 
 
 include: f"{PROJECT}/rules/common.smk"
+include: f"{PROJECT}/rules/labels.smk"
 include: f"{PROJECT}/rules/data.smk"
 include: f"{PROJECT}/rules/train.smk"
 

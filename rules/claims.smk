@@ -9,7 +9,7 @@ rule answer_claims:
     input:
         records=in_results(records_of(CLAIMS, STUDY)),
     output:
-        **table_files(CLAIMS_TABLE, category="Claims", labels={"table": "verdicts"}),
+        **table_files(CLAIMS_TABLE, category="Claims", labels=CLAIM_LABELS),
         answered=in_results(CLAIMS_FILE),
     log:
         in_results(log_file("answer_claims")),
@@ -23,6 +23,8 @@ rule answer_claims:
         claims=CLAIMS_CONTENT,
         studies=STUDY.studies,
         captions=captions,
+        # For the report, as the captions.
+        verdicts=verdicts,
     script:
         "../workflow_scripts/answer_claims.py"
 

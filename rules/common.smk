@@ -1,5 +1,6 @@
 # Shared parts of the rules: the checked study, the targets, helper functions, and the source files that a job depends on.
 
+import csv
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from snakemake.logging import logger
 
+from afmp.analysis.wording import escape_rst
 from afmp.data.folder_digest import folder_digest
 from afmp.figures.catalogue import figures, is_compared
 from afmp.finished.depth import read_depth
@@ -104,12 +106,6 @@ def code(script, *modules):
     return sources.source_hash([script, *watched])
 
 
-# A text as the name of a category. Snakemake writes it as it is into its page, and as a link into each caption, and would
-# fill in wildcards. An invisible character on each side of a special one keeps it from being one.
-def category_name(text):
-    return re.sub(r"([:`_<{\\])", "\u2060\\1\u2060", text)
-
-
 # Outputs for one table: as CSV, as a page of the report, its caption, and its forms for publication if it has them.
 def table_files(table, *, category, labels):
     files = {name: in_results(path) for name, path in files_of_table(table).items()}
@@ -117,16 +113,10 @@ def table_files(table, *, category, labels):
     files[page] = report(
         files[page],
         caption=f"../report/{table}.rst",
-        category=category,
+        category=in_menu(category),
         labels=labels,
     )
     return files
-
-
-# The same for a table of both semantics' sweeps.
-def sweep_table_files(table, label):
-    labels = {"figure": label, "semantics": " and ".join(STUDY.semantics)}
-    return table_files(table, category="Scalability", labels=labels)
 
 
 # Refuse notebook_vs_paper. SystemExit, because Snakemake adds a traceback to other exceptions of an input function.
@@ -318,6 +308,18 @@ def refuse_missing_tensorboard():
             check_tensorboard()
         except AfmpError as error:
             raise WorkflowError(str(error)) from None
+
+
+# By verdict, the claims in reStructuredText with their semantics, for the text on which the report opens. Read as captions are.
+def verdicts(wildcards, output):
+    found = {}
+    if Path(output.claims).exists():
+        with open(output.claims, encoding="utf-8", newline="") as table:
+            for row in csv.DictReader(table):
+                claims = found.setdefault(row["claim_verdict"], {})
+                semantics = claims.setdefault(escape_rst(row["claim"]), {})
+                semantics[row["semantics"]] = True
+    return dict(sorted(found.items(), reverse=True))  # holds, fails, cannot tell
 
 
 # The captions of a rule's figures and tables by file name without .rst. Jobs write them, and the report reads them.

@@ -6,15 +6,18 @@ from afmp.study.paths import NOTEBOOK_VS_PAPER, figure_files, figure_path, plot_
 # Every figure by its path, in plain values. Snakemake compares these values, and draws a changed figure again.
 DRAWINGS = {drawing.path: drawing for drawing in figures(STUDY.to_dict())}
 
-# The figures under one semantics each: the category of each in the report, and its semantics.
-CATEGORIES = {
-    study["figure"]: (category_name(f"{study['section']} {study['title']}"), study["semantics"])
+# The figures under one semantics each: the category and the labels of each in the report, and its semantics.
+IN_REPORT = {
+    study["figure"]: (category_of(study), study_labels(study), study["semantics"])
     for study in STUDY.studies
 }
 if STUDY.scalability:
-    CATEGORIES |= dict.fromkeys(SWEEP_FIGURES, ("Scalability", STUDY.semantics))
+    IN_REPORT |= {
+        figure: ("Scalability", sweep_labels(SWEPT[figure]), STUDY.semantics)
+        for figure in SWEEP_FIGURES
+    }
 
-for figure, (category, figure_semantics) in CATEGORIES.items():
+for figure, (category, labels, figure_semantics) in IN_REPORT.items():
 
     # One figure under one semantics.
     rule:
@@ -28,8 +31,8 @@ for figure, (category, figure_semantics) in CATEGORIES.items():
             png=report(
                 in_results(f"{figure_path('{semantics}', figure)}.png"),
                 caption="../report/figure.rst",
-                category=category,
-                labels={"figure": figure, "semantics": "{semantics}"},
+                category=in_menu(category),
+                labels=labels,
             ),
             pdf=in_results(f"{figure_path('{semantics}', figure)}.pdf"),
             caption=in_results(f"{figure_path('{semantics}', figure)}.rst"),
@@ -80,8 +83,12 @@ if COMPARE_SEMANTICS:
             png=report(
                 in_results(f"{NOTEBOOK_VS_PAPER}.png"),
                 caption="../report/figure.rst",
-                category="Notebook and paper",
-                labels={"figure": "notebook_vs_paper", "semantics": "both"},
+                category=in_menu("Paper and notebook"),
+                labels={
+                    "semantics": "paper and notebook",
+                    "quantity": "test accuracy",
+                    "random seeds": NUM_SEEDS,
+                },
             ),
             pdf=in_results(f"{NOTEBOOK_VS_PAPER}.pdf"),
             caption=in_results(f"{NOTEBOOK_VS_PAPER}.rst"),
@@ -134,9 +141,9 @@ for number, (epochs, runs) in enumerate(RUNS_BY_EPOCHS.items()):
                 report(
                     in_results(f"{plot_diagnostics_path('{semantics}', '{run}', epoch)}.png"),
                     caption=diagnostics_template(epoch),
-                    category="Diagnostics",
-                    subcategory="{semantics}",
-                    labels={"run": "{run}", "epoch": f"{epoch:04}"},
+                    category=in_menu("Diagnostics"),
+                    subcategory=diagnostics_group,
+                    labels=diagnostics_labels(epoch, epochs),
                 )
                 for epoch in epochs
             ],

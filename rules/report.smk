@@ -18,39 +18,21 @@ PAGE_FILES = sorted(Path(PROJECT, "report").glob("index.*"))
 PAGE_FILES += [CITATION] * CITATION.is_file()
 PAGE_PARTS = sources.source_hash(PAGE_FILES)
 
-
-# Verdicts, figures, tables, the sweep, diagnostics and provenance in one HTML file that needs no network.
-rule write_first_page:
-    input:
-        needs_a_folder,
-        STUDY_FILES,
-    output:
-        in_results(FIRST_PAGE_FILE),
-    log:
-        in_results(log_file("write_first_page")),
-    benchmark:
-        in_results(benchmark_file("write_first_page"))
-    localrule: True
-    conda:
-        "../envs/afmp.yaml"
-    params:
-        code=code("write_first_page.py"),
-        parts=PAGE_PARTS,
-        # Snakemake does not rerun a job for a changed parameter whose function takes `output`.
-        places=lambda wildcards, output: {"project": PROJECT, "results": PLACE},
-        dataset=lambda wildcards, output: on_disk(DATASET_NAME),
-    script:
-        "../workflow_scripts/write_first_page.py"
+# Captions of Snakemake's report, its opening text, its style and its labels.
+REPORT_FILES = sorted(Path(PROJECT, "report").glob("*.rst"))
+REPORT_FILES += [Path(PROJECT, "report/report.css"), Path(PROJECT, "rules/labels.smk")]
 
 
-# Make everything that the report shows, and the report. (`snakemake --report report.html` shows only what already exists.)
+# Make everything that the reports show, verify it once, and write both: the first page, with verdicts, figures, tables, the
+# sweep, diagnostics and provenance in one HTML file that needs no network, and Snakemake's report.
+# (`snakemake --report report.html` shows only what already exists.)
 rule report:
     input:
         needs_a_folder,
         STUDY_FILES,
-        in_results(FIRST_PAGE_FILE),
     output:
-        in_results(REPORT_FILE),
+        page=in_results(FIRST_PAGE_FILE),
+        report=in_results(REPORT_FILE),
     log:
         in_results(log_file("report")),
     benchmark:
@@ -60,7 +42,8 @@ rule report:
         "../envs/afmp.yaml"
     params:
         code=code("report.py"),
-        templates=sources.source_hash(sorted(Path(sources.PROJECT, "report").glob("*.rst"))),
+        parts=PAGE_PARTS,
+        templates=sources.source_hash(REPORT_FILES),
         # Snakemake does not rerun a job for a changed parameter whose function takes `output`.
         places=lambda wildcards, output: {"project": PROJECT, "prefix": PREFIX, "results": PLACE},
         dataset=lambda wildcards, output: on_disk(DATASET_NAME),

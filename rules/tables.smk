@@ -1,6 +1,12 @@
 # Tables: every number of the study as CSV, as a page of the report, and with a caption.
 
-from afmp.study.paths import PARAMETERS_FILE, result_files, scalability_file, table_file
+from afmp.study.paths import (
+    PARAMETERS_FILE,
+    SWEEP_TABLES,
+    result_files,
+    scalability_file,
+    table_file,
+)
 
 
 # Tables of all runs: every epoch, a summary with intervals, and paired differences from each study's reference.
@@ -12,14 +18,14 @@ rule aggregate:
             for file in result_files(semantics, [run], STUDY.seeds)
         ),
     output:
-        **table_files("summary", category="Tables", labels={"table": "summary of every run"}),
-        **table_files("differences", category="Tables", labels={"table": "paired differences"}),
+        **table_files("summary", category="Tables", labels=run_table_labels("summary")),
+        **table_files("differences", category="Tables", labels=run_table_labels("differences")),
         # The only table without a page, as it is too long for one.
         epochs=report(
             in_results(table_file("epochs")),
             caption="../report/epochs.rst",
-            category="Tables",
-            labels={"table": "every epoch of every run"},
+            category=in_menu("Tables"),
+            labels=run_table_labels("epochs"),
         ),
         epochs_caption=in_results(table_file("epochs", "rst")),
     log:
@@ -45,10 +51,15 @@ if STUDY.scalability:
             scalability=in_results(map(scalability_file, STUDY.semantics)),
             parameters=in_results(PARAMETERS_FILE),
         output:
-            **sweep_table_files("scalability", "table of the sweep"),
-            **sweep_table_files("scalability_ratios", "table of ratios"),
-            **sweep_table_files("scalability_fits", "table of fits"),
-            **sweep_table_files("parameters", "table of parameters"),
+            **{
+                name: file
+                for table in SWEEP_TABLES
+                for name, file in table_files(
+                    table,
+                    category="Scalability",
+                    labels=sweep_labels(TABULATED[table], " and ".join(STUDY.semantics)),
+                ).items()
+            },
         log:
             in_results(log_file("tabulate_scalability")),
         benchmark:

@@ -153,7 +153,7 @@ def synthetic_point(
     num_patches = (resolution // 16) ** 2
     afmp, (num_parameters, per_patch, activations_per_patch) = model != "deit_tiny", SWEPT[model]
     faster = {"fp32": 1.0, "tf32": 0.8, "bf16": 0.5, "fp16": 0.5}[precision] * (0.3 if mode == "inference" else 1.0)
-    faster *= {"eager": 1.0, "compiled": 0.8, "graph": 0.7, "compiled_graph": 0.6}[execution]
+    faster *= {"eager": 1.0, "compiled": 0.8, "reduce_overhead": 0.75, "graph": 0.7, "compiled_graph": 0.6}[execution]
     faster *= 2.0 if attention == "plain" and not afmp else 1.0
     per_image = 0.03 + per_patch * num_patches + (0 if afmp else 6e-6 * num_patches**2)
     median = faster * batch_size * per_image

@@ -146,11 +146,13 @@ def test_the_snakemake_that_writes_the_report_inherits_no_settings_of_a_person(t
     (tmp_path / "snakemake").mkdir()
     (tmp_path / "snakemake/__init__.py").touch()
     (tmp_path / "snakemake/__main__.py").write_text(FAKE_SNAKEMAKE)
-    job = "snakemake = types.SimpleNamespace(log=['log'], config={}, output=['report'])\n"
-    # There is no study here to verify: what follows is about the call of Snakemake alone.
+    job = "snakemake = types.SimpleNamespace(log=['log'], config={'seeds': [0]})\n"
+    job += "snakemake.output = types.SimpleNamespace(page='page', report='report')\n"
+    # There is no study here to verify or to draw: what follows is about the call of Snakemake alone.
     places = {"project": str(PROJECT), "prefix": "", "results": "results"}
     job += f"snakemake.params = types.SimpleNamespace(dataset=None, places={places!r})\n"
     job += "import afmp.finished.unverified as room\nroom.refuse_unverified = lambda *_, **__: None\n"
+    job += "import afmp.finished.first_page as room\nroom.write_page_of_results = lambda *_, **__: None\n"
     script = (PROJECT / "workflow_scripts/report.py").read_text(encoding="utf-8")
     (tmp_path / "job.py").write_text(f"import types\n{job}{script}")
     person = {"SNAKEMAKE_PROFILE": "slurm", "SNAKEMAKE_SLURM_PARTITION": "gpu", "SNAKEMAKE_OUTPUT_CACHE": "/cache"}

@@ -6,6 +6,8 @@ import numpy as np
 
 from afmp.analysis.models import MODEL_NAMES, MODELS, MODELS_WITH_SEMANTICS
 
+# The executions whose CUDA graph the user makes by hand. The others take a call of torch.compile or nothing.
+MADE_BY_HAND = ("graph", "compiled_graph")
 # The keys that distinguish the series of one model and mode, and how to write each value.
 SETTINGS = {"precision": "{}", "attention": "{} attention", "execution": "{}"}
 
@@ -32,6 +34,11 @@ class Series(NamedTuple):
         """The configuration in words: `bf16, fused attention, compiled_graph`."""
         values = [(template, getattr(self, key)) for key, template in SETTINGS.items()]
         return ", ".join(template.format(value) for template, value in values if value is not None)
+
+    @property
+    def made_by_hand(self) -> bool:
+        """Whether a user must make a CUDA graph to get these times."""
+        return self.execution in MADE_BY_HAND
 
     @property
     def measured(self) -> list[dict]:

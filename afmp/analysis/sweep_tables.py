@@ -9,7 +9,7 @@ from afmp.analysis.fits import crossing, fit_activations, fit_time
 from afmp.analysis.models import AFMP_MODELS, MODEL_NAMES
 from afmp.analysis.ratios import SETTING, ratios
 from afmp.analysis.series import SETTINGS, Series, models_of, modes_of, series_of
-from afmp.analysis.sweep_wording import largest_ratios
+from afmp.analysis.sweep_wording import largest_ratios, work_of_executions
 
 TIMES = ("median", "q25", "q75", "min", "max", "n")
 # Columns of the N above which DeiT-Tiny needs more than an AFMP.
@@ -111,7 +111,7 @@ def scalability_caption(sweeps: list[dict]) -> str:
             f"{wording.counted([len(status)], 'point')}, "
             f"{status.count('oom')} out of memory, {status.count('error')} failed."
         )
-        sentences += [largest_ratios(sweep), *sweep["protocol"]["skipped"]]
+        sentences += [largest_ratios(sweep), work_of_executions(sweep), *sweep["protocol"]["skipped"]]
     return wording.escape_rst(" ".join(sentences))
 
 

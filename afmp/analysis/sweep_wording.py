@@ -1,7 +1,15 @@
 """Words that tables and figures of the sweep share: its models, settings and device, and ratios at the largest size."""
 
 from afmp.analysis.models import AFMP_MODELS, MODEL_NAMES
-from afmp.analysis.series import best_series, models_of, modes_of, peak_per_image, series_of, time_per_image
+from afmp.analysis.series import (
+    MADE_BY_HAND,
+    best_series,
+    models_of,
+    modes_of,
+    peak_per_image,
+    series_of,
+    time_per_image,
+)
 from afmp.analysis.wording import distinct, span
 
 PASSES = {"train": "forward + backward", "inference": "inference"}
@@ -24,6 +32,16 @@ def settings(sweep: dict) -> str:
         f"batch {span([point['batch_size'] for point in points])}, precision {values('precision')}, "
         f"execution {values('execution')}, attention of DeiT-Tiny {values('attention')}"
     )
+
+
+def work_of_executions(sweep: dict) -> str:
+    """Return which executions of a sweep take no work of the user, and which take a CUDA graph made by hand."""
+    found = list(dict.fromkeys(point["execution"] for point in sweep["points"]))
+    by_hand = [execution for execution in found if execution in MADE_BY_HAND]
+    without = [execution for execution in found if execution not in MADE_BY_HAND]
+    sentences = [f"No work of the user: {distinct(without)}."] * bool(without)
+    sentences += [f"CUDA graphs made by hand: {distinct(by_hand)}."] * bool(by_hand)
+    return " ".join(sentences)
 
 
 def device_and_software(sweep: dict) -> str:

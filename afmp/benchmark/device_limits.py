@@ -6,7 +6,8 @@ from dataclasses import replace
 from afmp.benchmark.settings import SweepSettings
 from afmp.errors import AfmpError
 
-CUDA_ONLY = {"tf32": "TF32 products exist", "graph": "CUDA graphs exist", "compiled_graph": "CUDA graphs exist"}
+GRAPHS = ("reduce_overhead", "graph", "compiled_graph")
+CUDA_ONLY = {"tf32": "TF32 products exist"} | dict.fromkeys(GRAPHS, "CUDA graphs exist")
 LARGEST_RESOLUTION_WITHOUT_CUDA = 224  # pixels
 
 

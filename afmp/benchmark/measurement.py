@@ -10,7 +10,7 @@ import torch
 
 from afmp.benchmark.memory import MemoryBaseline, warm_up_libraries
 from afmp.benchmark.models import build_model
-from afmp.benchmark.passes import Pass, Subject, failure, interleaved_times
+from afmp.benchmark.passes import COMPILE_MODES, Pass, Subject, failure, free_graph_trees, interleaved_times
 from afmp.machine.device import resolve_device, set_matmul_precision
 from afmp.provenance import device_record, versions
 
@@ -79,7 +79,7 @@ def measure(
     memories: dict[tuple, dict] = {}
     outcomes: list[dict] = []
     for candidate in candidates:
-        key, compiled = _model_key(candidate), candidate["execution"].startswith("compiled")
+        key, compile_mode = _model_key(candidate), COMPILE_MODES.get(candidate["execution"])
         try:
             if key not in subjects:
                 if shared_inputs:
@@ -87,13 +87,17 @@ def measure(
                 subjects[key] = build_subject(
                     candidate, inputs, num_classes=num_classes, mode=mode, precision=precision
                 )
-            if "memory" in reads and (*key, compiled) not in memories:
-                memories[*key, compiled] = baseline.read(subjects[key], compiled=compiled, shared_inputs=shared_inputs)
-            outcomes.append(_outcome(subjects[key], memories.get((*key, compiled))))
+            if "memory" in reads and (*key, compile_mode) not in memories:
+                memories[*key, compile_mode] = baseline.read(
+                    subjects[key], compile_mode=compile_mode, shared_inputs=shared_inputs
+                )
+            outcomes.append(_outcome(subjects[key], memories.get((*key, compile_mode))))
         except Exception as error:  # any exception of a model is the outcome of its point
             outcomes.append(_failed(error))
             if key in subjects:
                 subjects[key].clear_gradients()
+        if candidate["execution"] == "reduce_overhead":
+            free_graph_trees()
 
     if "time" in reads:
         for execution in dict.fromkeys(candidate["execution"] for candidate in candidates):
@@ -111,6 +115,8 @@ def measure(
                 outcomes[index] = _empty() | failed
             # CUDA graphs keep all memory of their passes: the next execution starts without them.
             passes.clear()
+            if execution == "reduce_overhead":
+                free_graph_trees()
             for subject in subjects.values():
                 subject.clear_gradients()
             gc.collect()

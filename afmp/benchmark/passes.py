@@ -1,4 +1,4 @@
-"""Passes of a model (in eager mode, compiled, or replayed as a CUDA graph) and their interleaved timing.
+"""Passes of a model (in eager mode, compiled, or replayed as CUDA graphs) and their interleaved timing.
 
 A training pass is forward, loss and backward. An inference pass is only forward, in eval mode without gradients.
 """
@@ -18,6 +18,11 @@ from afmp.machine.timing import milliseconds as time_of
 # Passes are timed until their times add up to the given seconds, but never fewer than this.
 FEWEST_PASSES = 5
 WARM_UP_BEFORE_CAPTURE = 3
+# torch.compile's mode in each execution that compiles.
+REDUCE_OVERHEAD = "reduce-overhead"
+COMPILE_MODES = {"compiled": "default", "compiled_graph": "default", "reduce_overhead": REDUCE_OVERHEAD}
+# A compiled function runs once, then PyTorch records its CUDA graphs, and from the third pass on it replays them.
+PASSES_BEFORE_REPLAY = 2
 
 
 class Subject:
@@ -33,19 +38,25 @@ class Subject:
         self.trains = mode == "train"
         model.train(self.trains)
         self._function = loss if self.trains else lambda images, labels: model(images)
-        self._compiled = None
+        self._functions = {None: self._function}
 
-    def forward(self, *, compiled: bool) -> torch.Tensor:
-        """Return the loss, ready for backward, in training; the logits in inference."""
-        if compiled and self._compiled is None:
-            self._compiled = torch.compile(self._function, dynamic=False)
-        function = self._compiled if compiled else self._function
+    def forward(self, *, compile_mode: str | None) -> torch.Tensor:
+        """Return the loss, ready for backward, in training; the logits in inference.
+
+        compile_mode: torch.compile's, one of COMPILE_MODES; None to run uncompiled. Under REDUCE_OVERHEAD the next pass
+        overwrites the result and the gradients.
+        """
+        if compile_mode not in self._functions:
+            self._functions[compile_mode] = torch.compile(self._function, dynamic=False, mode=compile_mode)
+        if compile_mode == REDUCE_OVERHEAD:
+            torch.compiler.cudagraph_mark_step_begin()
+        function = self._functions[compile_mode]
         with nullcontext() if self.trains else torch.no_grad(), autocast(self.precision, self.inputs[0].device):
             return function(*self.inputs)
 
-    def run(self, *, compiled: bool) -> None:
+    def run(self, *, compile_mode: str | None) -> None:
         """Run one whole pass. In training it leaves gradients behind."""
-        result = self.forward(compiled=compiled)
+        result = self.forward(compile_mode=compile_mode)
         if self.trains:
             result.backward()
 
@@ -58,11 +69,14 @@ class Pass:
     """A subject's pass in one execution. After each call, `clean` runs outside the timed part."""
 
     def __init__(self, subject: Subject, execution: str) -> None:
-        compiled = execution.startswith("compiled")
         self._clear = subject.clear_gradients
-        self._call = lambda: subject.run(compiled=compiled)
+        self._call = partial(subject.run, compile_mode=COMPILE_MODES.get(execution))
         if execution.endswith("graph"):
-            self._call, self._clear = _capture(subject, compiled=compiled).replay, lambda: None
+            self._call, self._clear = _capture(subject, self._call).replay, lambda: None
+        elif execution == "reduce_overhead":
+            for _ in range(PASSES_BEFORE_REPLAY):
+                self._call()
+                self._clear()
 
     def __call__(self) -> None:
         self._call()
@@ -72,8 +86,8 @@ class Pass:
         self._clear()
 
 
-def _capture(subject: Subject, *, compiled: bool) -> torch.cuda.CUDAGraph:
-    run, stream = partial(subject.run, compiled=compiled), torch.cuda.Stream(subject.inputs[0].device)
+def _capture(subject: Subject, run: Callable[[], None]) -> torch.cuda.CUDAGraph:
+    stream = torch.cuda.Stream(subject.inputs[0].device)
     for _ in range(WARM_UP_BEFORE_CAPTURE):
         subject.clear_gradients()
         run_before_capture(run, stream)
@@ -81,6 +95,12 @@ def _capture(subject: Subject, *, compiled: bool) -> torch.cuda.CUDAGraph:
     subject.clear_gradients()
     graph, _ = capture(run, stream)
     return graph
+
+
+def free_graph_trees() -> None:
+    """Free PyTorch's own CUDA graphs and their memory. Every compiled function is compiled again at its next call."""
+    torch.compiler.reset()
+    gc.collect()
 
 
 class Replayed:

@@ -10,7 +10,7 @@ from afmp.study.semantics import SWEPT_SEMANTICS
 PATCH_SIZE = 16  # of all models, pixels
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 MODES = ("train", "inference")
-EXECUTIONS = ("eager", "compiled", "graph", "compiled_graph")
+EXECUTIONS = ("eager", "compiled", "reduce_overhead", "graph", "compiled_graph")
 ATTENTIONS = ("fused", "plain")
 TRAINED_SEMANTICS = ("paper", "refined")  # that `afmp benchmark training` measures
 CHOICES = {
@@ -37,7 +37,8 @@ class PassSettings:
     - semantics: AFMP-Small is one more model under each; the other models are measured once
     - precision: fp32 is without TF32; bf16 and fp16 are autocast
     - mode: train (forward, loss, backward) or inference (forward without gradients, in eval mode)
-    - execution: eager, compiled (torch.compile), graph (the pass as one CUDA graph), compiled_graph (both)
+    - execution: eager, compiled (torch.compile), reduce_overhead (torch.compile, mode="reduce-overhead"), graph (the
+      pass as one CUDA graph made by hand), compiled_graph (compiled and graph)
     - attention: DeiT-Tiny's, either PyTorch's fused attention or plain matrix products
     - device: auto, cpu, cuda, cuda:<i> or mps
     """

@@ -1,6 +1,7 @@
 """The table that `afmp benchmark sweep` prints."""
 
 from afmp.analysis.ratios import ratios
+from afmp.analysis.sweep_wording import work_of_executions
 
 
 def format_sweep(scalability: dict) -> str:
@@ -12,10 +13,10 @@ def format_sweep(scalability: dict) -> str:
         f"AFMP-Small under {scalability['semantics']} semantics, on {device['name']} ({device['type']}), torch "
         f"{scalability['versions']['torch']}; per point at most {protocol['warmup']} warm-up passes, "
         f"{protocol['repeats']} timed passes and {protocol['seconds']:g} s; message passing: "
-        f"{', '.join(implementations) or 'not stated'}; peak memory: {kind}, never under a CUDA graph"
+        f"{', '.join(implementations) or 'not stated'}; peak memory: {kind}, never under a CUDA graph made by hand"
     )
     head = f"{'median ms':>11}{'[q25, q75]':>24}{'n':>5}{'peak MB':>9}{'reserved':>10}{'activations':>12}"
-    lines = [title, _place_head("model") + head]
+    lines = [title, work_of_executions(scalability), _place_head("model") + head]
     for point in points:
         place = _place(point, point["model"])
         if point["status"] == "ok":
@@ -41,7 +42,7 @@ def format_sweep(scalability: dict) -> str:
 
 def _place_head(first: str) -> str:
     names = {"px": 6, "N": 7, "batch": 6}
-    words = {"prec": 6, "mode": 10, "execution": 15, "attn": 5}
+    words = {"prec": 6, "mode": 10, "execution": 16, "attn": 5}
     numbers = "".join(f"{name:>{width}}" for name, width in names.items())
     return f"{first:<20}{numbers}  " + "".join(f"{name:<{width}}" for name, width in words.items())
 
@@ -49,5 +50,5 @@ def _place_head(first: str) -> str:
 def _place(point: dict, first: str) -> str:
     return (
         f"{first:<20}{point['resolution']:>6}{point['num_patches']:>7}{point['batch_size']:>6}  {point['precision']:<6}"
-        f"{point['mode']:<10}{point['execution']:<15}{point['attention'] or '':<5}"
+        f"{point['mode']:<10}{point['execution']:<16}{point['attention'] or '':<5}"
     )

@@ -65,7 +65,7 @@ def _add_pass_options(parser: Parser) -> None:
     add("--num-classes", type=int, default=100, help="classes of every model")
     add("--precision", type=words, default="fp32", help=f"some of {','.join(PRECISIONS)}; fp32 is without TF32")
     add("--mode", type=words, default="train", help=f"some of {','.join(MODES)}")
-    add("--execution", type=words, default="eager", help=f"some of {','.join(EXECUTIONS)}; graphs need CUDA")
+    add("--execution", type=words, default="eager", help=f"some of {','.join(EXECUTIONS)}; the last three need CUDA")
     add("--attention", type=words, default="fused", help=f"of DeiT-Tiny, some of {','.join(ATTENTIONS)}")
     add("--semantics", choices=SWEPT_SEMANTICS, default="paper", help="semantics of afmp_small")
 

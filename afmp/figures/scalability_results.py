@@ -7,8 +7,15 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
 from afmp.analysis import wording
-from afmp.analysis.series import Series, modes_of, peak_per_image, series_of, time_per_image
-from afmp.analysis.sweep_wording import PASSES, device_and_software, largest_ratios, names, settings
+from afmp.analysis.series import MADE_BY_HAND, Series, modes_of, peak_per_image, series_of, time_per_image
+from afmp.analysis.sweep_wording import (
+    PASSES,
+    device_and_software,
+    largest_ratios,
+    names,
+    settings,
+    work_of_executions,
+)
 from afmp.figures.parts import style
 from afmp.figures.parts.sweep_lines import Line, draw_patch_axis, look_of, main_lines
 
@@ -61,6 +68,11 @@ def _faint(sweep: dict, lines: list[Line], mode: str) -> list[Series]:
     return [one for one in series_of(sweep) if one.mode == mode and one.measured and one[:-1] not in main]
 
 
+def _faint_look(series: Series) -> dict:
+    """Return the look of a faint line: solid if it takes no work of the user, dotted if a graph is made by hand."""
+    return FAINT | {"linestyle": ":" if series.made_by_hand else "-"}
+
+
 def _memory(point: dict) -> tuple[float, float, float]:
     return (peak_per_image(point),) * 3
 
@@ -79,7 +91,7 @@ def _draw_panel(axis, lines: list[Line], faint: list[Series], value) -> None:
         drawn.append(middle)
         # Faint lines on top of each other are not faint, and executions with and without a graph have equal memory.
         if (key := (series.model, *series.sizes, *(f"{number:.2g}" for number in middle))) not in seen:
-            axis.plot(series.sizes, middle, gid=f"faint: {series.setting}", **look_of(series) | FAINT)
+            axis.plot(series.sizes, middle, gid=f"faint: {series.setting}", **look_of(series) | _faint_look(series))
         seen.add(key)
     for place, line in enumerate(lines):
         if not line.series.measured:
@@ -135,7 +147,8 @@ def _draw_legend(place, axis, lines, faint) -> None:
         faint_names = {series.name for series in faint}
         *others, last = [line.series.name for line in lines if line.series.name in faint_names]
         whose = f"{', '.join(others)} and {last}" if others else last
-        labels.append(wording.fill(f"faint lines: other configurations of {whose}, in the same colours", 64))
+        dotted = "; dotted: CUDA graphs made by hand" * any(series.made_by_hand for series in faint)
+        labels.append(wording.fill(f"faint lines: other configurations of {whose}, in the same colours{dotted}", 64))
     place.legend(handles, labels, loc="center", ncols=2, handlelength=3.2, columnspacing=2.5)
 
 
@@ -147,14 +160,14 @@ def _memory_label(sweep: dict) -> str:
 def _footer(sweep: dict, other_sweeps: Sequence[dict]) -> list[str]:
     warmup = sweep["protocol"]["warmup"]
     passes = [point["time_ms"]["n"] for one in (sweep, *other_sweeps) for point in one["points"] if point["time_ms"]]
-    graphs = any("graph" in point["execution"] for point in sweep["points"])
+    graphs = any(point["execution"] in MADE_BY_HAND for point in sweep["points"])
     faint = any(_faint(sweep, main_lines(sweep, other_sweeps, mode), mode) for mode in modes_of(sweep))
     strong = "each model's configuration with the most sizes and, among those, the lowest times"
     return [
-        f"Patches of 16 px, {settings(sweep)}; {device_and_software(sweep)}.",
+        f"Patches of 16 px, {settings(sweep)}; {device_and_software(sweep)}. {work_of_executions(sweep)}",
         f"Time: median of {wording.counted(passes or [0], 'pass', 'passes')} after at most {warmup} warm-up passes; "
         "bars: first to third quartile, side by side. The passes of the models were timed in turn."
-        + " Memory is never read under a CUDA graph." * graphs
+        + " Memory is never read under a CUDA graph made by hand." * graphs
         + f" Strong lines: {strong}. Faint lines: all others." * faint,
     ]
 
@@ -169,7 +182,7 @@ def caption(sweep: dict, other_sweeps: Sequence[dict] = ()) -> str:
         f"at {wording.span([p['num_patches'] for p in points])} patches, "
         f"{settings(sweep)}, on {sweep['device']['name']}."
     ]
-    sentences.append(largest_ratios(sweep))
+    sentences += [largest_ratios(sweep), work_of_executions(sweep)]
     failed = _failures(series_of(sweep))
     sentences.append(f"Not measured: {'; '.join(failed)}." if failed else f"All {len(points)} points were measured.")
     if any(point["memory"] and point["memory"]["kind"] == "resident_set_growth" for point in points):

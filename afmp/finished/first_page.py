@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
+import yaml
 from PIL import Image
 
 from afmp.analysis.claim_tables import counts, measured, printed_claims, tested
@@ -26,18 +27,20 @@ from afmp.finished.opened_archive import OpenedArchive
 from afmp.finished.page_provenance import citation_content, made_with, summary_facts
 from afmp.finished.page_sweep import sweep_content
 from afmp.finished.results_folder import ResultsFolder
+from afmp.finished.study_files import study_drawings
 from afmp.records import write_text
 from afmp.study.claims import resolve_claims
+from afmp.study.config_file import read_config
 from afmp.study.paths import (
+    CLAIMS_FILE,
     NOTEBOOK_VS_PAPER,
     PARAMETERS_FILE,
-    plot_diagnostics_folder,
     plot_diagnostics_path,
     result_files,
     scalability_file,
 )
 from afmp.study.semantics import AFMP_SEMANTICS
-from afmp.study.study import Study
+from afmp.study.study import Study, resolve_study
 
 MAX_FIGURE_BYTES = 50_000_000
 MAX_CAPTION_BYTES = 1_000_000
@@ -86,6 +89,22 @@ def write_first_page(path: Path | str, opened: ResultsFolder | OpenedArchive, in
         lstrip_blocks=True,
     )
     write_text(path, environment.get_template("index.html").render(page_content(opened, inputs)))
+
+
+def write_page_of_results(path: Path | str, config: dict, *, results: Path | str, project: Path | str) -> None:
+    """Write the first page of the finished study of a configuration, whose files are below `results`, to `path`.
+
+    project: folder with the templates and the citation. Raises AfmpError as `write_first_page`.
+    """
+    study = resolve_study(config)
+    inputs = inputs_of(
+        project,
+        claims=read_config(Path(results, CLAIMS_FILE)),
+        pictures=Path(results),
+        drawings=study_drawings(study),
+        configuration=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+    )
+    write_first_page(path, ResultsFolder(Path(results), study), inputs)
 
 
 def page_content(opened: ResultsFolder | OpenedArchive, inputs: Inputs) -> dict:
@@ -202,7 +221,6 @@ def _diagnostics(study: Study, inputs: Inputs) -> list[dict]:
     drawn = {drawing.path for drawing in inputs.drawings}
     runs = []
     for semantics, run in study.trainings:
-        folder = plot_diagnostics_folder(semantics, run)
         paths = {
             epoch: path
             for epoch in study.runs[run].visualized_epochs
@@ -217,7 +235,7 @@ def _diagnostics(study: Study, inputs: Inputs) -> list[dict]:
                 }
                 for epoch, path in sorted(paths.items())
             ]
-            runs.append({"name": f"{run}, {semantics}", "folder": folder, "pictures": pictures})
+            runs.append({"name": f"{run}, {semantics}", "pictures": pictures})
     return runs
 
 

@@ -7,6 +7,7 @@ import pandas
 
 from afmp.analysis.models import MODEL_NAMES
 from afmp.analysis.ratios import ratios
+from afmp.analysis.series import MADE_BY_HAND
 from afmp.analysis.tables import Tables
 from afmp.analysis.wording import plain_text
 from afmp.figures.catalogue import SWEEP_FIGURES
@@ -25,6 +26,7 @@ def sweep_content(sweeps: list[dict], tables: Tables, figures: dict[str, dict]) 
     return {
         "points": points,
         "choices": choices,
+        "by_hand": MADE_BY_HAND,
         "caption": plain_text(tables["scalability"].caption),
         "chosen": [
             {

@@ -11,7 +11,7 @@ TAKEN_FIGURES = (
     "all", "download", "tables", "prepare_data", "train", "aggregate", "benchmark_resolution", "benchmark_scalability",
     "count_parameters", "tabulate_scalability", "report", "scalability_results", "scalability_fits",
     "notebook_vs_paper", "claims", "answer_claims", "archive", "figures_from_archive", "claims_from_archive",
-    "write_first_page", "page_from_archive", "manifest", "verify", "diagnostics", "explanation", "catalogue", "parts",
+    "page_from_archive", "manifest", "verify", "diagnostics", "explanation", "catalogue", "parts",
 )  # fmt: skip
 
 # Snakemake plans every file of a study before the first job. It takes a minute for as many.
@@ -19,7 +19,7 @@ MOST_TRAININGS = 5_000
 MOST_PICTURES = 10_000
 
 # Values of the sweep's lists that exist on CUDA devices only.
-CUDA_ONLY = ("tf32", "graph", "compiled_graph")
+CUDA_ONLY = ("tf32", "reduce_overhead", "graph", "compiled_graph")
 
 
 def check_dataset(dataset: DatasetConfig) -> None:

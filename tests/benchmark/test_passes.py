@@ -1,10 +1,45 @@
-"""Interleaved timing of passes."""
+"""Passes that PyTorch replays as CUDA graphs, and the interleaved timing of passes."""
 
 import time
 
+import pytest
 import torch
 
-from afmp.benchmark.passes import interleaved_times
+from afmp.benchmark.passes import Pass, Subject, interleaved_times
+
+
+@pytest.mark.parametrize("mode", ["train", "inference"])
+def test_each_pass_under_reduce_overhead_is_a_step_of_its_own_and_two_come_before_the_first(monkeypatch, mode):
+    # A stand-in for torch.compile, which takes a minute on a CPU.
+    calls, compiled = [], []
+
+    def compile_function(function, **options):
+        compiled.append(options)
+
+        def run(*inputs):
+            calls.append(torch.is_grad_enabled())
+            return function(*inputs)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compile_function)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: calls.append("step"))
+    model = torch.nn.Linear(4, 2)
+    subject = Subject(
+        model,
+        lambda images, labels: model(images).sum(),
+        (torch.ones(3, 4), torch.zeros(3)),
+        mode=mode,
+        precision="fp32",
+    )
+    run = Pass(subject, "reduce_overhead")
+    assert compiled == [{"dynamic": False, "mode": "reduce-overhead"}]
+    assert calls == ["step", mode == "train"] * 2 and model.weight.grad is None
+    run()
+    assert calls == ["step", mode == "train"] * 3 and len(compiled) == 1
+    assert (model.weight.grad is not None) == (mode == "train")
+    Pass(subject, "compiled")()
+    assert compiled[1:] == [{"dynamic": False, "mode": "default"}] and calls[-2:] == [mode == "train"] * 2
 
 
 def test_passes_are_timed_in_turn_and_a_failed_one_leaves_the_others():

@@ -196,6 +196,10 @@ def test_points_measured_by_another_protocol_are_not_used(monkeypatch, tmp_path)
     [
         ({"precision": ("tf32",)}, "precision: 'tf32' found; TF32 products exist on CUDA devices only"),
         ({"execution": ("graph",)}, "execution: 'graph' found; CUDA graphs exist on CUDA devices only"),
+        (
+            {"execution": ("reduce_overhead",)},
+            "execution: 'reduce_overhead' found; CUDA graphs exist on CUDA devices only",
+        ),
         ({"execution": ("graph",), "skip_impossible": True}, "CUDA graphs exist on CUDA devices only"),
         ({"device": "abacus"}, "device: 'abacus' is not on this machine"),
     ],

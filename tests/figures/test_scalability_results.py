@@ -20,6 +20,8 @@ from drawn_figures import (
 )
 from synthetic_results import CPU, synthetic_point, synthetic_scalability
 
+from afmp.analysis.sweep_tables import scalability_caption
+from afmp.benchmark.text import format_sweep
 from afmp.figures import scalability_fits, scalability_results
 from afmp.figures.parts import style
 from afmp.finished.archive import MAX_FILE_BYTES
@@ -159,6 +161,33 @@ def test_footer_describes_only_what_is_drawn():
     assert (
         "median of 10 passes" in text and "never read under a CUDA graph" in text and "Faint lines: all others" in text
     )
+
+
+def test_the_figure_and_its_caption_say_which_lines_take_no_work_of_the_user():
+    sweep = small_sweep()
+    executions = ("reduce_overhead", "graph", "compiled_graph")
+    sweep["points"] += [
+        synthetic_point(model, size, execution=execution)
+        for execution in executions
+        for size in SIX_SIZES
+        for model in MODELS
+    ]
+    said = "No work of the user: eager; reduce_overhead. CUDA graphs made by hand: graph; compiled_graph."
+    figure = scalability_results.draw(sweep)
+    assert said in _spaced(figure) and "dotted: CUDA graphs made by hand" in _spaced(figure)
+    assert said in scalability_results.caption(sweep).replace("\\", "")
+    assert said in scalability_caption([sweep]).replace("\\", "") and said in format_sweep(sweep)
+    axis = panel(figure, TIME)
+    curve(axis, "DeiT-Tiny: fp32, fused attention, compiled_graph (by hand)")
+    looks = {(line.get_gid(), line.get_linestyle()) for line in axis.lines if str(line.get_gid()).startswith("faint")}
+    assert looks == {
+        (f"faint: fp32, {attention}{execution}", look)
+        for attention in ("", "fused attention, ")
+        for execution, look in (("eager", "-"), ("reduce_overhead", "-"), ("graph", ":"))
+    }
+    without = small_sweep()
+    assert "No work of the user: eager." in _spaced(scalability_results.draw(without))
+    assert "by hand" not in _spaced(scalability_results.draw(without))
 
 
 def _spaced(figure) -> str:

@@ -19,6 +19,7 @@ from synthetic_results import synthetic_point, synthetic_scalability
 from afmp import records
 from afmp.analysis.tables import run_tables
 from afmp.errors import AfmpError
+from afmp.finished import page_sweep
 from afmp.finished.answered_claims import answered_claims
 from afmp.finished.first_page import Inputs, inputs_of, write_first_page
 from afmp.finished.results_folder import ResultsFolder
@@ -125,10 +126,10 @@ def test_every_figure_is_in_the_page_with_its_caption(study, read):
         content = (opened_study.folder / f"{drawing.path}.png").read_bytes()
         assert f"data:image/png;base64,{base64.b64encode(content).decode()}" in read.images
         assert any(f"of a_b: <i>{drawing.path}</i>" in text for text in read.texts)
-    shown = [(run["folder"], picture["epoch"]) for run in diagnostics for picture in run["pictures"]]
+    shown = [(run["name"], picture["epoch"]) for run in diagnostics for picture in run["pictures"]]
     assert len(shown) == len(inputs.drawings) - len(plain) == 2 * 2 * 2
     assert len({picture["image"] for run in diagnostics for picture in run["pictures"]}) == len(shown)
-    assert shown[0] == ("plot_diagnostics/paper/top_down", 2)
+    assert shown[0] == ("top_down, paper", 2)
 
 
 def test_every_row_of_the_tables_and_every_verdict_is_in_the_page(study, read):
@@ -169,6 +170,15 @@ def test_how_it_was_made_and_how_to_cite(read):
     text = "".join(read.texts)
     for said in ("(cpu)", "(cuda)", "Commit", "PyTorch", "cff-version: 1.2.0", "visualize_every: 2"):
         assert said in text
+
+
+def test_the_choice_says_which_executions_take_a_graph_made_by_hand(study, read, tmp_path, monkeypatch):
+    assert "eager" in read.texts and "by hand" not in "".join(read.texts)
+    monkeypatch.setattr(page_sweep, "MADE_BY_HAND", ("eager",))
+    write_first_page(tmp_path / "index.html", *study)
+    read = Reader((tmp_path / "index.html").read_text(encoding="utf-8"))
+    assert "eager (by hand)" in read.texts
+    assert [attributes for tag, attributes in read.tags if tag == "option" and attributes.get("value") == "eager"]
 
 
 def test_a_study_of_one_seed_without_a_sweep_has_a_page(study, tmp_path):

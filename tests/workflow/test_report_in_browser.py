@@ -43,7 +43,11 @@ CLICK = """<script>
   };
   while (!app) await wait();
   await look(() => app.setView({content: "rulegraph", navbarMode: "menu"}));
-  for (const category of Object.keys(categories)) await look(() => app.showCategory(category));
+  for (const category of Object.keys(categories)) {
+    await look(() => app.showCategory(category));
+    for (const subcategory of Object.keys(categories[category]))
+      await look(() => app.setView({navbarMode: "subcategory", category: category, subcategory: subcategory}));
+  }
   for (const path of Object.keys(results)) {
     await look(() => app.showResultInfo(path));
     seen.captions.push([...page.querySelectorAll(".prose")].map(part => part.innerText).join(" "));
@@ -70,7 +74,7 @@ def project(tmp_path_factory) -> Path:
     make_folder(folder / DATASET)
     study = yaml.safe_load(yaml.safe_dump(STUDY)) | {"seeds": [0], "semantics": ["paper"]}
     study["dataset"] |= {"source": "folder", "path": DATASET, "image_size": 16}
-    study["training"] |= {"epochs": 1, "batch_size": 4, "visualize_every": 1}
+    study["training"] |= {"epochs": 2, "batch_size": 4, "visualize_every": 1}
     study["scalability"] |= {"resolutions": [16], "execution": ["eager"]}
     for name, table in study["studies"].items():
         table |= {"title": TITLES[name], "section": SECTIONS[name]}
@@ -86,6 +90,11 @@ def as_written(text: str) -> str:
     return " ".join(text.replace("\u2060", "").split())
 
 
+def in_order(view: str, texts: list[str]) -> bool:
+    """Return whether all texts stand in a view, in this order."""
+    return re.search(".*".join(map(re.escape, texts)), view) is not None
+
+
 @pytest.mark.promise("escaped-texts")
 def test_nothing_of_a_name_runs_in_the_report_and_captions_show_it_as_written(project):
     report = (project / "results/report/report.html").read_text(encoding="utf-8")
@@ -95,6 +104,10 @@ def test_nothing_of_a_name_runs_in_the_report_and_captions_show_it_as_written(pr
     assert not re.search(r"<html[^>]*\bran=", page)
     seen = json.loads(html.unescape(re.search(r'<pre id="seen">(.*?)</pre>', page, re.DOTALL)[1]))
     captions, views = (list(map(as_written, seen[part])) for part in ("captions", "views"))
+    titles = [as_written(f"{SECTIONS[name]} {title}") for name, title in TITLES.items()]
+    assert in_order(views[0], ["Claims", *titles, "Tables", "Scalability", "Diagnostics"])
+    labels = "dense paper 0 0 to 1 gates"
+    assert any(in_order(view, [f"{epoch} {labels}" for epoch in (2, 1)]) for view in views)
     assert len(captions) >= 14 and all(captions)
     assert not [link for link in seen["links"] if link.startswith("javascript")]
     assert not [caption for caption in captions if "System Message" in caption]

@@ -105,6 +105,38 @@ def test_report_shows_every_figure_and_table(finished):
         assert title in first
 
 
+def test_the_report_opens_on_the_verdicts_and_every_item_says_of_what_it_is(finished):
+    page = (finished / "results/report/report.html").read_text()
+    data = {
+        name: json.loads(re.search(rf'<script id="{name}">\n *var \w+ = (.*);$', page, re.MULTILINE)[1])
+        for name in ("results", "categories", "workflow-desc", "metadata")
+    }
+    # Snakemake's page sorts by text.
+    menu = [category.strip("\u2060 ") for category in sorted(data["categories"])]
+    studies = [f"{study['section']} {study['title']}" for study in STUDY["studies"].values()]
+    assert menu == ["Claims", *studies, "Paper and notebook", "Tables", "Scalability", "Diagnostics"]
+    labels = {path: result["labels"] for path, result in data["results"].items()}
+    assert labels["results/plot_diagnostics/paper/wide/epoch_0002.png"] == {
+        "epoch": " 2", "run": "wide", "semantics": "paper", "random seed": "0", "layers": "0 to 1", "quantity": "gates",
+    }  # fmt: skip
+    for category, groups in data["categories"].items():
+        for paths in groups.values():
+            # Two items with the same labels would be one. By the first label alone, the page makes no switch.
+            assert len({tuple(labels[path].values()) for path in paths}) == len(paths), category
+        if "Diagnostics" in category:
+            runs = [
+                f"{semantics}, {run}" for semantics in STUDY["semantics"] for run in ("dense", "sparse_0.3", "wide")
+            ]
+            assert [name.strip() for name in sorted(groups)] == runs
+    # No parameters of jobs, which contain whole studies.
+    assert not [path for path, result in data["results"].items() if result["job_properties"]["params"]]
+    assert data["metadata"]
+    opening = html.unescape(re.sub(r"<[^>]+>|\s+", " ", data["workflow-desc"]))
+    assert "open index.html" in " ".join(opening.split())
+    for claim in yaml.safe_load((finished / "claims.yaml").read_text())["claims"].values():
+        assert claim["claim"] in " ".join(opening.split())
+
+
 def test_every_caption_of_the_report_contains_its_numbers(finished):
     page = (finished / "results/report/report.html").read_text()
     found = re.findall(r'"caption": ("(?:[^"\\]|\\.)*")', page)

@@ -39,7 +39,11 @@ def main_lines(sweep: dict, other_sweeps: Sequence[dict], mode: str) -> list[Lin
     """Return the best series of each model of a sweep, and of AFMP-Small in the sweeps of other semantics."""
     best = [best_series(series_of(sweep), model, mode) for model in MODELS]
     best += [best_series(series_of(other), "afmp_small", mode) for other in other_sweeps]
-    return [Line(f"{series.name}: {series.setting}", series) for series in best if series]
+    return [
+        Line(f"{series.name}: {series.setting}{' (by hand)' * series.made_by_hand}", series)
+        for series in best
+        if series
+    ]
 
 
 def draw_patch_axis(axis, points, sizes, *, logarithmic: bool) -> None:
