@@ -29,6 +29,7 @@
 #   results/checkpoints/benchmark_resolution/<resolution>.jsonl    measured points of a size of the sweep
 #   results/checkpoints/figures_from_archive/...           figures of an archived study that are drawn already
 #   results/checkpoints/verify/...                         checks that the study passed before it is archived or reported
+#   results/tensorboard/<semantics>/<run>/seed_<seed>/...   scalars of trainings, if `training/tensorboard` is true
 #   results/prepare_data/folder_digest.json                digest of an image folder, as it was last read
 #   results/set_aside/...                                  during a call: files that its jobs replace
 #   results/snakemake_metadata/...                         Snakemake's records of finished jobs

@@ -25,13 +25,14 @@ def commands() -> tuple:
         predict,
         prepare,
         release,
+        scalars,
         train,
         verify,
     )
 
     modules = (
         *(prepare, train, benchmark, parameters, draw, accuracies, compare, claims),
-        *(release, predict, explain, archive, expect, verify),
+        *(release, predict, explain, scalars, archive, expect, verify),
     )
     return tuple(module.COMMAND for module in modules)
 

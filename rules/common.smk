@@ -41,6 +41,7 @@ from afmp.study.memory import check_memory, training_bytes
 from afmp.study.study import resolve_study
 from afmp.training.job import WANTED_RUNS
 from afmp.training.reuse import link_files
+from afmp.training.tensorboard import check_tensorboard
 
 try:
     # A complete configuration was put together from files that have been checked.
@@ -312,6 +313,15 @@ def refuse_wrong_rivals(runs):
         pass  # this process is without PyTorch or timm; the jobs have both
 
 
+# Raise a WorkflowError if scalars for TensorBoard are asked for without the package. With --sdm, jobs have packages of their own.
+def refuse_missing_tensorboard():
+    if STUDY.tensorboard and not workflow.deployment_settings.deployment_method:
+        try:
+            check_tensorboard()
+        except AfmpError as error:
+            raise WorkflowError(str(error)) from None
+
+
 # By verdict, the claims in reStructuredText with their semantics, for the text on which the report opens. Read as captions are.
 def verdicts(wildcards, output):
     found = {}
@@ -380,6 +390,8 @@ def start():
     if workflow.local_exec:
         refuse_too_little_memory(training)
     refuse_wrong_rivals(training)
+    if training:
+        refuse_missing_tensorboard()
     set_aside(waiting)
     # On the only GPU of this machine, the first training job trains all runs of this call, and the other training jobs find
     # their runs already trained. Only this call knows its runs. Its jobs inherit the list. Two modules have two lists, so

@@ -7,6 +7,7 @@ from afmp.study.paths import (
     checkpoint_folder,
     diagnostics_file,
     result_files,
+    tensorboard_folder,
     train_folder,
     weights_file,
 )
@@ -48,6 +49,12 @@ rule train:
         study=lambda wildcards, output: {
             run: config.to_dict() for run, config in STUDY.runs.items()
         },
+        # Where scalars for TensorBoard go, if at all. To ask for them starts no job, as for `study`.
+        tensorboard=lambda wildcards, output: (
+            on_disk(tensorboard_folder(wildcards.semantics, wildcards.run))
+            if STUDY.tensorboard
+            else None
+        ),
         # A damaged dataset is prepared again from the archives in this folder.
         download_folder=on_disk(DOWNLOAD_FOLDER),
     script:

@@ -12,6 +12,7 @@ with log_to(snakemake.log[0]):
     from afmp.training.checkpoint_lock import lock_checkpoints
     from afmp.training.job import train_job
     from afmp.training.run import Run
+    from afmp.training.tensorboard import record_training
 
     folders = [Path(result).parent for result in snakemake.output.results]
     run = Run(
@@ -24,7 +25,8 @@ with log_to(snakemake.log[0]):
     with (
         lock_checkpoints(run.checkpoint_folder),
         own_device(run.config.training.device),
-        stop_on_sigterm(),  # last: a process that waits for a lock has nothing to save
+        stop_on_sigterm(),  # after the locks: a process that waits for one has nothing to save
+        record_training(run, snakemake.params.tensorboard and Path(snakemake.params.tensorboard)),
     ):
         train_job(
             run,

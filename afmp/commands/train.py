@@ -27,6 +27,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from afmp.training.checkpoint_lock import lock_checkpoints
     from afmp.training.run import Run
     from afmp.training.run_training import train_run
+    from afmp.training.tensorboard import record_training
 
     study = resolve_study(study_config(arguments))
     # Of two names for one run, either may be trained here: this command makes no figure that would show the other one.
@@ -50,7 +51,13 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     for folder in run.seed_folders.values():
         records.check_can_write(folder / paths.result_name(run.name))
-    with lock_checkpoints(run.checkpoint_folder), own_device(run.config.training.device), stop_on_sigterm():
+    scalars = arguments.output / paths.TENSORBOARD if study.tensorboard else None
+    with (
+        lock_checkpoints(run.checkpoint_folder),
+        own_device(run.config.training.device),
+        stop_on_sigterm(),
+        record_training(run, scalars),
+    ):
         train_run(run, dataset_path=arguments.dataset)
     for seed in arguments.seeds:
         folder = run.seed_folders[seed]

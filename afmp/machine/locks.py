@@ -1,12 +1,17 @@
-"""File locks between processes. The system frees a lock when its process ends, so a killed job never blocks another."""
+"""File locks between processes. The system frees a lock when its process ends, so a killed job never blocks another.
 
-import fcntl
+filelock takes the lock itself, on a file that is opened here. Its class FileLock refuses the file of another user in a
+shared temporary folder, waits for one file and not for the first free one of several, and does not say who holds it.
+"""
+
 import logging
 import os
 import platform
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 log = logging.getLogger("afmp")
 
@@ -46,16 +51,10 @@ def lock_if_free(path: Path | str, held: ExitStack) -> bool:
     """
     try:
         descriptor = _open(path)
+        held.callback(os.close, descriptor)
+        return lock_descriptor(descriptor, blocking=False)
     except OSError:
         return True
-    held.callback(os.close, descriptor)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _open(path: Path | str) -> int:
@@ -74,8 +73,7 @@ def _wait_for_one(descriptors: list[int], busy: str) -> int:
     logged = False
     while True:
         for index, descriptor in enumerate(descriptors):
-            with suppress(BlockingIOError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock_descriptor(descriptor, blocking=False):
                 with suppress(OSError):  # on a full disk: the name only informs people
                     os.ftruncate(descriptor, 0)
                     os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}".encode(), 0)

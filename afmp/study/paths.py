@@ -128,6 +128,14 @@ def previous_checkpoint_name(name: str) -> str:
     return f"{name}.before"
 
 
+TENSORBOARD = "tensorboard"  # scalars of trainings, if `training/tensorboard` asks for them
+
+
+def tensorboard_folder(semantics: str, run: str) -> str:
+    """Path of the folder with the scalars of one run for TensorBoard, a folder per seed."""
+    return f"{TENSORBOARD}/{semantics}/{run}"
+
+
 SET_ASIDE = "set_aside"  # laid out as the results folder: files that the jobs of this call replace
 
 

@@ -164,7 +164,9 @@ def _resolve_run(config: dict, dataset: DatasetConfig, study: str, index: int) -
     line = table["runs"][index]
     sections, keys = {}, {}
     for section, kind in SECTIONS.items():
-        values = sections[section] = dict(config[section])
+        # `training` also has keys of the whole study.
+        of_runs = [field.name for field in fields(kind)]
+        values = sections[section] = {name: value for name, value in config[section].items() if name in of_runs}
         keys |= {name: f"{section}/{name}" for name in values}
         for place, given in (("defaults", table.get("defaults", {})), (f"runs/{index}", line)):
             overrides = {field.name: given[field.name] for field in fields(kind) if field.name in given}

@@ -29,7 +29,8 @@ class Study:
     distinct run to its configuration. `studies` is a list of plain dicts for figures and tables, with the keys name,
     section, title, figure, semantics, reference, and members (a list of {run, label}; of a rival, also its semantics).
     `scalability` is None without a sweep. `other_names` maps each name of a run that has the settings of an earlier run
-    to the name of that run, under which it is trained.
+    to the name of that run, under which it is trained. `tensorboard` says whether trainings write scalars for
+    TensorBoard.
     """
 
     dataset: DatasetConfig
@@ -39,6 +40,7 @@ class Study:
     studies: list[dict]
     scalability: dict | None
     other_names: dict[str, str] = field(default_factory=dict)
+    tensorboard: bool = False
 
     @property
     def trainings(self) -> list[tuple[str, str]]:
@@ -65,7 +67,8 @@ class Study:
             {key: value for key, value in study.items() if key != "semantics" or value != self.semantics}
             for study in self.studies
         ]
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "other_names"} | {
+        not_computed = ("other_names", "tensorboard")  # they change no number
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in not_computed} | {
             "dataset": asdict(self.dataset),
             "runs": {name: run.to_dict() for name, run in self.runs.items()},
             "studies": studies,
@@ -114,7 +117,8 @@ def _resolved(config: dict, dataset: DatasetConfig) -> Study:
     check_extent(runs, trainings(studies, runs, config["semantics"]), seeds=config["seeds"])
     check_study_memory(runs, config["seeds"])
     other_names = {name: trained for name, trained in names.items() if name != trained}
-    return Study(dataset, config["semantics"], config["seeds"], runs, studies, scalability, other_names)
+    tensorboard = config["training"].get("tensorboard", False)
+    return Study(dataset, config["semantics"], config["seeds"], runs, studies, scalability, other_names, tensorboard)
 
 
 def _resolve_table(study: str, table: dict, lines: list[RunLine], names: dict[str, str], semantics: list[str]) -> dict:

@@ -11,6 +11,7 @@ a job uses them:
 - loop: the epochs of a group of seeds that train as one stack
 - step, optimizer, evaluation, gates: one batch; AdamW and the schedule; accuracy; diagnostics
 - seed_state, checkpoint: one seed in training, and the file from which it resumes
+- tensorboard: scalars for TensorBoard, made of checkpoints and results
 - seed_files: weights, diagnostics and result of a finished seed
 - checkpoint_lock, out_of_memory: one process per checkpoint folder; the out-of-memory error, with the sizes to lower
 """

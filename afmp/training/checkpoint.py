@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -26,6 +27,10 @@ log = logging.getLogger("afmp")
 
 ADVICE = "delete it and the run starts from its first epoch"
 
+# Called with path, identity and state of each checkpoint that was saved: for what follows a training and does not
+# change it. Runs that train side by side call it from their own threads.
+AFTER_SAVING: list[Callable[[Path, dict, dict], None]] = []
+
 
 def save_checkpoint(path: Path, *, tensors: dict[str, torch.Tensor], state: dict, identity: dict) -> None:
     """Write tensors, plain JSON state and identity atomically, and keep the previous checkpoint as <name>.before.
@@ -39,6 +44,8 @@ def save_checkpoint(path: Path, *, tensors: dict[str, torch.Tensor], state: dict
         temporary.write_bytes(save(content, metadata))
         if path.exists():
             shutil.copyfile(path, _previous(path))
+    for call in AFTER_SAVING:
+        call(path, identity, state)
 
 
 def load_checkpoint(path: Path, *, identity: dict) -> tuple[dict[str, torch.Tensor], dict] | None:

@@ -123,6 +123,7 @@ def mutated(draw):
 
 def assert_means_what_it_says(study: Study, config: dict) -> None:
     """Check that every value of every run is that of its line, or else of the section, neither rounded nor guessed."""
+    assert study.tensorboard is config["training"].get("tensorboard", False)
     assert study.semantics == config["semantics"] and study.seeds == [float(seed) for seed in config["seeds"]]
     for told, table in zip(study.studies, config["studies"].values(), strict=True):
         defaults = table.get("defaults", {})
@@ -139,6 +140,7 @@ def assert_means_what_it_says(study: Study, config: dict) -> None:
                 idle = SHIPPED["model"].keys() - {"patch_size"}
             cosine = run.training.schedule == "cosine"
             idle |= {"plateau_patience", "plateau_factor"} if cosine else {"warmup_epochs"}
+            idle |= {"tensorboard"}  # of the study
             for section in ("model", "training"):
                 for key in SHIPPED[section].keys() - idle:
                     found, wanted = (
@@ -157,6 +159,7 @@ def meaning(value, *, like):
 def assert_builds_small(run: RunConfig, semantics: str) -> None:
     """Build the model of a run, with sizes so small that it takes milliseconds."""
     model, training = run.model, SHIPPED["training"] | {"batch_size": min(run.training.batch_size, 64)}
+    del training["tensorboard"]  # of the study
     patch = min(model.patch_size, 16)
     side = patch * min(run.dataset.image_size // model.patch_size, 4)
     small = replace(model, patch_size=patch, num_layers=min(model.num_layers, 2), d_model=min(model.d_model, 4))

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflow_runs import append, copy_project, planned, run, snakemake, start_snakemake, wait_for
+from workflow_runs import SMALL, append, copy_project, planned, run, snakemake, start_snakemake, wait_for, write_study
+
+from afmp.study.study import read_study
 
 RESULT = "results/train/paper/dense/seed_0/results_dense.json"
 LOG = "results/logs/train/paper/dense.log"
@@ -43,6 +45,23 @@ def test_times_decide_nothing(project, kept):
         shutil.rmtree(project / ".snakemake")
     shuffle_times(project)
     assert planned(project) == {}
+
+
+@pytest.mark.promise("nothing-is-done-again")
+def test_to_ask_for_scalars_starts_no_job(project):
+    config = (project / "config.yaml").read_text()
+    (project / "config.yaml").write_text(config.replace("tensorboard: false", "tensorboard: true"))
+    assert read_study(project / "config.yaml").tensorboard
+    assert planned(project) == {}
+
+
+@pytest.mark.long
+def test_a_training_job_writes_scalars_beside_the_study(tmp_path):
+    folder = copy_project(tmp_path)
+    write_study(folder, SMALL | {"training": SMALL["training"] | {"tensorboard": True}})
+    snakemake(folder, RESULT)
+    (events,) = (folder / "results/tensorboard").rglob("*.*")
+    assert events.parent == folder / "results/tensorboard/paper/dense/seed_0"
 
 
 def without_records(project: Path) -> None:

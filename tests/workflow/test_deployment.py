@@ -50,6 +50,8 @@ def test_the_image_has_what_the_workflow_reads_and_installs_the_constraints():
     assert set(PARTS) <= copied and all((PROJECT / name).exists() for name in copied)
     (install,) = re.findall(r"^RUN python -m pip install .*$", text, re.MULTILINE)
     assert "--constraint constraints.txt" in install
+    # A user without a name ends Snakemake, and one without a home of its own Triton: `docker run --user` gives neither.
+    assert {"HOME", "USER"} <= set(re.findall(r"(\w+)=", " ".join(re.findall(r"^ENV .*$", text, re.MULTILINE))))
 
 
 def test_the_catalog_of_workflows_reads_what_it_needs():
