@@ -1,4 +1,4 @@
-"""Figure messages: the test accuracy of every run of a study, and its difference from the reference run."""
+"""Figure messages: the test accuracy of every run of a study, and its differences from the runs it is compared with."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,36 +10,51 @@ from afmp.analysis import wording
 from afmp.analysis.metrics import by_seed
 from afmp.analysis.statistics import PairedDifference, paired_difference
 from afmp.figures.parts import study_text, style
-from afmp.figures.parts.study_runs import StudyRun, resolution_note, study_runs
+from afmp.figures.parts.study_runs import StudyRun, other_references, resolution_note, study_runs
 
 
 class Row(NamedTuple):
-    """One row of a panel: its mean, half of its interval (NaN without one), the value of each seed, and its text."""
+    """One row of a panel: its mean, half of its interval (NaN without one), the value of each seed, and its texts."""
 
     mean: float
     half: float
     values: list[float]
     text: str
+    note: str = ""
 
 
 @style.styled
 def draw(study: dict, results: list[dict]) -> Figure:
-    """Draw one row per run: test accuracy on the left, run minus reference, paired by random seed, on the right."""
+    """Draw one row per run: test accuracy on the left, run minus reference, paired by random seed, beside it.
+
+    A third panel has the differences of the runs that say `compare_with` from the runs that they name.
+    """
     runs, semantics = study_runs(study, results)
     reference = next(run for run in runs if run.name == study["reference"])
-    figure = style.new_figure(12, 2.6 + 0.36 * len(runs))
+    others = other_references(study, runs)
+    has_others = any(others)
+    figure = style.new_figure(16 if has_others else 12, 2.6 + 0.36 * len(runs))
     style.add_title(figure, study_text.title(study), subtitle=wording.in_words(semantics))
-    accuracy, difference = figure.subplots(1, 2, sharey=True, width_ratios=[1.15, 1])
-    cut = [
-        _draw_rows(accuracy, [_accuracy(run) for run in runs], floor=0, ceiling=100),
-        _draw_rows(difference, [None if run is reference else _difference(run, reference) for run in runs], shown=[0]),
-    ]
+    accuracy, *differences = figure.subplots(
+        1, 3 if has_others else 2, sharey=True, width_ratios=[1.15, 1, 1][: 2 + has_others]
+    )
+    compared = [[None if run is reference else _difference(run, reference) for run in runs]]
+    if has_others:
+        pairs = zip(runs, others, strict=True)
+        compared.append([_difference(run, other, named=True) if other else None for run, other in pairs])
+    cut = [_draw_rows(accuracy, [_accuracy(run) for run in runs], floor=0, ceiling=100)]
+    cut += [_draw_rows(axis, rows, shown=[0]) for axis, rows in zip(differences, compared, strict=True)]
     accuracy.set(title="Test accuracy", xlabel="Test accuracy at the best epoch, %")
     accuracy.set_yticks(range(len(runs)), [wording.shortened(run.label, lines=1) for run in runs])
     accuracy.set_ylim(len(runs) - 0.45, -0.55)
-    title = wording.fill(f"Difference from {reference.label}", 50, max_lines=1, placeholder=" …")
-    difference.axvline(0, color=style.GREY, linewidth=1)
-    difference.set(title=title, xlabel="Run minus reference, percentage points")
+    first = wording.fill(f"Difference from {reference.label}", 50, max_lines=1, placeholder=" …")
+    titles = [
+        (first, "Run minus reference, percentage points"),
+        ("Other differences", "Run minus the named one, percentage points"),
+    ]
+    for axis, (title, label) in zip(differences, titles, strict=False):
+        axis.axvline(0, color=style.GREY, linewidth=1)
+        axis.set(title=title, xlabel=label)
     style.add_footer(figure, _footer(runs, semantics, cut=any(cut)))
     return figure
 
@@ -55,7 +70,7 @@ def _accuracy(run: StudyRun) -> Row:
     return Row(float(interval.mean), float(interval.half), run.values("test_accuracy"), text)
 
 
-def _difference(run: StudyRun, reference: StudyRun) -> Row:
+def _difference(run: StudyRun, reference: StudyRun, *, named: bool = False) -> Row:
     of_run, of_reference = by_seed(run.results, "test_accuracy"), by_seed(reference.results, "test_accuracy")
     paired: PairedDifference = paired_difference(of_run, of_reference)
     values = [of_run[seed] - of_reference[seed] for seed in sorted(of_run.keys() & of_reference.keys())]
@@ -63,7 +78,8 @@ def _difference(run: StudyRun, reference: StudyRun) -> Row:
     text = f"{paired.mean:+.2f}" + ("" if np.isnan(half) else f" ± {half:.2f}")
     if paired.n == 2:
         text = wording.both(paired.mean, paired.std, form="+.2f")
-    return Row(paired.mean, half, values, text if values else "no seed in common")
+    note = f"from {wording.shortened(reference.label, lines=1)}" if named else ""
+    return Row(paired.mean, half, values, text if values else "no seed in common", note)
 
 
 def _draw_rows(
@@ -93,6 +109,8 @@ def _draw_rows(
             axis.plot(row.values, [index, index], gid=f"seeds: {index}", zorder=3, **ticks)
         axis.plot(row.mean, index, "o", color=colour, markersize=6, zorder=4, gid=f"row: {index}")
         axis.annotate(row.text, (right, index), (4, 0), textcoords="offset points", va="center", fontsize=9)
+        if row.note:
+            axis.annotate(row.note, (right, index), (4, -10), textcoords="offset points", va="center", fontsize=7)
     return cut
 
 

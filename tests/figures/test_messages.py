@@ -44,6 +44,21 @@ def test_differences_are_paired_by_seed_and_the_reference_has_none():
     assert axis.get_xlim()[0] < 0 < axis.get_xlim()[1]
 
 
+def test_a_run_that_names_another_is_compared_with_it_too():
+    members = [
+        member | ({"compare_with": "sparse_0.4"} if member["run"] == "sparse_0.2" else {})
+        for member in STUDY["members"]
+    ]
+    study, found = STUDY | {"members": members}, results(5)
+    paired = paired_difference(*(by_seed(of(found, run), "test_accuracy") for run in ("sparse_0.2", "sparse_0.4")))
+    axis = panel(messages.draw(study, found), "Other differences")
+    value, name = (text.get_text() for text in axis.texts)
+    assert value == f"{paired.mean:+.2f} ± {(paired.high - paired.low) / 2:.2f}"
+    assert name == "from Sparse 0.4"
+    assert by_gid(axis, f"row: {RUNS.index('sparse_0.2')}").get_xdata()[0] == pytest.approx(paired.mean)
+    assert f"Sparse 0.2 minus Sparse 0.4: {paired.mean:+.2f} points" in messages.caption(study, found)
+
+
 @pytest.mark.parametrize(("seeds", "ticks"), [(1, 0), (2, 2)])
 def test_one_or_two_seeds_have_no_interval(seeds, ticks):
     figure = messages.draw(STUDY, results(seeds))

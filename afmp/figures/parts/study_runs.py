@@ -55,6 +55,12 @@ def study_runs(study: dict, results: list[dict]) -> tuple[list[StudyRun], str]:
     return runs, semantics.pop()
 
 
+def other_references(study: dict, runs: list[StudyRun]) -> list[StudyRun | None]:
+    """Return for each run of the study the run that it names in `compare_with`, or None."""
+    by_name = {run.name: run for run in runs}
+    return [by_name.get(member.get("compare_with")) for member in study["members"]]
+
+
 def identical_runs(runs: list[StudyRun]) -> list[list[StudyRun]]:
     """Return groups of two or more runs that have the same numbers in every seed and epoch."""
     groups: dict[str, list[StudyRun]] = {}

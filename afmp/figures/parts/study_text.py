@@ -9,6 +9,7 @@ from afmp.figures.parts.study_runs import (
     facts_of,
     identical_runs,
     labels_of,
+    other_references,
     resolution_note,
     study_runs,
     tied_labels,
@@ -122,6 +123,10 @@ def study_caption(study: dict, results: list[dict], *, question: str) -> str:
         sentences.append(f"Equal to the last digit in every seed and epoch: {labels_of(group, runs)}.")
     if others:
         sentences += _against_reference(reference, others)
+    for run, other in zip(runs, other_references(study, runs), strict=True):
+        if other is not None:
+            pair = [by_seed(one.results, "test_accuracy") for one in (run, other)]
+            sentences.append(f"{run.label} minus {other.label}: {wording.difference(paired_difference(*pair))}.")
     sentences += [resolution_note(runs, "test_accuracy"), wording.validation_words(semantics).selection]
     return wording.escape_rst(" ".join(filter(None, sentences)))
 
