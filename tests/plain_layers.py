@@ -9,11 +9,11 @@ import torch
 from graphs import grid_graph, lone_node_graph
 from torch import Tensor
 
-from afmp.message_passing.implementation import KEPT_PYTORCH
+from afmp.message_passing.implementation import KEPT_FUSED, KEPT_PYTORCH
 from afmp.message_passing.layer import LayerOutput
 from afmp.message_passing.neighbours import Neighbours, build_neighbours
 from afmp.message_passing.selection import top_k_edges
-from afmp.message_passing.weights import KEPT_EDGES, Layout, PackedLayer, ScoreWeights, fold_query
+from afmp.message_passing.weights import KEPT_EDGES, NARROW, Layout, PackedLayer, ScoreWeights, WideMaps, fold_query
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HIDDEN = 5
@@ -104,12 +104,21 @@ def convert(state, weights, dtype):
 
 
 def packed(weights) -> PackedLayer:
-    """Return the same weights, packed for the paths over kept edges."""
+    """Return the same weights, packed for the fused path over kept edges."""
     own, message, incoming, outgoing, prediction, score, *gates = weights
     maps = [own, prediction, incoming, outgoing, message]
     weight, bias = (torch.cat(parts, dim=1) for parts in zip(*filter(None, maps), strict=True))
     layout = Layout(own.weight.shape[1], score.out.shape[1], prediction is not None, KEPT_EDGES)
-    return PackedLayer(weight, bias, score, *gates, layout, KEPT_PYTORCH)
+    return PackedLayer(weight, bias, score, *gates, layout, KEPT_FUSED)
+
+
+def packed_for_cpu(weights) -> PackedLayer:
+    """Return the same weights, packed for the path of a CPU over kept edges, which reads wide maps where they are."""
+    own, message, incoming, outgoing, prediction, score, *gates = weights
+    weight, bias = (torch.cat(parts, dim=1) for parts in zip(incoming, outgoing, strict=True))
+    layout = Layout(own.weight.shape[1], score.out.shape[1], prediction is not None, NARROW)
+    wide = WideMaps(*own, *message, *(prediction or (None, None)))
+    return PackedLayer(weight, bias, score, *gates, layout, KEPT_PYTORCH, wide)
 
 
 def weights_of(layer) -> LayerWeights:
@@ -142,7 +151,8 @@ def weights_of(layer) -> LayerWeights:
 
 def packed_tensors(layer: PackedLayer) -> list[Tensor]:
     """Return all tensors of a packed layer."""
-    return [layer.weight, layer.bias, *layer.score, layer.gate_weight, layer.gate_bias]
+    wide = [part for part in layer.wide or () if part is not None]
+    return [layer.weight, layer.bias, *layer.score, layer.gate_weight, layer.gate_bias, *wide]
 
 
 def map_nodes(state, maps) -> list[Tensor]:

@@ -20,7 +20,7 @@ from afmp.message_passing.selection import top_k_edges
 from afmp.message_passing.weights import (
     ALL_EDGES,
     INCOMING,
-    KEPT_EDGES,
+    NARROW,
     OUTGOING,
     LayerParameters,
     PackedLayer,
@@ -79,7 +79,7 @@ def _pack(parameters: list[LayerParameters], state: Tensor, path: str) -> list[P
         return [pack_layer(layer, path=path, order=ALL_EDGES, dtype=layer.own.dtype) for layer in parameters]
     dtype = autocast_dtype(state) or state.dtype
     if path == KEPT_PYTORCH:
-        return [pack_layer(layer, path=path, order=KEPT_EDGES, dtype=dtype) for layer in parameters]
+        return [pack_layer(layer, path=path, order=NARROW, dtype=dtype) for layer in parameters]
     from afmp.message_passing.kept_edges.packing import pack_layers
 
     return pack_layers(parameters, dtype)  # all layers at once: layer by layer it starts many small kernels
@@ -141,8 +141,8 @@ def _kept_edges_pytorch(state: Tensor, weights: PackedLayer, graph: Graph, k: in
     tables, edge_slots = graph.neighbours, graph.edge_slots
     with without_autocast(state):
         new_state, mean, gate_sum, scores, kept = KeptEdgesLayer.apply(
-            state.to(weights.weight.dtype), weights.weight, weights.bias, *weights.score,
-            weights.gate_weight, weights.gate_bias, tables, edge_slots, k, weights.layout,
+            state.to(weights.weight.dtype), *weights.wide, weights.weight, weights.bias, *weights.score,
+            weights.gate_weight, weights.gate_bias, tables, edge_slots, k,
         )  # fmt: skip
     slots = scores.new_zeros(*state.shape[:2], tables.nbr.numel()).index_copy_(2, edge_slots, scores)
     keep = torch.zeros_like(slots, dtype=torch.bool).scatter_(2, edge_slots.take(kept), True)

@@ -26,6 +26,9 @@ from afmp.message_passing.autocast import without_autocast
 # the order of a product's columns decides how its gradient is rounded.
 ALL_EDGES = ("own", "message", "query", "receiver", "key", "sender", "prediction")
 KEPT_EDGES = ("own", "prediction", "query", "receiver", "key", "sender", "message")
+# The parts with H rows. The path of a CPU packs no others: it reads the maps with D rows where they are, because
+# copying them in each pass takes as long as some of its products.
+NARROW = ("query", "receiver", "key", "sender")
 
 # Groups of neighbouring parts that are split off together.
 INCOMING = ("query", "receiver")  # contribution of the receiver to the score of an edge
@@ -100,12 +103,27 @@ class ScoreWeights(NamedTuple):
     out_bias: Tensor
 
 
+class WideMaps(NamedTuple):
+    """The maps of D to D channels that are not packed: weights (M, D, D), biases (M, D).
+
+    prediction is None in the first layer.
+    """
+
+    own: Tensor
+    own_bias: Tensor
+    message: Tensor
+    message_bias: Tensor
+    prediction: Tensor | None
+    prediction_bias: Tensor | None
+
+
 class PackedLayer(NamedTuple):
     """The weights of one layer, packed for the path that computes it.
 
-    - weight (M, rows, D), bias (M, rows): all maps of nodes, in the order of `layout`
+    - weight (M, rows, D), bias (M, rows): the maps of nodes, in the order of `layout`
     - score; gate_weight, gate_bias (M, D): the weights that act on edges, in float32 or wider
     - path: one of the paths in implementation.py, except `plain`
+    - wide: the maps that are not packed; None if all are
     """
 
     weight: Tensor
@@ -115,12 +133,13 @@ class PackedLayer(NamedTuple):
     gate_bias: Tensor
     layout: Layout
     path: str
+    wide: WideMaps | None = None
 
 
 def pack_layer(parameters: LayerParameters, *, path: str, order: Sequence[str], dtype: torch.dtype) -> PackedLayer:
     """Pack the parameters of one layer. Gradients flow back to them.
 
-    order: the parts to be packed, from top to bottom; dtype: type of weight and bias.
+    order: the parts to be packed, from top to bottom; dtype: type of weights and biases of nodes.
     """
     d_model, hidden = parameters.key.shape[-1], parameters.key.shape[-2]
     layout = Layout(d_model, hidden, parameters.prediction is not None, tuple(order))
@@ -140,7 +159,12 @@ def pack_layer(parameters: LayerParameters, *, path: str, order: Sequence[str], 
     edges = (error[..., 0], dist[..., 0], parameters.out[:, 0], parameters.out_bias)
     gate_weight, gate_bias = parameters.gate[..., 0], parameters.gate_bias
     *score, gate_weight, gate_bias = (part.to(wide) for part in (*edges, gate_weight, gate_bias))
-    return PackedLayer(weight.to(dtype), bias.to(dtype), ScoreWeights(*score), gate_weight, gate_bias, layout, path)
+    wide_maps = None
+    if layout.order == NARROW:
+        parts = (getattr(parameters, name) for name in WideMaps._fields)
+        wide_maps = WideMaps(*(None if part is None else part.to(dtype) for part in parts))
+    maps = weight.to(dtype), bias.to(dtype)
+    return PackedLayer(*maps, ScoreWeights(*score), gate_weight, gate_bias, layout, path, wide_maps)
 
 
 def split_off_own(packed: PackedLayer) -> tuple[Tensor, Tensor, PackedLayer]:

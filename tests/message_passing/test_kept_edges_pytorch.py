@@ -8,7 +8,7 @@ from plain_layers import (
     convert,
     layer_inputs,
     leaves_of,
-    packed,
+    packed_for_cpu,
     reference_layer,
     relative_error,
     results,
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="plain_layers 
 
 
 def kept_edges_layer(state, weights, tables, edge_slots, k):
-    return message_passing_layer(state, packed(weights), Graph(tables, edge_slots), k=k)
+    return message_passing_layer(state, packed_for_cpu(weights), Graph(tables, edge_slots), k=k)
 
 
 @pytest.mark.parametrize(("graph", "sizes"), CASES)
