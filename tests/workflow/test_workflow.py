@@ -9,8 +9,8 @@ import signal
 from pathlib import Path
 
 import numpy as np
-import pytest
 import pandas as pd
+import pytest
 import yaml
 from PIL import Image
 from workflow_runs import (
