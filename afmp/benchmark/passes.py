@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 
+from afmp.analysis.series import MADE_BY_HAND
 from afmp.errors import is_out_of_memory, one_line
 from afmp.machine.cuda_graph import capture, run_before_capture
 from afmp.machine.device import autocast
@@ -71,7 +72,7 @@ class Pass:
     def __init__(self, subject: Subject, execution: str) -> None:
         self._clear = subject.clear_gradients
         self._call = partial(subject.run, compile_mode=COMPILE_MODES.get(execution))
-        if execution.endswith("graph"):
+        if execution in MADE_BY_HAND:
             self._call, self._clear = _capture(subject, self._call).replay, lambda: None
         elif execution == "reduce_overhead":
             for _ in range(PASSES_BEFORE_REPLAY):

@@ -32,27 +32,22 @@ def draw(study: dict, results: list[dict]) -> Figure:
     runs, semantics = study_runs(study, results)
     reference = next(run for run in runs if run.name == study["reference"])
     others = other_references(study, runs)
-    has_others = any(others)
-    figure = style.new_figure(16 if has_others else 12, 2.6 + 0.36 * len(runs))
-    style.add_title(figure, study_text.title(study), subtitle=wording.in_words(semantics))
-    accuracy, *differences = figure.subplots(
-        1, 3 if has_others else 2, sharey=True, width_ratios=[1.15, 1, 1][: 2 + has_others]
-    )
-    compared = [[None if run is reference else _difference(run, reference) for run in runs]]
-    if has_others:
+    title = wording.fill(f"Difference from {reference.label}", 50, max_lines=1, placeholder=" …")
+    rows = [None if run is reference else _difference(run, reference) for run in runs]
+    panels = [(title, "Run minus reference, percentage points", rows)]
+    if any(others):
         pairs = zip(runs, others, strict=True)
-        compared.append([_difference(run, other, named=True) if other else None for run, other in pairs])
+        rows = [_difference(run, other, named=True) if other else None for run, other in pairs]
+        panels.append(("Other differences", "Run minus the named one, percentage points", rows))
+    figure = style.new_figure(8 + 4 * len(panels), 2.6 + 0.36 * len(runs))
+    style.add_title(figure, study_text.title(study), subtitle=wording.in_words(semantics))
+    accuracy, *axes = figure.subplots(1, 1 + len(panels), sharey=True, width_ratios=[1.15, *[1] * len(panels)])
     cut = [_draw_rows(accuracy, [_accuracy(run) for run in runs], floor=0, ceiling=100)]
-    cut += [_draw_rows(axis, rows, shown=[0]) for axis, rows in zip(differences, compared, strict=True)]
     accuracy.set(title="Test accuracy", xlabel="Test accuracy at the best epoch, %")
     accuracy.set_yticks(range(len(runs)), [wording.shortened(run.label, lines=1) for run in runs])
     accuracy.set_ylim(len(runs) - 0.45, -0.55)
-    first = wording.fill(f"Difference from {reference.label}", 50, max_lines=1, placeholder=" …")
-    titles = [
-        (first, "Run minus reference, percentage points"),
-        ("Other differences", "Run minus the named one, percentage points"),
-    ]
-    for axis, (title, label) in zip(differences, titles, strict=False):
+    for axis, (title, label, rows) in zip(axes, panels, strict=True):
+        cut.append(_draw_rows(axis, rows, shown=[0]))
         axis.axvline(0, color=style.GREY, linewidth=1)
         axis.set(title=title, xlabel=label)
     style.add_footer(figure, _footer(runs, semantics, cut=any(cut)))

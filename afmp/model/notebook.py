@@ -31,7 +31,7 @@ from afmp.message_passing.layer import LayerOutput, prepare_layers, score_all_ed
 from afmp.message_passing.neighbours import Graph
 from afmp.message_passing.weights import PackedLayer, map_nodes, split_off_own
 from afmp.model.layer import Budget, Layer, add_model_axis, remove_model_axis
-from afmp.model.paper import PCU, PredictiveRouter  # the original notebook has the same two
+from afmp.model.paper import PCU, PaperLayer, PredictiveRouter  # the original notebook has the same PCU and router
 from afmp.model.scaffold import both_directions, build_edges
 
 
@@ -65,11 +65,7 @@ class NotebookLayer(Layer):
         gate_sum = gates.sum(dim=(-3, -2, -1))
         return LayerOutput(new_state, new_state.mean(dim=-2), scores, gate_scores, listed, gate_sum)
 
-    def prediction_errors(self, state: Tensor, graph: Graph) -> Tensor | None:
-        """Return err_e of all slots, (..., N, K), of the layer for state (..., N, D); None in the first layer."""
-        if not self.predicts:
-            return None
-        return self.router.prediction_error(state, graph.neighbours, self.predicts).squeeze(-1)
+    prediction_errors = PaperLayer.prediction_errors
 
     def num_kept_edges(self, graph: Graph) -> int:
         """Return how many scores are kept in a full batch: in the original notebook's experiments, all E."""

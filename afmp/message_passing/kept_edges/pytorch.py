@@ -43,7 +43,9 @@ class KeptEdgesLayer(torch.autograd.Function):
         lengths = tables.dist.take(edge_slots).to(wide)
         rows = state.flatten(1, 2)  # of all nodes of all images
         incoming, outgoing = map_rows(rows, weight, bias).chunk(2, dim=2)  # [query | receiver], [key | sender]
-        ends = None if prediction is None else _states_and_predictions(rows, prediction, prediction_bias, wide)
+        ends = None  # (M, 2, B * N, D): the states, and what they predict of their neighbours
+        if prediction is not None:
+            ends = torch.stack([rows, map_rows(rows, prediction, prediction_bias)], dim=1).to(wide)
         score_weights = (w_error, w_dist, w_out)
         few_pairs = nodes * nodes <= MAX_PAIRS_PER_EDGE * len(edge_slots)
         score = _score_pairs if few_pairs else _score_all
@@ -154,16 +156,11 @@ def _gradients(saved, d_new_state, d_mean, d_gate_sum) -> tuple[Tensor | None, .
     return d_state.to(state.dtype).view(state.shape), *d_maps, *d_edges
 
 
-def _states_and_predictions(rows, prediction, prediction_bias, wide: torch.dtype) -> Tensor:
-    """Return rows (M, R, D) and what they predict of their neighbours, one below the other: (M, 2, R, D)."""
-    models, count, d_model = rows.shape
-    both = rows.new_empty(models, 2, count, d_model, dtype=wide)
-    both[:, 0].copy_(rows)
-    if models == 1 and rows.dtype == wide:
-        torch.addmm(prediction_bias[0], rows[0], prediction[0].t(), out=both[0, 1])
-    else:
-        both[:, 1].copy_(map_rows(rows, prediction, prediction_bias))
-    return both
+def _end_rows(edge_ends: tuple[Tensor, Tensor], nodes: int, count: int) -> tuple[Tensor, Tensor]:
+    """Return the rows of receivers and senders (B * E,) of all images among `count` rows, from those of one image."""
+    first_node = torch.arange(0, count, nodes, device=edge_ends[0].device)[:, None]
+    receiver, sender = ((first_node + end).flatten() for end in edge_ends)
+    return receiver, sender
 
 
 class _Surprise:
@@ -192,9 +189,8 @@ def _score_all(incoming, outgoing, ends, score_weights, edge_ends, lengths, node
     and sender (E,) int64; lengths (E,) in pixels.
     """
     models, count, _ = incoming.shape
-    hidden, wide, images = score_weights[2].shape[1], lengths.dtype, count // max(1, nodes)
-    first_node = torch.arange(0, count, max(1, nodes), device=incoming.device)[:, None]
-    receiver, sender = ((first_node + end).flatten() for end in edge_ends)
+    hidden, wide, images = score_weights[2].shape[1], lengths.dtype, count // nodes
+    receiver, sender = _end_rows(edge_ends, nodes, count)
     surprise = None if ends is None else _Surprise(receiver, sender, count, ends)
     lengths = lengths.repeat(images)
     scores = lengths.new_empty(models, len(receiver))
@@ -227,7 +223,7 @@ def _score_pairs(incoming, outgoing, ends, score_weights, edge_ends, lengths, no
     """
     models, count, _ = incoming.shape
     w_error, w_dist, w_out = score_weights
-    hidden, wide, num_edges, images = w_out.shape[1], lengths.dtype, len(lengths), count // max(1, nodes)
+    hidden, wide, num_edges, images = w_out.shape[1], lengths.dtype, len(lengths), count // nodes
     (query, receiving), (key, sending) = (part.to(wide).split(hidden, dim=-1) for part in (incoming, outgoing))
     query, key = (part.reshape(models * images, nodes, hidden) for part in (query, key))
     pair = edge_ends[0] * nodes + edge_ends[1]
@@ -236,8 +232,7 @@ def _score_pairs(incoming, outgoing, ends, score_weights, edge_ends, lengths, no
     torch.index_select(torch.bmm(query, key.mT).flatten(1), 1, pair, out=scores.view(models * images, num_edges))
     # Images per block. Blocks are as equal as possible; the last one may have fewer.
     block = max(1, -(-images // max(1, round(images * num_edges / EDGES_PER_BLOCK))))
-    first_node = torch.arange(0, count, max(1, nodes), device=incoming.device)[:, None]
-    receiver, sender = ((first_node + end).flatten() for end in edge_ends)
+    receiver, sender = _end_rows(edge_ends, nodes, count)
     surprise = None if ends is None else _Surprise(receiver, sender, count, ends)
     # Allocated once: getting new memory from the system costs more than writing to it.
     buffers = [lengths.new_empty(min(block, images) * num_edges, hidden) for _ in range(2)]
@@ -245,7 +240,7 @@ def _score_pairs(incoming, outgoing, ends, score_weights, edge_ends, lengths, no
     features.view(-1, num_edges, 2)[..., 1] = lengths
     for model in range(models):
         columns = torch.stack([w_error[model], w_dist[model]])
-        for first in range(0, len(receiver), max(1, block * num_edges)):
+        for first in range(0, len(receiver), block * num_edges):
             edges = slice(first, first + block * num_edges)
             units, senders = (
                 torch.index_select(part[model], 0, end[edges], out=buffer[: len(end[edges])])
