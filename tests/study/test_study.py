@@ -331,6 +331,10 @@ MISTAKES = {
         _set("studies/regularisation/reference", "best"),
         ["regularisation/reference", "'best'", "sparse_0.3"],
     ),
+    "misspelt reference": (
+        _set("studies/regularisation/reference", "sparse_0.3_lamda_1e-5"),
+        ["regularisation/reference", "'sparse_0.3_lamda_1e-5'", "did you mean 'sparse_0.3_lambda_1e-5'?"],
+    ),
     "figure twice": (
         _set("studies/regularisation/figure", "comparison_results_full"),
         ["regularisation/figure", "comparison_results_full", "sparsity_level"],
