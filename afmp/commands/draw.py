@@ -11,7 +11,13 @@ def _add_arguments(parser: Parser) -> None:
     add = parser.add_argument
     add_folder_argument(parser)
     add("figures", nargs="*", metavar="FIGURE", help="names of figures, or `diagnostics`; all figures if none is named")
-    add("--output", type=Path, required=True, metavar="FOLDER", help="folder for the figures, laid out as FOLDER")
+    add(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="folder for the figures, laid out as a results folder",
+    )
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -46,4 +46,4 @@ def _run(arguments: argparse.Namespace) -> None:
     verify(config, results=arguments.folder, dataset=arguments.dataset, archives=[arguments.archives], depth=depth)
 
 
-COMMAND = Command("verify", "Check a finished study or an archive, and print one line per check.", _add_arguments, _run)
+COMMAND = Command("verify", "Check a finished study or an archive.", _add_arguments, _run)

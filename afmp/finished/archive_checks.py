@@ -17,7 +17,7 @@ from afmp.errors import AfmpError
 from afmp.files import is_there
 from afmp.finished.archive import BY_HAND
 from afmp.finished.check import Check, NotCheckedError, guarded
-from afmp.finished.expected import EXPECTED, ranges_of, read_expected
+from afmp.finished.expected import EXPECTED, ranges_of_records, read_expected
 from afmp.finished.manifest import ADVICE, MANIFEST, checked_content, read_entries
 from afmp.finished.opened_archive import OpenedArchive, opened_unchecked
 from afmp.finished.verify import say_outcomes
@@ -81,7 +81,7 @@ def _content_checks(opened: OpenedArchive) -> Iterator[Check]:
         measured = [PARAMETERS_FILE, *map(scalability_file, study.swept_semantics)]
         yield from _table_checks(opened, SWEEP_TABLES, measured, lambda found: sweep_tables(found[1:], found[0]))
     yield Check(f"table {CLAIMS_TABLE}, computed again", lambda: _claims_faults(opened), opened.folder / CLAIMS_FILE)
-    yield Check(f"ranges of {EXPECTED}", lambda: _range_faults(opened.folder), opened.folder / EXPECTED)
+    yield Check(f"ranges of {EXPECTED}", lambda: _range_faults(opened), opened.folder / EXPECTED)
 
 
 def _broken_records(opened: OpenedArchive) -> Iterator[str]:
@@ -115,11 +115,12 @@ def _claims_faults(opened: OpenedArchive) -> Iterator[str]:
     yield from _different_table(opened, CLAIMS_TABLE, tables)
 
 
-def _range_faults(archive: Path) -> Iterator[str]:
-    if not is_there(archive / EXPECTED):
-        raise NotCheckedError(f"there are none; `afmp expect {archive}` writes them")
-    if read_expected(archive / EXPECTED) != ranges_of(archive):
-        yield f"{archive / EXPECTED}: not the ranges that the records give"
+def _range_faults(opened: OpenedArchive) -> Iterator[str]:
+    path = opened.folder / EXPECTED
+    if not is_there(path):
+        raise NotCheckedError(f"there are none; `afmp expect {opened.folder}` writes them")
+    if read_expected(path) != ranges_of_records(opened):
+        yield f"{path}: not the ranges that the records give"
 
 
 def _different_table(opened: OpenedArchive, name: str, tables: Tables) -> Iterator[str]:
