@@ -28,6 +28,9 @@ NOTES = (
     "To tell: the number for which a verdict has a chance of 80 %, if effect and spread stay as they are.",
 )
 
+# Where a study lies, and what it was configured with, is no part of its records.
+COMMANDS = "A command of snakemake also takes the --directory and --configfile of the study, if it was run with them."
+
 
 def claims_table(answers: Answers) -> pandas.DataFrame:
     """Return a table with a row per comparison: the claim, what was compared, the evidence and the verdict."""
@@ -102,7 +105,7 @@ def printed_claims(answers: Answers) -> list[PrintedTable]:
         PrintedTable("claims_comparisons", f"Every comparison. {' '.join(NOTES)}", header, [comparisons]),
         PrintedTable(
             "claims_sources",
-            "The figure, below the results folder, and the command behind each claim.",
+            "The figure, below the results folder, and the command behind each claim. " + COMMANDS,
             ["Name", "Semantics", "Figure", "Command"],
             [sources],
         ),
@@ -118,8 +121,13 @@ def short_claims(answers: Answers) -> PrintedTable:
 
 def claims_text(answers: Answers) -> str:
     """Return the claims as plain text: the verdict on each, a line per comparison, and what the numbers are."""
-    lines = [[counts(answers)], *(list(_lines(one)) for one in answers.answered), _notes(answers)]
+    lines = [[counts(answers)], *(list(_lines(one)) for one in answers.answered), [*_notes(answers), *_hints(answers)]]
     return "\n\n".join("\n".join(map(printable, block)) for block in lines if block)
+
+
+def _hints(answers: Answers) -> list[str]:
+    shown = any(one.command.startswith("snakemake") for one in answers.answered)
+    return [COMMANDS] if shown else []
 
 
 def verdicts_text(answers: Answers) -> str:
