@@ -63,7 +63,7 @@ def numbers(cell: str) -> list[float]:
 
 
 def printed(results: list[dict], studies: list[dict]) -> list:
-    return printed_summary(summary_table(results, studies), studies)
+    return printed_summary(summary_table(results, studies), studies, results)
 
 
 @pytest.mark.parametrize("ending", ["latex", "markdown"])
