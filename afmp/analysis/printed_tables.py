@@ -19,6 +19,7 @@ WORDS = (
     *("Run", "Reference", "Semantics", "Name", "Compared", "Setting", "Verdict", "To tell"),
     *("Claim", "Measured", "Figure", "Command"),
 )
+NARROW = (r"\footnotesize", r"\setlength{\tabcolsep}{3pt}")  # so that a table is no wider than a page
 MOST_UPRIGHT = 8  # columns of a table on a page that is not turned
 SMALLEST_P = 0.001
 
@@ -210,7 +211,7 @@ def _float_lines(table: PrintedTable) -> list[str]:
         "",
         r"\begin{table}",
         r"\centering",
-        r"\small",
+        *NARROW,
         f"\\caption{{{escape_latex(table.caption)}}}",
         f"\\label{{tab:{table.name}}}",
         f"\\begin{{tabular}}{{{''.join(_latex_column(name, table) for name in table.header)}}}",
@@ -231,8 +232,7 @@ def _long_lines(table: PrintedTable) -> list[str]:
         *[r"\begin{landscape}"] * turned,
         # A group, so that its settings end with it.
         r"\begingroup",
-        r"\footnotesize",
-        r"\setlength{\tabcolsep}{3pt}",
+        *NARROW,
         r"\setlength{\LTcapwidth}{\linewidth}",
         f"\\begin{{longtable}}{{{''.join(_latex_column(name, table) for name in table.header)}}}",
         f"\\caption{{{escape_latex(table.caption)}}}\\label{{tab:{table.name}}}\\\\",
