@@ -19,7 +19,7 @@ COLUMNS = (
 # Of the columns that break lines in LaTeX: parts of a line.
 VERDICT_WIDTHS = {"Claim": 0.28, "Measured": 0.4}
 COMPARISON_WIDTHS = {"Name": 0.12, "Compared": 0.1, "Reference": 0.08, "Setting": 0.16, "Effect": 0.14, "To tell": 0.08}
-SOURCE_WIDTHS = {"Name": 0.16, "Figure": 0.22, "Command": 0.38}
+SOURCE_WIDTHS = {"Name": 0.16, "Figure": 0.2, "Command": 0.34}
 NOTES = (
     "A claim holds if each of its comparisons holds, and fails if one fails.",
     "Accuracies and training steps: mean over n random seeds, paired by random seed, with its 95 % interval (Student's "

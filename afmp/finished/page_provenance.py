@@ -68,8 +68,8 @@ def archive_citation(opened: OpenedArchive, results: list[dict]) -> str:
     commits = wording.distinct(wording.commit(result["versions"]) for result in results)
     manifest = hashlib.sha256(read_plain(opened.folder / MANIFEST, max_bytes=MAX_MANIFEST_BYTES)).hexdigest()
     return (
-        f"To cite this archive, add its folder {printable(opened.folder.resolve().name)}, the commit that made its results "
-        f"({commits}), and the sha256 of its {MANIFEST}: {manifest}."
+        f"To cite this archive, add its folder {printable(opened.folder.resolve().name)}, the commit that made its "
+        f"results ({commits}), and the sha256 of its {MANIFEST}: {manifest}."
     )
 
 
@@ -83,5 +83,5 @@ def citation_content(text: str) -> dict | None:
         for author in said["authors"]
     )
     year = str(said.get("date-released", ""))[:4]
-    sentence = f"Software to cite: {authors}{f' ({year})' if year else ''}. {said['title']}. Version {said.get('version', '')}."
-    return {"message": said.get("message", ""), "sentence": sentence, "file": text}
+    work = f"{authors}{f' ({year})' if year else ''}. {said['title']}. Version {said.get('version', '')}."
+    return {"message": said.get("message", ""), "sentence": f"Software to cite: {work}", "file": text}

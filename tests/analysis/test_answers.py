@@ -299,7 +299,7 @@ def test_latex_breaks_the_tables_of_claims_over_pages_and_names_the_packages():
     text = latex(tables)
     assert text.startswith("% Needs \\usepackage{booktabs,array,longtable,pdflscape}.\n")
     assert "{table}" not in text and text.count("\\begin{landscape}") == text.count("\\end{landscape}") == 1
-    blocks = re.findall(r"\\begin\{longtable\}\{(.*)\}\n(.*?)\\end\{longtable\}", text, re.DOTALL)
+    blocks = re.findall(r"\\begin\{longtable\}\{([^\n]*)\}\n(.*?)\\end\{longtable\}", text, re.DOTALL)
     for table, (columns, block) in zip(tables, blocks, strict=True):
         kinds = re.findall(r">\{\\raggedright\\arraybackslash\}p\{(0\.\d+)\\linewidth\}|([lr])", columns)
         assert len(kinds) == len(table.header) and sum(float(part) for part, _ in kinds if part) < 0.8
