@@ -252,8 +252,8 @@ def _latex_rows(table: PrintedTable) -> tuple[str, list[str]]:
     def row(cells: list[str]) -> str:
         escaped = map(escape_latex, cells)
         if table.widths:
-            # Names and paths have no spaces and are wider than their columns.
-            escaped = (re.sub(r"(\\_|/)", r"\1\\allowbreak{}", cell) for cell in escaped)
+            # Names, paths and lists of sizes have no spaces and are wider than their columns.
+            escaped = (re.sub(r"(\\_|/|,(?=\d))", r"\1\\allowbreak{}", cell) for cell in escaped)
         return f"{' & '.join(escaped)} \\\\"
 
     body = [line for group in table.groups for line in (r"\midrule", *map(row, group))]
