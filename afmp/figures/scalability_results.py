@@ -168,6 +168,7 @@ def _footer(sweep: dict, other_sweeps: Sequence[dict]) -> list[str]:
         f"Time: median of {wording.counted(passes or [0], 'pass', 'passes')} after at most {warmup} warm-up passes; "
         "bars: first to third quartile, side by side. The passes of the models were timed in turn."
         + " Memory is never read under a CUDA graph made by hand." * graphs
+        + f" {wording.MEGABYTE}"
         + f" Strong lines: {strong}. Faint lines: all others." * faint,
     ]
 

@@ -25,6 +25,7 @@ from afmp.study.paths import (
     REPORT_FILE,
     SET_ASIDE,
     SNAKEMAKE_METADATA,
+    TABLES_FROM_ARCHIVE,
     TENSORBOARD,
     files_of_table,
 )
@@ -34,7 +35,7 @@ from afmp.study.study import Study
 BESIDE = (
     *(DOWNLOAD_FOLDER, CHECKPOINTS, LOGS, BENCHMARKS, FIGURES_FROM_ARCHIVE, CLAIMS_FROM_ARCHIVE, SET_ASIDE),
     *(SNAKEMAKE_METADATA, FOLDER_DIGEST_FILE, REPORT_FILE, FIRST_PAGE_FILE, MANIFEST_FILE),
-    *(PAGE_FROM_ARCHIVE, TENSORBOARD, "README.md"),
+    *(PAGE_FROM_ARCHIVE, TABLES_FROM_ARCHIVE, TENSORBOARD, "README.md"),
 )
 
 # They are answered without the rest of the study, and the manifest is of the whole.
