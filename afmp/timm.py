@@ -66,6 +66,15 @@ default_cfgs = generate_default_cfgs(
 )
 
 
+def name_of_release(release: str) -> str | None:
+    """Return the name, with its tag, by which `timm.create_model` loads a release of the package; None without one."""
+    for name, settings in default_cfgs.items():
+        for tag, one in settings.cfgs.items():
+            if one.file == str(RELEASES / f"{release}{SUFFIX}"):
+                return f"{name}.{tag}"
+    return None
+
+
 @register_model
 def afmp_tiny_patch8_32(pretrained: bool = False, **arguments) -> AFMP:
     """AFMP-Tiny, of semantics `paper`."""
@@ -132,7 +141,7 @@ def _fitted(weights: dict[str, torch.Tensor], model: AFMP) -> dict[str, torch.Te
     if weights["static_positions"].shape != own["static_positions"].shape:
         weights = weights | {name: own[name] for name in GRAPH}
     for name in EMBEDDINGS:
-        if name in weights and weights[name].shape != own[name].shape:
+        if name in weights and name in own and weights[name].shape != own[name].shape:
             # A pixel that is equal in all channels has the embedding that it had before.
             per_channel = weights[name].unflatten(1, (-1, own[name].shape[1] // model.in_chans))
             mean = per_channel.sum(dim=1, keepdim=True) / model.in_chans

@@ -93,7 +93,7 @@ def builder_call(about: dict) -> str | None:
             "num_classes": model.num_classes,
         }
         if size is AFMP or all(usual[key] == wanted[key] for key in own):
-            others = (f"{key}={value!r}" for key, value in wanted.items() if value != usual[key])
+            others = (f"{key}={value!r}" for key, value in wanted.items() if value not in (None, usual[key]))
             return f"afmp.{size.__name__}({', '.join(others)})"
     raise AssertionError("unreachable: AFMP takes any arguments")
 

@@ -10,9 +10,9 @@ from safetensors.torch import save as safetensors_of
 
 from afmp.errors import AfmpError
 from afmp.model.afmp import AFMP
-from afmp.model.description import described, model_keys
+from afmp.model.description import ADVICE, described, model_keys
 from afmp.model.sizes import build_model
-from afmp.model.weights import check_shapes, checked
+from afmp.model.weights import GRAPH, checked
 from afmp.records import atomic_path
 
 
@@ -35,12 +35,17 @@ def save(
     state = model.state_dict()
     try:
         config = described(about, path)
-        # Of the configuration that a reader will find, so that what is written can also be read.
-        expected = build_model(config, semantics=model.semantics, num_classes=model.num_classes).state_dict()
-        shapes = {name: tensor.shape for name, tensor in state.items()}
-        check_shapes(shapes, expected, path, graph=True, classifier=())
     except AfmpError as error:
-        raise AfmpError(f"{error} The model was changed after it was built; save its state_dict() instead.") from None
+        raise AfmpError(f"{str(error).removesuffix(f'{ADVICE}.')}save its state_dict() instead.") from None
+    # Of the configuration that a reader will find, so that what is written can also be read.
+    expected = build_model(config, semantics=model.semantics, num_classes=model.num_classes).state_dict()
+    for name in sorted({*state, *expected} - set(GRAPH)):
+        found, wanted = (tuple(each[name].shape) if name in each else "no tensor" for each in (state, expected))
+        if found != wanted:
+            raise AfmpError(
+                f"{path}: a part of the model was replaced, which the file cannot describe: {name} is {found}, but "
+                f"{wanted} in a model of these sizes; save its state_dict() instead."
+            )
     # Copies, because safetensors refuses tensors that share memory.
     weights = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
     for name, tensor in weights.items():
@@ -60,11 +65,11 @@ def _about(model: AFMP, class_names: Sequence[str], mean: Sequence[float], std: 
     if model.static_positions.is_meta:
         raise AfmpError("model is on the meta device, which holds no values; there is nothing to save.")
     rows, columns = model.grid_shape
-    if rows != columns or model.in_chans != 3:
+    if rows != columns or model.in_chans != 3 or model.global_pool != "avg":
         size = f"{rows * model.patch_size} x {columns * model.patch_size}"
         raise AfmpError(
-            f"model reads images of {size} px and {model.in_chans} channels: afmp.save describes square images of 3 "
-            "channels; save the state_dict() of others."
+            f"model has images of {size} px, {model.in_chans} channels and global_pool {model.global_pool!r}: "
+            "afmp.save describes square images of 3 channels and global_pool 'avg'; save the state_dict() of others."
         )
     names = list(class_names) if not isinstance(class_names, str) else []
     if not all(isinstance(name, str) for name in names) or len(names) != model.num_classes or not names:
