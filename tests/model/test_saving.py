@@ -62,6 +62,7 @@ def test_a_saved_model_comes_back_as_it_was(tmp_path, kind):
     assert torch.equal(built.eval().forward_train(images)[1], model.forward_train(images)[1])
 
 
+@pytest.mark.long
 def test_a_model_that_was_fine_tuned_is_saved_with_its_own_graph_and_used_by_the_commands(tmp_path, photo, capsys):
     model = afmp.afmp_refined_tiny(num_classes=3, img_size=64)
     about = afmp.load_weights(model, RELEASES[0], head=False, graph=False)
