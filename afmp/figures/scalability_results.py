@@ -69,7 +69,7 @@ def _faint(sweep: dict, lines: list[Line], mode: str) -> list[Series]:
 
 
 def _faint_look(series: Series) -> dict:
-    """Return the look of a faint line: solid if it takes no work of the user, dotted if a graph is made by hand."""
+    """Return the look of a faint line: dotted if a CUDA graph is made by hand, else solid."""
     return FAINT | {"linestyle": ":" if series.made_by_hand else "-"}
 
 
