@@ -10,6 +10,7 @@ from afmp.analysis.verdicts import CANNOT_TELL, FAILS, MOST, VERDICTS
 from afmp.study.claims import Claim
 from afmp.study.study import Study
 
+UNITS = {"difference": "points", "ratio": "reference / model", "exponents": "exponent of N"}
 RELATIONS = {
     "higher": "is higher than",
     "lower": "is lower than",
@@ -149,6 +150,18 @@ def effect(answer: Answer) -> str:
     claim, (low, high) = answer.comparison.claim, answer.interval
     interval = "" if math.isnan(low) else f" [{_value(low, claim)}, {_value(high, claim)}]"
     return f"{_value(answer.effect, claim)}{interval}{_unit(claim)}"
+
+
+def effect_and_unit(answer: Answer) -> str:
+    """Return an effect as `effect` does, and its unit always: `3.23 [3.20, 3.26] (reference / model)`."""
+    claim = answer.comparison.claim
+    return effect(answer) + f" ({UNITS[claim.of.kind]})" * (not _unit(claim))
+
+
+def both_names(answer: Answer) -> tuple[str, str]:
+    """Return the name of the run or the model, and of what it is compared with."""
+    claim = answer.comparison.claim
+    return _name(claim, answer.comparison.subject), _name(claim, claim.reference)
 
 
 def with_minus(shown: str) -> str:

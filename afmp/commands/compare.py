@@ -1,9 +1,8 @@
 """`afmp compare`: the runs of one study side by side, as a table in plain text."""
 
 import argparse
-from pathlib import Path
 
-from afmp.commands.parsing import Command, Parser, add_config_option
+from afmp.commands.parsing import Command, Parser, add_folder_argument
 from afmp.errors import AfmpError
 from afmp.study.paths import result_files
 from afmp.study.semantics import AFMP_SEMANTICS, trained_under
@@ -11,9 +10,8 @@ from afmp.study.semantics import AFMP_SEMANTICS, trained_under
 
 def _add_arguments(parser: Parser) -> None:
     add = parser.add_argument
-    add("folder", type=Path, metavar="FOLDER", help="the results folder of a study, or an archive")
+    add_folder_argument(parser)
     add("study", metavar="STUDY", help="a name under `studies` in the configuration, e.g. messages")
-    add_config_option(parser, "the study that was run (an archive has its own)")
     add("--reference", metavar="RUN", help="the run that the others are compared with; by default that of the study")
     add("--semantics", choices=AFMP_SEMANTICS, help="by default all under which the study is trained")
 

@@ -11,7 +11,8 @@ TAKEN_FIGURES = (
     "all", "download", "tables", "prepare_data", "train", "aggregate", "benchmark_resolution", "benchmark_scalability",
     "count_parameters", "tabulate_scalability", "report", "scalability_results", "scalability_fits",
     "notebook_vs_paper", "claims", "answer_claims", "archive", "figures_from_archive", "claims_from_archive",
-    "page_from_archive", "manifest", "verify", "diagnostics", "explanation", "catalogue", "parts",
+    "page_from_archive", "tables_from_archive", "manifest", "verify", "diagnostics", "explanation", "catalogue",
+    "parts",
 )  # fmt: skip
 
 # Snakemake plans every file of a study before the first job. It takes a minute for as many.
