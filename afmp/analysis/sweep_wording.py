@@ -39,8 +39,8 @@ def work_of_executions(sweep: dict) -> str:
     found = list(dict.fromkeys(point["execution"] for point in sweep["points"]))
     by_hand = [execution for execution in found if execution in MADE_BY_HAND]
     without = [execution for execution in found if execution not in MADE_BY_HAND]
-    sentences = [f"No change of your code, or one call of torch.compile: {distinct(without)}."] * bool(without)
-    sentences += [f"CUDA graphs made by hand: {distinct(by_hand)}."] * bool(by_hand)
+    sentences = [f"Executions that need no change of your code, or one call of torch.compile: {distinct(without)}."] * bool(without)
+    sentences += [f"Executions that need a CUDA graph made by hand: {distinct(by_hand)}."] * bool(by_hand)
     return " ".join(sentences)
 
 
