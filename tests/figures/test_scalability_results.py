@@ -188,9 +188,9 @@ def test_the_figure_and_its_caption_say_which_lines_need_no_change_of_your_code(
         for attention in ("", "fused attention, ")
         for execution, look in (("eager", "-"), ("reduce_overhead", "-"), ("graph", ":"))
     }
-    without = small_sweep()
-    assert "Executions that need no change of your code, or one call of torch.compile: eager." in _spaced(scalability_results.draw(without))
-    assert "by hand" not in _spaced(scalability_results.draw(without))
+    without = _spaced(scalability_results.draw(small_sweep()))
+    assert "Executions that need no change of your code, or one call of torch.compile: eager." in without
+    assert "by hand" not in without
 
 
 def _spaced(figure) -> str:
