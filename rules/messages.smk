@@ -11,8 +11,8 @@ from afmp.study.config_schema import did_you_mean
 MOST_CHARACTERS = 300  # of a reason without files
 
 
-# Snakemake's message about a job lists all its files, and again those for which it runs: 190 kB for `all`. Here a list has
-# its first file and the number of the others.
+# Snakemake's message about a job that starts or fails lists all its files, and again those for which it runs: 190 kB for
+# `all`. Here a list has its first file and the number of the others.
 class ShortMessages(logging.Formatter):
     def __init__(self, whole):
         super().__init__()
@@ -22,10 +22,11 @@ class ShortMessages(logging.Formatter):
         event = getattr(record, "event", None)
         if event == LogEvent.ERROR and record.exception == "MissingRuleException":
             return unknown_target(record.getMessage())
-        if event == LogEvent.JOB_INFO:
-            short = {name: first_file(getattr(record, name)) for name in ("input", "output", "log")}
-            reasons = [short_reason(reason, record) for reason in record.reason.split("; ")]
-            short |= {"reason": "; ".join(reasons), "benchmark": None}
+        if event in (LogEvent.JOB_INFO, LogEvent.JOB_ERROR):
+            short = {name: first_file(getattr(record, name)) for name in ("input", "output")}
+            if event == LogEvent.JOB_INFO:
+                reasons = [short_reason(reason, record) for reason in record.reason.split("; ")]
+                short |= {"reason": "; ".join(reasons), "benchmark": None}
             record = logging.makeLogRecord(vars(record) | short)
         return self.whole.format(record)
 

@@ -76,7 +76,10 @@ def test_end_to_end(finished):
     epochs = (results / "aggregate/epochs.csv").read_text().splitlines()
     assert len(epochs) == 1 + 2 * 3 * 2 * 2  # header, then semantics x runs x seeds x epochs
     claims = (results / "claims.md").read_text()
-    assert "| sparse\\_as\\_accurate | paper | sparse\\_0.3 | cannot tell |" in claims
+    assert (
+        "| sparse\\_as\\_accurate | paper | sparse\\_0.3 | dense | test accuracy: sparsity\\_level | cannot tell |"
+        in claims
+    )
     assert "| 2 |  | at least 3 random seeds |" in claims
     log = (results / "logs/train/paper/wide.log").read_text()
     assert "seed 1: epoch 2/2" in log and "left" in log
