@@ -38,7 +38,7 @@ def first_file(files):
 # A reason names files in any order, or parameters before and now, of any length.
 def short_reason(reason, job):
     what, _, names = reason.partition(": ")
-    if " files" in what:
+    if names and " files" in what:
         files, of_job = sorted(names.split(", ")), job.output if "output" in what else job.input
         return f"{what}: {'all' if len(files) == len(of_job) else first_file(files)[0]}"
     return reason if len(reason) <= MOST_CHARACTERS else f"{reason[:MOST_CHARACTERS]}..."

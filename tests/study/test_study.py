@@ -332,6 +332,7 @@ MISTAKES = {
         _set("studies/regularisation/reference", "best"),
         ["regularisation/reference", "'best'", "sparse_0.3"],
     ),
+    "misspelt semantics": (_set("semantics", ["papre"]), ["semantics/0", "'papre' (did you mean 'paper'?)"]),
     "misspelt reference": (
         _set("studies/regularisation/reference", "sparse_0.3_lamda_1e-5"),
         ["regularisation/reference", "'sparse_0.3_lamda_1e-5'", "did you mean 'sparse_0.3_lambda_1e-5'?"],
