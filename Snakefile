@@ -85,6 +85,7 @@ include: f"{PROJECT}/rules/report.smk"
 include: f"{PROJECT}/rules/archive.smk"
 include: f"{PROJECT}/rules/claims.smk"
 include: f"{PROJECT}/rules/verify.smk"
+include: f"{PROJECT}/rules/messages.smk"
 include: f"{PROJECT}/rules/progress.smk"
 include: f"{PROJECT}/rules/start.smk"
 

@@ -20,9 +20,14 @@ def _add_arguments(parser: Parser) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from afmp.analysis.claim_tables import claims_text, verdicts_text
+    from afmp.analysis.claim_wording import too_short
+    from afmp.files import is_there
     from afmp.finished.answered_claims import answered_claims, default_claims
     from afmp.finished.results_folder import open_results
     from afmp.study.claims import check_names, read_claims, resolve_claims
+    from afmp.study.config_file import read_config
+    from afmp.study.overlays import SHIPPED
+    from afmp.study.study import resolve_elsewhere
 
     opened, _ = open_results(arguments.folder, configs=arguments.config)
     path = arguments.claims or default_claims(opened)
@@ -32,7 +37,11 @@ def _run(arguments: argparse.Namespace) -> None:
         claims = read_claims(path)
         check_names(claims, opened.study, path=path)
     as_text = verdicts_text if arguments.short else claims_text
-    print(as_text(answered_claims(claims, opened)))
+    answers = answered_claims(claims, opened)
+    texts = [as_text(answers)]
+    if is_there(SHIPPED):  # not in an installed package
+        texts.append(too_short(answers, opened.study, resolve_elsewhere(read_config(SHIPPED))))
+    print(("\n" if arguments.short else "\n\n").join(filter(None, texts)))
 
 
 COMMAND = Command("claims", "Say of each claim about a study whether it holds.", _add_arguments, _run)

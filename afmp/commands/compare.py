@@ -19,11 +19,13 @@ def _add_arguments(parser: Parser) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from afmp.analysis.comparison import comparison_text
     from afmp.finished.results_folder import open_results
+    from afmp.study.config_schema import did_you_mean
 
     opened, config = open_results(arguments.folder, configs=arguments.config)
     studies = {study["name"]: study for study in opened.study.studies}
     if arguments.study not in studies:
-        raise AfmpError(f"STUDY: {arguments.study!r} is no study of {config}; allowed: {', '.join(studies)}.")
+        hint = did_you_mean(arguments.study, list(studies))
+        raise AfmpError(f"STUDY: {arguments.study!r} is no study of {config}{hint}; allowed: {', '.join(studies)}.")
     study = studies[arguments.study]
     chosen = opened.study.other_names.get(arguments.reference, arguments.reference)
     reference, semantics = _reference(study, chosen), _semantics(study, arguments.semantics)
@@ -32,9 +34,14 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _reference(study: dict, chosen: str | None) -> str:
+    from afmp.study.config_schema import did_you_mean
+
     runs = [member["run"] for member in study["members"]]
     if chosen not in (None, *runs):
-        raise AfmpError(f"--reference: {chosen!r} is no run of study {study['name']}; allowed: {', '.join(runs)}.")
+        hint = did_you_mean(chosen, runs)
+        raise AfmpError(
+            f"--reference: {chosen!r} is no run of study {study['name']}{hint}; allowed: {', '.join(runs)}."
+        )
     return chosen or study["reference"]
 
 

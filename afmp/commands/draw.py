@@ -24,13 +24,15 @@ def _run(arguments: argparse.Namespace) -> None:
     from afmp.finished.archive_figures import archive_drawings, draw_figure
     from afmp.finished.opened_archive import OpenedArchive
     from afmp.finished.results_folder import open_results
+    from afmp.study.config_schema import did_you_mean
 
     opened, config = open_results(arguments.folder, configs=arguments.config)
     drawings = archive_drawings(opened.study)
     names = list(dict.fromkeys(drawing.name for drawing in drawings))
     for name in arguments.figures:
         if name not in names:
-            raise AfmpError(f"FIGURE: {name!r} is no figure of {config}; allowed: {', '.join(names)}.")
+            hint = did_you_mean(name, names)
+            raise AfmpError(f"FIGURE: {name!r} is no figure of {config}{hint}; allowed: {', '.join(names)}.")
     for drawing in drawings:
         if drawing.name in (arguments.figures or names):
             if isinstance(opened, OpenedArchive):

@@ -4,6 +4,7 @@ import os
 
 from afmp.errors import AfmpError
 from afmp.files import FOLDER, is_there, kind_of
+from afmp.study.cuda_only import CUDA_ONLY
 from afmp.study.run_config import DatasetConfig, RunConfig
 
 # Names that the figure of a study may not have: rules and targets of the workflow, and modules in afmp/figures/.
@@ -18,9 +19,6 @@ TAKEN_FIGURES = (
 # Snakemake plans every file of a study before the first job. It takes a minute for as many.
 MOST_TRAININGS = 5_000
 MOST_PICTURES = 10_000
-
-# Values of the sweep's lists that exist on CUDA devices only.
-CUDA_ONLY = ("tf32", "reduce_overhead", "graph", "compiled_graph")
 
 
 def check_dataset(dataset: DatasetConfig) -> None:

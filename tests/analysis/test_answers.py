@@ -11,7 +11,7 @@ from shipped_study import SHIPPED
 from synthetic_results import CPU, synthetic_point, synthetic_result, synthetic_scalability
 
 from afmp.analysis.claim_tables import claims_table, claims_text, printed_claims, short_claims
-from afmp.analysis.claim_wording import measured
+from afmp.analysis.claim_wording import measured, too_short
 from afmp.analysis.claims import Answered, Answers, answer_claims
 from afmp.analysis.printed_tables import latex
 from afmp.analysis.table_files import write_tables
@@ -335,3 +335,30 @@ def test_the_table_of_readme_has_the_claims_with_a_short_text():
         ["Growth", "holds", f"{exponents}: −0.28 [−0.29, −0.26], 128 to 448 px", "10 passes"],
         ["Memory", "fails in 1 of 2", f"{lead}: 0.780, 64 px; 1 of 2 not measured", "exact"],
     ]
+
+
+SHORTER = {
+    "few seeds": ({"seeds": [0, 1]}, {}, "2 random seeds and 100 epochs per run, where config.yaml has 5 and 100."),
+    "few epochs": ({}, {"epochs": 8}, "5 random seeds and 8 epochs per run, where config.yaml has 5 and 100."),
+    "most seeds and epochs": ({"seeds": [0, 1, 2]}, {"epochs": 60}, None),
+}
+
+
+@pytest.mark.parametrize("shorter", SHORTER)
+def test_a_study_that_is_too_short_says_so_and_what_is_long_enough(shorter):
+    changes, training, said = SHORTER[shorter]
+    studies = {"sparsity_level": SHIPPED["studies"]["sparsity_level"]}
+    study = resolve_study(SHIPPED | {"studies": studies, "training": SHIPPED["training"] | training} | changes)
+    unclear, clear = (answers_to(results([d] * 3 + [-d]), OF_RUNS) for d in (1.0, 0.0))
+    assert [one.verdict for one in unclear.answered] == ["cannot tell"]
+    found = too_short(unclear, study, STUDY)
+    assert found == "" if said is None else f" most claims: it has {said} `snakemake all " in found
+    assert too_short(clear, study, STUDY) == "" and clear.answered[0].verdict == "fails"
+    assert too_short(unclear, STUDY, STUDY) == too_short(Answers([], 18), study, STUDY) == ""
+
+
+def test_epochs_of_other_runs_than_those_of_config_yaml_are_not_compared():
+    runs = [{"run": "mine", "sparsity": 0.7, "epochs": 3}, {"run": "other", "sparsity": 0.8, "epochs": 3}]
+    table = SHIPPED["studies"]["sparsity_level"] | {"runs": runs, "reference": "mine", "figure": "own"}
+    study = resolve_study(SHIPPED | {"studies": {"own": table}})
+    assert too_short(answers_to(results([1, -1, 1]), OF_RUNS), study, STUDY) == ""

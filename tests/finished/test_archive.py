@@ -212,7 +212,7 @@ def test_without_an_archive_drawing_is_refused_and_all_else_is_planned(tmp_path)
     folder = copy_project(tmp_path)
     said = snakemake(folder, "figures_from_archive", check=False)
     assert "archive: no archive there" in said and "Traceback" not in said
-    said = snakemake(folder, "all", "--dry-run")
+    said = snakemake(folder, "all", "--dry-run", "--verbose")
     assert "archive" not in said.rsplit("Job stats:", 1)[1]
     # The workflow makes all that an archive needs.
     study = resolve_study(yaml.safe_load((folder / "config.yaml").read_text())).to_dict()
