@@ -1,7 +1,7 @@
 """The panels of a study over random seeds: accuracy, training loss, sparsity loss and time per epoch.
 
-They are the four panels of the original notebook, without the times if runs shared a device: such times compare
-nothing. A study without a figure file of its own is drawn by this module.
+They are the four panels of the original notebook, without the times if runs shared a device, as jobs on a CPU may:
+such times compare nothing. A study without a figure file of its own is drawn by this module.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ def caption(study: dict, results: list[dict]) -> str:
 def draw_study(study: dict, results: list[dict], *, sparsity_scale: str = "linear") -> Figure:
     """Draw the panels under the title of the study. `sparsity_scale` of the sparsity loss is linear or log.
 
-    If runs shared a device, there is no panel of times, and accuracy has the whole width.
+    If runs shared a device or were trained on a CPU, there is no panel of times, and accuracy has the whole width.
     """
     runs, semantics = study_runs(study, results)
     entries, heading = study_text.legend_texts(runs, semantics)
