@@ -33,20 +33,27 @@ class About:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def prepare_image(self, path: Path | str, *, image_size: int | None = None):
-        """Return an image file as the model reads it: a float32 tensor (3, image_size, image_size) on the CPU.
+    def prepare_image(self, image, *, image_size: int | None = None):
+        """Return an image as the model reads it: a float32 tensor (3, image_size, image_size) on the CPU.
 
+        image: the path of a file, or a PIL image, so that this is also a transform of torchvision.
         image_size: of a model that was built for another size than the file's.
 
-        The image becomes RGB, as `afmp.data.image_file.to_rgb` says. Its shorter side is scaled to image_size by
-        Pillow (bilinear, antialiased). Then the centre square is cropped and normalised by mean and std. `afmp predict`
-        does the same. Raises AfmpError for an image that cannot be read.
+        The image becomes RGB, as `afmp.data.image_file.to_rgb` says: transparent pixels become black, and a camera's
+        rotation flag is not applied. Its shorter side is scaled to image_size by Pillow (bilinear, antialiased). Then
+        the centre square is cropped and normalised by mean and std. `afmp predict` does the same. Raises AfmpError for
+        an image that cannot be read, and for what is no image.
         """
-        from afmp.model.prediction import prepare_images
+        from PIL.Image import Image
+
+        from afmp.model.prediction import prepare_image
 
         if image_size is not None:
             check_whole_number("image_size", image_size)
-        return prepare_images(self, [Path(path)], image_size=image_size or self.image_size)[0]
+        if not isinstance(image, (str, Path, Image)):
+            raise AfmpError(f"image is {type(image).__name__}: give the path of an image file, or a PIL image.")
+        image = image if isinstance(image, Image) else Path(image)
+        return prepare_image(self, image, image_size=image_size or self.image_size)
 
 
 def load(path_or_name: Path | str, *, batch_size: int | None = None):

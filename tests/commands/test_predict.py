@@ -159,6 +159,18 @@ def test_files_in_a_folder_that_are_no_images_are_counted(weights, images, capsy
     assert f"{images}: files left out, because they are no images: 1 (images are .bmp, " in capsys.readouterr().err
 
 
+@pytest.mark.promise("print-colours-and-rotation")
+def test_an_image_that_other_programs_show_otherwise_is_named(weights, tmp_path, capsys):
+    image = Image.new("RGBA", (9, 9))
+    image.getexif()[0x0112] = 6
+    image.save(tmp_path / "odd.png", exif=image.getexif())
+    for words in (("predict",), ("explain", "--output", str(tmp_path / "out.png"))):
+        assert cli.main([words[0], str(weights), str(tmp_path / "odd.png"), *words[1:]]) == 0
+        err = capsys.readouterr().err
+        assert f"rotation flag, which is not applied: 1, such as {tmp_path}/odd.png" in err
+        assert f"transparent pixels, which become black: 1, such as {tmp_path}/odd.png" in err
+
+
 def damaged(images: Path) -> Path:
     path = images / "b" / "grey.png"
     path.write_bytes(path.read_bytes()[:60])

@@ -92,6 +92,18 @@ def test_images_are_prepared_as_stated_and_as_timm_prepares_them(photo):
     torch.testing.assert_close(found, transform(Image.open(photo)), rtol=0, atol=2e-3)
 
 
+def test_an_opened_image_is_prepared_as_its_file(photo, tmp_path):
+    about = afmp.load(RELEASES[0]).about
+    expected = about.prepare_image(photo, image_size=16)
+    with Image.open(photo) as image:
+        for opened in (image, image.convert("RGBA")):
+            assert torch.equal(about.prepare_image(opened, image_size=16), expected)
+    with pytest.raises(AfmpError, match="image is ndarray: give the path of an image file, or a PIL image"):
+        about.prepare_image(np.zeros((9, 9, 3), np.uint8))
+    with pytest.raises(AfmpError, match=r"image: cannot be read \(values of mode F have no fixed range"):
+        about.prepare_image(Image.new("F", (9, 9)))
+
+
 def with_replaced_part() -> AFMP:
     model = trained()
     model.embed = torch.nn.Linear(48, 5)
