@@ -14,6 +14,7 @@ from afmp.model.description import ADVICE, described, model_keys
 from afmp.model.sizes import build_model
 from afmp.model.weights import GRAPH, checked
 from afmp.records import atomic_path
+from afmp.study.semantics import SEMANTICS
 
 
 def save(
@@ -76,7 +77,8 @@ def _about(model: AFMP, class_names: Sequence[str], mean: Sequence[float], std: 
         raise AfmpError(
             f"class_names has {len(names)} names for the {model.num_classes} classes of the model: give one text each."
         )
-    return {
+    budget = {"batch_size": model.batch_size} if SEMANTICS[model.semantics].depends_on_batch else {}
+    return budget | {
         "semantics": model.semantics,
         "model": model_keys(model),
         "image_size": rows * model.patch_size,
