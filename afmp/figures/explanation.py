@@ -176,7 +176,7 @@ def _show_image(panel, explanation: Explanation) -> None:
 
 
 def _draw_classes(panel, explanation: Explanation, *, columns: int) -> None:
-    """Draw the bars of the classes under a title in lines of at most `columns` characters."""
+    """Draw the bars of the classes under a title in one line, or in two if it has more than `columns` characters."""
     shown = shown_classes(explanation)
     at = np.arange(len(shown))
     for shift, values, colour, label in (
@@ -196,9 +196,9 @@ def _draw_classes(panel, explanation: Explanation, *, columns: int) -> None:
     best = int(explanation.without_messages.argmax())
     stays = best == int(explanation.probabilities.argmax())
     answer = f"{names[shown.index(best)]}, {_percent(explanation.without_messages[best])}"
-    unbroken = answer.replace(" ", "\u00a0")
-    title = f"Without messages the answer {'stays' if stays else 'becomes'} {unbroken}"
-    panel.set_title(wording.fill(title, columns))
+    parts = "Without messages the answer", f"{'stays' if stays else 'becomes'} {answer}"
+    one_line = " ".join(parts)
+    panel.set_title(one_line if wording.columns_of(one_line) <= columns else "\n".join(parts))
     panel.legend(loc="lower right")
 
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import yaml
 
+from afmp.data.cifar import KRIZHEVSKY_2009
+
 FILE = "CITATION.cff"
 
 
@@ -25,3 +27,10 @@ def citation_content(text: str) -> dict | None:
     year = str(said.get("date-released", ""))[:4]
     work = f"{authors}{f' ({year})' if year else ''}. {said['title']}. Version {said.get('version', '')}."
     return {"message": said.get("message", ""), "sentence": f"Software to cite: {work}", "file": text}
+
+
+def images_to_cite(source: str, name: str) -> str:
+    """Return what a study cites for its images, by its `dataset/source` and the name of its dataset."""
+    if "cifar" in f"{source} {name}".lower():
+        return f"Images to cite: {KRIZHEVSKY_2009}"
+    return f"Cite the source of the images, too: {name}. The report on CIFAR in {FILE} is not on them."

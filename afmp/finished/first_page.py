@@ -24,7 +24,7 @@ from afmp.errors import printable
 from afmp.figures.catalogue import Drawing
 from afmp.files import read_plain, read_plain_text
 from afmp.finished.answered_claims import answered_claims
-from afmp.finished.citation import citation_content, read_citation
+from afmp.finished.citation import citation_content, images_to_cite, read_citation
 from afmp.finished.opened_archive import OpenedArchive
 from afmp.finished.page_provenance import archive_citation, made_with, summary_facts
 from afmp.finished.page_sweep import sweep_content
@@ -102,9 +102,16 @@ def write_page_of_results(path: Path | str, config: dict, *, results: Path | str
         claims=read_config(Path(results, CLAIMS_FILE)),
         pictures=Path(results),
         drawings=study_drawings(study),
-        configuration=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        configuration=configuration_text(config),
     )
     write_first_page(path, ResultsFolder(Path(results), study), inputs)
+
+
+def configuration_text(config: dict) -> str:
+    """Return a configuration as YAML, with only the name of the folder of images: others read it, too."""
+    path = config["dataset"]["path"]
+    shown = config | {"dataset": config["dataset"] | {"path": path and Path(path).name}}
+    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
 
 
 def page_content(opened: ResultsFolder | OpenedArchive, inputs: Inputs) -> dict:
@@ -133,6 +140,7 @@ def page_content(opened: ResultsFolder | OpenedArchive, inputs: Inputs) -> dict:
         "configuration": printable_lines(inputs.configuration),
         "archive": archive_citation(opened, results) if isinstance(opened, OpenedArchive) else "",
         "citation": citation_content(inputs.citation),
+        "images": images_to_cite(results[0]["config"]["dataset"]["source"], results[0]["dataset"]["name"]),
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from afmp.errors import AfmpError, check_whole_number
-from afmp.files import is_there
+from afmp.files import FOLDER, is_there, kind_of
 
 RELEASES = Path(__file__).resolve().parent.parent / "releases"
 SUFFIX = ".safetensors"
@@ -85,7 +85,12 @@ def _names() -> list[str]:
 
 
 def weights_path(path_or_name: Path | str) -> Path:
-    """Return the file of a path or of the name of a release. Raises AfmpError for an unknown name."""
+    """Return the file of a path or of the name of a release.
+
+    Raises AfmpError for an unknown name, for a folder, and for an image, which a person may give in the wrong order.
+    """
+    from afmp.data.image_file import SUFFIXES
+
     if released := release_path(path_or_name):
         return released
     path = Path(path_or_name)
@@ -94,6 +99,10 @@ def weights_path(path_or_name: Path | str) -> Path:
         names = _names()
         found = f"the releases are {', '.join(names)}" if names else "this package contains no releases yet"
         raise AfmpError(f"{path_or_name!r} is no release: {found}; the path of a {SUFFIX} file is allowed too.")
+    if path.suffix.lower() in SUFFIXES:
+        raise AfmpError(f"{path}: an image, where weights belong; give the weights first, then the images.")
+    if is_there(path) and kind_of(path) == FOLDER:
+        raise AfmpError(f"{path}: is a folder, where a file of weights belongs; give the {SUFFIX} in it.")
     return path
 
 

@@ -231,6 +231,12 @@ def test_a_wrong_option_is_one_sentence(weights, images, capsys, options, messag
     assert message in refusal(weights, images, *options, capsys=capsys)
 
 
+@pytest.mark.parametrize("options", [("predict",), ("explain", "--output", "out.png")])
+def test_weights_and_image_in_the_wrong_order(weights, images, capsys, options):
+    assert cli.main([options[0], str(images / "z.png"), str(weights), *options[1:]]) == 2
+    assert "z.png: an image, where weights belong; give the weights first" in capsys.readouterr().err
+
+
 def test_probabilities_that_are_not_finite_are_refused(tmp_path, images, capsys):
     weights = save(tmp_path / "large.safetensors", "timm", scale=1e30)
     assert f"{images / 'z.png'}: its probabilities are not finite" in refusal(weights, images / "z.png", capsys=capsys)
@@ -270,8 +276,8 @@ def test_a_release_is_loaded_by_its_name_from_anywhere(tmp_path, images, monkeyp
     [
         ("none.safetensors", r"none\.safetensors: no such file"),
         ("photos/none", r"photos/none: no such file"),
-        ("photos", r"photos: is a folder, where a plain file belongs"),
-        ("photos/a.gif", r"a\.gif: damaged, or no safetensors file"),
+        ("photos", r"photos: is a folder, where a file of weights belongs; give the \.safetensors in it"),
+        ("photos/a.gif", r"a\.gif: an image, where weights belong; give the weights first, then the images"),
     ],
 )
 def test_a_path_that_is_no_file_of_weights_is_refused_as_a_path(images, monkeypatch, path, message):

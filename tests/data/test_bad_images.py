@@ -1,5 +1,6 @@
 """Unusual image files and folders: each is read as documented, or refused by name before it can do harm."""
 
+import logging
 import os
 import struct
 import tracemalloc
@@ -168,6 +169,7 @@ def test_a_rotation_flag_of_a_camera_is_not_applied(tmp_path):
 @pytest.mark.promise("print-colours-and-rotation")
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_images_that_other_programs_show_otherwise_are_counted(folder, tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "afmp")
     read_image_folder(folder, image_size=8)
     assert not caplog.messages
     image = noise(8)

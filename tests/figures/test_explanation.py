@@ -82,7 +82,7 @@ def test_the_classes_are_shown_with_and_without_messages():
     content = explained(side=2, layers=1)
     figure = draw(content, name="photo.png")
     assert figure.get_suptitle().startswith("photo.png: ant, 40.0 %\nRun tiny, seed 3, epoch 2\nrefined semantics")
-    axis = panel(figure, "Without messages the answer\nbecomes gnu,\u00a040.0\u00a0%")
+    axis = panel(figure, "Without messages the answer\nbecomes gnu, 40.0 %")
     # The five most probable, and the best without messages.
     assert [label.get_text() for label in axis.get_yticklabels()] == ["ant", "bee", "cat", "dog", "eel", "gnu"]
     widths = np.array([bar.get_width() for bar in axis.patches]).reshape(2, 6)
