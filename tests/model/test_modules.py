@@ -150,7 +150,7 @@ def test_hooks_fire_on_every_module_but_the_documented_ones(kind, models):
     for name, module in model.named_modules():
         module.register_forward_hook(lambda *_, name=name: forward.append(name))
         module.register_full_backward_hook(lambda *_, name=name: backward.append(name))
-    logits, sparsity_loss = model(images.requires_grad_(), return_sparsity_loss=True)
+    logits, sparsity_loss = model(images, return_sparsity_loss=True)
     (logits.square().sum() + sparsity_loss.sum()).backward()
     silent_forward, silent_backward = silent_modules(model)
     assert sorted(forward) == sorted(names - silent_forward)
