@@ -29,10 +29,10 @@ def _run(arguments: argparse.Namespace) -> None:
     from afmp.records import check_can_write
     from afmp.study.semantics import RIVAL
 
+    path = weights_path(arguments.weights)
     if arguments.image.is_dir():
         raise AfmpError(f"IMAGE: {str(arguments.image)!r} is a folder; give one image. `afmp predict` reads folders.")
     check_can_write(arguments.output)
-    path = weights_path(arguments.weights)
     if read_about(path).get("semantics") == RIVAL:
         raise AfmpError(
             f"{path}: weights of a model of timm, which has no edges and no messages; only AFMP can be explained; "

@@ -30,15 +30,16 @@ def _run(arguments: argparse.Namespace) -> None:
     from afmp.log import log
     from afmp.machine.device import resolve_device
     from afmp.model.prediction import predict_files
-    from afmp.model.trained import load
+    from afmp.model.trained import load, weights_path
     from afmp.records import check_can_write, write_text
 
     check_whole_number("--top", arguments.top)
     if arguments.output:
         check_can_write(arguments.output)
+    weights = weights_path(arguments.weights)
     paths = image_paths(arguments.images)
     device = resolve_device("auto")
-    model = load(arguments.weights).to(device)
+    model = load(weights).to(device)
     log.info("images to classify: %s (%s)", f"{len(paths):,}", device)
     # All of them before the first is shown: an image that cannot be read leaves no output that looks complete.
     text = FORMATS[arguments.format](list(predict_files(model, paths, top=arguments.top)))

@@ -18,6 +18,7 @@ from afmp.data.image_file import SUFFIXES, read_image
 from afmp.data.source_images import SourceImages, claim_memory
 from afmp.errors import AfmpError, printable
 from afmp.files import FOLDER, PLAIN_FILE, is_there, kind_of, unreadable
+from afmp.log import log
 
 DESKTOP_FILES = ("desktop.ini", "thumbs.db")
 # Descriptions of a dataset often lie beside its classes. Any other file there may be a class that is not unpacked.
@@ -62,7 +63,11 @@ def read_image_folder(folder: Path, *, image_size: int) -> SourceImages:
         classes, train_files, test_files = _drawn_splits(folder)
         name += f" (test images: {TEST_FRACTION:.0%} of each class, drawn with seed 0)".replace("%", " %")
     claim_memory(len(train_files.paths) + len(test_files.paths), image_size)
-    train_images, test_images = (read_images(files.paths, image_size=image_size) for files in (train_files, test_files))
+    notes: list[tuple[str, Path]] = []
+    train_images, test_images = (
+        read_images(files.paths, image_size=image_size, notes=notes) for files in (train_files, test_files)
+    )
+    log_notes(notes)
     train_labels, test_labels = (np.array(files.labels, np.int64) for files in (train_files, test_files))
     return SourceImages(name, train_images, train_labels, test_images, test_labels, classes)
 
@@ -183,13 +188,14 @@ def _files(classes: dict[str, Path]) -> _Split:
     return _Split(paths, labels)
 
 
-def read_images(paths: Sequence[Path], *, image_size: int) -> np.ndarray:
-    """Return images (N, 3, image_size, image_size) uint8. Raises AfmpError as `read_image` does."""
+def read_images(paths: Sequence[Path], *, image_size: int, notes: list[tuple[str, Path]] | None = None) -> np.ndarray:
+    """Return images (N, 3, image_size, image_size) uint8. Errors and `notes` are those of `read_image`."""
     images = np.empty((len(paths), 3, image_size, image_size), np.uint8)
 
     def read(start: int) -> None:
         for index in range(start, min(start + IMAGES_PER_TASK, len(images))):
-            images[index] = np.asarray(read_image(paths[index], image_size=image_size)).transpose(2, 0, 1)
+            image = read_image(paths[index], image_size=image_size, notes=notes)
+            images[index] = np.asarray(image).transpose(2, 0, 1)
 
     # Threads are enough: Pillow decodes and resizes outside the interpreter lock.
     pool = ThreadPoolExecutor()
@@ -198,3 +204,10 @@ def read_images(paths: Sequence[Path], *, image_size: int) -> np.ndarray:
     finally:
         pool.shutdown(cancel_futures=True)
     return images
+
+
+def log_notes(notes: list[tuple[str, Path]]) -> None:
+    """Warn of the images that other programs show otherwise: a line of each kind."""
+    for kind in sorted({kind for kind, _ in notes}):
+        paths = sorted(path for each, path in notes if each == kind)
+        log.warning("%s: %s, such as %s", kind, f"{len(paths):,}", paths[0])

@@ -159,6 +159,18 @@ def test_files_in_a_folder_that_are_no_images_are_counted(weights, images, capsy
     assert f"{images}: files left out, because they are no images: 1 (images are .bmp, " in capsys.readouterr().err
 
 
+@pytest.mark.promise("print-colours-and-rotation")
+def test_an_image_that_other_programs_show_otherwise_is_named(weights, tmp_path, capsys):
+    image = Image.new("RGBA", (9, 9))
+    image.getexif()[0x0112] = 6
+    image.save(tmp_path / "odd.png", exif=image.getexif())
+    for words in (("predict",), ("explain", "--output", str(tmp_path / "out.png"))):
+        assert cli.main([words[0], str(weights), str(tmp_path / "odd.png"), *words[1:]]) == 0
+        err = capsys.readouterr().err
+        assert f"rotation flag, which is not applied: 1, such as {tmp_path}/odd.png" in err
+        assert f"transparent pixels, which become black: 1, such as {tmp_path}/odd.png" in err
+
+
 def damaged(images: Path) -> Path:
     path = images / "b" / "grey.png"
     path.write_bytes(path.read_bytes()[:60])
@@ -205,6 +217,12 @@ def test_a_wrong_option_is_one_sentence(weights, images, capsys, options, messag
     assert message in refusal(weights, images, *options, capsys=capsys)
 
 
+@pytest.mark.parametrize("options", [("predict",), ("explain", "--output", "out.png")])
+def test_weights_and_image_in_the_wrong_order(weights, images, capsys, options):
+    assert cli.main([options[0], str(images / "z.png"), str(weights), *options[1:]]) == 2
+    assert "z.png: an image, where weights belong; give the weights first" in capsys.readouterr().err
+
+
 def test_probabilities_that_are_not_finite_are_refused(tmp_path, images, capsys):
     weights = save(tmp_path / "large.safetensors", "timm", scale=1e30)
     assert f"{images / 'z.png'}: its probabilities are not finite" in refusal(weights, images / "z.png", capsys=capsys)
@@ -244,8 +262,8 @@ def test_a_release_is_loaded_by_its_name_from_anywhere(tmp_path, images, monkeyp
     [
         ("none.safetensors", r"none\.safetensors: no such file"),
         ("photos/none", r"photos/none: no such file"),
-        ("photos", r"photos: is a folder, where a plain file belongs"),
-        ("photos/a.gif", r"a\.gif: damaged, or no safetensors file"),
+        ("photos", r"photos: is a folder, where a file of weights belongs; give the \.safetensors in it"),
+        ("photos/a.gif", r"a\.gif: an image, where weights belong; give the weights first, then the images"),
     ],
 )
 def test_a_path_that_is_no_file_of_weights_is_refused_as_a_path(images, monkeypatch, path, message):
