@@ -18,6 +18,7 @@ from afmp.data.folder_digest import folder_digest
 from afmp.figures.catalogue import figures, is_compared
 from afmp.finished.depth import read_depth
 from afmp.finished.manifest import MANIFEST
+from afmp.finished.other_study import other_study
 from afmp.finished.study_files import study_files
 from afmp.machine.memory import host_bytes
 from afmp.records import remove_leftovers, write_text
@@ -226,6 +227,20 @@ def explain_missing_records():
             "decide what runs again. If it was copied or cloned, copy the records too. Without them: `snakemake verify` "
             "compares all files with their hashes, and `snakemake all --touch` then takes them as they are."
         )
+
+
+# Say once, before a call trains or only shows what it would train, if results of another study lie where it writes its
+# own, as when an overlay is forgotten.
+def warn_of_other_study(wildcards):
+    if workflow.is_main_process and not IS_MODULE:
+        say_other_study()
+    return []
+
+
+@cache
+def say_other_study():
+    if other := other_study(STUDY, UNDECLARED):
+        logger.warning(f"{other}. Otherwise this call computes its own study beside them or over them.")
 
 
 # Set the outputs aside that the jobs of this call replace: Snakemake deletes them before a job starts. Without room for them
