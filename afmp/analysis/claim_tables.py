@@ -148,11 +148,12 @@ def short_claims(answers: Answers) -> PrintedTable:
 
 def claims_text(answers: Answers) -> str:
     """Return the claims as plain text: the verdict on each, a line per comparison, and what the numbers are."""
-    lines = [[counts(answers)], *(list(_lines(one)) for one in answers.answered), [*_notes(answers), *_hints(answers)]]
+    lines = [[counts(answers)], *(list(_lines(one)) for one in answers.answered), [*_notes(answers), *hints(answers)]]
     return "\n\n".join("\n".join(map(printable, block)) for block in lines if block)
 
 
-def _hints(answers: Answers) -> list[str]:
+def hints(answers: Answers) -> list[str]:
+    """Return what to add to the commands behind the claims; nothing if none is of snakemake."""
     shown = any(one.command.startswith("snakemake") for one in answers.answered)
     return [COMMANDS] if shown else []
 

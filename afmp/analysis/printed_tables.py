@@ -301,8 +301,14 @@ def markdown_rows(table: PrintedTable) -> str:
     """Return a table with pipes, as in `markdown`, without its caption."""
     rules = [":--" if name in WORDS else "--:" for name in table.header]
     rows = [table.header, *(cells for group in table.groups for cells in group)]
-    head, *lines = [f"| {' | '.join(map(escape_markdown, cells))} |" for cells in rows]
+    head, *lines = [f"| {' | '.join(map(_markdown_cell, table.header, cells))} |" for cells in rows]
     return "\n".join([head, f"| {' | '.join(rules)} |", *lines]) + "\n"
+
+
+def _markdown_cell(column: str, text: str) -> str:
+    """Return a cell, escaped; a command as code, which can be copied from the file itself."""
+    is_code = column == "Command" and " " in text and not set("`|\n") & set(text)
+    return f"`{text}`" if is_code else escape_markdown(text)
 
 
 def escape_markdown(text: str) -> str:

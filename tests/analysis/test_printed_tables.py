@@ -9,6 +9,7 @@ from synthetic_results import STUDIES, synthetic_results
 
 from afmp.analysis.printed_tables import (
     LATEX,
+    PrintedTable,
     escape_latex,
     escape_markdown,
     latex,
@@ -187,6 +188,12 @@ def test_a_name_is_text(name):
 def test_a_row_does_not_begin_with_what_a_row_end_takes_as_its_argument():
     assert escape_latex("[2cm]") == "{}[2cm]" and escape_latex("* each") == "{}* each"
     assert escape_markdown("1. item") == "1\\. item" and escape_markdown("- item") == "\\- item"
+
+
+def test_a_command_in_markdown_can_be_copied_from_the_file():
+    command = "snakemake my_images --cores 4 --resources gpu=1"
+    table = PrintedTable("claims_sources", "", ["Name", "Command"], [[["a_b", command], ["a", "none"]]])
+    assert markdown([table]).splitlines()[-2:] == [rf"| a\_b | `{command}` |", "| a | none |"]
 
 
 def test_comments_name_the_engine_and_the_font_that_letters_need():
