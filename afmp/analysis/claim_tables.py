@@ -26,8 +26,9 @@ NOTES = (
     f"t) if n is at least {wording.FEWEST_SEEDS}; paired t test.",
     "Sweep: ratio reference / model of medians over n passes, above 1 if the model needs less, with a 95 % interval "
     "from a bootstrap over blocks of passes of one measurement. Peak memory on CUDA is exact and has no interval.",
-    "p: two-sided, adjusted after Holm for the comparisons of a claim under one semantics. The intervals are not "
-    "adjusted, so one may exclude what p does not. Equality: two one-sided tests, each at 2.5 %.",
+    "p: two-sided, against the margin of the claim (0 if it has none), adjusted after Holm for the comparisons of a "
+    "claim under one semantics. The intervals are not adjusted, so one may exclude what p does not. Equality: two "
+    "one-sided tests, each at 2.5 %.",
     "To tell: the number for which a verdict has a chance of 80 %, if effect and spread stay as they are.",
 )
 

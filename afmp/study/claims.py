@@ -87,7 +87,7 @@ def read_claims(path: Path | str) -> list[Claim]:
 
 @contextmanager
 def naming(path: Path | str):
-    """Put the path of a file of claims before a mistake that this block finds in it; there may be several such files."""
+    """Put the path of a file of claims before a mistake that this block finds in it: several may exist."""
     try:
         yield
     except AfmpError as mistake:
