@@ -111,7 +111,7 @@ def printed_claims(answers: Answers) -> list[PrintedTable]:
         [
             one.claim.name,
             one.semantics,
-            *claim_wording.both_names(answer),
+            *(_with_label(answers, one, name) for name in claim_wording.both_names(answer)),
             _printed_setting(answer),
             answer.verdict,
             *_cells(answer),
@@ -139,6 +139,12 @@ def printed_claims(answers: Answers) -> list[PrintedTable]:
         ),
     ]
     return tables if answered else tables[:1]
+
+
+def _with_label(answers: Answers, one: Answered, name: str) -> str:
+    """Return the name of a run or a model, and the label under which figures show the run."""
+    label = answers.labels.get((one.claim.study, name), name)
+    return name if label == name else f"{name} ({label})"
 
 
 def short_claims(answers: Answers) -> PrintedTable:

@@ -29,7 +29,7 @@ def other_study(study: Study, results: Path | str) -> str | None:
         return None
     datasets = list(dict.fromkeys(str(result["dataset"]["name"]) for result in runs))
     return (
-        f"{results}: most results there are of another configuration ({_listed('dataset', datasets)}; "
+        f"{results}: most results there are of another configuration ({_listed('dataset', 'datasets', datasets)}; "
         f"{_names(Path(results), runs)}): {unlike[0]}. Is an overlay missing? Give all configuration files of that "
         "study: --configfile for snakemake, --config for afmp"
     )
@@ -61,10 +61,10 @@ def _names(results: Path, runs: Sequence[dict]) -> str:
         if studies := list(
             dict.fromkeys(row["study"] for row in csv.DictReader(io.StringIO(text)) if row.get("study"))
         ):
-            return _listed("study", studies)
-    return _listed("run", [result["run"] for result in runs])
+            return _listed("study", "studies", studies)
+    return _listed("run", "runs", list(dict.fromkeys(result["run"] for result in runs)))
 
 
-def _listed(noun: str, names: Sequence[str]) -> str:
+def _listed(one: str, several: str, names: Sequence[str]) -> str:
     more = len(names) - SHOWN_NAMES
-    return f"{noun} {', '.join(names[:SHOWN_NAMES])}" + f" and {more} more" * (more > 0)
+    return f"{one if len(names) == 1 else several} {', '.join(names[:SHOWN_NAMES])}" + f" and {more} more" * (more > 0)
