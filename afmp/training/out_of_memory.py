@@ -33,8 +33,8 @@ def _warn_of_few_steps(run: Run, *, images: int) -> None:
     training = run.config.training
     if images <= training.batch_size:
         log.warning(
-            "%s: %s training images are one batch (training/batch_size: %s), so each epoch is one step, and the whole "
-            "training %s. Lower batch_size, or fine-tune trained weights (docs/model.md).",
+            "%s: %s training images are one batch (training/batch_size: %s), so an epoch is one step, and %s epochs "
+            "are as many steps. Lower batch_size, or fine-tune trained weights (docs/model.md).",
             *(run, f"{images:,}", f"{training.batch_size:,}", f"{training.epochs:,}"),
         )
 

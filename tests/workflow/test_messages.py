@@ -33,7 +33,8 @@ def test_a_dry_run_of_the_whole_study_can_be_read(project):
     assert "output: results/train/paper/dense/seed_0/results_dense.json and 19 more\n" in dense
     assert "reason: Missing output files: results/train/paper/dense/seed_0/diagnostics.json and 18 more; Input" in dense
     assert "reason: Missing output files: all" in said
-    assert said.count("results: most results there are of another configuration (dataset digits; run other): ") == 1
+    warning = "Warning: results: most results there are of another configuration (dataset digits; run other): "
+    assert said.count(warning) == 1
 
 
 def test_with_verbose_a_dry_run_names_every_file(project):
