@@ -252,7 +252,9 @@ def warn_of_other_study(wildcards):
 @cache
 def say_other_study():
     if other := other_study(STUDY, UNDECLARED):
-        logger.warning(f"Warning: {other}. Otherwise this call computes its own study beside them or over them.")
+        logger.warning(
+            f"Warning: {other}. Otherwise this call computes its own study beside them or over them."
+        )
 
 
 # Set the outputs aside that the jobs of this call replace: Snakemake deletes them before a job starts. Without room for them
