@@ -72,6 +72,14 @@ def read_image_folder(folder: Path, *, image_size: int) -> SourceImages:
     return SourceImages(name, train_images, train_labels, test_images, test_labels, classes)
 
 
+def check_image_folder(folder: Path) -> None:
+    """Raise AfmpError as `read_image_folder` does for names and places, without reading an image."""
+    if is_split(folder):
+        _given_splits(folder)
+    else:
+        _classes_to_split(folder)
+
+
 def is_split(folder: Path) -> bool:
     """Return whether an image folder has train/, test/ or val/, if only as a broken link, and so no classes beside."""
     return any(os.path.lexists(folder / name) for name in SPLITS)
@@ -93,6 +101,13 @@ def _drawn_splits(folder: Path) -> tuple[list[str], _Split, _Split]:
     # Imported only here: PyTorch loads slowly, and the workflow reads this module at every start.
     from afmp.data.split import stratified_holdout
 
+    classes, files = _classes_to_split(folder)
+    drawn = stratified_holdout(np.array(files.labels), TEST_FRACTION)
+    train, test = (_Split([files.paths[i] for i in index], [files.labels[i] for i in index]) for index in drawn)
+    return list(classes), train, test
+
+
+def _classes_to_split(folder: Path) -> tuple[dict[str, Path], _Split]:
     classes = _classes(folder)
     files = _files(classes)
     for path, count in zip(classes.values(), np.bincount(files.labels), strict=True):
@@ -101,9 +116,7 @@ def _drawn_splits(folder: Path) -> tuple[list[str], _Split, _Split]:
                 f"{path}: there is one image of this class, but it takes one for training and one for testing; add "
                 "images, or remove the class."
             )
-    drawn = stratified_holdout(np.array(files.labels), TEST_FRACTION)
-    train, test = (_Split([files.paths[i] for i in index], [files.labels[i] for i in index]) for index in drawn)
-    return list(classes), train, test
+    return classes, files
 
 
 def _split_folder(folder: Path, *names: str) -> Path:

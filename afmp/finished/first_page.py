@@ -14,7 +14,7 @@ import jinja2
 import yaml
 from PIL import Image
 
-from afmp.analysis.claim_tables import counts, printed_claims
+from afmp.analysis.claim_tables import counts, hints, printed_claims
 from afmp.analysis.claim_wording import measured, tested
 from afmp.analysis.claims import Answered
 from afmp.analysis.printed_tables import PrintedTable
@@ -132,6 +132,7 @@ def page_content(opened: ResultsFolder | OpenedArchive, inputs: Inputs) -> dict:
         "facts": summary_facts(study, results),
         "counts": counts(answers),
         "cards": _cards(answers.answered, figures),
+        "hints": hints(answers),
         "claim_tables": [_table(table) for table in printed_claims(answers)[1:]],
         "sections": _sections(study, tables, figures),
         "sweep": sweep,

@@ -17,6 +17,7 @@ from PIL import Image
 from synthetic_results import synthetic_point, synthetic_scalability
 
 from afmp import records
+from afmp.analysis.claim_tables import COMMANDS
 from afmp.analysis.claims import Answers
 from afmp.analysis.tables import run_tables
 from afmp.errors import AfmpError
@@ -146,6 +147,7 @@ def test_every_row_of_the_tables_and_every_verdict_is_in_the_page(study, read):
                 assert row in read.rows
     answered = answered_claims(resolve_claims(inputs.claims), opened_study).answered
     words = [text for text in map(str.strip, read.texts) if text in ("holds", "fails", "cannot tell")]
+    assert COMMANDS in read.texts
     # Each verdict is on its card, and once more in the row of each of its comparisons.
     assert words[: len(answered)] == [one.verdict for one in answered]
     points = json.loads(read.data["points-data"])
