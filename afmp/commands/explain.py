@@ -12,7 +12,7 @@ def _add_arguments(parser: Parser) -> None:
     add("weights", metavar="WEIGHTS", help="a .safetensors of a training or a release, or the name of a release")
     add("image", type=Path, metavar="IMAGE", help="one image, of any kind that `afmp predict` reads")
     add("--output", type=Path, required=True, metavar="FILE.png", help="file for the picture")
-    add("--batch-size", type=int, metavar="SIZE", help="batch size of the training; only weights of notebook need it")
+    add("--batch-size", type=int, metavar="SIZE", help="batch size of the training, where weights do not say it")
 
 
 def _run(arguments: argparse.Namespace) -> None:

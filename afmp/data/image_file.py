@@ -13,8 +13,8 @@ from afmp.errors import AfmpError
 from afmp.files import open_plain
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-# Pillow chooses a decoder by content, not by name. Without this list it would also run its less common ones, and
-# another program for EPS.
+# Pillow chooses a decoder by content, not by name. Without this list it would also run another program for EPS,
+# and decoders whose pixels were not compared with what a specification says (`image_layouts`).
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 MAX_FILE_BYTES = 1_000_000_000  # above the largest image that is not too large, stored with 16 bits per channel
 # A decoded image takes up to 20 bytes per pixel. Larger ones than this are decoded one at a time.
@@ -55,7 +55,7 @@ def read_image(path: Path, *, image_size: int, notes: list[tuple[str, Path]] | N
     except Exception as error:
         # Pillow's decoders raise a dozen exception types for a damaged file. The type tells a person nothing.
         if isinstance(error, UnidentifiedImageError):
-            error = f"no {', '.join(FORMATS)} of a known kind"
+            error = f"no {', '.join(FORMATS)} of a known kind; an image of another format can be saved as PNG"
         problem = f"cannot be read as an image ({error})" if path.stat().st_size else "is an empty file"
         raise AfmpError(f"{path}: {problem}; replace or remove it.") from None
 

@@ -16,6 +16,7 @@ from afmp.errors import AfmpError
 from afmp.model.rival import Rival
 from afmp.model.stack import Model
 from afmp.model.trained import About
+from afmp.study.semantics import SEMANTICS
 
 # Images are read and classified in batches, so that a folder of any size fits in memory.
 MAX_IMAGES, MAX_PIXELS = 256, 1 << 22
@@ -31,12 +32,14 @@ class Prediction(NamedTuple):
 def predict_files(model: Model, paths: list[Path], *, top: int) -> Iterator[Prediction]:
     """Yield the `top` most probable classes of each image file, or all classes if there are fewer.
 
-    model: as `afmp.load` returns it, on any device. Images become RGB of its size as those of source `folder` do.
+    model: as `afmp.load` returns it, on any device. Images become RGB of its size as those of source `folder` do. Under
+    `notebook` each image is alone in its batch, as in `afmp explain`: its answer depends on no other file.
     Raises AfmpError naming an image that cannot be read, or one whose probabilities are not finite.
     """
     about = model.about
     notes: list[tuple[str, Path]] = []
-    size = max(1, min(MAX_IMAGES, MAX_PIXELS // about.image_size**2))
+    alone = SEMANTICS[about.semantics].depends_on_batch
+    size = 1 if alone else max(1, min(MAX_IMAGES, MAX_PIXELS // about.image_size**2))
     for batch in (paths[start : start + size] for start in range(0, len(paths), size)):
         images = torch.from_numpy(read_images(batch, image_size=about.image_size, notes=notes))
         # Stable, so that of classes with equal probabilities the first is named first.

@@ -14,6 +14,7 @@ from afmp.model.description import ADVICE, described, model_keys
 from afmp.model.sizes import build_model
 from afmp.model.weights import GRAPH, checked
 from afmp.records import atomic_path
+from afmp.study.semantics import SEMANTICS
 
 
 def save(
@@ -81,7 +82,8 @@ def _about(model: AFMP, class_names: Sequence[str], mean: Sequence[float], std: 
         )
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise AfmpError(f"class_names has {twice[0]!r} twice: give each class a name of its own.")
-    return {
+    budget = {"batch_size": model.batch_size} if SEMANTICS[model.semantics].depends_on_batch else {}
+    return budget | {
         "semantics": model.semantics,
         "model": model_keys(model),
         "image_size": rows * model.patch_size,

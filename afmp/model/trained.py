@@ -60,7 +60,7 @@ def load(path_or_name: Path | str, *, batch_size: int | None = None):
     """Return the trained model, `AFMP` or `Rival`, of a .safetensors or of a release that the package contains.
 
     path_or_name: a path, or the name of a release, which is that of its file without .safetensors.
-    batch_size: of the training; only weights of `notebook` need it.
+    batch_size: of the training; only older weights of `notebook` need it, which do not say it.
 
     The model is on the CPU, in float32 and in evaluation mode. Its attribute `about` is an `About`. Logits are
     (B, classes) of images (B, 3, image_size, image_size); a model of timm has an axis of length 1 in front of both.

@@ -114,6 +114,20 @@ def test_weights_of_a_training_answer_as_their_result_says(tmp_path, digits_file
     assert about.dataset_hash == data.hash and about.class_names == data.class_names
 
 
+def test_weights_of_the_notebook_answer_each_image_by_itself(tmp_path, images, capsys):
+    saved = {
+        name: save(tmp_path / f"{name}.safetensors", "notebook", config=small_config(), **changes)
+        for name, changes in {"old": {}, "new": {"batch_size": 2}}.items()
+    }
+    sentence = refusal(saved["old"], images, capsys=capsys)
+    assert "the training's batch size" in sentence and "`afmp predict` or `afmp explain` --batch-size" in sentence
+    assert "--batch-size is 0: allowed" in refusal(saved["old"], images, "--batch-size", "0", capsys=capsys)
+    together = json.loads(said(saved["new"], images, "--format", "json", capsys=capsys))
+    for each in together:
+        words = (saved["old"], each["file"], "--batch-size", "2", "--format", "json")
+        assert json.loads(said(*words, capsys=capsys)) == [each]
+
+
 @pytest.mark.promise("printable-names")
 def test_the_formats_agree_and_names_are_printable(weights, images, tmp_path, capsys):
     words = (weights, images / "z.png", images / "b", "--top", "2")

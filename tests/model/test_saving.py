@@ -27,7 +27,7 @@ RELEASES = ("afmp_refined_tiny_cifar100", "afmp_refined_small_cifar100")
 KINDS = {
     "paper": {},
     "window": {"scaffold": "window", "window_size": 2, "lambda_sparse": 0.5},
-    "top down": {"semantics": "notebook", "scaffold": "window", "window_size": 3},
+    "top down": {"semantics": "notebook", "scaffold": "window", "window_size": 3, "batch_size": 1},
     "refined": {"semantics": "refined", "edges_per_node": 2, "use_errors": False, "use_directions": False},
     "dense": {"semantics": "refined", "is_sparse": False, "routing": "none", "messages": False},
 }
@@ -49,7 +49,7 @@ def photo(tmp_path):
 def test_a_saved_model_comes_back_as_it_was(tmp_path, kind):
     model, path, images = trained(**KINDS[kind]), tmp_path / "mine.safetensors", torch.rand(2, 3, 16, 16)
     afmp.save(model, path, class_names=NAMES, mean=torch.tensor(SCALE["mean"]).double(), std=np.array(SCALE["std"]))
-    loaded = afmp.load(path, batch_size=128)
+    loaded = afmp.load(path)
     for found, expected in zip(loaded.forward_train(images), model.forward_train(images), strict=True):
         assert torch.equal(found, expected)
     assert (
