@@ -207,7 +207,7 @@ def finish_seed(folder: Path, study: Study, model, *, run: str, seed: int, data)
     files = {}
     for which, epoch in (("best", result["best_epoch"]), ("final", config.training.epochs)):
         torch.nn.init.constant_(model.readout["2"].bias, epoch / 100)  # other weights in another epoch
-        metadata = {"about": json.dumps(about | about_weights(config, data) | {"epoch": epoch})}
+        metadata = {"about": json.dumps(about | about_weights(config, data, semantics=semantics) | {"epoch": epoch})}
         files[which] = save_weights(
             folder / weights_file(semantics, run, seed, which), model.state_dict(), metadata=metadata
         )

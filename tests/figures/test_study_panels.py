@@ -152,8 +152,21 @@ def test_runs_without_a_regulariser_have_a_note():
     study = {**STUDIES[1], "members": [*STUDIES[1]["members"], {"run": "dense", "label": "Dense"}]}
     axis = panel(study_figure(study).draw(study, synthetic_results()), "Sparsity loss")
     assert "0 at every epoch (not shown on the log axis): Dense" in [text.get_text() for text in axis.texts]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_study_without_a_sparsity_loss_has_no_panel_of_it(shared):
     study = {**STUDIES[1], "reference": "dense", "members": [{"run": "dense", "label": "Dense"}]}
-    assert panel(study_figure(study).draw(study, synthetic_results()), "Sparsity loss").get_yscale() == "linear"
+    results = synthetic_results(device=GPU)
+    for result in results if shared else ():
+        result["trained_beside"] = ["sparse_0.2"]
+    figure = study_figure(study).draw(study, results)
+    figure.canvas.draw()
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles == ["Validation accuracy", "Training loss", *["Time per training epoch"] * (not shared)]
+    assert panel(figure, "Training loss").get_ylabel() == "Cross entropy, nats"
+    assert "The sparsity loss is 0 in all runs at every epoch." in all_text(figure)
 
 
 def test_wide_intervals_do_not_flatten_the_curves():

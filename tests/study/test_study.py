@@ -398,6 +398,12 @@ def test_a_folder_without_splits_is_refused(config, tmp_path, monkeypatch):
         resolve_study(config)
     monkeypatch.chdir(tmp_path)
     relative = config | {"dataset": config["dataset"] | {"path": "images"}}
+    with pytest.raises(AfmpError, match=f"'images' in {tmp_path}: no such folder; give"):
+        resolve_study(relative)
+    (tmp_path / "image").mkdir()
+    with pytest.raises(AfmpError, match=rf"'images' in {tmp_path}: no such folder \(did you mean 'image'\?\); give"):
+        resolve_study(relative)
+    (tmp_path / "images").mkdir()
     with pytest.raises(AfmpError, match=f"'images' in {tmp_path} contains no train/<class>/"):
         resolve_study(relative)
     (tmp_path / "train").mkdir()
