@@ -36,6 +36,14 @@ def digits_file(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def few_digits_file(tmp_path_factory) -> Path:
+    """Every third of these digits, for tests that train."""
+    from training_runs import prepare_few_digits
+
+    return prepare_few_digits(tmp_path_factory.mktemp("few_digits"), image_size=32)
+
+
+@pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory) -> Path:
     """A folder that all processes of a test run share."""
     own = tmp_path_factory.getbasetemp()

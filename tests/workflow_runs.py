@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 from conftest import PROJECT
-from dry_runs import dry_run
+from forked_snakemake import call_snakemake
 
 FOLDERS = ("rules", "workflow_scripts", "afmp", "report", "profiles", "envs")
 PARTS = ("Snakefile", "config.yaml", "claims.yaml", "CITATION.cff", "README.md", *FOLDERS)
@@ -116,9 +116,12 @@ def snakemake(folder: Path, *arguments, check=True) -> str:
 
 
 def run(folder: Path, *arguments: str, **options) -> tuple[int, str]:
-    """Run Snakemake in `folder`; return its exit code and its output. The options are those of `start_snakemake`."""
-    if not options and {"-n", "--dry-run"} & set(arguments):
-        return dry_run(folder, ["--cores", "2", *arguments], _environment())
+    """Run Snakemake in `folder`; return its exit code and its output. The options are those of `start_snakemake`.
+
+    Without options it runs in a fork of a process that has imported it. Its jobs are processes of their own.
+    """
+    if not options:
+        return call_snakemake(folder, ["--cores", "2", *arguments], _environment())
     process = start_snakemake(folder, *arguments, **options)
     said, _ = process.communicate()
     return process.returncode, said

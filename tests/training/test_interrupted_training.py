@@ -16,10 +16,9 @@ import torch
 import yaml
 from conftest import PROJECT
 from damaged_files import flipped
-from training_runs import FORKSERVER, assert_same_tensors, run_in, without_times
+from training_runs import FORKSERVER, assert_same_tensors, prepare_few_digits, run_in, without_times
 
 from afmp import cli
-from afmp.data.preparation import prepare_dataset
 from afmp.errors import AfmpError
 from afmp.machine import stopping
 from afmp.records import read_diagnostics, read_result
@@ -37,9 +36,7 @@ DATASET = {"source": "digits", "path": None, "image_size": 16}  # 4 patches: tra
 
 @pytest.fixture(scope="module")
 def digits_file(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("digits") / "digits.safetensors"
-    prepare_dataset(DATASET, path, download_folder=path.parent)
-    return path
+    return prepare_few_digits(tmp_path_factory.mktemp("digits"), image_size=DATASET["image_size"])
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,11 @@ from afmp.training.progress import Job, StudyProgress, TrainedRun, duration
 EPOCHS = 4
 
 
+@pytest.fixture(scope="module")
+def digits_file(few_digits_file) -> Path:
+    return few_digits_file
+
+
 class Study:
     """Jobs 0, 1, ... that train the runs `names` with two seeds, and a job that draws; the test moves the clock."""
 

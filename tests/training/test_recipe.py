@@ -3,6 +3,7 @@
 import copy
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +25,11 @@ from afmp.training.plan import draw_plan, mixes_images
 from afmp.training.step import TrainingStep, _restore, _snapshot
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def digits_file(few_digits_file) -> Path:
+    return few_digits_file
 
 
 def training_with(**changes) -> TrainingConfig:

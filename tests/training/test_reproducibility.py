@@ -1,21 +1,38 @@
 """One seed on one machine gives the same bits, in another process too."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from training_runs import small_config, start_training
+from training_runs import run_in, small_config, start_training
 
 from afmp.records import read_result
+from afmp.training.run_training import train_run
+
+CONFIG = small_config("sparse_0.3_top_down", epochs=2, use_top_down=True)
+
+
+@pytest.fixture(scope="module")
+def digits_file(few_digits_file) -> Path:
+    return few_digits_file
 
 
 def train(folder: Path, digits_file: Path, *semantics: str, device: str = "cpu", threads: int = 1) -> Path:
     """Train seed 3 of a small run in its own process with so many threads, under one semantics after the other."""
-    config = small_config("sparse_0.3_top_down", epochs=2, use_top_down=True, device=device)
+    config = replace(CONFIG, training=replace(CONFIG.training, device=device))
     process = start_training(config, folder, digits_file, semantics=semantics, seed=3, threads=threads)
     assert process.wait() == 0
+    return folder
+
+
+def train_here(folder: Path, digits_file: Path, *semantics: str) -> Path:
+    """The same in this process, with one thread, as conftest.py sets it."""
+    for name in semantics:
+        run = run_in(folder / name, CONFIG, semantics=name, seeds=[3])
+        train_run(run, dataset_path=digits_file)
     return folder
 
 
@@ -32,12 +49,17 @@ def assert_the_same_bits(one: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def trained(digits_file, tmp_path_factory):
-    """A function that returns the folder of one process's training, and trains only if that is not done yet."""
+    """A function that returns the folder of one process's training, and trains only if that is not done yet.
+
+    "here" is this process, and any other name one of its own.
+    """
 
     @cache
     def folder(which: str, threads: int) -> Path:
-        semantics = ("paper", "notebook", "refined") if threads == 1 else ("paper",)
-        return train(tmp_path_factory.mktemp(which), digits_file, *semantics, threads=threads)
+        semantics, place = ("paper", "notebook", "refined"), tmp_path_factory.mktemp(which)
+        if which == "here":
+            return train_here(place, digits_file, *semantics)
+        return train(place, digits_file, *(semantics if threads == 1 else ("paper",)), threads=threads)
 
     return folder
 
@@ -48,12 +70,13 @@ def trained(digits_file, tmp_path_factory):
     [("paper", 1), ("notebook", 1), ("refined", 1), pytest.param("paper", 2, marks=pytest.mark.long)],
 )
 def test_one_seed_gives_the_same_files_in_another_process(trained, semantics, threads):
-    assert_the_same_bits(*(trained(which, threads) / semantics / "seed_3" for which in ("one", "other")))
+    one = "here" if threads == 1 else "one"
+    assert_the_same_bits(*(trained(which, threads) / semantics / "seed_3" for which in (one, "other")))
 
 
 @pytest.mark.promise("other-thread-count")
 def test_another_number_of_threads_gives_the_same_to_rounding(trained):
-    files = [trained("one", threads) / "paper/seed_3/results_tiny.json" for threads in (1, 2)]
+    files = [trained("other", threads) / "paper/seed_3/results_tiny.json" for threads in (1, 2)]
     losses = [read_result(file)["training_history"]["train_loss"] for file in files]
     np.testing.assert_allclose(*losses, rtol=1e-3)
 

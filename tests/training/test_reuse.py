@@ -19,6 +19,11 @@ FILES = ("best.safetensors", "final.safetensors", "diagnostics.json", "results_t
 
 
 @pytest.fixture(scope="module")
+def digits_file(few_digits_file) -> Path:
+    return few_digits_file
+
+
+@pytest.fixture(scope="module")
 def trained(tmp_path_factory, digits_file) -> Path:
     """A finished run with one seed."""
     folder = tmp_path_factory.mktemp("trained")

@@ -19,6 +19,11 @@ SEEDS = (0, 1)
 
 
 @pytest.fixture(scope="module")
+def digits_file(few_digits_file) -> Path:
+    return few_digits_file
+
+
+@pytest.fixture(scope="module")
 def config() -> RunConfig:
     """A small run whose learning rate falls after every epoch that does not improve."""
     return small_config(epochs=5, learning_rate=0.002, plateau_patience=0)

@@ -28,6 +28,11 @@ from afmp.training.tensorboard import epoch_scalars, learning_rates_of_epochs, r
 SEEDS = (0, 1)
 
 
+@pytest.fixture(scope="module")
+def digits_file(few_digits_file) -> Path:
+    return few_digits_file
+
+
 def small_run(folder: Path, *, name="tiny", **changes) -> Run:
     """A run of 4 epochs whose learning rate falls after each epoch without a better validation accuracy."""
     changes = {"epochs": 4, "batch_size": 256, "patch_size": 16, "learning_rate": 0.05, "plateau_patience": 0} | changes

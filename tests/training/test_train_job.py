@@ -39,6 +39,11 @@ assert "torch" not in sys.modules
 """
 
 
+@pytest.fixture(scope="module")
+def digits_file(few_digits_file) -> Path:
+    return few_digits_file
+
+
 @pytest.fixture(autouse=True, scope="module")
 def one_gpu():
     """Jobs see a GPU and three wanted runs, one of them of the other semantics. Training itself uses the CPU."""

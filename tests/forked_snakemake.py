@@ -1,4 +1,4 @@
-"""Dry runs of Snakemake in forks of one process that has imported it: the import takes most of a dry run's time."""
+"""Calls of Snakemake in forks of one process that has imported it: the import takes most of a dry run's time."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 PRELOADED = ("docutils.core", "jinja2", "jsonschema", "PIL.Image", "requests")
 
 
-def dry_run(folder: Path, arguments: Sequence, environment: dict[str, str]) -> tuple[int, str]:
+def call_snakemake(folder: Path, arguments: Sequence, environment: dict[str, str]) -> tuple[int, str]:
     """Do what `python -m snakemake` does in a folder, and return its exit code and its output, both streams in one."""
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as output:
         call = {"folder": str(folder), "arguments": [*map(str, arguments)], "environment": environment}
@@ -39,6 +39,7 @@ def _serve() -> None:
         else:
             call = json.loads(line)
             output = os.open(call["output"], os.O_WRONLY)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # the calls are not for the jobs
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.environ.clear()
