@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -15,11 +16,11 @@ def import_closure(*starts: str | Path) -> list[Path]:
     functions too.
     """
     closure: set[Path] = set()
-    pending: list[str] = []
+    pending: list[Path | None] = []
     for start in starts:
-        pending.extend(_imports(start) if isinstance(start, Path) else [start])
+        pending.extend(_imports(start) if isinstance(start, Path) else [_module_file(start)])
     while pending:
-        path = _module_file(pending.pop())
+        path = pending.pop()
         if path is None or path in closure:
             continue
         closure.add(path)
@@ -37,6 +38,7 @@ def source_hash(files: list[Path]) -> str:
     return digest.hexdigest()
 
 
+@cache
 def _module_file(module: str) -> Path | None:
     base = PROJECT.joinpath(*module.split("."))
     for candidate in (base.with_suffix(".py"), base / "__init__.py"):
@@ -46,9 +48,9 @@ def _module_file(module: str) -> Path | None:
 
 
 @cache  # the closures of the rules share most of their files
-def _imports(path: Path) -> frozenset[str]:
+def _imports(path: Path) -> frozenset[Path]:
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _statements(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -60,4 +62,14 @@ def _imports(path: Path) -> frozenset[str]:
             parts = module.split(".")
             if parts[0] == "afmp":
                 names.update(".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
-    return frozenset(names)
+    return frozenset(filter(None, map(_module_file, names)))
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield the statements of a file, those inside others too. Expressions contain none, and most nodes are theirs."""
+    pending: list[ast.AST] = [tree]
+    while pending:
+        node = pending.pop()
+        yield node
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            pending.extend(getattr(node, part, ()))

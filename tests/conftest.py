@@ -59,25 +59,26 @@ def drawn(shared_folder) -> Path:
 @pytest.fixture(scope="session")
 def finished_workflow(shared_folder) -> Path:
     """The project after one full run of the workflow, including the report. Tests copy it, and leave it as it is."""
-    from workflow_runs import finish_once
+    from workflow_runs import finish_workflow, made_once
 
-    return finish_once(shared_folder / "workflow")
+    return made_once(shared_folder / "workflow", finish_workflow)
 
 
 @pytest.fixture(scope="session")
-def finished_project(tmp_path_factory, digits_file, drawn) -> Path:
-    """A project with a finished study, in which all files agree."""
+def finished_project(shared_folder, digits_file, drawn) -> Path:
+    """A project with a finished study, in which all files agree. Tests copy it, and leave it as it is."""
     from finished_study import STUDY, draw_once, finish_study
-    from workflow_runs import copy_project, write_study
+    from workflow_runs import copy_project, made_once, write_study
 
     from afmp.study.study import read_study
 
-    folder = copy_project(tmp_path_factory.mktemp("finished"))
-    write_study(folder, STUDY)
-    with pytest.MonkeyPatch.context() as patched:
-        draw_once(patched, drawn)
-        finish_study(folder / "results", read_study(folder / "config.yaml"), digits_file)
-    return folder
+    def make(folder: Path) -> None:
+        write_study(copy_project(folder), STUDY)
+        with pytest.MonkeyPatch.context() as patched:
+            draw_once(patched, drawn)
+            finish_study(folder / "results", read_study(folder / "config.yaml"), digits_file)
+
+    return made_once(shared_folder / "finished", make)
 
 
 @pytest.fixture

@@ -3,9 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from training_runs import small_config
+from training_runs import prepare_few_digits, small_config
 
-from afmp.data.preparation import prepare_dataset
 from afmp.study.run_config import DatasetConfig, RunConfig
 from afmp.training.run import Run
 from afmp.training.run_training import train_run
@@ -26,10 +25,8 @@ def rival_config(name: str, **changes) -> RunConfig:
 
 
 def prepare_small_digits(folder: Path) -> Path:
-    """Prepare the digits in their own size, which train in a second, and return the file."""
-    path = folder / "digits.safetensors"
-    prepare_dataset(vars(DATASET), path, download_folder=folder)
-    return path
+    """Prepare a third of the digits in their own size, which train in a second, and return the file."""
+    return prepare_few_digits(folder, image_size=DATASET.image_size)
 
 
 def train_rivals(results: Path, digits_file: Path) -> Path:

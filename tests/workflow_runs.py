@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
@@ -85,27 +85,30 @@ def copy_project(folder: Path) -> Path:
     return folder
 
 
-def finish_once(folder: Path) -> Path:
-    """Run the workflow with STUDY up to its report, and return the copy of the project in which it ran.
-
-    It runs with all that a person's environment may have, and only once in `folder`: another process waits for it.
-    """
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """Let `make` fill the folder `project` in `folder`, and return it. Another process with the same folder waits."""
     folder.mkdir(exist_ok=True)
-    project, temporary = folder / "project", folder / ("t" * 100) / "ü 'b'"
+    project = folder / "project"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "finished").exists():
             shutil.rmtree(project, ignore_errors=True)
             project.mkdir()
-            write_study(copy_project(project), STUDY)
-            (project / "matplotlibrc").write_text("backend: TkAgg\ntext.usetex: True\n")
-            temporary.mkdir(parents=True, exist_ok=True)
-            environment = {"TMPDIR": str(temporary), "MPLBACKEND": "nonsense", "LC_ALL": "C", "PYTHONUTF8": "0"}
-            code, said = run(project, "report", environment=environment)
-            assert code == 0, said
-            assert not list(temporary.glob("afmp-*"))
+            make(project)
             (folder / "finished").touch()
     return project
+
+
+def finish_workflow(project: Path) -> None:
+    """Copy the project and run its workflow with STUDY up to the report, with all that an environment may have."""
+    write_study(copy_project(project), STUDY)
+    (project / "matplotlibrc").write_text("backend: TkAgg\ntext.usetex: True\n")
+    temporary = project.parent / ("t" * 100) / "ü 'b'"
+    temporary.mkdir(parents=True, exist_ok=True)
+    environment = {"TMPDIR": str(temporary), "MPLBACKEND": "nonsense", "LC_ALL": "C", "PYTHONUTF8": "0"}
+    code, said = run(project, "report", environment=environment)
+    assert code == 0, said
+    assert not list(temporary.glob("afmp-*"))
 
 
 def snakemake(folder: Path, *arguments, check=True) -> str:

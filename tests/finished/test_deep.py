@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from lies import beside, changed, covered, edit, in_history, read, result, weights, zeros
 from safetensors.torch import load_file
-from training_runs import small_config
+from training_runs import prepare_few_digits, small_config
 
-from afmp.data.preparation import prepare_dataset
 from afmp.errors import AfmpError
 from afmp.finished.check import make
 from afmp.finished.deep_checks import deep_checks
@@ -37,10 +36,8 @@ PAPER, NOTEBOOK = result("tiny", "paper", 0), result("tiny", "notebook", 0)
 
 @pytest.fixture(scope="module")
 def digits_file(tmp_path_factory) -> Path:
-    """The digits in their own size, which train in a second."""
-    path = tmp_path_factory.mktemp("small") / "digits.safetensors"
-    prepare_dataset(vars(DATASET), path, download_folder=path.parent)
-    return path
+    """A third of the digits in their own size, which train in a second."""
+    return prepare_few_digits(tmp_path_factory.mktemp("small"), image_size=DATASET.image_size)
 
 
 @pytest.fixture(scope="module")

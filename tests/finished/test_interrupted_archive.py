@@ -163,8 +163,19 @@ def test_an_archive_that_could_not_be_read_is_not_written(made, tmp_path, monkey
     assert not (tmp_path / "archive/MANIFEST.json").exists()
 
 
+@pytest.fixture
+def quick_drawing(monkeypatch) -> None:
+    """Each file of a figure is a line: its name, and the numbers that it shows."""
+
+    def draw(drawing: Drawing, contents, read_image, *, folder) -> None:
+        for file in drawing.files:
+            write_text(folder / file, f"{file} {drawing.settings} {[contents[path] for path in drawing.sources]}")
+
+    monkeypatch.setattr(Drawing, "write_from", draw)
+
+
 @pytest.mark.promise("killed-archive-gets-on")
-def test_drawing_that_is_killed_in_every_figure_draws_each_once(made, tmp_path):
+def test_drawing_that_is_killed_in_every_figure_draws_each_once(made, tmp_path, quick_drawing):
     undisturbed, drawn, finished = (tmp_path / name for name in ("undisturbed", "drawn", "finished"))
     draw_archive(made / "archive", undisturbed, finished=tmp_path / "other")
     figures = [path for path in contents(undisturbed) if path.endswith(".rst")]
@@ -189,12 +200,7 @@ def test_drawing_that_is_killed_in_every_figure_draws_each_once(made, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == times
 
 
-def test_a_kept_figure_is_not_used_for_other_records_or_code(made, tmp_path, monkeypatch):
-    def draw(drawing: Drawing, contents, read_image, *, folder) -> None:
-        for file in drawing.files:
-            write_text(folder / file, "drawn")
-
-    monkeypatch.setattr(Drawing, "write_from", draw)
+def test_a_kept_figure_is_not_used_for_other_records_or_code(made, tmp_path, quick_drawing, monkeypatch):
     drawn, finished = tmp_path / "drawn", tmp_path / "finished"
     draw_archive(made / "archive", drawn, finished=finished)
     places = {path.name for path in finished.iterdir()}
