@@ -83,10 +83,11 @@ def finished_project(shared_folder, digits_file, drawn) -> Path:
 
 @pytest.fixture
 def figures_drawn_once(drawn, monkeypatch) -> None:
-    """Verification draws a figure of the same data only once."""
-    from finished_study import draw_once
+    """Verification draws a figure of the same data only once, and counts the parameters of the same models once."""
+    from finished_study import count_once, draw_once
 
     draw_once(monkeypatch, drawn)
+    count_once(monkeypatch)
 
 
 @pytest.fixture

@@ -11,7 +11,17 @@ from importlib import import_module
 from pathlib import Path
 
 # What Snakemake and the workflow import later; but nothing of this project, of which each folder has its own copy.
-PRELOADED = ("docutils.core", "filelock", "jinja2", "jsonschema", "nbformat", "PIL.Image", "requests", "smart_open", "yte")
+PRELOADED = (
+    "docutils.core",
+    "filelock",
+    "jinja2",
+    "jsonschema",
+    "nbformat",
+    "PIL.Image",
+    "requests",
+    "smart_open",
+    "yte",
+)
 
 
 def call_snakemake(folder: Path, arguments: Sequence, environment: dict[str, str]) -> tuple[int, str]:

@@ -1,5 +1,6 @@
 """Triton's interpreter, without work that it repeats: its kernels compute the same in a third of the time."""
 
+import os
 from functools import cache
 
 
@@ -8,15 +9,18 @@ def skip_repeated_work() -> None:
     """Let the interpreter prepare `triton.language` once per kernel, and each type and shape once per process.
 
     It prepares the language again in each call of one function by another, builds a table to look up a type of NumPy,
-    and checks the shape of each result. It also computes each sum and product of integers a second time, in 64 bits,
-    for an assertion that only its debug mode makes.
+    and checks and compares the shapes of each operation. It also computes each sum and product of integers a second
+    time, in 64 bits, for an assertion that only its debug mode makes.
     """
-    from triton.language import core
+    if "TRITON_INTERPRET" not in os.environ:
+        return  # a GPU runs the kernels themselves
+    from triton.language import core, semantic
     from triton.runtime import interpreter
 
     function, numpy_type = interpreter.InterpretedFunction, interpreter._get_np_dtype
     run, call, prepared, known = function.run, function.__call__, set(), {}
     make_block, make_tensor, blocks, shapes = core.block_type.__init__, core.tensor.__init__, {}, {}
+    broadcast = semantic.TritonSemantic.broadcast_impl_value
 
     def run_kernel(kernel, *arguments, **options):
         prepared.clear()  # the end of a kernel restores the language
@@ -48,7 +52,13 @@ def skip_repeated_work() -> None:
             shapes[key] = {"shape": tensor.shape, "numel": tensor.numel}
         vars(tensor).update(shapes[key], handle=handle, type=type, dtype=type.scalar)
 
+    def broadcast_unless_equal(self, one, other):
+        if one.type.is_block() and other.type.is_block() and one.type.shape is other.type.shape:
+            return one, other
+        return broadcast(self, one, other)
+
     function.run, function.__call__, interpreter._get_np_dtype = run_kernel, call_function, known_type
     core.block_type.__init__, core.tensor.__init__ = known_block, known_shape
+    semantic.TritonSemantic.broadcast_impl_value = broadcast_unless_equal
     if not interpreter.interpreter_builder.options.debug:
         interpreter.interpreter_builder.options = interpreter.InterpreterOptions(sanitize_overflow=False)

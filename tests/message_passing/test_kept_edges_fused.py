@@ -40,8 +40,9 @@ def test_a_layer_equals_the_reference(graph, sizes, predicts):
         assert_equals_the_reference(output, inputs, exact_inputs, graph)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.long)])
-@pytest.mark.parametrize("graph", ["grid", pytest.param("lone node", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("graph", ["grid", "lone node"])
 def test_half_precision_is_at_most_twice_as_far_off_as_plain_pytorch(graph, dtype):
     tables, _ = tables_of(graph)
     # Many models, because some gradients are one number per model, whose error is a matter of luck.

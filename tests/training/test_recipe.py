@@ -181,7 +181,7 @@ def norm_of(optimizer) -> float:
 
 
 def test_the_average_is_that_of_swa_utils(digits_file):
-    training = training_with(batch_size=100, ema_decay=0.6)
+    training = training_with(batch_size=40, ema_decay=0.6)
     seeds = (0, 1)
     step = set_up_step(digits_file, training, seeds=seeds)
     assert len(step.batch_sizes) > 9  # so that the decay has reached ema_decay in the second epoch

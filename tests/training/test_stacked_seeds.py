@@ -94,6 +94,7 @@ def test_seeds_that_train_together_end_as_each_does_alone(config, digits_file, t
 
 
 @pytest.mark.promise("together-or-alone")
+@pytest.mark.long
 def test_with_a_strong_recipe_too_seeds_that_train_together_end_as_each_does_alone(config, digits_file, tmp_path):
     config = replace(config, training=replace(config.training, **STRONG_RECIPE))
     folders = {stack_seeds: tmp_path / str(stack_seeds) for stack_seeds in (True, False)}

@@ -4,7 +4,6 @@ import json
 import shutil
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -35,11 +34,6 @@ from afmp.training.evaluation import count_correct
 from afmp.training.identity import identity_key
 from afmp.training.optimizer import build_optimizer
 from afmp.training.step import TrainingStep
-
-
-@pytest.fixture(scope="module")
-def digits_file(few_digits_file) -> Path:
-    return few_digits_file
 
 
 @pytest.fixture(scope="module")
@@ -130,10 +124,10 @@ def test_the_last_smaller_batch_is_an_optimizer_step_too(trained, config):
     assert steps == config.training.epochs * -(-num_train // batch_size)
 
 
-def test_the_schedule_is_reduce_on_plateau_of_the_validation_accuracy(config, digits_file, tmp_path):
+def test_the_schedule_is_reduce_on_plateau_of_the_validation_accuracy(config, few_digits_file, tmp_path):
     # A learning rate too small to learn with: the accuracy stays, so the rate must fall.
     training = replace(config.training, learning_rate=1e-9, plateau_patience=0, epochs=4)
-    (result,) = train(replace(config, training=training), tmp_path, digits_file)
+    (result,) = train(replace(config, training=training), tmp_path, few_digits_file)
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-9)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", patience=0, factor=0.2)
     for accuracy in result["training_history"]["val_acc"]:
@@ -186,16 +180,20 @@ def test_a_new_seed_does_not_train_finished_ones_again(trained_copy, config, dig
 @pytest.mark.promise("killed-training-resumes")
 @pytest.mark.parametrize(
     ("semantics", "recipe"),
-    [("paper", {}), pytest.param("notebook", {}, marks=pytest.mark.long), ("refined", STRONG_RECIPE)],
+    [
+        ("paper", {}),
+        pytest.param("notebook", {}, marks=pytest.mark.long),
+        pytest.param("refined", STRONG_RECIPE, marks=pytest.mark.long),
+    ],
     ids=["paper", "notebook", "strong recipe"],
 )
-def test_a_killed_run_resumes_to_the_same_bits(config, digits_file, tmp_path, semantics, recipe):
+def test_a_killed_run_resumes_to_the_same_bits(config, few_digits_file, tmp_path, semantics, recipe):
     config = replace(config, training=replace(config.training, epochs=16, **recipe))
-    (uninterrupted,) = train(config, tmp_path / "uninterrupted", digits_file, semantics=semantics)
+    (uninterrupted,) = train(config, tmp_path / "uninterrupted", few_digits_file, semantics=semantics)
     folder = tmp_path / semantics
     epochs_seen = []
     for after in (1, 4):  # kill -9 some time after that many epochs were finished
-        process = fork_training(config, folder, digits_file, semantics=semantics)
+        process = fork_training(config, folder, few_digits_file, semantics=semantics)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.exitcode is None:
             files = list((folder / "checkpoints").glob("seed_*.safetensors"))
@@ -208,7 +206,7 @@ def test_a_killed_run_resumes_to_the_same_bits(config, digits_file, tmp_path, se
         epochs_seen.append(read_checkpoint(checkpoint)[1]["epoch"])
         assert not (folder / "seed_0" / "results_tiny.json").exists()
     assert 1 <= epochs_seen[0] <= epochs_seen[1] < 16
-    (resumed,) = train(config, folder, digits_file, semantics=semantics)
+    (resumed,) = train(config, folder, few_digits_file, semantics=semantics)
     assert without_times(resumed) == without_times(uninterrupted)
     for name in ("best", "final"):
         assert_same_tensors(*(root / f"seed_0/{name}.safetensors" for root in (folder, tmp_path / "uninterrupted")))
@@ -245,16 +243,16 @@ def test_damaged_checkpoint_is_named(trained, tmp_path):
 
 
 @pytest.mark.promise("divergence")
-def test_divergence_stops_with_epoch_and_step_and_leaves_no_result(config, digits_file, tmp_path):
+def test_divergence_stops_with_epoch_and_step_and_leaves_no_result(config, few_digits_file, tmp_path):
     diverging = replace(config, training=replace(config.training, learning_rate=1e30))
     with pytest.raises(AfmpError, match=r"diverged: the loss or a weight was not finite in epoch 1, step \d+ of \d+"):
-        train(diverging, tmp_path, digits_file)
+        train(diverging, tmp_path, few_digits_file)
     assert not list(tmp_path.rglob("*.json")) and not list(tmp_path.rglob("best.safetensors"))
 
 
 @pytest.mark.promise("divergence")
-def test_weights_that_the_last_step_made_infinite_are_a_divergence(config, digits_file):
-    data = load_dataset(digits_file)
+def test_weights_that_the_last_step_made_infinite_are_a_divergence(config, few_digits_file):
+    data = load_dataset(few_digits_file)
     model = build_model(config, semantics="paper", num_classes=10)
     stack = stack_models([model])
     optimizer = build_optimizer(model, config.training, torch.device("cpu"))
@@ -297,10 +295,10 @@ def test_a_missing_device_is_refused():
         resolve_device("cuda")
 
 
-def test_a_file_of_weights_says_all_that_its_predictions_need(config, digits_file, tmp_path):
-    (result,) = train(config, tmp_path, digits_file, semantics="refined")
+def test_a_file_of_weights_says_all_that_its_predictions_need(config, few_digits_file, tmp_path):
+    (result,) = train(config, tmp_path, few_digits_file, semantics="refined")
     path = tmp_path / "seed_0/best.safetensors"
-    about, data = read_about(path), load_dataset(digits_file)
+    about, data = read_about(path), load_dataset(few_digits_file)
     described = RunConfig.from_dict(config.to_dict() | {"model": about["model"]})
     described = replace(described, dataset=replace(described.dataset, image_size=about["image_size"]))
     model = build_model(described, semantics=about["semantics"], num_classes=len(about["class_names"]))
@@ -311,8 +309,8 @@ def test_a_file_of_weights_says_all_that_its_predictions_need(config, digits_fil
     assert about["class_names"] == list(data.class_names) and about["dataset"]["hash"] == data.hash
 
 
-def test_weights_of_the_notebook_say_the_batch_size_of_their_training(config, digits_file, tmp_path):
+def test_weights_of_the_notebook_say_the_batch_size_of_their_training(config, few_digits_file, tmp_path):
     config = replace(config, training=replace(config.training, epochs=1))
-    train(config, tmp_path, digits_file, semantics="notebook")
+    train(config, tmp_path, few_digits_file, semantics="notebook")
     model = afmp.load(tmp_path / "seed_0/best.safetensors")
     assert model.semantics == "notebook" and model.batch_size == config.training.batch_size

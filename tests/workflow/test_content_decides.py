@@ -13,6 +13,8 @@ from workflow_runs import SMALL, append, copy_project, planned, run, snakemake, 
 
 from afmp.study.study import read_study
 
+pytestmark = pytest.mark.timeout(1200)  # the first test waits for the whole workflow, also on a busy machine
+
 RESULT = "results/train/paper/dense/seed_0/results_dense.json"
 LOG = "results/logs/train/paper/dense.log"
 PICTURE = "results/plot_diagnostics/paper/dense/epoch_0002.png"

@@ -28,6 +28,8 @@ from workflow_runs import (
 
 from afmp.records import read_diagnostics, read_parameters, read_result, read_scalability
 
+pytestmark = pytest.mark.timeout(1200)  # the first test waits for the whole workflow, also on a busy machine
+
 
 @pytest.fixture(scope="module")
 def finished(finished_workflow, tmp_path_factory) -> Path:
@@ -86,6 +88,7 @@ def test_end_to_end(finished):
 
 
 @pytest.mark.promise("verify-changes-nothing")
+@pytest.mark.long  # the report was written, so the study has passed the checks that come before it
 def test_a_study_made_by_the_workflow_passes_verification(finished):
     try:
         said = snakemake(finished, "verify", "--cores", "1")
