@@ -8,6 +8,7 @@ import gc
 import numpy
 import torch
 
+from afmp.analysis.series import MADE_BY_HAND
 from afmp.benchmark.memory import MemoryBaseline, warm_up_libraries
 from afmp.benchmark.models import build_model
 from afmp.benchmark.passes import COMPILE_MODES, Pass, Subject, failure, free_graph_trees, interleaved_times
@@ -80,6 +81,7 @@ def measure(
     outcomes: list[dict] = []
     for candidate in candidates:
         key, compile_mode = _model_key(candidate), COMPILE_MODES.get(candidate["execution"])
+        replays = candidate["execution"] not in MADE_BY_HAND  # memory of a graph made by hand: of the pass without it
         try:
             if key not in subjects:
                 if shared_inputs:
@@ -87,11 +89,13 @@ def measure(
                 subjects[key] = build_subject(
                     candidate, inputs, num_classes=num_classes, mode=mode, precision=precision
                 )
-            if "memory" in reads and (*key, compile_mode) not in memories:
-                memories[*key, compile_mode] = baseline.read(
+            if "memory" in reads and (*key, compile_mode, replays) not in memories:
+                subjects[key].set_replay(replays)
+                memories[*key, compile_mode, replays] = baseline.read(
                     subjects[key], compile_mode=compile_mode, shared_inputs=shared_inputs
                 )
-            outcomes.append(_outcome(subjects[key], memories.get((*key, compile_mode))))
+                subjects[key].set_replay(False)
+            outcomes.append(_outcome(subjects[key], memories.get((*key, compile_mode, replays))))
         except Exception as error:  # any exception of a model is the outcome of its point
             outcomes.append(_failed(error))
             if key in subjects:

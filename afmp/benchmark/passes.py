@@ -15,6 +15,7 @@ from afmp.errors import is_out_of_memory, one_line
 from afmp.machine.cuda_graph import capture, run_before_capture
 from afmp.machine.device import autocast
 from afmp.machine.timing import milliseconds as time_of
+from afmp.model.replay import SIGHTINGS
 
 # Passes are timed until their times add up to the given seconds, but never fewer than this.
 FEWEST_PASSES = 5
@@ -40,6 +41,22 @@ class Subject:
         model.train(self.trains)
         self._function = loss if self.trains else lambda images, labels: model(images)
         self._functions = {None: self._function}
+
+    def set_replay(self, enabled: bool) -> None:
+        """Let a model that captures CUDA graphs itself do so, or not, as within a graph made by hand."""
+        if hasattr(self.model, "set_replay"):
+            self.model.set_replay(enabled)
+
+    def passes_before_replay(self, compile_mode: str | None) -> int:
+        """Return how many passes come before those that all replay the same CUDA graphs; 0 if none does."""
+        if hasattr(self.model, "set_replay") and self.inputs[0].is_cuda:
+            return SIGHTINGS
+        return PASSES_BEFORE_REPLAY if compile_mode == REDUCE_OVERHEAD else 0
+
+    @property
+    def replay_bytes(self) -> int:
+        """Bytes of the model's own CUDA graphs that the allocator does not count."""
+        return getattr(self.model, "replay_bytes", 0)
 
     def forward(self, *, compile_mode: str | None) -> torch.Tensor:
         """Return the loss, ready for backward, in training; the logits in inference.
@@ -71,13 +88,15 @@ class Pass:
 
     def __init__(self, subject: Subject, execution: str) -> None:
         self._clear = subject.clear_gradients
-        self._call = partial(subject.run, compile_mode=COMPILE_MODES.get(execution))
+        compile_mode = COMPILE_MODES.get(execution)
+        self._call = partial(subject.run, compile_mode=compile_mode)
+        subject.set_replay(execution not in MADE_BY_HAND)
         if execution in MADE_BY_HAND:
             self._call, self._clear = _capture(subject, self._call).replay, lambda: None
-        elif execution == "reduce_overhead":
-            for _ in range(PASSES_BEFORE_REPLAY):
-                self._call()
-                self._clear()
+            return
+        for _ in range(subject.passes_before_replay(compile_mode)):
+            self._call()
+            self._clear()
 
     def __call__(self) -> None:
         self._call()
