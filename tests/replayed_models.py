@@ -18,7 +18,7 @@ KINDS = {
 class RerunGraphs:
     """Has the interface of `CudaGraphs`. A replay runs the function again, and spoils the results of all others."""
 
-    idle_bytes = 0
+    device_type, idle_bytes = "cpu", 0
 
     def __init__(self) -> None:
         self.results = []
@@ -59,8 +59,8 @@ def images_of(number: int, count: int = 3) -> torch.Tensor:
 
 def capture_training(model: AFMP, images: torch.Tensor) -> None:
     """Train without an update until the pass over such images is captured."""
-    before = model._replay._replays
+    before = model._replay.num_replays
     for _ in range(SIGHTINGS):
         sum(part.float().sum() for part in model.forward_train(images)).backward()
         model.zero_grad()
-    assert model._replay._replays > before
+    assert model._replay.num_replays > before

@@ -15,6 +15,7 @@ from afmp.errors import AfmpError, check_choice, check_flag, check_number, check
 from afmp.message_passing.implementation import implementation
 from afmp.message_passing.layer import LayerOutput
 from afmp.model.backbone import Backbone
+from afmp.model.compiled_replay import compiled_replay
 from afmp.model.embedding import NO_TORCHSCRIPT, patches_of
 from afmp.model.graph import GraphModule
 from afmp.model.layer import Budget, Layer
@@ -158,7 +159,7 @@ class AFMP(Backbone, GraphModule):
         num_refined = num_layers - 1 if use_top_down else 0
         self.top_down_aggregators = nn.ModuleList(layer.top_down_step(d_model) for _ in range(num_refined))
         self.readout = nn.ModuleDict({"2": layer.readout(d_model, num_classes)})
-        self._replay = Replay()
+        self._replay = Replay(self)
         self.requires_grad_()
 
     sparsity = _of_budget("sparsity", "Edges kept per node of the image. May be changed at any time.")
@@ -207,11 +208,9 @@ class AFMP(Backbone, GraphModule):
 
     def _replayed(self, images: Tensor, *, with_loss: bool) -> tuple[Tensor, ...]:
         """Return what `compute` does, from a CUDA graph where that is possible."""
-        if not torch.compiler.is_compiling():
-            results = self._replay(self, images, with_loss=with_loss)
-            if results is not None:
-                return results
-        return self.compute(images, with_loss=with_loss)
+        replay = compiled_replay if torch.compiler.is_compiling() else self._replay
+        results = replay(self, images, with_loss=with_loss)
+        return self.compute(images, with_loss=with_loss) if results is None else results
 
     def forward_internals(self, images: Tensor) -> Internals:
         """Run one model and return its inner values, edges x channels included: for inspection, not for training."""
@@ -249,6 +248,13 @@ class AFMP(Backbone, GraphModule):
         for module in unused:
             module.requires_grad_(False)
         return self
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_replay": self._replay.enabled}
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        self._replay = Replay(self, enabled=state.get("_replay", True))  # a copy captures graphs of its own
 
     def __prepare_scriptable__(self):
         raise AfmpError(NO_TORCHSCRIPT)

@@ -43,7 +43,7 @@ class Pair:
         capture_training(self.replayed, images_of(99))
 
     def replays(self) -> int:
-        return self.replayed._replay._replays
+        return self.replayed._replay.num_replays
 
     def check(self, steps, *, replays: int | None = None) -> None:
         """Call `steps` with each model; it returns tensors that must be the same. So must all gradients."""
@@ -71,7 +71,7 @@ def test_training_gives_the_same_weights(kind, dtype):
             loss_of(results).backward()
             optimizer.step()
         outcomes.append([*found, *model.parameters()])
-    assert (models[0]._replay._replays, models[1]._replay._replays) == (4, 0)
+    assert (models[0]._replay.num_replays, models[1]._replay.num_replays) == (4, 0)
     assert_same(*outcomes)
 
 
@@ -86,7 +86,7 @@ def test_inference_gives_the_same_answers(kind, context):
             found, expected = model(images_of(step)), plain(images_of(step))
         assert_same([found], [expected])
         assert found.is_inference() == expected.is_inference()
-    assert model._replay._replays == 3
+    assert model._replay.num_replays == 3
     with torch.no_grad():
         first, second = model(images_of(1)), model(images_of(2))  # results are no memory of the graph
         assert_same([first, second], [plain(images_of(1)), plain(images_of(2))])
@@ -346,7 +346,7 @@ def test_a_stack_replays():
             model.zero_grad()
             loss_of([part.sum() for part in model.forward_train(images)]).backward()
         assert_same(gradients(stack), gradients(plain))
-    assert stack._replay._replays == 2
+    assert stack._replay.num_replays == 2
 
 
 def test_the_memory_of_a_deleted_model_is_free_at_once():

@@ -1,0 +1,337 @@
+"""A pass of a model as two CUDA graphs, forward and backward, over memory of their own.
+
+A pass goes from images to logits and sparsity loss. `replay.py` decides which passes are captured.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch._utils import _unflatten_dense_tensors
+from torch.nn.modules.module import _has_any_global_hook
+
+from afmp.machine.cuda_graph import capture
+
+# Modules of PyTorch that may be in the model. Others may keep a state, or call what a graph cannot repeat.
+FOREIGN = (nn.ModuleList, nn.ModuleDict, nn.Sequential, nn.Linear, nn.ReLU, nn.Identity)
+ALIGNMENT = 16  # bytes
+AUTOGRAD_KEYS = ("AutogradFunctionality", "AutogradOther", "AutogradNestedTensor")
+
+
+class CudaGraphs:
+    """The part of CUDA: which passes can be captured, and the captures, which share one memory pool."""
+
+    device_type = "cuda"
+
+    def __init__(self) -> None:
+        self.pool: tuple[int, int] | None = None
+        self._stream: torch.cuda.Stream | None = None
+
+    @staticmethod
+    def can_replay(images: Tensor) -> bool:
+        """Return True on the default stream of a GPU.
+
+        All replays are on this one stream, so none overlaps another. A program that captures a graph of its own, and
+        warms up for it, does both on other streams.
+        """
+        device = images.device
+        return (
+            device.type == "cuda"
+            and device.index == torch.cuda.current_device()
+            and torch.cuda.current_stream(device).cuda_stream == 0
+        )
+
+    def capture(self, function: Callable[[], list[Tensor]]) -> tuple[Callable[[], None], list[Tensor]]:
+        """Return a replay of `function`, and its results, which every replay overwrites."""
+        # A stream that has computed nothing: then the workspaces of matrix products, too, are in the pool.
+        self._stream = self._stream or torch.cuda.Stream()
+        self.pool = self.pool or torch.cuda.graph_pool_handle()
+        with torch.cuda.stream(torch.cuda.current_stream()):  # a failed capture would not return to it
+            graph, results = capture(function, self._stream, pool=self.pool)
+        return graph.replay, results
+
+    @property
+    def idle_bytes(self) -> int:
+        """Bytes that the pool holds for replays and that the allocator does not count as allocated."""
+        if self.pool is None:
+            return 0
+        segments = (each for each in torch.cuda.memory_snapshot() if tuple(each["segment_pool_id"]) == self.pool)
+        return sum(each["total_size"] - each["allocated_size"] for each in segments)
+
+
+class Parts:
+    """The modules, parameters and buffers inside a model, to see whether any of them was replaced or moved."""
+
+    def __init__(self, model: nn.Module) -> None:
+        # Nothing here refers to the model itself: such a circle would keep its memory until garbage is collected.
+        self._inner = [module for module in model.modules() if module is not model]
+        self._children = [model._modules, *(module._modules for module in self._inner)]
+        self._modules, self._types = _listed(self._children), list(map(type, self._inner))
+        self._attributes = [vars(module) for module in self._inner]
+        kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+        self._hooks = [getattr(module, kind) for module in self._inner for kind in kinds]
+        self._parameters = [model._parameters, *(module._parameters for module in self._inner)]
+        self._buffers = [model._buffers, *(module._buffers for module in self._inner)]
+        # Where each parameter is.
+        self.places = [(own, name) for own in self._parameters for name, each in own.items() if each is not None]
+        self._tensors = self._all_tensors()  # kept, so that no other tensor can have the identity of one of them
+        self.parameters = self._tensors[: len(self.places)]
+        self._addresses = [tensor.data_ptr() for tensor in self._tensors]
+        are_parameters = all(type(each) is nn.Parameter for each in self.parameters)
+        self._are_known = are_parameters and all(map(_is_known, (model, *self._inner)))
+
+    def _all_tensors(self) -> list[Tensor]:
+        return _listed(self._parameters) + _listed(self._buffers)
+
+    def are_unchanged(self) -> bool:
+        """Return True if every module and tensor is still the same, in the same memory."""
+        tensors = self._all_tensors()
+        return (
+            _listed(self._children) == self._modules
+            and list(map(type, self._inner)) == self._types
+            and list(map(id, tensors)) == list(map(id, self._tensors))
+            and [tensor.data_ptr() for tensor in tensors] == self._addresses
+        )
+
+    def are_at(self, parameters: Sequence[Tensor]) -> bool:
+        """Return True if these are the parameters, or other tensors in the same memory."""
+        return [each.data_ptr() for each in parameters] == self._addresses[: len(self.parameters)]
+
+    def can_replay(self) -> bool:
+        """Return True if all modules are AFMP's own or plain ones, and calling them runs nothing else."""
+        return (
+            self._are_known
+            and not any(self._hooks)
+            and not _has_any_global_hook()
+            and not any("forward" in attributes for attributes in self._attributes)
+        )
+
+
+def _listed(owners: list[dict]) -> list:
+    return [each for own in owners for each in own.values() if each is not None]
+
+
+def _is_known(module: nn.Module) -> bool:
+    if isinstance(module, (nn.Linear, nn.LayerNorm)) and module._parameters.get("weight") is None:
+        return False  # a wrapper has put another tensor in its place
+    return type(module).__module__.startswith("afmp.model.") or type(module) in FOREIGN
+
+
+class Conditions:
+    """All on which the operations of a pass depend, besides the model's parts. Equal conditions have an equal `key`.
+
+    - cast: the type in which autocast computes products; None without autocast
+    - wanted, images_wanted: whether each parameter, and the images, have a gradient
+    - compiled: the operations are those of torch.compile
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        *,
+        with_loss: bool,
+        cast: torch.dtype | None,
+        wanted: Sequence[bool],
+        images_wanted: bool,
+        compiled: bool = False,
+    ) -> None:
+        self.with_loss, self.cast, self.compiled = with_loss, cast, compiled
+        self.wanted, self.images_wanted, self.trains = wanted, images_wanted, images_wanted or any(wanted)
+        products = torch.backends.cuda.matmul
+        self.settings = (
+            products.fp32_precision,
+            products.allow_bf16_reduced_precision_reduction,
+            products.allow_fp16_reduced_precision_reduction,
+            torch.are_deterministic_algorithms_enabled(),
+            *(model.lambda_sparse, model.use_top_down, model.global_pool, *vars(model.budget).values()),
+        )
+        self.key = (
+            *(with_loss, cast, compiled, images_wanted, tuple(wanted)),
+            *(images.shape, images.dtype, images.device, self.settings),
+        )
+        # The embedding casts images, so they may be stored as it reads them. Random edges depend on every bit.
+        narrow = cast and images.dtype == torch.float32 and model.budget.routing != "random"
+        self.stored = cast if narrow else images.dtype
+
+
+class Calculation:
+    """A pass and its backward pass over fixed tensors: to be captured, or to be computed once.
+
+    The gradients are those of aliases of the parameters. So hooks on parameters run in the backward pass of the user
+    only, and a capture leaves nothing behind in the autograd graph of the parameters.
+    """
+
+    def __init__(
+        self, model: nn.Module, images: Tensor, conditions: Conditions, parts: Parts, parameters: Sequence[Tensor]
+    ) -> None:
+        self._model, self._conditions, self._parts = model, conditions, parts
+        self._images = images.detach().requires_grad_(conditions.images_wanted)
+        pairs = zip(parameters, conditions.wanted, strict=True)
+        self._aliases = [parameter.detach().requires_grad_(wanted) for parameter, wanted in pairs]
+        self._results: tuple[Tensor, ...] = ()
+
+    def forward(self) -> list[Tensor]:
+        """Return the results of the pass."""
+        compute = _compiled() if self._conditions.compiled else _compute
+        with self._as_the_user():
+            self._results = compute(self._model, self._images, self._conditions.with_loss)
+        return [result.detach() for result in self._results]
+
+    def differentiable(self) -> list[bool]:
+        """Return of each result of `forward` whether it has a gradient."""
+        return [result.requires_grad for result in self._results]
+
+    def backward(self, d_results: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Return the gradients of the images and of all parameters, once after `forward`; None if there is none.
+
+        d_results: the gradient of each result; None for a result that is not used.
+        """
+        pairs = zip(self._results, d_results, strict=True)
+        used = [(result, given) for result, given in pairs if given is not None and result.requires_grad]
+        self._results = ()
+        inputs = (self._images, *self._aliases)
+        with _above_autograd():
+            found = torch.autograd.grad(
+                [result for result, _ in used],
+                [each for each in inputs if each.requires_grad],
+                [given.to(result.dtype) for result, given in used],
+                allow_unused=True,
+            )
+        gradients = iter(found)
+        return [next(gradients) if each.requires_grad else None for each in inputs]
+
+    @contextmanager
+    def _as_the_user(self) -> Iterator[None]:
+        conditions, places = self._conditions, self._parts.places
+        cast = {"dtype": conditions.cast} if conditions.cast else {"enabled": False}
+        own = [owner[name] for owner, name in places]
+        with (
+            _above_autograd(),
+            torch.inference_mode(False),
+            torch.set_grad_enabled(conditions.trains),
+            torch.autocast(self._images.device.type, cache_enabled=False, **cast),
+        ):
+            try:
+                for (owner, name), alias in zip(places, self._aliases, strict=True):
+                    owner[name] = alias
+                yield
+            finally:
+                for (owner, name), parameter in zip(places, own, strict=True):
+                    owner[name] = parameter
+
+
+def _compute(model: nn.Module, images: Tensor, with_loss: bool) -> tuple[Tensor, ...]:
+    return model.compute(images, with_loss=with_loss)
+
+
+@cache
+def _compiled() -> Callable:
+    return torch.compile(_compute, dynamic=False)
+
+
+@contextmanager
+def _above_autograd() -> Iterator[None]:
+    """Let autograd record operations, also within an operator of PyTorch, where it does not."""
+    excluded = torch._C._dispatch_tls_local_exclude_set()
+    for key in (getattr(torch._C.DispatchKey, name) for name in AUTOGRAD_KEYS):
+        if excluded.has(key):
+            excluded = excluded.remove(key)
+    with torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), excluded):
+        yield
+
+
+class CapturedPass:
+    """The graphs of a pass, and the tensors that they read and write."""
+
+    def __init__(self, graphs, model: nn.Module, images: Tensor, conditions: Conditions, parts: Parts) -> None:
+        self.conditions, self._shaped = conditions, [each.detach() for each in parts.parameters]
+        with torch.no_grad():
+            self._images = torch.empty(images.shape, dtype=conditions.stored, device=images.device).copy_(images)
+        calculation = Calculation(model, self._images, conditions, parts, parts.parameters)
+        results = calculation.forward()  # outside the graph
+        if not conditions.trains:
+            del results
+            self._forward, self._results = graphs.capture(calculation.forward)
+            return
+        self.differentiable = calculation.differentiable()
+        self._d_results = [
+            torch.zeros_like(result) if has_gradient else None
+            for result, has_gradient in zip(results, self.differentiable, strict=True)
+        ]
+        del results
+        # In this thread: the one of the engine would have a workspace of its own for matrix products.
+        with torch.autograd.set_multithreading_enabled(False):
+            self._reached = [self._reached_by(number, calculation) for number in range(len(self._d_results))]
+            calculation.forward()
+            gradients = calculation.backward(self._d_results)
+            present = [index for index, each in enumerate(gradients[1:]) if each is not None]
+            self._has_image_gradient = gradients[0] is not None
+            types = dict.fromkeys(self._shaped[index].dtype for index in present)
+            self._groups = [
+                aligned([index for index in present if self._shaped[index].dtype == dtype], self._shaped)
+                for dtype in types
+            ]
+            del gradients
+
+            def backward() -> list[Tensor]:
+                d_images, *found = calculation.backward(self._d_results)
+                flat = [flattened(found, group) for group in self._groups]
+                return [*flat, d_images] if self._has_image_gradient else flat
+
+            self._forward, self._results = graphs.capture(calculation.forward)
+            self._backward, self._gradients = graphs.capture(backward)
+
+    def _reached_by(self, number: int, calculation: Calculation) -> list[bool]:
+        """Return whether images and parameters act on this result of the pass."""
+        if self._d_results[number] is None:
+            return []
+        calculation.forward()
+        alone = [each if index == number else None for index, each in enumerate(self._d_results)]
+        return [gradient is not None for gradient in calculation.backward(alone)]
+
+    def run(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return copies of the results of the pass."""
+        self._images.copy_(images)
+        self._forward()
+        return tuple(result.clone() for result in self._results)
+
+    def run_backward(
+        self, d_results: Sequence[Tensor | None], *, laid_out: list[int] | None = None
+    ) -> list[Tensor | None]:
+        """Return the gradients of the images and of all parameters, once after `run`, in memory that is theirs alone.
+
+        All gradients of one type are parts of one tensor, so that one copy is enough.
+        laid_out: return this tensor itself in place of its parts, if it has exactly these parameters in this order.
+        """
+        for own, given in zip(self._d_results, d_results, strict=True):
+            if own is not None:
+                own.zero_() if given is None else own.copy_(given)
+        self._backward()
+        copies = [each.clone() for each in self._gradients]
+        if self._groups == [laid_out]:
+            return [copies[-1] if self._has_image_gradient else None, copies[0]]
+        found: list[Tensor | None] = [None] * (1 + len(self._shaped))
+        if self._has_image_gradient:
+            found[0] = copies[-1]
+        for group, flat in zip(self._groups, copies, strict=False):
+            views = _unflatten_dense_tensors(flat, [self._shaped[index] for index in group])
+            for index, gradient in zip(group, views, strict=True):
+                found[1 + index] = gradient
+        pairs = zip(self._reached, self._d_results, d_results, strict=True)
+        used = [reached for reached, own, given in pairs if own is not None and given is not None]
+        if len(used) < sum(self.differentiable):  # what acts on no result that is used has no gradient, not one of 0
+            found = [gradient if any(by) else None for gradient, *by in zip(found, *used, strict=True)]
+        return found
+
+
+def aligned(numbers: list[int], tensors: Sequence[Tensor]) -> list[int]:
+    """Sort tensors that are laid out one after another, so that all but the last few are aligned."""
+    return sorted(numbers, key=lambda number: tensors[number].numel() * tensors[number].itemsize % ALIGNMENT != 0)
+
+
+def flattened(gradients: Sequence[Tensor], numbers: list[int]) -> Tensor:
+    """Return the gradients with these numbers one after another."""
+    return torch.cat([gradients[number].reshape(-1) for number in numbers])
