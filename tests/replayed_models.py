@@ -16,7 +16,7 @@ KINDS = {
 
 
 class RerunGraphs:
-    """Has the interface of `CudaGraphs`. A replay runs the function again, and spoils the results of all others."""
+    """Has the interface of `CudaGraphs`. A replay runs the function again, and spoils all other results before."""
 
     device_type, idle_bytes = "cpu", 0
 
@@ -30,12 +30,13 @@ class RerunGraphs:
     def capture(self, function):
         results = [each.clone() for each in function()]
         self.results.append(results)
+        casts, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")  # belong to the capture
 
         def replay():
             for other in self.results:
                 for result in other:
                     result.fill_(torch.nan)
-            with torch.inference_mode(False), torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", dtype, enabled=casts):
                 for result, new in zip(results, function(), strict=True):
                     result.copy_(new)
 

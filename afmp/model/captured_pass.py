@@ -142,7 +142,7 @@ class Conditions:
         self.wanted, self.images_wanted, self.trains = wanted, images_wanted, images_wanted or any(wanted)
         products = torch.backends.cuda.matmul
         self.settings = (
-            products.fp32_precision,
+            "tf32" in (products.fp32_precision, torch.backends.fp32_precision),
             products.allow_bf16_reduced_precision_reduction,
             products.allow_fp16_reduced_precision_reduction,
             torch.are_deterministic_algorithms_enabled(),
@@ -193,7 +193,8 @@ class Calculation:
         used = [(result, given) for result, given in pairs if given is not None and result.requires_grad]
         self._results = ()
         inputs = (self._images, *self._aliases)
-        with _above_autograd():
+        # Without autocast, which a user has left by the backward pass.
+        with _above_autograd(), torch.autocast(self._images.device.type, enabled=False):
             found = torch.autograd.grad(
                 [result for result, _ in used],
                 [each for each in inputs if each.requires_grad],
@@ -265,22 +266,22 @@ class CapturedPass:
         # In this thread: the one of the engine would have a workspace of its own for matrix products.
         with torch.autograd.set_multithreading_enabled(False):
             self._reached = [self._reached_by(number, calculation) for number in range(len(self._d_results))]
-            calculation.forward()
-            gradients = calculation.backward(self._d_results)
-            present = [index for index, each in enumerate(gradients[1:]) if each is not None]
-            self._has_image_gradient = gradients[0] is not None
+            has_gradient = [any(by) for by in zip(*filter(None, self._reached), strict=True)]
+            self._has_image_gradient, *has_gradient = has_gradient
+            present = [index for index, each in enumerate(has_gradient) if each]
             types = dict.fromkeys(self._shaped[index].dtype for index in present)
             self._groups = [
                 aligned([index for index in present if self._shaped[index].dtype == dtype], self._shaped)
                 for dtype in types
             ]
-            del gradients
 
             def backward() -> list[Tensor]:
                 d_images, *found = calculation.backward(self._d_results)
                 flat = [flattened(found, group) for group in self._groups]
                 return [*flat, d_images] if self._has_image_gradient else flat
 
+            calculation.forward()
+            backward()  # loads all kernels, which a capture may not
             self._forward, self._results = graphs.capture(calculation.forward)
             self._backward, self._gradients = graphs.capture(backward)
 
