@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from afmp.benchmark.passes import REDUCE_OVERHEAD, Subject
+from afmp.model.replay import SIGHTINGS
 
 MEGABYTE = 1024**2
 
@@ -46,13 +47,14 @@ class MemoryBaseline:
         device = self.device
         subject.run(compile_mode=compile_mode)
         subject.clear_gradients()
+        subject.forget_graphs()
         self._reset_peak()
-        for _ in range(max(2, subject.passes_before_replay(compile_mode)) - 1):
+        for _ in range(SIGHTINGS if subject.has_own_graphs else 1):
             subject.run(compile_mode=compile_mode)
             subject.clear_gradients()
         # CUDA graphs were recorded in these passes. Replays allocate nothing, so only here the allocator counted the
         # tensors of the graphs.
-        has_own_graphs = subject.replay_bytes > 0
+        has_own_graphs = subject.has_own_graphs
         has_graphs = compile_mode == REDUCE_OVERHEAD or has_own_graphs
         recorded = torch.cuda.max_memory_allocated(device) if has_graphs else 0
         self._reset_peak()

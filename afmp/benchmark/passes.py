@@ -41,22 +41,17 @@ class Subject:
         model.train(self.trains)
         self._function = loss if self.trains else lambda images, labels: model(images)
         self._functions = {None: self._function}
+        self.set_replay(True)
 
     def set_replay(self, enabled: bool) -> None:
         """Let a model that captures CUDA graphs itself do so, or not, as within a graph made by hand."""
+        self.has_own_graphs = enabled and hasattr(self.model, "set_replay") and self.inputs[0].is_cuda
+        self.forget_graphs()
+
+    def forget_graphs(self) -> None:
+        """Free the graphs that the model has captured itself. They are captured again in the next passes."""
         if hasattr(self.model, "set_replay"):
-            self.model.set_replay(enabled)
-
-    def passes_before_replay(self, compile_mode: str | None) -> int:
-        """Return how many passes come before those that all replay the same CUDA graphs; 0 if none does."""
-        if hasattr(self.model, "set_replay") and self.inputs[0].is_cuda:
-            return SIGHTINGS
-        return PASSES_BEFORE_REPLAY if compile_mode == REDUCE_OVERHEAD else 0
-
-    @property
-    def replay_bytes(self) -> int:
-        """Bytes of the model's own CUDA graphs that the allocator does not count."""
-        return getattr(self.model, "replay_bytes", 0)
+            self.model.set_replay(self.has_own_graphs)
 
     def forward(self, *, compile_mode: str | None) -> torch.Tensor:
         """Return the loss, ready for backward, in training; the logits in inference.
@@ -88,13 +83,13 @@ class Pass:
 
     def __init__(self, subject: Subject, execution: str) -> None:
         self._clear = subject.clear_gradients
-        compile_mode = COMPILE_MODES.get(execution)
-        self._call = partial(subject.run, compile_mode=compile_mode)
+        self._call = partial(subject.run, compile_mode=COMPILE_MODES.get(execution))
         subject.set_replay(execution not in MADE_BY_HAND)
         if execution in MADE_BY_HAND:
             self._call, self._clear = _capture(subject, self._call).replay, lambda: None
             return
-        for _ in range(subject.passes_before_replay(compile_mode)):
+        passes = PASSES_BEFORE_REPLAY if execution == "reduce_overhead" else 0
+        for _ in range(max(passes, SIGHTINGS if subject.has_own_graphs else 0)):
             self._call()
             self._clear()
 

@@ -4,7 +4,7 @@ A pass goes from images to logits and sparsity loss. `replay.py` decides which p
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 
 import torch
@@ -22,8 +22,6 @@ AUTOGRAD_KEYS = ("AutogradFunctionality", "AutogradOther", "AutogradNestedTensor
 
 class CudaGraphs:
     """The part of CUDA: which passes can be captured, and the captures, which share one memory pool."""
-
-    device_type = "cuda"
 
     def __init__(self) -> None:
         self.pool: tuple[int, int] | None = None
@@ -194,7 +192,7 @@ class Calculation:
         self._results = ()
         inputs = (self._images, *self._aliases)
         # Without autocast, which a user has left by the backward pass.
-        with _above_autograd(), torch.autocast(self._images.device.type, enabled=False):
+        with self._recorded(), torch.autocast(self._images.device.type, enabled=False):
             found = torch.autograd.grad(
                 [result for result, _ in used],
                 [each for each in inputs if each.requires_grad],
@@ -204,13 +202,16 @@ class Calculation:
         gradients = iter(found)
         return [next(gradients) if each.requires_grad else None for each in inputs]
 
+    def _recorded(self) -> AbstractContextManager:
+        return _above_autograd() if self._conditions.compiled else nullcontext()
+
     @contextmanager
     def _as_the_user(self) -> Iterator[None]:
         conditions, places = self._conditions, self._parts.places
         cast = {"dtype": conditions.cast} if conditions.cast else {"enabled": False}
         own = [owner[name] for owner, name in places]
         with (
-            _above_autograd(),
+            self._recorded(),
             torch.inference_mode(False),
             torch.set_grad_enabled(conditions.trains),
             torch.autocast(self._images.device.type, cache_enabled=False, **cast),
@@ -235,7 +236,7 @@ def _compiled() -> Callable:
 
 @contextmanager
 def _above_autograd() -> Iterator[None]:
-    """Let autograd record operations, also within an operator of PyTorch, where it does not."""
+    """Let autograd record operations within an operator, as which the compiled pass runs."""
     excluded = torch._C._dispatch_tls_local_exclude_set()
     for key in (getattr(torch._C.DispatchKey, name) for name in AUTOGRAD_KEYS):
         if excluded.has(key):

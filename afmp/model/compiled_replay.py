@@ -39,7 +39,7 @@ def compiled_replay(model: nn.Module, images: Tensor, *, with_loss: bool) -> tup
     if (
         not replay.enabled
         or needs_plain_operations()
-        or images.device.type != replay.graphs.device_type
+        or images.device.type != replay.device_type
         or model.grad_checkpointing
         or not isinstance(classifier, nn.Linear)
         or getattr(model, "_is_replica", False)  # of DataParallel

@@ -50,6 +50,8 @@ def _nobody() -> None:
 class Replay:
     """The CUDA graphs of one model, its owner. A copy of the model, or a model from a pickle, starts without any."""
 
+    device_type = "cuda"
+
     def __init__(self, owner: nn.Module | None = None, *, enabled: bool = True) -> None:
         self.enabled = enabled
         self.graphs = CudaGraphs()
