@@ -69,10 +69,11 @@ class MemoryBaseline:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
             highest = torch.cuda.max_memory_allocated(device)
+            reserved = torch.cuda.max_memory_reserved(device)
             # The model keeps the memory of its graphs between passes, so what a pass allocates besides comes on top.
-            highest = recorded + highest - idle if has_own_graphs else max(highest, recorded)
+            highest = min(recorded + highest - idle, reserved) if has_own_graphs else max(highest, recorded)
             kind, peak = "cuda_allocator", highest - self.allocated + extra
-            reserved = (torch.cuda.max_memory_reserved(device) - self.reserved + extra) / MEGABYTE
+            reserved = (reserved - self.reserved + extra) / MEGABYTE
         elif device.type == "mps":
             kind, peak, reserved = "mps_driver", driver_peak, None
         else:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from afmp.message_passing.autocast import autocast_dtype
-from afmp.model.captured_pass import Calculation, CapturedPass, Conditions, Parts, aligned, flattened
+from afmp.model.captured_pass import Calculation, CapturedPass, Conditions, aligned, flattened
 from afmp.model.linear import needs_plain_operations
+from afmp.model.parts import Parts
 from afmp.model.replay import REPLAYS, Replay, Ticket, compute_again
 
 _numbers = itertools.count()

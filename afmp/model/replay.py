@@ -20,8 +20,9 @@ from torch.autograd.function import once_differentiable
 
 from afmp.errors import one_line
 from afmp.message_passing.autocast import autocast_dtype
-from afmp.model.captured_pass import Calculation, CapturedPass, Conditions, CudaGraphs, Parts
+from afmp.model.captured_pass import Calculation, CapturedPass, Conditions, CudaGraphs
 from afmp.model.linear import needs_plain_operations
+from afmp.model.parts import Parts
 
 log = logging.getLogger("afmp")
 
@@ -94,6 +95,7 @@ class Replay:
             or type(images) is not Tensor
             or not self.graphs.can_replay(images)
             or needs_plain_operations()
+            or torch.jit.is_tracing()
             or model.grad_checkpointing
             or torch._C._len_torch_dispatch_stack()
             or torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
