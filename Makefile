@@ -17,12 +17,15 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python {v[0]}.{v[1]} found, but AFMP needs 3.11 or newer: make PYTHON=python3.12")'
+	@echo "Setting up .venv, step 1 of 2: Python without packages, a few seconds"
 	$(PYTHON) -m venv .venv
+	@echo "Setting up .venv, step 2 of 2: PyTorch, Snakemake and all else, 6 GB. pip says nothing for about 2 minutes"
 	$(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 # The demo has its own folder and never touches the results of a real study.
 demo: $(READY)
+	@echo "The demo takes about 7 minutes on two cores"
 	$(RUN) snakemake report --cores 2 --directory demo --configfile demo.yaml
 	@echo; echo "Figures: demo/results/figures/"
 	@echo "Tables: demo/results/aggregate/"

@@ -18,6 +18,7 @@
 #   results/report/{index,report}.html                     the page to open first, and the report of Snakemake
 #   results/figures_from_archive/...                       laid out as results/: figures/ and plot_diagnostics/
 #   results/page_from_archive/index.html
+#   results/tables_from_archive/aggregate/{summary,differences}.{csv,rst,html,tex,md}
 #   results/claims_from_archive/claims.{yaml,csv,rst,html,tex,md}
 #   results/logs/<rule>/..., results/benchmarks/<rule>/...
 # An .rst file is the caption of the figure or table of the same name.
@@ -84,6 +85,7 @@ include: f"{PROJECT}/rules/report.smk"
 include: f"{PROJECT}/rules/archive.smk"
 include: f"{PROJECT}/rules/claims.smk"
 include: f"{PROJECT}/rules/verify.smk"
+include: f"{PROJECT}/rules/messages.smk"
 include: f"{PROJECT}/rules/progress.smk"
 include: f"{PROJECT}/rules/start.smk"
 

@@ -1,11 +1,13 @@
 """AFMP: adaptive message passing between image patches, with three semantics, `paper`, `notebook` and `refined`."""
 
 __version__ = "0.2.0"
-__all__ = ["AFMP", "afmp_refined_small", "afmp_refined_tiny", "afmp_small", "afmp_tiny", "load", "load_weights"]
+__all__ = ["AFMP", "afmp_refined_small", "afmp_refined_tiny", "afmp_small", "afmp_tiny", "load", "load_weights", "save"]
 
 # Imported lazily (PEP 562): tables and figures need neither torch nor the model's code.
 _SIZES = ("afmp_refined_small", "afmp_refined_tiny", "afmp_small", "afmp_tiny")
-_MODULES = {"AFMP": "afmp", "load": "trained", "load_weights": "weights"} | dict.fromkeys(_SIZES, "sizes")
+_MODULES = {"AFMP": "afmp", "load": "trained", "load_weights": "weights", "save": "saving"} | dict.fromkeys(
+    _SIZES, "sizes"
+)
 
 
 def __getattr__(name: str):

@@ -27,7 +27,7 @@ from afmp.model.refined import RefinedReadout, RefinedTopDown
 from afmp.model.sizes import afmp_refined_small, afmp_refined_tiny, afmp_small, afmp_tiny
 from afmp.model.top_down import TopDownAggregator
 from afmp.model.trained import RELEASES, SUFFIX
-from afmp.model.weights import GRAPH
+from afmp.model.weights import GRAPH, check_shapes
 
 # Of the training images of CIFAR-100.
 CIFAR_MEAN, CIFAR_STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
@@ -42,7 +42,8 @@ def _settings(side: int, mean: tuple, std: tuple, classifier: str, release: str 
         "fixed_input_size": True,
         "pool_size": None,
         "crop_pct": 1.0,
-        "interpolation": "bicubic",
+        "interpolation": "bilinear",  # and a centre crop, as `afmp predict` prepares images
+        "crop_mode": "center",
         "mean": mean,
         "std": std,
         "classifier": classifier,
@@ -63,6 +64,15 @@ default_cfgs = generate_default_cfgs(
         "afmp_refined_small_patch16_224": _settings(224, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, "readout.2.map"),
     }
 )
+
+
+def name_of_release(release: str) -> str | None:
+    """Return the name, with its tag, by which `timm.create_model` loads a release of the package; None without one."""
+    for name, settings in default_cfgs.items():
+        for tag, one in settings.cfgs.items():
+            if one.file == str(RELEASES / f"{release}{SUFFIX}"):
+                return f"{name}.{tag}"
+    return None
 
 
 @register_model
@@ -122,14 +132,24 @@ def _create(name: str, size: Callable[..., AFMP], pretrained: bool, arguments: d
 def _fitted(weights: dict[str, torch.Tensor], model: AFMP) -> dict[str, torch.Tensor]:
     """Return weights with the graph of a model of another image size, and an embedding of as many channels."""
     own = model.state_dict()
+    # The first centre is half a patch from the corner. The number of channels does not tell a patch from another one.
+    if (patch := round(2 * float(weights["static_positions"].min()))) != model.patch_size:
+        raise AfmpError(
+            f"the pretrained weights read patches of {patch} px, but patch_size is {model.patch_size}: allowed is "
+            f"{patch} with pretrained=True; img_size, in_chans and num_classes may be others"
+        )
     if weights["static_positions"].shape != own["static_positions"].shape:
         weights = weights | {name: own[name] for name in GRAPH}
     for name in EMBEDDINGS:
-        if name in weights and weights[name].shape != own[name].shape:
+        if name in weights and name in own and weights[name].shape != own[name].shape:
             # A pixel that is equal in all channels has the embedding that it had before.
             per_channel = weights[name].unflatten(1, (-1, own[name].shape[1] // model.in_chans))
             mean = per_channel.sum(dim=1, keepdim=True) / model.in_chans
             weights = weights | {name: mean.expand(-1, model.in_chans, -1).flatten(1)}
+    readout = tuple(name for name in {*own, *weights} if name.startswith("readout."))  # timm itself adapts it
+    kept = {name: own[name].shape for name in readout if name in own}
+    shapes = {name: tensor.shape for name, tensor in weights.items() if name not in readout} | kept
+    check_shapes(shapes, own, "the pretrained weights", graph=True, classifier=())
     return weights
 
 

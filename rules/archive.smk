@@ -9,6 +9,8 @@ from afmp.study.paths import (
     FIGURES_CHECKPOINT,
     FIGURES_FROM_ARCHIVE,
     PAGE_FROM_ARCHIVE,
+    TABLES_FROM_ARCHIVE,
+    TABLES_OF_ARCHIVE,
     results_folder,
 )
 
@@ -86,6 +88,35 @@ rule figures_from_archive:
         "rule figures_from_archive: draws {params.archive}, log: {log}"
     script:
         "../workflow_scripts/figures_from_archive.py"
+
+
+# The summary and the differences of an archived study, as CSV, LaTeX and Markdown: without dataset, GPU or training.
+rule tables_from_archive:
+    input:
+        refuse_wrong_archive,
+    output:
+        **{
+            name: in_results(f"{TABLES_FROM_ARCHIVE}/{file}")
+            for table in TABLES_OF_ARCHIVE
+            for name, file in files_of_table(table).items()
+        },
+    log:
+        in_results(log_file("tables_from_archive")),
+    benchmark:
+        in_results(benchmark_file("tables_from_archive"))
+    localrule: True
+    conda:
+        "../envs/afmp.yaml"
+    params:
+        code=code("tables_from_archive.py"),
+        manifest=ARCHIVE_HASH,
+        # Snakemake does not rerun a job for a changed parameter whose function takes `output`.
+        archive=lambda wildcards, output: OLD_ARCHIVE,
+    # The archive is no input, so Snakemake's own message would not name it.
+    message:
+        "rule tables_from_archive: reads {params.archive}, log: {log}"
+    script:
+        "../workflow_scripts/tables_from_archive.py"
 
 
 # The first page of an archived study: with diagnostics of the last epoch only, as `figures_from_archive` draws no others.

@@ -61,7 +61,7 @@ try:
     # An overlay in JSON gives ordered dictionaries, which YAML cannot write for the report and the archive.
     config.update(json.loads(json.dumps(config)))
 except AfmpError as error:
-    raise WorkflowError(str(error)) from None
+    refuse(error)
 
 # Snakemake puts the prefix of a module in front of the files that rules declare, and of no others.
 PLACE = workflow.modifier.path_modifier.replace_prefix(f"{RESULTS}/").rstrip("/")
@@ -120,18 +120,18 @@ def table_files(table, *, category, labels):
     return files
 
 
-# Refuse notebook_vs_paper. SystemExit, because Snakemake adds a traceback to other exceptions of an input function.
+# Refuse notebook_vs_paper.
 def needs_both_semantics(wildcards):
-    raise SystemExit(
-        f"Error: config: semantics: found {STUDY.semantics}, but notebook_vs_paper draws the same runs under both; "
+    refuse(
+        f"config: semantics: found {STUDY.semantics}, but notebook_vs_paper draws the same runs under both; "
         "allowed with it: [paper, notebook]."
     )
 
 
 # Refuse what is made of the sweep, where a study has none.
 def needs_a_sweep(wildcards):
-    raise SystemExit(
-        "Error: config: scalability: found null, so this study has no sweep over image sizes; allowed for this target: the "
+    refuse(
+        "config: scalability: found null, so this study has no sweep over image sizes; allowed for this target: the "
         "keys of a sweep, as config.yaml of the project has them."
     )
 
@@ -150,8 +150,7 @@ def on_disk(path):
     return f"{UNDECLARED}/{path}"
 
 
-# Refuse a target whose job reads the results as a folder, unless the storage is one. SystemExit, because Snakemake adds a
-# traceback to other exceptions of an input function.
+# Refuse a target whose job reads the results as a folder, unless the storage is one.
 def needs_a_folder(wildcards):
     if STORAGE.default_storage_provider not in (None, "fs"):
         refuse_storage("verify, archive and report read")
@@ -166,8 +165,8 @@ def needs_own_folder(wildcards):
 
 
 def refuse_storage(readers):
-    raise SystemExit(
-        f"Error: --default-storage-provider: found {STORAGE.default_storage_provider}, but {readers} the results as a "
+    refuse(
+        f"--default-storage-provider: found {STORAGE.default_storage_provider}, but {readers} the results as a "
         "folder; copy results/ from the storage to a folder with its times (cp -a, rsync -a), and run this target there "
         "without the storage."
     )
@@ -188,7 +187,7 @@ def written(path, text):
         if not (path.is_file() and path.read_text(encoding="utf-8") == text):
             write_text(path, text)
     except (AfmpError, OSError, UnicodeDecodeError) as error:
-        raise WorkflowError(str(error)) from None
+        refuse(error)
     return path
 
 
@@ -239,7 +238,7 @@ def set_aside(jobs):
         try:
             link_files([kept.name], Path(file).parent, kept.parent)
         except (OSError, AfmpError) as error:
-            raise WorkflowError(str(error)) from None
+            refuse(error)
 
 
 # At the end of a call, put back what was set aside and not replaced, because its job was interrupted or failed. Its record
@@ -283,7 +282,7 @@ def timing_threads(wildcards):
     return max(1, (workflow.resource_settings.cores or 4) // max(1, at_once or 1))
 
 
-# Raise a WorkflowError if one of these runs, which trains on the CPU of this machine, does not fit its memory.
+# Refuse this call if one of these runs, which trains on the CPU of this machine, does not fit its memory.
 def refuse_too_little_memory(runs):
     for run, config in (
         (run, STUDY.runs[run]) for run in runs if not STUDY.runs[run].model.is_rival
@@ -293,10 +292,10 @@ def refuse_too_little_memory(runs):
             try:
                 check_memory(run, config, needed, available=host_bytes(), where="this machine has")
             except AfmpError as error:
-                raise WorkflowError(str(error)) from None
+                refuse(error)
 
 
-# Raise a WorkflowError if timm does not build the model of one of these runs. A job says this too, but only after the dataset
+# Refuse this call if timm does not build the model of one of these runs. A job says this too, but only after the dataset
 # has been downloaded and prepared. PyTorch and timm load slowly, so only a study with such a run loads them.
 def refuse_wrong_rivals(runs):
     rivals = [run for run in runs if STUDY.runs[run].model.is_rival]
@@ -308,18 +307,18 @@ def refuse_wrong_rivals(runs):
         for run in rivals:
             check_rival(STUDY.runs[run])
     except AfmpError as error:
-        raise WorkflowError(str(error)) from None
+        refuse(error)
     except ModuleNotFoundError:
         pass  # this process is without PyTorch or timm; the jobs have both
 
 
-# Raise a WorkflowError if scalars for TensorBoard are asked for without the package. With --sdm, jobs have packages of their own.
+# Refuse this call if scalars for TensorBoard are asked for without the package. With --sdm, jobs have packages of their own.
 def refuse_missing_tensorboard():
     if STUDY.tensorboard and not workflow.deployment_settings.deployment_method:
         try:
             check_tensorboard()
         except AfmpError as error:
-            raise WorkflowError(str(error)) from None
+            refuse(error)
 
 
 # By verdict, the claims in reStructuredText with their semantics, for the text on which the report opens. Read as captions are.
@@ -341,11 +340,10 @@ def captions(wildcards, output):
     return {path.stem: path.read_text(encoding="utf-8") for path in found if path.exists()}
 
 
-# A wrong archive ends the calls that need it, before any job, and disturbs no other. SystemExit, because Snakemake adds a
-# traceback to other exceptions of an input function.
+# A wrong archive ends the calls that need it, before any job, and disturbs no other.
 def refuse_wrong_archive(wildcards):
     if ARCHIVE_ERROR:
-        raise SystemExit(f"Error: {ARCHIVE_ERROR}")
+        refuse(ARCHIVE_ERROR)
     return []
 
 
@@ -365,7 +363,7 @@ def start():
     if not workflow.local_exec:
         for path in (PROJECT, shlex.split(sys.executable)[0], os.getcwd()):
             if found := re.search(r"""["'$`\\!\n]""", path):
-                raise WorkflowError(
+                refuse(
                     f"{path}: found {found[0]!r} in this path, which cannot be in the command of a cluster job; "
                     "move this folder to one without it."
                 )

@@ -6,11 +6,9 @@ import os
 import shlex
 import sys
 
-from snakemake.exceptions import WorkflowError
-
 for character, reader in {"{": "Snakemake", "}": "Snakemake", os.pathsep: "Python"}.items():
     if character in PROJECT:
-        raise WorkflowError(
+        refuse(
             f"{PROJECT}: found {character!r} in the path of this project, where {reader} reads it as more than a letter; "
             "move the project to a folder without it."
         )
@@ -27,7 +25,7 @@ from afmp.process import check_utf8
 from afmp.records import check_room
 
 if not os.path.samefile(sources.PROJECT, PROJECT):
-    raise WorkflowError(
+    refuse(
         f"module: {PROJECT}: the package afmp of another folder, {sources.PROJECT}, is loaded already; use only one version of "
         "this workflow in one workflow."
     )
@@ -35,14 +33,14 @@ if not os.path.samefile(sources.PROJECT, PROJECT):
 try:
     check_utf8()
 except AfmpError as error:
-    raise WorkflowError(str(error)) from None
+    refuse(error)
 
 try:
     check_room(".snakemake", num_bytes=100_000)
 except AfmpError as error:
-    raise WorkflowError(
+    refuse(
         f"{error} Snakemake keeps its own files there. `afmp verify` checks a study that can only be read."
-    ) from None
+    )
 
 # Jobs read and write UTF-8, too.
 os.environ.update(PYTHONUTF8="1")
@@ -57,4 +55,4 @@ from afmp.study.config_file import read_config
 try:
     own_config = {} if COMPLETE else read_config(f"{PROJECT}/config.yaml")
 except AfmpError as error:
-    raise WorkflowError(str(error)) from None
+    refuse(error)

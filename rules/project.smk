@@ -7,15 +7,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
 from snakemake.sourcecache import HostingProviderFile, LocalGitFile, LocalSourceFile
+
+
+# End this call with one sentence and exit code 1. Snakemake puts the file and the line of a rule in front of the exceptions
+# that it reports, and a traceback behind those of input functions.
+def refuse(error):
+    raise SystemExit(f"Error: {error}")
 
 
 # Run git and return what it prints.
 def git(*words):
     done = subprocess.run(["git", *words], capture_output=True, text=True)
     if done.returncode:
-        raise WorkflowError(f"module: git {' '.join(words)} failed: {done.stderr.strip()}")
+        refuse(f"module: git {' '.join(words)} failed: {done.stderr.strip()}")
     return done.stdout.strip()
 
 
@@ -48,7 +53,7 @@ elif isinstance(SOURCE, HostingProviderFile):
         checkout(str(SOURCE.hosted_repo.repo_clone), SOURCE.ref) / SOURCE.path
     )
 else:
-    raise WorkflowError(
+    refuse(
         f"module: found {SOURCE.get_path_or_uri(secret_free=True)}; this workflow needs its whole folder, so only a path, "
         "github(...), gitlab(...) and gitfile(...) are allowed."
     )

@@ -7,7 +7,7 @@ CITATION = Path(PROJECT, "CITATION.cff")
 # `snakemake --report` writes names and labels as they are between <script> tags. The script of this rule makes them text.
 if not COMPLETE and "--report" in sys.argv:
     if "<" in json.dumps(STUDY.to_dict()) + os.path.realpath(STUDY.dataset.path or ""):
-        raise WorkflowError(
+        refuse(
             "--report: a name or label of this study contains <, which Snakemake would write as HTML; use the target "
             "`report` instead, which writes it as text."
         )

@@ -10,6 +10,7 @@ from typing import NamedTuple
 TESTS = Path(__file__).resolve().parent
 PAGE = TESTS.parent / "docs/reliability.md"
 BEGIN, END = "<!-- table of promises: written by python tests/promises.py -->", "<!-- end of the table -->"
+HEADING = "## Each guarantee, with its tests"
 
 
 class Promise(NamedTuple):
@@ -141,16 +142,17 @@ def tests_by_promise() -> dict[str, list[str]]:
 
 
 def page_with_table() -> str:
-    """Return docs/reliability.md with its table made from PROMISES and the markers."""
+    """Return docs/reliability.md with its table at the end, made from PROMISES and the markers."""
     tests = tests_by_promise()
     rows = [
         f"| {promise.area} | {promise.sentence} | {'<br>'.join(f'`{test}`' for test in tests.get(promise.name, []))} |"
         for promise in PROMISES
     ]
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    after = rest.split(END)[1]
+    text = f"{before.strip()}\n\n{rest.split(END)[1].strip()}".strip()
     table = "\n".join(["| area | guarantee | tests |", "|---|---|---|", *rows])
-    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+    # Last, because it is longer than the rest, which a reader needs first.
+    return f"{text}\n\n{BEGIN}\n\n{HEADING}\n\n{table}\n\n{END}\n"
 
 
 if __name__ == "__main__":

@@ -14,9 +14,12 @@ from afmp.errors import printable
 COLUMNS = (
     *("name", "claim", "claim_verdict", "semantics", "quantity", "compared", "reference", "setting", "expect"),
     *("margin", "verdict", "to_tell", "lacking", "effect", "unit", "ci95_low", "ci95_high", "n", "p_value"),
-    *("adjusted_p_value", "correction", "figure", "command"),
+    *("adjusted_p_value", "correction", "figure", "command", "device", "torch_version", "git_commit"),
 )
-UNITS = {"difference": "points", "ratio": "reference / model", "exponents": "exponent of N"}
+# Of the columns that break lines in LaTeX: parts of a line.
+VERDICT_WIDTHS = {"Claim": 0.28, "Measured": 0.4}
+COMPARISON_WIDTHS = {"Name": 0.12, "Compared": 0.1, "Reference": 0.08, "Setting": 0.16, "Effect": 0.14, "To tell": 0.08}
+SOURCE_WIDTHS = {"Name": 0.16, "Figure": 0.2, "Command": 0.34}
 NOTES = (
     "A claim holds if each of its comparisons holds, and fails if one fails.",
     "Accuracies and training steps: mean over n random seeds, paired by random seed, with its 95 % interval (Student's "
@@ -27,6 +30,9 @@ NOTES = (
     "adjusted, so one may exclude what p does not. Equality: two one-sided tests, each at 2.5 %.",
     "To tell: the number for which a verdict has a chance of 80 %, if effect and spread stay as they are.",
 )
+
+# Where a study lies, and what it was configured with, is no part of its records.
+COMMANDS = "A command of snakemake also takes the --directory and --configfile of the study, if it was run with them."
 
 
 def claims_table(answers: Answers) -> pandas.DataFrame:
@@ -50,7 +56,7 @@ def claims_table(answers: Answers) -> pandas.DataFrame:
                 "to_tell": claim_wording.to_tell(answer),
                 "lacking": answer.lacking,
                 "effect": answer.effect,
-                "unit": UNITS[claim.of.kind],
+                "unit": claim_wording.UNITS[claim.of.kind],
                 "ci95_low": low,
                 "ci95_high": high,
                 "n": answer.evidence.n,
@@ -59,6 +65,9 @@ def claims_table(answers: Answers) -> pandas.DataFrame:
                 "correction": claim.correction,
                 "figure": one.figure,
                 "command": one.command,
+                "device": wording.distinct(part["device"]["name"] for part in answer.measured_by),
+                "torch_version": wording.distinct(part["versions"]["torch"] for part in answer.measured_by),
+                "git_commit": wording.distinct(wording.commit(part["versions"]) for part in answer.measured_by),
             }
         )
     return pandas.DataFrame(rows, columns=COLUMNS)
@@ -84,7 +93,13 @@ def counts(answers: Answers) -> str:
 
 
 def _notes(answers: Answers) -> Sequence[str]:
-    return NOTES if answers.answered else ()
+    return (*NOTES, *_measured_on(answers)) if answers.answered else ()
+
+
+def _measured_on(answers: Answers) -> list[str]:
+    """Return the sentence on what measured the claims; none if nothing was measured."""
+    parts = [part for _, answer in _pairs(answers) for part in answer.measured_by]
+    return [wording.measured_on(parts)] if parts else []
 
 
 def printed_claims(answers: Answers) -> list[PrintedTable]:
@@ -92,19 +107,34 @@ def printed_claims(answers: Answers) -> list[PrintedTable]:
     answered = answers.answered
     verdicts = [[one.claim.words, one.semantics, one.verdict, claim_wording.measured(one)] for one in answered]
     comparisons = [
-        [one.claim.name, one.semantics, claim_wording.what(answer), answer.verdict, *_cells(answer)]
+        [
+            one.claim.name,
+            one.semantics,
+            *claim_wording.both_names(answer),
+            _printed_setting(answer),
+            answer.verdict,
+            *_cells(answer),
+        ]
         for one, answer in _pairs(answers)
     ]
     sources = [[one.claim.name, one.semantics, one.figure or "none", one.command or "none"] for one in answered]
-    header = ["Name", "Semantics", "Compared", "Verdict", "Effect", "n", "p", "To tell"]
+    header = ["Name", "Semantics", "Compared", "Reference", "Setting", "Verdict", "Effect", "n", "p", "To tell"]
+    said = " ".join([counts(answers), *_measured_on(answers)])
     tables = [
-        PrintedTable("claims", counts(answers), ["Claim", "Semantics", "Verdict", "Measured"], [verdicts]),
-        PrintedTable("claims_comparisons", f"Every comparison. {' '.join(NOTES)}", header, [comparisons]),
+        PrintedTable("claims", said, ["Claim", "Semantics", "Verdict", "Measured"], [verdicts], VERDICT_WIDTHS),
+        PrintedTable(
+            "claims_comparisons",
+            f"Every comparison. {' '.join(_notes(answers))}",
+            header,
+            [comparisons],
+            COMPARISON_WIDTHS,
+        ),
         PrintedTable(
             "claims_sources",
-            "The figure, below the results folder, and the command behind each claim.",
+            "The figure, below the results folder, and the command behind each claim. " + COMMANDS,
             ["Name", "Semantics", "Figure", "Command"],
             [sources],
+            SOURCE_WIDTHS,
         ),
     ]
     return tables if answered else tables[:1]
@@ -118,8 +148,13 @@ def short_claims(answers: Answers) -> PrintedTable:
 
 def claims_text(answers: Answers) -> str:
     """Return the claims as plain text: the verdict on each, a line per comparison, and what the numbers are."""
-    lines = [[counts(answers)], *(list(_lines(one)) for one in answers.answered), _notes(answers)]
+    lines = [[counts(answers)], *(list(_lines(one)) for one in answers.answered), [*_notes(answers), *_hints(answers)]]
     return "\n\n".join("\n".join(map(printable, block)) for block in lines if block)
+
+
+def _hints(answers: Answers) -> list[str]:
+    shown = any(one.command.startswith("snakemake") for one in answers.answered)
+    return [COMMANDS] if shown else []
 
 
 def verdicts_text(answers: Answers) -> str:
@@ -143,8 +178,12 @@ def _lines(one: Answered) -> Iterator[str]:
 
 def _cells(answer: Answer) -> list[str]:
     """Return effect with interval, n, adjusted p, and the number that would tell, as the cells of a printed table."""
-    effect = "not measured" if answer.lacking else claim_wording.with_minus(claim_wording.effect(answer))
+    effect = "not measured" if answer.lacking else claim_wording.with_minus(claim_wording.effect_and_unit(answer))
     return [effect, str(answer.evidence.n), claim_wording.p_value(answer), claim_wording.to_tell(answer)]
+
+
+def _printed_setting(answer: Answer) -> str:
+    return f"{answer.comparison.claim.of.name}: {_setting(answer)}"
 
 
 def _setting(answer: Answer) -> str:

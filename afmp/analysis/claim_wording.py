@@ -3,12 +3,14 @@
 import math
 
 from afmp.analysis import wording
-from afmp.analysis.claims import Answer, Answered
+from afmp.analysis.claims import Answer, Answered, Answers
 from afmp.analysis.models import MODEL_NAMES
 from afmp.analysis.printed_tables import SMALLEST_P
 from afmp.analysis.verdicts import CANNOT_TELL, FAILS, MOST, VERDICTS
 from afmp.study.claims import Claim
+from afmp.study.study import Study
 
+UNITS = {"difference": "points", "ratio": "reference / model", "exponents": "exponent of N"}
 RELATIONS = {
     "higher": "is higher than",
     "lower": "is lower than",
@@ -16,6 +18,35 @@ RELATIONS = {
     "not_lower": "is not lower than",
     "not_higher": "is not higher than",
 }
+
+WHOLE_STUDY = "snakemake all --cores 4 --resources gpu=1"
+
+
+def too_short(answers: Answers, study: Study, whole: Study) -> str:
+    """Return why most verdicts are `cannot tell`, in one line, if `study` is much shorter than `whole`; else nothing.
+
+    Much shorter is half of the random seeds or of the epochs of a run that both have, or less. `whole`: the study of
+    config.yaml of the project.
+    """
+    found = [one.verdict for one in answers.answered]
+    shared = [
+        (run.training.epochs, whole.runs[name].training.epochs)
+        for name, run in study.runs.items()
+        if name in whole.runs
+    ]
+    few_seeds = 2 * len(study.seeds) <= len(whole.seeds)
+    few_epochs = any(2 * own <= of_whole for own, of_whole in shared)
+    if 2 * found.count(CANNOT_TELL) <= len(found) or not (few_seeds or few_epochs):
+        return ""
+    of_study, of_whole = wording.counted([len(study.seeds)], "random seed"), f"{len(whole.seeds):,}"
+    if shared:
+        own_epochs, whole_epochs = zip(*shared, strict=True)
+        of_study += f" and {wording.counted(own_epochs, 'epoch')} per run"
+        of_whole += f" and {wording.span(whole_epochs)}"
+    return (
+        f"This study is too short to answer most claims: it has {of_study}, where config.yaml has {of_whole}. "
+        f"`{WHOLE_STUDY}` runs that whole study."
+    )
 
 
 def tested(claim: Claim) -> str:
@@ -119,6 +150,18 @@ def effect(answer: Answer) -> str:
     claim, (low, high) = answer.comparison.claim, answer.interval
     interval = "" if math.isnan(low) else f" [{_value(low, claim)}, {_value(high, claim)}]"
     return f"{_value(answer.effect, claim)}{interval}{_unit(claim)}"
+
+
+def effect_and_unit(answer: Answer) -> str:
+    """Return an effect as `effect` does, and its unit always: `3.23 [3.20, 3.26] (reference / model)`."""
+    claim = answer.comparison.claim
+    return effect(answer) + f" ({UNITS[claim.of.kind]})" * (not _unit(claim))
+
+
+def both_names(answer: Answer) -> tuple[str, str]:
+    """Return the name of the run or the model, and of what it is compared with."""
+    claim = answer.comparison.claim
+    return _name(claim, answer.comparison.subject), _name(claim, claim.reference)
 
 
 def with_minus(shown: str) -> str:

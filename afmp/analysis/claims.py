@@ -37,6 +37,7 @@ class Answer(NamedTuple):
     - p_value, adjusted: of a two-sided test, and corrected for the tests of the claim under this semantics; NaN if none
     - needed: how many seeds or passes would tell, if it is not told and can be estimated
     - lacking: why there is no evidence, in words
+    - measured_by: the device and the versions of each measurement; empty if there is no evidence
     """
 
     comparison: Comparison
@@ -46,6 +47,7 @@ class Answer(NamedTuple):
     verdict: str
     needed: int | None
     lacking: str
+    measured_by: list[dict]
 
     @property
     def effect(self) -> float:
@@ -111,17 +113,17 @@ def _answered(claim: Claim, found: "_Found") -> Iterator[Answered]:
 def _answers(claim: Claim, semantics: str, found: "_Found") -> list[Answer]:
     test = {"expect": claim.expect, "margin": threshold(claim)}
     compared = [(comparison, *found.evidence(comparison)) for comparison in _comparisons(claim, semantics)]
-    findings = [verdicts.finding(evidence, **test) for _, evidence, _ in compared]
+    findings = [verdicts.finding(evidence, **test) for _, evidence, _, _ in compared]
     p_values = adjusted = [one.p_value for one in findings]
     tests = 1
     if claim.correction == "holm":
         adjusted, tests = verdicts.holm(p_values), max(1, np.isfinite(p_values).sum())
     answers = []
-    for (comparison, evidence, lacking), one, p_value in zip(compared, findings, adjusted, strict=True):
+    for (comparison, evidence, lacking, measured_by), one, p_value in zip(compared, findings, adjusted, strict=True):
         verdict, needed = verdicts.verdict(one, p_value), None
         if verdict == CANNOT_TELL and evidence.is_enough:
             needed = verdicts.values_needed(evidence, **test, comparisons=tests)
-        answers.append(Answer(comparison, evidence, one.p_value, p_value, verdict, needed, lacking))
+        answers.append(Answer(comparison, evidence, one.p_value, p_value, verdict, needed, lacking, measured_by))
     return answers
 
 
@@ -147,18 +149,19 @@ class _Found:
         self.results: dict[tuple, dict[int, dict]] = {}
         for result in (record for record in records if "points" not in record):
             self.results.setdefault((result["semantics"], result["run"]), {})[result["seed"]] = result
-        self.swept = {sweep["semantics"] for sweep in sweeps}
+        self.sweeps = {sweep["semantics"]: sweep for sweep in sweeps}
         self.points = {(sweep["semantics"], *_key(point)): point for sweep in sweeps for point in sweep["points"]}
 
-    def evidence(self, comparison: Comparison) -> tuple[Evidence, str]:
-        """Return the evidence for a comparison, and why there is none."""
+    def evidence(self, comparison: Comparison) -> tuple[Evidence, str, list[dict]]:
+        """Return the evidence for a comparison, why there is none, and the device and versions of its measurements."""
         try:
             of_sweep = comparison.claim.of.of_sweep
-            return (self._of_sweep(comparison) if of_sweep else self._of_runs(comparison)), ""
+            evidence, measured_by = self._of_sweep(comparison) if of_sweep else self._of_runs(comparison)
+            return evidence, "", measured_by
         except _LackingError as reason:
-            return NOTHING, str(reason)
+            return NOTHING, str(reason), []
 
-    def _of_runs(self, comparison: Comparison) -> Evidence:
+    def _of_runs(self, comparison: Comparison) -> tuple[Evidence, list[dict]]:
         claim = comparison.claim
         of_run, of_reference = (
             self._results(claim, comparison.semantics, run) for run in (comparison.subject, claim.reference)
@@ -168,14 +171,19 @@ class _Found:
             raise _LackingError(f"{comparison.subject} and {claim.reference} have no random seed in common")
         pairs = [(of_run[seed], of_reference[seed]) for seed in seeds]
         if claim.quantity in DIFFERENCE_METRICS:
-            return verdicts.evidence_of([metric(a, claim.quantity) - metric(b, claim.quantity) for a, b in pairs])
+            differences = [metric(a, claim.quantity) - metric(b, claim.quantity) for a, b in pairs]
+            return verdicts.evidence_of(differences), [
+                part for pair in pairs for one in pair for part in one["trained_by"]
+            ]
         per_image = PER_IMAGE[claim.quantity]
         values = [(per_image([a]), per_image([b])) for a, b in pairs]
         if not all(a and b for a, b in values):
             raise _LackingError(f"{claim.of.name} was not measured of every random seed")
         if len({one["trained_by"][0]["device"]["name"] for pair in pairs for one in pair}) > 1:
             raise _LackingError("the steps were measured on different devices")
-        return verdicts.evidence_of([math.log(a / b) for (a,), (b,) in values])
+        # Steps are measured before training, so by what began it.
+        began = [one["trained_by"][0] for pair in pairs for one in pair]
+        return verdicts.evidence_of([math.log(a / b) for (a,), (b,) in values]), began
 
     def _results(self, claim: Claim, semantics: str, run: str) -> dict[int, dict]:
         study = self.studies[claim.study]
@@ -192,8 +200,11 @@ class _Found:
             raise _LackingError(f"run {run} has no result yet")
         return results
 
-    def _of_sweep(self, comparison: Comparison) -> Evidence:
-        """Return the evidence for the logarithm of model / reference, or for the difference of their exponents."""
+    def _of_sweep(self, comparison: Comparison) -> tuple[Evidence, list[dict]]:
+        """Return the evidence for the logarithm of model / reference, or for the difference of their exponents.
+
+        With it, the device and versions of each point.
+        """
         claim = comparison.claim
         models = {comparison.subject: 1.0, claim.reference: -1.0}
         points = [
@@ -207,12 +218,14 @@ class _Found:
             points = [
                 (sign * per_log_n * (1 if point["num_patches"] == large else -1), point) for sign, point in points
             ]
-        if claim.quantity in ("time", "time_growth"):
-            return _of_times(points)
-        return _of_memory(points)
+        sweep = self.sweeps[comparison.semantics]
+        # A point that was measured earlier than its sweep has its own versions.
+        versions = [{key: point.get(key, value) for key, value in sweep["versions"].items()} for _, point in points]
+        of_points = _of_times if claim.quantity in ("time", "time_growth") else _of_memory
+        return of_points(points), [{"device": sweep["device"], "versions": one} for one in versions]
 
     def _point(self, claim: Claim, semantics: str, model: str, resolution: int) -> dict:
-        if semantics not in self.swept:
+        if semantics not in self.sweeps:
             raise _LackingError(f"there is no sweep under {semantics}")
         attention = claim.attention if model in MODELS_WITH_ATTENTION else None
         setting = (model, resolution, claim.precision, claim.mode, claim.execution, attention)
@@ -226,7 +239,7 @@ class _Found:
 
     def figure(self, claim: Claim, semantics: str) -> str:
         """Return the path of the figure that shows the quantity, below the results folder; nothing if there is none."""
-        shown = self.swept if claim.of.of_sweep else self.studies[claim.study]["semantics"]
+        shown = self.sweeps if claim.of.of_sweep else self.studies[claim.study]["semantics"]
         return f"{figure_path(semantics, self._figure_name(claim))}.png" if semantics in shown else ""
 
     def _figure_name(self, claim: Claim) -> str:

@@ -176,7 +176,7 @@ def _notes(rows: list[Row], reference: str, semantics: Sequence[str]) -> Iterato
         f"Test set: {wording.counted([result['dataset']['num_test'] for result in results], 'image')} of "
         f"{wording.distinct(result['dataset']['name'] for result in results)}. "
         f"Device: {wording.distinct(part['device']['name'] for part in parts)}. "
-        f"Commit: {wording.distinct(_commit(part['versions']) for part in parts)}."
+        f"Commit: {wording.distinct(wording.commit(part['versions']) for part in parts)}."
     )
     for name in semantics:
         yield f"{name} semantics: {wording.validation_words(name).selection}"
@@ -191,12 +191,6 @@ def _numbers(count: int) -> str:
     return "mean (value of each random seed), no interval." if count > 1 else "one random seed, no interval."
 
 
-def _commit(versions: dict) -> str:
-    if versions["git_commit"] is None:
-        return "unknown"
-    return versions["git_commit"][:12] + " with uncommitted changes" * bool(versions["git_dirty"])
-
-
 def _cost_notes(measured: list[dict]) -> Iterator[str]:
     steps = wording.span([result["step"]["milliseconds"]["n"] for result in measured])
     images = wording.span([images_per_step(result) for result in measured])
@@ -205,7 +199,7 @@ def _cost_notes(measured: list[dict]) -> Iterator[str]:
         "steps."
     )
     if any(step_memory(result) is not None for result in measured):
-        yield "peak MB: peak memory of such a step without the dataset, the median over seeds."
+        yield f"peak MB: peak memory of such a step without the dataset, the median over seeds. {wording.MEGABYTE}"
     yield (
         "ratio: reference / run, per image; above 1, the run takes less."
         + " Costs on different devices have no ratio." * (len(_devices(measured)) > 1)

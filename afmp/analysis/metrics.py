@@ -41,12 +41,11 @@ def step_milliseconds(result: dict) -> float | None:
 
 
 def step_memory(result: dict) -> float | None:
-    """Return peak memory of a training step of one model alone, in MB; None if not measured.
+    """Return peak memory of a training step of one model alone, in MB of 2^20 bytes; None if not measured.
 
     Memory is measured on CUDA only.
     """
-    measured = result["step"]["memory_mb"] if "step" in result else None
-    return None if measured is None else measured * 2**20 / 1e6
+    return result["step"]["memory_mb"] if "step" in result else None
 
 
 def milliseconds_per_image(results: list[dict]) -> list[float]:

@@ -5,20 +5,22 @@ Both are arranged from the tables of which the CSV files are made, so they have 
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pandas
 
 from afmp.analysis import wording
+from afmp.study.semantics import RIVAL
 
-WORDS = ("Run", "Reference", "Semantics", "Name", "Compared", "Verdict", "To tell")  # flush left; numbers flush right
-SENTENCES = {
-    "Claim": 0.3,
-    "Measured": 0.4,
-    "Figure": 0.3,
-    "Command": 0.3,
-}  # with line breaks: parts of a line
+# Columns flush left; numbers are flush right.
+WORDS = (
+    *("Run", "Reference", "Semantics", "Name", "Compared", "Setting", "Verdict", "To tell"),
+    *("Claim", "Measured", "Figure", "Command"),
+)
+NARROW = (r"\footnotesize", r"\setlength{\tabcolsep}{3pt}")  # so that a table is no wider than a page
+MOST_UPRIGHT = 8  # columns of a table on a page that is not turned
 SMALLEST_P = 0.001
 
 LATEX = {letter: f"\\{letter}" for letter in "{}$&#%_"} | {
@@ -57,16 +59,18 @@ class PrintedTable(NamedTuple):
     """A table for publication: plain texts, which `latex` and `markdown` escape.
 
     name: of the label, as `summary_window`. groups: rows of one semantics each. A row has a cell per entry of `header`.
+    widths: of columns whose lines break in LaTeX, as parts of a line. A table with them may extend over several pages.
     """
 
     name: str
     caption: str
     header: list[str]
     groups: list[list[list[str]]]
+    widths: Mapping[str, float] = MappingProxyType({})
 
 
-def printed_summary(table: pandas.DataFrame, studies: list[dict]) -> list[PrintedTable]:
-    """Return a summary table arranged for publication, a table per study."""
+def printed_summary(table: pandas.DataFrame, studies: list[dict], results: list[dict]) -> list[PrintedTable]:
+    """Return a summary table arranged for publication, a table per study. results: those that it was made from."""
     columns = {
         "Run": lambda row: row["label"],
         "Semantics": lambda row: row["semantics"],
@@ -84,13 +88,17 @@ def printed_summary(table: pandas.DataFrame, studies: list[dict]) -> list[Printe
             f"Test accuracy at the best epoch: {_mean_over(rows['n'], 'random seeds')}.",
             "Validation accuracy and best epoch are means.",
             *_selection(rows["semantics"].unique()),
+            _measured_on(study, rows, results),
         ]
         printed.append(_printed("summary", study, " ".join(sentences), rows, columns))
     return printed
 
 
-def printed_differences(table: pandas.DataFrame, studies: list[dict]) -> list[PrintedTable]:
-    """Return the differences in test accuracy of a differences table arranged for publication, a table per study."""
+def printed_differences(table: pandas.DataFrame, studies: list[dict], results: list[dict]) -> list[PrintedTable]:
+    """Return the differences in test accuracy of a differences table arranged for publication, a table per study.
+
+    results: those that it was made from.
+    """
     printed = []
     for study, rows in _by_study(table[table["metric"] == "test_accuracy"], studies):
         label_of = {member["run"]: member["label"] for member in study["members"]}
@@ -112,8 +120,16 @@ def printed_differences(table: pandas.DataFrame, studies: list[dict]) -> list[Pr
                 wording.NO_P in map(_p_value, _rows(rows))
             )
             sentences.append(f"p: paired t test, {wording.UNCORRECTED}{none}.")
+        sentences.append(_measured_on(study, rows, results))
         printed.append(_printed("differences", study, " ".join(sentences), rows, columns))
     return printed
+
+
+def _measured_on(study: dict, rows: pandas.DataFrame, results: list[dict]) -> str:
+    runs = {member["run"] for member in study["members"]}
+    semantics = {*rows["semantics"], RIVAL}  # a rival is under each semantics of its study
+    own = [result for result in results if result["run"] in runs and result["semantics"] in semantics]
+    return wording.measured_on(part for result in own for part in result["trained_by"])
 
 
 def _by_study(table: pandas.DataFrame, studies: list[dict]) -> Iterator[tuple[dict, pandas.DataFrame]]:
@@ -179,46 +195,83 @@ def _p_value(row: pandas.Series) -> str:
 
 
 def latex(tables: Sequence[PrintedTable]) -> str:
-    r"""Return LaTeX to \input: a `table` of booktabs per study, with a label `tab:<name>`.
+    r"""Return LaTeX to \input: a table of booktabs per study, with a label `tab:<name>`.
 
-    Greek letters and a few marks become formulas, which every engine prints. Other characters beyond ASCII stay, and
-    comments at the start name what they need.
+    A table with widths is a `longtable`, which extends over several pages; it is turned if it has many columns. Greek
+    letters and a few marks become formulas, which every engine prints. Other characters beyond ASCII stay. Comments at
+    the start name the packages, and what these characters need.
     """
-    blocks = [block for table in tables for block in _latex_lines(table)]
-    return "\n".join([*_needs("".join(blocks)), *blocks]) + "\n"
+    blocks = [line for table in tables for line in (_long_lines(table) if table.widths else _float_lines(table))]
+    return "\n".join([*_needs(tables, "".join(blocks)), *blocks]) + "\n"
 
 
-def _latex_lines(table: PrintedTable) -> list[str]:
-    def row(cells: list[str]) -> str:
-        return f"{' & '.join(map(escape_latex, cells))} \\\\"
-
-    groups = [[row(cells) for cells in group] for group in table.groups]
+def _float_lines(table: PrintedTable) -> list[str]:
+    head, body = _latex_rows(table)
     return [
         "",
         r"\begin{table}",
         r"\centering",
-        r"\small",
+        *NARROW,
         f"\\caption{{{escape_latex(table.caption)}}}",
         f"\\label{{tab:{table.name}}}",
-        f"\\begin{{tabular}}{{{''.join(map(_latex_column, table.header))}}}",
+        f"\\begin{{tabular}}{{{''.join(_latex_column(name, table) for name in table.header)}}}",
         r"\toprule",
-        row(table.header),
-        *[line for group in groups for line in (r"\midrule", *group)],
+        head,
+        *body,
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",
     ]
 
 
-def _latex_column(name: str) -> str:
-    if name in SENTENCES:
-        return f"p{{{SENTENCES[name]}\\linewidth}}"
+def _long_lines(table: PrintedTable) -> list[str]:
+    head, body = _latex_rows(table)
+    turned = len(table.header) > MOST_UPRIGHT
+    return [
+        "",
+        *[r"\begin{landscape}"] * turned,
+        # A group, so that its settings end with it.
+        r"\begingroup",
+        *NARROW,
+        r"\setlength{\LTcapwidth}{\linewidth}",
+        f"\\begin{{longtable}}{{{''.join(_latex_column(name, table) for name in table.header)}}}",
+        f"\\caption{{{escape_latex(table.caption)}}}\\label{{tab:{table.name}}}\\\\",
+        *(r"\toprule", head, r"\midrule", r"\endfirsthead"),
+        *(r"\toprule", head, r"\midrule", r"\endhead"),
+        *(r"\bottomrule", r"\endfoot"),
+        *body[1:],  # its first rule is that of the heads
+        r"\end{longtable}",
+        r"\endgroup",
+        *[r"\end{landscape}"] * turned,
+    ]
+
+
+def _latex_rows(table: PrintedTable) -> tuple[str, list[str]]:
+    """Return the row of the header, and the other rows with a rule before each group."""
+
+    def row(cells: list[str]) -> str:
+        escaped = map(escape_latex, cells)
+        if table.widths:
+            # Names, paths and lists of sizes have no spaces and are wider than their columns.
+            escaped = (re.sub(r"(\\_|/|,(?=\d))", r"\1\\allowbreak{}", cell) for cell in escaped)
+        return f"{' & '.join(escaped)} \\\\"
+
+    body = [line for group in table.groups for line in (r"\midrule", *map(row, group))]
+    return row(table.header), body
+
+
+def _latex_column(name: str, table: PrintedTable) -> str:
+    if name in table.widths:
+        return f">{{\\raggedright\\arraybackslash}}p{{{table.widths[name]}\\linewidth}}"
     return "l" if name in WORDS else "r"
 
 
-def _needs(text: str) -> list[str]:
+def _needs(tables: Sequence[PrintedTable], text: str) -> list[str]:
     """Return comments that say what a document needs for this LaTeX."""
-    needed = [r"% Needs \usepackage{booktabs}."]
+    long = [table for table in tables if table.widths]
+    packages = ["booktabs", *["array", "longtable"] * bool(long)]
+    packages += ["pdflscape"] * any(len(table.header) > MOST_UPRIGHT for table in long)
+    needed = [f"% Needs \\usepackage{{{','.join(packages)}}}."]
     beyond = [letter for letter in dict.fromkeys(text) if not letter.isascii()]
     other = sorted(letter for letter in beyond if letter > LAST_LATIN and letter not in PDFLATEX_MARKS)
     if other:
@@ -246,7 +299,7 @@ def markdown(tables: Sequence[PrintedTable]) -> str:
 
 def markdown_rows(table: PrintedTable) -> str:
     """Return a table with pipes, as in `markdown`, without its caption."""
-    rules = [":--" if name in (*WORDS, *SENTENCES) else "--:" for name in table.header]
+    rules = [":--" if name in WORDS else "--:" for name in table.header]
     rows = [table.header, *(cells for group in table.groups for cells in group)]
     head, *lines = [f"| {' | '.join(map(escape_markdown, cells))} |" for cells in rows]
     return "\n".join([head, f"| {' | '.join(rules)} |", *lines]) + "\n"

@@ -6,7 +6,7 @@ import numpy as np
 
 from afmp.analysis.models import MODEL_NAMES, MODELS, MODELS_WITH_SEMANTICS
 
-# The executions whose CUDA graph the user makes by hand. The others take a call of torch.compile or nothing.
+# The executions whose CUDA graph is made by hand. The others need no change of your code, or one call of torch.compile.
 MADE_BY_HAND = ("graph", "compiled_graph")
 # The keys that distinguish the series of one model and mode, and how to write each value.
 SETTINGS = {"precision": "{}", "attention": "{} attention", "execution": "{}"}

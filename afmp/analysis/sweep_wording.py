@@ -35,13 +35,13 @@ def settings(sweep: dict) -> str:
 
 
 def work_of_executions(sweep: dict) -> str:
-    """Return which executions of a sweep take no work of the user, and which take a CUDA graph made by hand."""
+    """Return which executions of a sweep need no change of your code, and which need a CUDA graph made by hand."""
     found = list(dict.fromkeys(point["execution"] for point in sweep["points"]))
-    by_hand = [execution for execution in found if execution in MADE_BY_HAND]
-    without = [execution for execution in found if execution not in MADE_BY_HAND]
-    sentences = [f"No work of the user: {distinct(without)}."] * bool(without)
-    sentences += [f"CUDA graphs made by hand: {distinct(by_hand)}."] * bool(by_hand)
-    return " ".join(sentences)
+    need = {
+        "no change of your code, or one call of torch.compile": [one for one in found if one not in MADE_BY_HAND],
+        "a CUDA graph made by hand": [one for one in found if one in MADE_BY_HAND],
+    }
+    return " ".join(f"Executions that need {what}: {distinct(those)}." for what, those in need.items() if those)
 
 
 def device_and_software(sweep: dict) -> str:

@@ -44,8 +44,10 @@ def run_tables(results: list[dict], studies: list[dict]) -> Tables:
     differences = differences_table(results, studies)
     return {
         "epochs": Table(epochs, epochs_caption(epochs)),
-        "summary": Table(summary, summary_caption(summary), printed_summary(summary, studies)),
-        "differences": Table(differences, differences_caption(differences), printed_differences(differences, studies)),
+        "summary": Table(summary, summary_caption(summary), printed_summary(summary, studies, results)),
+        "differences": Table(
+            differences, differences_caption(differences), printed_differences(differences, studies, results)
+        ),
     }
 
 

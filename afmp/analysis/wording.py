@@ -21,6 +21,7 @@ SEMANTICS_IN_WORDS = {
 WIDE = 0.66  # em per character: above the average of any sentence
 UNCORRECTED = "without correction for multiple comparisons"
 NO_P = "none"  # instead of a p-value where a difference is equal in all pairs
+MEGABYTE = "1 MB is 2^20 bytes."  # of memory, in every record, table and figure
 
 
 def in_words(semantics: str) -> str:
@@ -131,6 +132,24 @@ def span(values: Sequence[int]) -> str:
 def counted(values: Sequence[int], noun: str, plural: str = "") -> str:
     """Return `1 seed`, `5 seeds` or `1 to 5 seeds`; `plural` for a noun that does not add an s."""
     return f"{span(values)} {noun if max(values) == 1 else plural or noun + 's'}"
+
+
+def measured_on(parts: Iterable[Mapping]) -> str:
+    """Return `Measured on NVIDIA H200, torch 2.11.0, commit cab449e12345.`, each as its different values.
+
+    parts: mappings with `device` and `versions`, as a result, a part of its `trained_by` or a sweep has them.
+    """
+    parts = list(parts)
+    devices = distinct(part["device"]["name"] for part in parts)
+    torch = distinct(part["versions"]["torch"] for part in parts)
+    return f"Measured on {devices}, torch {torch}, commit {distinct(commit(part['versions']) for part in parts)}."
+
+
+def commit(versions: Mapping) -> str:
+    """Return the first 12 digits of the commit, and whether files differed from it."""
+    if versions["git_commit"] is None:
+        return "unknown"
+    return versions["git_commit"][:12] + " with uncommitted changes" * bool(versions["git_dirty"])
 
 
 def distinct(values: Iterable[str]) -> str:

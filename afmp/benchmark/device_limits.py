@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from afmp.analysis.series import MADE_BY_HAND
 from afmp.benchmark.settings import SweepSettings
 from afmp.errors import AfmpError
+from afmp.study.cuda_only import CUDA_ONLY
 
-GRAPHS = ("reduce_overhead", *MADE_BY_HAND)
-CUDA_ONLY = {"tf32": "TF32 products exist"} | dict.fromkeys(GRAPHS, "CUDA graphs exist")
 LARGEST_RESOLUTION_WITHOUT_CUDA = 224  # pixels
 
 

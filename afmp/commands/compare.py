@@ -1,9 +1,8 @@
 """`afmp compare`: the runs of one study side by side, as a table in plain text."""
 
 import argparse
-from pathlib import Path
 
-from afmp.commands.parsing import Command, Parser, add_config_option
+from afmp.commands.parsing import Command, Parser, add_folder_argument
 from afmp.errors import AfmpError
 from afmp.study.paths import result_files
 from afmp.study.semantics import AFMP_SEMANTICS, trained_under
@@ -11,9 +10,8 @@ from afmp.study.semantics import AFMP_SEMANTICS, trained_under
 
 def _add_arguments(parser: Parser) -> None:
     add = parser.add_argument
-    add("folder", type=Path, metavar="FOLDER", help="the results folder of a study, or an archive")
+    add_folder_argument(parser)
     add("study", metavar="STUDY", help="a name under `studies` in the configuration, e.g. messages")
-    add_config_option(parser, "the study that was run (an archive has its own)")
     add("--reference", metavar="RUN", help="the run that the others are compared with; by default that of the study")
     add("--semantics", choices=AFMP_SEMANTICS, help="by default all under which the study is trained")
 
@@ -21,11 +19,13 @@ def _add_arguments(parser: Parser) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from afmp.analysis.comparison import comparison_text
     from afmp.finished.results_folder import open_results
+    from afmp.study.config_schema import did_you_mean
 
     opened, config = open_results(arguments.folder, configs=arguments.config)
     studies = {study["name"]: study for study in opened.study.studies}
     if arguments.study not in studies:
-        raise AfmpError(f"STUDY: {arguments.study!r} is no study of {config}; allowed: {', '.join(studies)}.")
+        hint = did_you_mean(arguments.study, list(studies))
+        raise AfmpError(f"STUDY: {arguments.study!r} is no study of {config}{hint}; allowed: {', '.join(studies)}.")
     study = studies[arguments.study]
     chosen = opened.study.other_names.get(arguments.reference, arguments.reference)
     reference, semantics = _reference(study, chosen), _semantics(study, arguments.semantics)
@@ -34,9 +34,14 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _reference(study: dict, chosen: str | None) -> str:
+    from afmp.study.config_schema import did_you_mean
+
     runs = [member["run"] for member in study["members"]]
     if chosen not in (None, *runs):
-        raise AfmpError(f"--reference: {chosen!r} is no run of study {study['name']}; allowed: {', '.join(runs)}.")
+        hint = did_you_mean(chosen, runs)
+        raise AfmpError(
+            f"--reference: {chosen!r} is no run of study {study['name']}{hint}; allowed: {', '.join(runs)}."
+        )
     return chosen or study["reference"]
 
 

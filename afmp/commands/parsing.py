@@ -36,9 +36,24 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one sentence, with exit status 2."""
 
     commands: Sequence[Command] = ()
+    _is_intermixed = False
 
     def __init__(self, **options) -> None:
         super().__init__(formatter_class=_Help, allow_abbrev=False, **options)
+
+    def parse_known_args(self, args=None, namespace=None) -> tuple[argparse.Namespace, list[str]]:
+        """Parse as argparse does, and take the words of a list of positionals also after an option.
+
+        argparse would give `afmp draw RESULTS --output FOLDER FIGURE` an empty list of figures and an unknown argument.
+        """
+        has_list = any(action.nargs in ("*", "+") for action in self._get_positional_actions())
+        if not has_list or self._is_intermixed or "--" in (args or ()):
+            return super().parse_known_args(args, namespace)
+        self._is_intermixed = True  # argparse calls this method again
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_intermixed = False
 
     def error(self, message: str) -> None:
         """Exit with one sentence on stderr. If a command is missing or unknown, it names the commands there are."""
@@ -78,6 +93,12 @@ def whole_numbers(text: str) -> list[int]:
     if not parts or not all(map(str.isdecimal, parts)):
         raise argparse.ArgumentTypeError(f"found {text!r}; allowed: whole numbers with commas between them, as 0,1,2")
     return list(map(int, parts))
+
+
+def add_folder_argument(parser: Parser) -> None:
+    """Add FOLDER, a results folder or an archive, and --config, as `open_results` of `afmp.finished` reads them."""
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the results folder of a study, or an archive")
+    add_config_option(parser, "the study that was run (an archive has its own)")
 
 
 def add_config_option(parser: Parser, description: str) -> None:

@@ -3,14 +3,13 @@
 import argparse
 from pathlib import Path
 
-from afmp.commands.parsing import Command, Parser, add_config_option
+from afmp.commands.parsing import Command, Parser, add_folder_argument
 from afmp.errors import AfmpError
 
 
 def _add_arguments(parser: Parser) -> None:
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the results folder of a study, or an archive")
+    add_folder_argument(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="folder for the scalars")
-    add_config_option(parser, "the study of a results folder")
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -23,6 +23,7 @@ def _add_arguments(parser: Parser) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from afmp.machine.device_lock import own_device
     from afmp.study import paths
+    from afmp.study.config_schema import did_you_mean
     from afmp.study.study import resolve_study
     from afmp.training.checkpoint_lock import lock_checkpoints
     from afmp.training.run import Run
@@ -33,7 +34,10 @@ def _run(arguments: argparse.Namespace) -> None:
     # Of two names for one run, either may be trained here: this command makes no figure that would show the other one.
     runs = study.runs | {name: study.runs[trained] for name, trained in study.other_names.items()}
     if arguments.run not in runs:
-        raise AfmpError(f"--run: {arguments.run!r} is no run of {config_name(arguments)}; allowed: {', '.join(runs)}.")
+        raise AfmpError(
+            f"--run: {arguments.run!r} is no run of {config_name(arguments)}{did_you_mean(arguments.run, list(runs))}; "
+            f"allowed: {', '.join(runs)}."
+        )
     config = runs[arguments.run]
     if config.model.is_rival and arguments.semantics:
         raise AfmpError(

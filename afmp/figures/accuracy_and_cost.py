@@ -119,7 +119,9 @@ def _footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
         + " Intervals are cut at the edge of the panel." * cut,
         study_text.rivals_note(runs, semantics),
         f"Time is the median of {wording.span(steps)} training steps of one model alone. Memory is the peak of such a "
-        "step without the dataset." + " Jobs may have shared the CPU, so compare times only roughly." * on_cpu
+        f"step without the dataset. {wording.MEGABYTE}"
+        + " Jobs may have shared the CPU, so compare times only roughly."
+        * on_cpu
         if steps
         else "",
         *(_unmeasured_note(runs, cost) for cost in COSTS[1:]),

@@ -47,7 +47,7 @@ def draw(diagnostics: dict, *, epoch: int, image: np.ndarray) -> Figure:
     A fixed budget prunes as many edges in every layer. Then a line of text says how many, in place of a panel.
     """
     gates, layer, pruned = _at(diagnostics, epoch)
-    semantics = diagnostics["semantics"]
+    semantics, num_layers = diagnostics["semantics"], len(pruned)
     fixed = _fixed_budget(pruned, gates, semantics)
     figure = style.new_figure(10.4 if fixed else 15, 5.9)
     style.add_title(
@@ -67,8 +67,7 @@ def draw(diagnostics: dict, *, epoch: int, image: np.ndarray) -> Figure:
     style.add_footer(
         figure,
         [
-            f"Test image {diagnostics['image_index']}. Layers are counted from 0; layer {layer} is the middle one. "
-            + words.note,
+            f"Test image {diagnostics['image_index']}. {_shown(layer, num_layers)} {words.note}",
             fixed,
             "Each edge narrows from its sender to its receiver and bends to the left of its way. Width and opacity "
             "grow with its gate, averaged over channels (0 to 1). Edges with gate 0 are not drawn.",
@@ -78,7 +77,7 @@ def draw(diagnostics: dict, *, epoch: int, image: np.ndarray) -> Figure:
 
 
 def _at(diagnostics: dict, epoch: int) -> tuple[np.ndarray, int, list[float]]:
-    """Return mean gates of the middle layer at `epoch`, (E,), the index of that layer, and the percentages pruned."""
+    """Return mean gates of one layer at `epoch`, (E,), its index, and the percentages pruned of all layers."""
     epochs = diagnostics["epochs"]
     if str(epoch) not in epochs:
         raise AfmpError(
@@ -86,8 +85,19 @@ def _at(diagnostics: dict, epoch: int) -> tuple[np.ndarray, int, list[float]]:
             f"recorded are {', '.join(sorted(epochs, key=int))}."
         )
     content = epochs[str(epoch)]
-    layer = len(content["mean_gate"]) // 2
+    layer = len(content["mean_gate"]) // 2  # one at half the depth, as an example
     return np.asarray(content["mean_gate"][layer], dtype=np.float64), layer, content["pruned_percent"]
+
+
+def _shown(layer: int, num_layers: int) -> str:
+    """Return which layer is drawn, and why."""
+    if num_layers == 1:
+        return "The model has one layer, layer 0."
+    rounded = ", rounded down" * (num_layers % 2)
+    return (
+        f"Layers are counted from 0. One of the {num_layers} layers is drawn, as an example: layer {layer}, which is "
+        f"half of {num_layers}{rounded}. diagnostics.json has the gates of all layers."
+    )
 
 
 def _fixed_budget(pruned: list[float], gates: np.ndarray, semantics: str) -> str:

@@ -69,7 +69,7 @@ def _faint(sweep: dict, lines: list[Line], mode: str) -> list[Series]:
 
 
 def _faint_look(series: Series) -> dict:
-    """Return the look of a faint line: solid if it takes no work of the user, dotted if a graph is made by hand."""
+    """Return the look of a faint line: dotted if a CUDA graph is made by hand, else solid."""
     return FAINT | {"linestyle": ":" if series.made_by_hand else "-"}
 
 
@@ -168,6 +168,7 @@ def _footer(sweep: dict, other_sweeps: Sequence[dict]) -> list[str]:
         f"Time: median of {wording.counted(passes or [0], 'pass', 'passes')} after at most {warmup} warm-up passes; "
         "bars: first to third quartile, side by side. The passes of the models were timed in turn."
         + " Memory is never read under a CUDA graph made by hand." * graphs
+        + f" {wording.MEGABYTE}"
         + f" Strong lines: {strong}. Faint lines: all others." * faint,
     ]
 

@@ -39,7 +39,7 @@ def draw_archive(archive: Path | str, folder: Path | str, *, finished: Path | st
     for drawing in drawings:
         place = kept[drawing.path]
         if not all((place / file).is_file() for file in drawing.files):
-            _draw(opened, drawing, place)
+            draw_figure(opened, drawing, place)
         log.info("%s", folder / drawing.files[0])
     for drawing in drawings:
         for file in drawing.files:
@@ -49,7 +49,8 @@ def draw_archive(archive: Path | str, folder: Path | str, *, finished: Path | st
     _remove_others(finished, {kept[drawing.path] / file for drawing in drawings for file in drawing.files})
 
 
-def _draw(opened: OpenedArchive, drawing: Drawing, folder: Path) -> None:
+def draw_figure(opened: OpenedArchive, drawing: Drawing, folder: Path) -> None:
+    """Draw one figure of an archive below `folder`. Raises AfmpError if its records cannot be read or drawn."""
     contents = opened.read_records(drawing.sources)
     try:
         drawing.write_from(contents, opened.read_test_image, folder=folder)

@@ -67,4 +67,4 @@ def fault_of(error: Exception, where: Path | str) -> str:
     """Return an exception as a fault that names the file or folder `where`."""
     if isinstance(error, AfmpError):
         return str(error)
-    return f"{where}: cannot be checked ({one_line(error)}); delete it so that it is made again"
+    return f"{where}: cannot be checked ({one_line(error)})"

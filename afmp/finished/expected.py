@@ -11,7 +11,7 @@ from scipy import stats
 from afmp.analysis.models import MODEL_NAMES
 from afmp.analysis.ratios import ratios
 from afmp.errors import AfmpError
-from afmp.finished.opened_archive import archived_study, open_archive
+from afmp.finished.opened_archive import OpenedArchive, archived_study, open_archive
 from afmp.finished.study_difference import study_difference
 from afmp.records import validate, write_text
 from afmp.study.config_file import read_config
@@ -47,8 +47,11 @@ def write_expected(archive: Path | str) -> None:
 
 def ranges_of(archive: Path | str) -> dict:
     """Return the content of expected.yaml as an archive gives it. Raises AfmpError for fewer than MIN_SEEDS seeds."""
-    archive = Path(archive)
-    opened = open_archive(archive)
+    return ranges_of_records(open_archive(archive))
+
+
+def ranges_of_records(opened: OpenedArchive) -> dict:
+    """Return the ranges from the records of an opened archive. Raises AfmpError for fewer than MIN_SEEDS seeds."""
     study = opened.study
     result_paths = [path for path, record in opened.records.items() if record.kind == "result"]
     sweep_paths = list(map(scalability_file, study.swept_semantics))
@@ -56,7 +59,7 @@ def ranges_of(archive: Path | str) -> dict:
     results, sweeps = ([contents[path] for path in paths] for paths in (result_paths, sweep_paths))
     if len(study.seeds) < MIN_SEEDS:
         raise AfmpError(
-            f"{archive}: a study of {len(study.seeds)} seeds does not show how much reruns differ; "
+            f"{opened.folder}: a study of {len(study.seeds)} seeds does not show how much reruns differ; "
             f"archive one of {MIN_SEEDS} or more."
         )
     return {

@@ -25,7 +25,7 @@ from afmp.figures.catalogue import Drawing
 from afmp.files import read_plain, read_plain_text
 from afmp.finished.answered_claims import answered_claims
 from afmp.finished.opened_archive import OpenedArchive
-from afmp.finished.page_provenance import citation_content, made_with, summary_facts
+from afmp.finished.page_provenance import archive_citation, citation_content, made_with, summary_facts
 from afmp.finished.page_sweep import sweep_content
 from afmp.finished.results_folder import ResultsFolder
 from afmp.finished.study_files import study_drawings
@@ -132,6 +132,7 @@ def page_content(opened: ResultsFolder | OpenedArchive, inputs: Inputs) -> dict:
         "diagnostics": _diagnostics(study, inputs),
         "made": made_with([*results, *sweeps]),
         "configuration": printable_lines(inputs.configuration),
+        "archive": archive_citation(opened, results) if isinstance(opened, OpenedArchive) else "",
         "citation": citation_content(inputs.citation),
     }
 

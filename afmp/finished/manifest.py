@@ -16,6 +16,7 @@ from afmp.study.paths import LOGS
 
 MANIFEST = "MANIFEST.json"
 STUDY_FILE = "study.json"  # of an archive only, as it is or packed; among the first files of it that are written
+ADVICE = "e.g. with `git checkout` of its folder"
 MAX_FILES = 10_000
 MAX_MANIFEST_BYTES = 4_000_000  # MAX_FILES entries have 2 MB
 MAX_READ_BYTES = 64_000_000  # of one file: a test image of 4,096 px has up to 50 MB
@@ -90,9 +91,11 @@ def checked_content(archive: Path, path: str, expected: dict) -> bytes:
     try:
         content = read_plain(file, max_bytes=MAX_READ_BYTES)
     except MissingFileError:
-        raise AfmpError(f"{file}: missing, but {MANIFEST} names it; restore the archive.") from None
+        raise AfmpError(f"{file}: missing, but {MANIFEST} names it; restore the archive, {ADVICE}.") from None
     if entry(content) != expected:
-        raise AfmpError(f"{file}: not the file that {MANIFEST} names, its sha256 differs; restore the archive.")
+        raise AfmpError(
+            f"{file}: not the file that {MANIFEST} names, its sha256 differs; restore the archive, {ADVICE}."
+        )
     return content
 
 

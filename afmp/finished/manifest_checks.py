@@ -12,7 +12,9 @@ from afmp.records import read_manifest
 from afmp.study.paths import (
     BENCHMARKS,
     CHECKPOINTS,
+    CLAIMS_FILE,
     CLAIMS_FROM_ARCHIVE,
+    CLAIMS_TABLE,
     DOWNLOAD_FOLDER,
     FIGURES_FROM_ARCHIVE,
     FIRST_PAGE_FILE,
@@ -23,7 +25,9 @@ from afmp.study.paths import (
     REPORT_FILE,
     SET_ASIDE,
     SNAKEMAKE_METADATA,
+    TABLES_FROM_ARCHIVE,
     TENSORBOARD,
+    files_of_table,
 )
 from afmp.study.study import Study
 
@@ -31,7 +35,14 @@ from afmp.study.study import Study
 BESIDE = (
     *(DOWNLOAD_FOLDER, CHECKPOINTS, LOGS, BENCHMARKS, FIGURES_FROM_ARCHIVE, CLAIMS_FROM_ARCHIVE, SET_ASIDE),
     *(SNAKEMAKE_METADATA, FOLDER_DIGEST_FILE, REPORT_FILE, FIRST_PAGE_FILE, MANIFEST_FILE),
-    *(PAGE_FROM_ARCHIVE, TENSORBOARD, "README.md"),
+    *(PAGE_FROM_ARCHIVE, TABLES_FROM_ARCHIVE, TENSORBOARD, "README.md"),
+)
+
+# They are answered without the rest of the study, and the manifest is of the whole.
+OF_CLAIMS = (CLAIMS_FILE, *files_of_table(CLAIMS_TABLE).values())
+ANSWERED_LATER = (
+    "if `snakemake claims` answered claims after `snakemake all`, do not delete it: `snakemake all` writes the "
+    "manifest again"
 )
 
 
@@ -52,7 +63,10 @@ def _changed(study: Study, results: Path) -> Iterator[str]:
         if path not in entries:
             yield f"{file}: the manifest lacks it; `snakemake all` writes the manifest again"
             continue
-        yield from guarded(lambda file=file, path=path: _different_entry(file, entries[path]), file)
+        faults = guarded(lambda file=file, path=path: _different_entry(file, entries[path]), file)
+        if path in OF_CLAIMS:
+            faults = (f"{fault}; {ANSWERED_LATER}" for fault in faults)
+        yield from faults
 
 
 def _different_entry(file: Path, recorded: dict) -> Iterator[str]:

@@ -9,7 +9,9 @@ from afmp.analysis.statistics import mean_and_interval
 from afmp.analysis.wording import counted, distinct, with_interval
 from afmp.data.cifar import KRIZHEVSKY_2009
 from afmp.errors import printable
+from afmp.model.description import builder_call
 from afmp.study.semantics import RIVAL
+from afmp.timm import name_of_release
 
 CIFAR100_CLASSES = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
@@ -101,11 +103,24 @@ def _use(release: Release) -> str:
             f"logits = {call}  # (B, {classes}), of images (B, 3, {side}, {side})",
             "```",
             "",
-            f"`images` are RGB in float32 from 0 to 1, minus the mean ({mean}) and divided by the standard deviation "
-            f"({std}) of each channel. `model.about` has both without rounding, and the names of the classes in the "
-            f"order of the logits. `afmp predict {release.name} one.png` answers in one command.",
+            f'`model.about.prepare_image("one.png")` returns one of these images as `afmp predict` reads it: RGB, its '
+            f"shorter side scaled to {side} px (bilinear, antialiased, by Pillow), cropped to the centre square, "
+            f"with values from 0 to 1, minus the mean ({mean}) and divided by the standard deviation ({std}) of each "
+            "channel. `model.about` has both without rounding, and the names of the classes in the order of the "
+            f"logits. `afmp predict {release.name} one.png` answers in one command.",
+            *_builders(release),
         )
     )
+
+
+def _builders(release: Release) -> tuple[str, ...]:
+    """Return the lines that name the functions that build this model; none for a model of timm."""
+    call = builder_call(release.about)
+    if call is None:
+        return ()
+    name = name_of_release(release.name)
+    among = f" In timm, after `import afmp.timm`, it is `{name}` with `pretrained=True`." if name else ""
+    return "", f"`{call}` builds this model with new weights.{among}"
 
 
 def _accuracy(release: Release) -> str:

@@ -21,7 +21,7 @@ from afmp.finished.study_difference import study_difference
 from afmp.finished.study_records import StudyRecord, records_by_path
 from afmp.records import json_of, record_of
 from afmp.study import config_file
-from afmp.study.paths import image_file
+from afmp.study.paths import CLAIMS_FILE, image_file
 from afmp.study.study import Study, resolve_elsewhere
 
 MAX_UNPACKED_BYTES = 32_000_000  # of one file
@@ -65,9 +65,21 @@ class OpenedArchive:
                     f"{MAX_VALUES:,} values; no larger archive is read."
                 )
             record = self.records[path]
-            found[path] = record_of(record.kind, content, where=where)
+            try:
+                found[path] = record_of(record.kind, content, where=where)
+            except AfmpError as error:  # what an archive has cannot be made again
+                said = str(error).replace("delete it so that it is made again", "restore the archive")
+                raise AfmpError(said) from None
             record.check(found[path], self.study, where=where)
         return found
+
+    def read_file(self, path: str) -> bytes:
+        """Return the content of a file. Raises AfmpError if it is missing, changed, or too large."""
+        return self._content(path)
+
+    def read_claims(self) -> dict:
+        """Return the content of the archive's claims. Raises AfmpError if it has none, or as `config_of`."""
+        return config_file.config_of(self._content(CLAIMS_FILE), where=self.folder / CLAIMS_FILE)
 
     def read_test_image(self, index: int) -> np.ndarray:
         """Return an archived test image, uint8 (3, H, W). Raises AfmpError for another size than the study's."""
@@ -88,6 +100,11 @@ def open_archive(archive: Path | str) -> OpenedArchive:
     entries = read_entries(folder)
     for path, expected in entries.items():
         checked_content(folder, path, expected)
+    return opened_unchecked(folder, entries)
+
+
+def opened_unchecked(folder: Path, entries: dict[str, dict]) -> OpenedArchive:
+    """Return an archive of which only config.yaml and study.json were checked; every other file is when it is read."""
     return OpenedArchive(folder, entries, _derived_study(folder, entries))
 
 

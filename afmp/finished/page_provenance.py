@@ -1,8 +1,14 @@
 """Provenance on the first page: a study in a few facts, how it was made, and how to cite."""
 
+import hashlib
+
 import yaml
 
 from afmp.analysis import wording
+from afmp.errors import printable
+from afmp.files import read_plain
+from afmp.finished.manifest import MANIFEST, MAX_MANIFEST_BYTES
+from afmp.finished.opened_archive import OpenedArchive
 from afmp.study.study import Study
 
 
@@ -28,7 +34,7 @@ def _dataset(result: dict) -> str:
 def made_with(records: list[dict]) -> list[tuple[str, str]]:
     """Return versions, hardware, commit and dataset of the records, each as its different values."""
     names = {
-        "afmp": "AFMP",
+        "afmp": "AFMP that made the results",
         "git_commit": "Commit",
         "python": "Python",
         "torch": "PyTorch",
@@ -57,6 +63,16 @@ def _version(versions: dict, key: str) -> str:
     return f"{value} with uncommitted changes" if key == "git_commit" and versions.get("git_dirty") else value
 
 
+def archive_citation(opened: OpenedArchive, results: list[dict]) -> str:
+    """Return how to cite an archive: its folder, the commit of its results, and the hash of its manifest."""
+    commits = wording.distinct(wording.commit(result["versions"]) for result in results)
+    manifest = hashlib.sha256(read_plain(opened.folder / MANIFEST, max_bytes=MAX_MANIFEST_BYTES)).hexdigest()
+    return (
+        f"To cite this archive, add its folder {printable(opened.folder.resolve().name)}, the commit that made its "
+        f"results ({commits}), and the sha256 of its {MANIFEST}: {manifest}."
+    )
+
+
 def citation_content(text: str) -> dict | None:
     """Return the content of CITATION.cff as a sentence, and as it is."""
     if not text:
@@ -67,5 +83,5 @@ def citation_content(text: str) -> dict | None:
         for author in said["authors"]
     )
     year = str(said.get("date-released", ""))[:4]
-    sentence = f"{authors}{f' ({year})' if year else ''}. {said['title']}. Version {said.get('version', '')}."
-    return {"message": said.get("message", ""), "sentence": sentence, "file": text}
+    work = f"{authors}{f' ({year})' if year else ''}. {said['title']}. Version {said.get('version', '')}."
+    return {"message": said.get("message", ""), "sentence": f"Software to cite: {work}", "file": text}

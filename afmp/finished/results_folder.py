@@ -51,6 +51,12 @@ class ResultsFolder:
         return found
 
 
+def is_archive(folder: Path) -> bool:
+    """Return whether a folder is an archive, finished or not."""
+    # By its exact name: on a disk that ignores case, the manifest of a results folder has this name too.
+    return folder.is_dir() and bool({MANIFEST, STUDY_FILE, f"{STUDY_FILE}.gz"} & set(os.listdir(folder)))
+
+
 def open_results(folder: Path, *, configs: Sequence[Path] | None) -> tuple[ResultsFolder | OpenedArchive, str]:
     """Open a results folder, with the files of its configuration as of `read_configs`, or an archive, with its own.
 
@@ -59,7 +65,6 @@ def open_results(folder: Path, *, configs: Sequence[Path] | None) -> tuple[Resul
     """
     if not folder.is_dir():
         raise AfmpError(f"FOLDER: {str(folder)!r} is no folder; give a results folder or an archive.")
-    # By its exact name: on a disk that ignores case, the manifest of a results folder has this name too.
-    if {MANIFEST, STUDY_FILE, f"{STUDY_FILE}.gz"} & set(os.listdir(folder)):
+    if is_archive(folder):
         return open_archive(folder), str(folder / "config.yaml")
     return ResultsFolder(folder, resolve_elsewhere(read_configs(configs))), file_names(configs)

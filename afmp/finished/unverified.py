@@ -40,7 +40,7 @@ def refuse_unverified(config: dict, *, results: Path | str, dataset: Path | str)
 
         raise AfmpError(
             f"{results}: nothing is written, because {len(failed)} checks of `snakemake verify` failed; delete each "
-            "file that is named, and `snakemake all` makes it again.",
+            "file that is named, unless its line says what else to do, and `snakemake all` makes it again.",
             *map(line_of, failed),
         )
 

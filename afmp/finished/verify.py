@@ -49,11 +49,11 @@ def verify(
         from afmp.finished.spot_checks import spot_checks
 
         checks += [*deep_checks(finished), *spot_checks(finished, depth)]
-    failed = _say_outcomes(checks, say)
+    failed = say_outcomes(checks, say)
     if failed:
         raise AfmpError(
-            f"{results}: {failed} of {len(checks)} checks failed; each FAIL names a file: delete it, and "
-            "`snakemake all` makes it again."
+            f"{results}: {failed} of {len(checks)} checks failed; each FAIL names a file: delete it, unless "
+            "its line says what else to do, and `snakemake all` makes it again."
         )
 
 
@@ -74,7 +74,7 @@ def content_checks(finished: FinishedStudy) -> Iterator[Check]:
     yield from figure_checks(finished, drawn_with)
 
 
-def _say_outcomes(checks: Iterable[Check], say: Callable[[str], None]) -> int:
+def say_outcomes(checks: Iterable[Check], say: Callable[[str], None]) -> int:
     """Make the checks, say a line each, all FAIL lines again and the counts, and return the number that failed."""
     lines: dict[str, list[str]] = {"PASS": [], "FAIL": [], "SKIP": []}
     for outcome in map(make, checks):

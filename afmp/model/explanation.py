@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from afmp.data.augmentation import normalise
 from afmp.data.image_folder import read_images
 from afmp.model.afmp import AFMP
-from afmp.model.prediction import check_finite, probabilities
+from afmp.model.prediction import check_finite, normalised, probabilities
 from afmp.model.trained import About
 
 
@@ -103,11 +102,10 @@ def explain_file(model: AFMP, path: Path) -> Explanation:
         check_finite(values.tolist(), path)
 
     device = next(model.parameters()).device
-    mean, std = (torch.tensor(numbers, device=device) for numbers in (about.mean, about.std))
     inputs: list[Tensor] = []
     hook = model.layers[0].register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
     try:
-        internals = model.forward_internals(normalise(images.to(device), mean=mean, std=std))
+        internals = model.forward_internals(normalised(about, images.to(device)))
     finally:
         hook.remove()
     layers = []

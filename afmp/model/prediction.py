@@ -12,6 +12,7 @@ from afmp.data.image_folder import read_images
 from afmp.errors import AfmpError
 from afmp.model.rival import Rival
 from afmp.model.stack import Model
+from afmp.model.trained import About
 
 # Images are read and classified in batches, so that a folder of any size fits in memory.
 MAX_IMAGES, MAX_PIXELS = 256, 1 << 22
@@ -51,6 +52,20 @@ def check_finite(values: list[float], path: Path) -> None:
         )
 
 
+def prepare_images(about: About, paths: list[Path], *, image_size: int) -> torch.Tensor:
+    """Return image files as a model reads them: (B, 3, image_size, image_size) float32, normalised, on the CPU.
+
+    Raises AfmpError naming an image that cannot be read.
+    """
+    return normalised(about, torch.from_numpy(read_images(paths, image_size=image_size)))
+
+
+def normalised(about: About, images: torch.Tensor) -> torch.Tensor:
+    """Return images (B, 3, H, W) uint8 as float32, normalised by mean and standard deviation, on their device."""
+    mean, std = (torch.tensor(numbers, device=images.device) for numbers in (about.mean, about.std))
+    return normalise(images, mean=mean, std=std)
+
+
 @torch.no_grad()
 def probabilities(model: Model, images: torch.Tensor) -> torch.Tensor:
     """Return the probabilities (B, classes) float32 of images (B, 3, H, W) uint8 by `model`, as `afmp.load` returns it.
@@ -58,7 +73,6 @@ def probabilities(model: Model, images: torch.Tensor) -> torch.Tensor:
     The images are normalised by mean and standard deviation of the model's dataset. The result is on its device.
     """
     device = next(model.parameters()).device
-    mean, std = (torch.tensor(numbers, device=device) for numbers in (model.about.mean, model.about.std))
-    shown = normalise(images.to(device), mean=mean, std=std)
+    shown = normalised(model.about, images.to(device))
     logits = model(shown[None])[0] if isinstance(model, Rival) else model(shown)
     return logits.softmax(dim=1)

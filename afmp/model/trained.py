@@ -6,7 +6,7 @@ PyTorch is imported only when a model is built.
 from dataclasses import dataclass
 from pathlib import Path
 
-from afmp.errors import AfmpError
+from afmp.errors import AfmpError, check_whole_number
 from afmp.files import is_there
 
 RELEASES = Path(__file__).resolve().parent.parent / "releases"
@@ -17,21 +17,36 @@ SUFFIX = ".safetensors"
 class About:
     """What a file says of its weights.
 
-    - run, semantics, seed, epoch and dataset_hash: the training that they are from
+    - semantics; run, seed, epoch and dataset_hash: the training that they are from, None if it was not of a study
     - class_names: in the order of the logits
     - image_size: side of the images, in pixels
     - mean, std: of each channel, red, green, blue, on the scale 0 ... 1; images are normalised by them
     """
 
-    run: str
+    run: str | None
     semantics: str
-    seed: int
-    epoch: int
-    dataset_hash: str
+    seed: int | None
+    epoch: int | None
+    dataset_hash: str | None
     class_names: tuple[str, ...]
     image_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    def prepare_image(self, path: Path | str, *, image_size: int | None = None):
+        """Return an image file as the model reads it: a float32 tensor (3, image_size, image_size) on the CPU.
+
+        image_size: of a model that was built for another size than the file's.
+
+        The image becomes RGB, as `afmp.data.image_file.to_rgb` says. Its shorter side is scaled to image_size by
+        Pillow (bilinear, antialiased). Then the centre square is cropped and normalised by mean and std. `afmp predict`
+        does the same. Raises AfmpError for an image that cannot be read.
+        """
+        from afmp.model.prediction import prepare_images
+
+        if image_size is not None:
+            check_whole_number("image_size", image_size)
+        return prepare_images(self, [Path(path)], image_size=image_size or self.image_size)[0]
 
 
 def load(path_or_name: Path | str, *, batch_size: int | None = None):
@@ -49,7 +64,7 @@ def load(path_or_name: Path | str, *, batch_size: int | None = None):
 
     path = weights_path(path_or_name)
     model = build_from_weights(path, batch_size=batch_size)
-    model.about = _about(read_about(path), path)
+    model.about = about_of(read_about(path), path)
     return model
 
 
@@ -75,32 +90,35 @@ def weights_path(path_or_name: Path | str) -> Path:
     return path
 
 
-def _about(found: dict, path: Path) -> About:
-    """Return the metadata of weights whose model is already built. Raises AfmpError if something is missing or odd."""
-    dataset = found.get("dataset")
-    values = found | {"dataset/hash": dataset.get("hash") if isinstance(dataset, dict) else None}
+def about_of(found: dict, path: Path | str) -> About:
+    """Return the metadata of weights that describe a model. Raises AfmpError if something is missing or odd."""
+    dataset = found.get("dataset", {})
+    values = {key: found[key] for key in ("run", "seed", "epoch") if key in found}
+    if "dataset" in found:
+        values["dataset/hash"] = dataset.get("hash") if isinstance(dataset, dict) else None
     for key, kind, allowed in (
         ("run", str, "a name"),
         ("seed", int, "a whole number"),
         ("epoch", int, "a whole number"),
         ("dataset/hash", str, "a text"),
     ):
-        if type(values.get(key)) is not kind:
-            raise _lacking(path, key, values.get(key), allowed)
+        if key in values and type(values[key]) is not kind:
+            raise _lacking(path, key, values[key], allowed)
     for key in ("mean", "std"):
-        numbers = values.get(key)
+        numbers = found.get(key)
         known = isinstance(numbers, list) and len(numbers) == 3 and all(type(number) is float for number in numbers)
         # Also False for NaN, which JSON of Python can have.
         if not known or not all(0 <= number <= 1 for number in numbers) or (key == "std" and 0 in numbers):
             raise _lacking(path, key, numbers, f"three numbers between 0 and 1{', not 0' if key == 'std' else ''}")
     return About(
-        **{key: values[key] for key in ("run", "semantics", "seed", "epoch", "image_size")},
-        **{key: tuple(values[key]) for key in ("class_names", "mean", "std")},
-        dataset_hash=values["dataset/hash"],
+        **{key: values.get(key) for key in ("run", "seed", "epoch")},
+        **{key: found[key] for key in ("semantics", "image_size")},
+        **{key: tuple(found[key]) for key in ("class_names", "mean", "std")},
+        dataset_hash=values.get("dataset/hash"),
     )
 
 
-def _lacking(path: Path, key: str, value: object, allowed: str) -> AfmpError:
+def _lacking(path: Path | str, key: str, value: object, allowed: str) -> AfmpError:
     from afmp.model.weights import ADVICE
 
     return AfmpError(f"{path}: in its metadata, about/{key} is {repr(value)[:80]}; allowed: {allowed}; {ADVICE}.")

@@ -4,39 +4,40 @@ import math
 import os
 import re
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import BinaryIO
 
-import jsonschema
 import torch
 
 from afmp.errors import AfmpError, check_whole_number, one_line
 from afmp.files import MissingFileError, open_plain
 from afmp.model.afmp import AFMP
-from afmp.model.rival import Rival, build_rival
+from afmp.model.description import ADVICE, builder_call, described, refuse_larger
+from afmp.model.rival import Rival
 from afmp.model.sizes import build_model
-from afmp.model.trained import release_path
-from afmp.records import schema
-from afmp.study.memory import num_parameters
-from afmp.study.run_config import DatasetConfig, ModelConfig, RunConfig
+from afmp.model.trained import About, about_of, release_path
 from afmp.study.semantics import SEMANTICS
-from afmp.tensors import json_entry, read_header, read_tensors
+from afmp.tensors import DamagedFileError, json_entry, read_header, read_tensors
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
-ADVICE = "get or train it again"
 # Parts of a name that DataParallel and its relatives, torch.compile, FSDP and checkpointed activations add.
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.int32, torch.int64)
 GRAPH = ("static_positions", "edge_index", "edge_attr")  # buffers that may have another size than the model's
+SAID = {"semantics", "image_size", "class_names", "mean", "std"}  # the metadata without which there is no `About`
 MAX_FOREIGN_GRAPH = 1 << 24  # numbers in one of them, if it is read but not used: images of over 20,000 px
 
 
-def load_weights(model: AFMP | Rival, path: Path | str, *, graph: bool = True, head: bool = True) -> None:
+def load_weights(model: AFMP | Rival, path: Path | str, *, graph: bool = True, head: bool = True) -> About | None:
     """Load weights into `model`: a .safetensors of a training, or a state dict (.pth, .pt) of the original notebook.
 
     path: a file, or the name of a release that the package contains.
+
+    Returns the `About` of the file, whose mean and standard deviation a fine-tuning needs. Returns None if the file
+    does not say them, as a state dict.
 
     The graph in the file replaces the model's. With graph=False the model keeps its own, so that weights trained at one
     image size run at another of the same patch size: no parameter depends on the size. With head=False the model keeps
@@ -56,24 +57,29 @@ def load_weights(model: AFMP | Rival, path: Path | str, *, graph: bool = True, h
         raise AfmpError(
             "the model is on the meta device, which holds no values; give it memory first: model.to_empty(device='cpu')"
         )
-    own = () if head else _classifier_prefixes(model)
+    classifier = _classifier_prefixes(model)
+    own, about = () if head else classifier, {}
+    checks = {"graph": graph, "classifier": classifier}
     try:
-        weights = (
-            _read_safetensors(path, model, expected, graph=graph, own=own)
-            if path.suffix == ".safetensors"
-            else _read_pickle(path)
-        )
+        if path.suffix == ".safetensors":
+            about = read_about(path)
+            checks["builder"] = partial(builder_call, about)
+            weights = _read_safetensors(path, model, expected, about=about, own=own, **checks)
+        else:
+            weights = _read_pickle(path)
     except MissingFileError as missing:
         raise AfmpError(f"{str(missing).rstrip('.')}; give a file of weights ({', '.join(SUFFIXES)}).") from None
+    said = about_of(about, path) if about.keys() >= SAID else None
     weights = _with_own(_unwrapped(weights, path), expected, own)
-    _check_shapes({name: tensor.shape for name, tensor in weights.items()}, expected, path, graph=graph)
+    check_shapes({name: tensor.shape for name, tensor in weights.items()}, expected, path, **checks)
     if not graph:
         weights |= {name: expected[name] for name in GRAPH if name in expected}
-    weights = {name: _checked(tensor, expected[name], f"{path}: {name}") for name, tensor in weights.items()}
+    weights = {name: checked(tensor, expected[name], f"{path}: {name}") for name, tensor in weights.items()}
     try:
         model.load_state_dict(weights)
     except AfmpError as error:
         raise AfmpError(f"{path}: {error}") from None
+    return said
 
 
 def read_about(path: Path | str) -> dict:
@@ -83,8 +89,23 @@ def read_about(path: Path | str) -> dict:
 
     Raises AfmpError for a file that is missing or damaged, and for metadata that is no JSON object.
     """
-    header = read_header(path, advice=ADVICE)
+    try:
+        header = read_header(path, advice=ADVICE)
+    except DamagedFileError:
+        if _is_pickle(path):
+            raise AfmpError(
+                f"{path}: a PyTorch file, which does not say how its model is built; load it into a model by "
+                "load_state_dict, and save that model by afmp.save."
+            ) from None
+        raise
     return json_entry(header, "about", path=path, advice=ADVICE) if "about" in header.metadata else {}
+
+
+def _is_pickle(path: Path | str) -> bool:
+    """Return True for the first bytes of torch.save: a zip, or before PyTorch 1.6 a pickle."""
+    with open_plain(path) as file:
+        start = file.read(4)
+    return start == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"))
 
 
 def build_from_weights(path: Path | str, *, batch_size: int | None = None) -> AFMP | Rival:
@@ -101,15 +122,21 @@ def build_from_weights(path: Path | str, *, batch_size: int | None = None) -> AF
     if batch_size is not None:
         check_whole_number("batch_size", batch_size)
     path, about = Path(path), read_about(path)
-    config = _described(about, path, batch_size=batch_size)
+    if not about:
+        raise AfmpError(
+            f"{path}: it does not say how its model is built; load it into a model by afmp.load_weights, and save that "
+            "model by afmp.save."
+        )
+    config = described(about, path, batch_size=batch_size)
     semantics, num_classes = about["semantics"], len(about["class_names"])
     if SEMANTICS[semantics].depends_on_batch and batch_size is None:
         raise AfmpError(
             f"{path}: weights trained as {semantics!r}, whose answers depend on the training's batch size, which the "
-            "file does not say, but its result does; give `afmp.load` batch_size, or `afmp explain` --batch-size."
+            "file does not say, but the result of a run does; give `afmp.load` batch_size, or "
+            "`afmp explain` --batch-size."
         )
     try:
-        _refuse_larger(config, num_classes, path)
+        refuse_larger(config, num_classes, path)
         model = build_model(config, semantics=semantics, num_classes=num_classes)
     except AfmpError as error:
         raise AfmpError(f"{path}: its metadata describes no model: {error}") from None
@@ -117,59 +144,26 @@ def build_from_weights(path: Path | str, *, batch_size: int | None = None) -> AF
     return model.eval()
 
 
-def _described(about: dict, path: Path, *, batch_size: int | None) -> RunConfig:
-    """Return the configuration of a model from the metadata of its weights. Raises AfmpError if they lack it."""
-    config = schema("config")
-    model = config["$defs"]["model_keys"] | {
-        "type": "object",
-        "additionalProperties": False,
-        "if": {"required": ["architecture"]},  # of a rival
-        "then": {"required": ["patch_size"]},
-        "else": {"required": config["properties"]["model"]["required"]},
-    }
-    keys = {
-        "model": model,
-        "image_size": config["properties"]["dataset"]["properties"]["image_size"],
-        "class_names": {"type": "array", "minItems": 1, "items": {"type": "string"}},
-        "semantics": {"enum": list(SEMANTICS)},
-    }
-    wanted = jsonschema.Draft202012Validator({"required": list(keys), "properties": keys})
-    if (error := jsonschema.exceptions.best_match(wanted.iter_errors(about))) is not None:
-        key = "/".join(map(str, ["about", *error.absolute_path]))
-        raise AfmpError(f"{path}: its metadata describes no model: {key}: {error.message[:200]}; {ADVICE}.")
-    model = ModelConfig.from_dict(about["model"])
-    # Of a training, `build_model` reads the batch size, which only `notebook` uses.
-    return RunConfig(DatasetConfig("", None, about["image_size"]), model, SimpleNamespace(batch_size=batch_size or 1))
-
-
-def _refuse_larger(config: RunConfig, num_classes: int, path: Path) -> None:
-    """Raise AfmpError for a model with more numbers than its file: to build what metadata say could fill the memory."""
-    model, stored = config.model, sum(map(math.prod, read_header(path, advice=ADVICE).shapes.values()))
-    if model.is_rival:
-        with torch.device("meta"):  # takes no memory
-            rival = build_rival(config, num_classes=num_classes)
-        needed = sum(parameter.numel() for parameter in rival.parameters())
-    else:
-        patches = (config.dataset.image_size // model.patch_size) ** 2
-        # Half, because some variants of a model have fewer matrices than are counted.
-        needed = num_parameters(config) // 2 + num_classes * model.d_model + patches
-    if needed > stored:
-        raise AfmpError(f"one of at least {needed:,} numbers, but the file has {stored:,}; {ADVICE}.")
-
-
 def _read_safetensors(
-    path: Path, model: AFMP | Rival, expected: dict[str, torch.Tensor], *, graph: bool, own: tuple[str, ...]
+    path: Path,
+    model: AFMP | Rival,
+    expected: dict[str, torch.Tensor],
+    *,
+    about: dict,
+    own: tuple[str, ...],
+    **checks,
 ) -> dict[str, torch.Tensor]:
-    semantics = read_about(path).get("semantics", model.semantics)
+    semantics = about.get("semantics", model.semantics)
     if semantics != model.semantics:
+        call = builder_call(about)
         raise AfmpError(
             f"{path}: weights trained as {str(semantics)[:80]!r}, but the model is {model.semantics!r}; build a model "
-            "of the weights' semantics."
+            f"of the weights' semantics{f': {call}' if call else ''}."
         )
     # Before any tensor is read: a sparse file can hold one that is larger than the memory.
     shapes = _unwrapped(read_header(path, advice=ADVICE).shapes, path)
     known = {name: tensor.shape for name, tensor in expected.items()}
-    _check_shapes(_with_own(shapes, known, own), expected, path, graph=graph)
+    check_shapes(_with_own(shapes, known, own), expected, path, **checks)
     return read_tensors(path, advice=ADVICE)
 
 
@@ -244,26 +238,59 @@ def _with_own(entries: dict, expected: dict, own: tuple[str, ...]) -> dict:
     return kept | {name: entry for name, entry in expected.items() if name.startswith(own)}
 
 
-def _check_shapes(shapes: dict[str, tuple], expected: dict[str, torch.Tensor], path: Path, *, graph: bool) -> None:
+def check_shapes(
+    shapes: dict[str, tuple],
+    expected: dict[str, torch.Tensor],
+    path: Path | str,
+    *,
+    graph: bool,
+    classifier: tuple[str, ...],
+    builder: Callable[[], str | None] = lambda: None,
+) -> None:
+    """Raise AfmpError, which says what to do, unless tensors of these shapes fit a model with the state `expected`.
+
+    classifier: how the names of the classifier's tensors start. builder: returns the call that builds the file's model.
+    """
+
+    def built() -> str:
+        return f"; the file's model is {call}" if (call := builder()) else ""
+
     if missing := expected.keys() - shapes.keys():
-        raise AfmpError(f"{path}: of another architecture: it lacks {_some(missing)}, which the model has.")
+        raise AfmpError(f"{path}: of another architecture: it lacks {_some(missing)}, which the model has{built()}.")
     if foreign := shapes.keys() - expected.keys():
-        raise AfmpError(f"{path}: of another architecture: it contains {_some(foreign)}, which the model lacks.")
+        raise AfmpError(
+            f"{path}: of another architecture: it contains {_some(foreign)}, which the model lacks{built()}."
+        )
     num_patches = len(expected.get("static_positions", ()))  # a rival has no graph
     largest_graph = 2 * max(num_patches, 2) ** 2 if graph else MAX_FOREIGN_GRAPH
+    positions = shapes.get("static_positions")
+    other_image = graph and positions is not None and tuple(positions) != (num_patches, 2)
+    remedies, found = {}, []
     for name, shape in shapes.items():
         wanted = tuple(expected[name].shape)
-        # Another graph may have more or fewer edges; GraphModule checks them.
-        if name in GRAPH and math.prod(shape) <= largest_graph:
+        if tuple(shape) == wanted:
             continue
-        if tuple(shape) != wanted:
-            raise AfmpError(
-                f"{path}: of another architecture: {name} has shape {tuple(shape)}, but {wanted} "
-                "in the model; build it with the sizes the weights were trained with."
-            )
+        difference = f"{name} has shape {tuple(shape)}, but {wanted} in the model"
+        if name == "static_positions" and other_image:
+            remedies["another image size"] = "graph=False"
+        elif name in GRAPH and (other_image or math.prod(shape) <= largest_graph):
+            continue  # another graph may have more or fewer edges; GraphModule checks them
+        elif name.startswith(classifier) and len(shape) == len(wanted) and tuple(shape[1:]) == wanted[1:]:
+            remedies["other classes"] = "head=False"
+        else:
+            advice = built() or "; build it with the sizes the weights were trained with"
+            raise AfmpError(f"{path}: of another architecture: {difference}{advice}.")
+        found.append(difference)
+    if remedies:
+        kept = {"other classes": "classifier", "another image size": "graph"}
+        raise AfmpError(
+            f"{path}: of {' and '.join(remedies)}: {found[0]}; give {' and '.join(remedies.values())} to "
+            f"keep the model's own {' and '.join(kept[each] for each in remedies)}, or build the model as the file's"
+            f"{f', {call}' if (call := builder()) else ''}."
+        )
 
 
-def _checked(tensor: torch.Tensor, wanted: torch.Tensor, what: str) -> torch.Tensor:
+def checked(tensor: torch.Tensor, wanted: torch.Tensor, what: str) -> torch.Tensor:
     """Return a tensor of the wanted type. Raises AfmpError if its numbers are not all there, exact and finite."""
     allowed = FLOATS if wanted.is_floating_point() else INTEGERS
     kind = str(tensor.layout if tensor.layout != torch.strided else tensor.dtype)

@@ -4,6 +4,7 @@ import os
 
 from afmp.errors import AfmpError
 from afmp.files import FOLDER, is_there, kind_of
+from afmp.study.cuda_only import CUDA_ONLY
 from afmp.study.run_config import DatasetConfig, RunConfig
 
 # Names that the figure of a study may not have: rules and targets of the workflow, and modules in afmp/figures/.
@@ -11,15 +12,13 @@ TAKEN_FIGURES = (
     "all", "download", "tables", "prepare_data", "train", "aggregate", "benchmark_resolution", "benchmark_scalability",
     "count_parameters", "tabulate_scalability", "report", "scalability_results", "scalability_fits",
     "notebook_vs_paper", "claims", "answer_claims", "archive", "figures_from_archive", "claims_from_archive",
-    "page_from_archive", "manifest", "verify", "diagnostics", "explanation", "catalogue", "parts",
+    "page_from_archive", "tables_from_archive", "manifest", "verify", "diagnostics", "explanation", "catalogue",
+    "parts",
 )  # fmt: skip
 
 # Snakemake plans every file of a study before the first job. It takes a minute for as many.
 MOST_TRAININGS = 5_000
 MOST_PICTURES = 10_000
-
-# Values of the sweep's lists that exist on CUDA devices only.
-CUDA_ONLY = ("tf32", "reduce_overhead", "graph", "compiled_graph")
 
 
 def check_dataset(dataset: DatasetConfig) -> None:

@@ -154,7 +154,8 @@ def _claim(name: str, found: dict) -> Claim:
             raise AfmpError(f"{where}/{key}: missing; {found['quantity']} is a quantity {of_what}, which needs it.")
     subjects = found["models" if quantity.of_sweep else "runs"]
     if quantity.of_sweep and found["reference"] not in (allowed := _models()):
-        raise AfmpError(f"{where}/reference: found {found['reference']!r}; allowed: {', '.join(allowed)}.")
+        hint = did_you_mean(found["reference"], allowed)
+        raise AfmpError(f"{where}/reference: found {found['reference']!r}{hint}; allowed: {', '.join(allowed)}.")
     if found["reference"] in subjects:
         raise AfmpError(
             f"{where}/reference: found {found['reference']!r}, which is among those that are compared with it; name "

@@ -107,7 +107,9 @@ def _message(error: jsonschema.ValidationError, kind: str) -> str:
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in error.instance)
         return f"{inside}{missing}: missing; add it as {kind}.yaml of the project has it."
-    return f"{where or 'the whole file'}: found {_short(error.instance)}; allowed: {_allowed(error)}."
+    of_list = error.validator == "enum" and isinstance(error.instance, str)
+    hint = did_you_mean(error.instance, list(map(str, error.schema["enum"]))) if of_list else ""
+    return f"{where or 'the whole file'}: found {_short(error.instance)}{hint}; allowed: {_allowed(error)}."
 
 
 def _name(key) -> str:

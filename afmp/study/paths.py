@@ -226,6 +226,8 @@ FIRST_PAGE_FILE = "report/index.html"
 SNAKEMAKE_METADATA = "snakemake_metadata"  # Snakemake's records of the jobs that wrote the results
 FIGURES_FROM_ARCHIVE = "figures_from_archive"
 CLAIMS_FROM_ARCHIVE = "claims_from_archive"
+TABLES_FROM_ARCHIVE = "tables_from_archive"
+TABLES_OF_ARCHIVE = ("summary", "differences")  # that are written there, also for publication
 PAGE_FROM_ARCHIVE = "page_from_archive/index.html"
 CHECKS_FILE = "logs/verify/checks.txt"  # the lines that `snakemake verify` prints
 

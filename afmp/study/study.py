@@ -10,7 +10,7 @@ from pathlib import Path
 from afmp.errors import AfmpError
 from afmp.study.checks import check_dataset, check_extent, check_figures, check_sweep
 from afmp.study.config_file import read_config
-from afmp.study.config_schema import validated
+from afmp.study.config_schema import did_you_mean, validated
 from afmp.study.labels import check_labels
 from afmp.study.memory import check_study_memory
 from afmp.study.paths import SWEEP_TABLES, TABLES
@@ -126,14 +126,15 @@ def _resolve_table(study: str, table: dict, lines: list[RunLine], names: dict[st
     own_names = [line.run for line in lines]
     if table["reference"] not in own_names:
         raise AfmpError(
-            f"config: studies/{study}/reference: {table['reference']!r} is no run of this study; "
-            f"allowed: {', '.join(own_names)}."
+            f"config: studies/{study}/reference: {table['reference']!r} is no run of this study"
+            f"{did_you_mean(table['reference'], own_names)}; allowed: {', '.join(own_names)}."
         )
     for line in lines:
-        if line.compare_with is not None and line.compare_with not in set(own_names) - {line.run}:
+        others = [name for name in own_names if name != line.run]
+        if line.compare_with is not None and line.compare_with not in others:
             raise AfmpError(
                 f"config: run {line.run!r}, {line.where}/compare_with: {line.compare_with!r} is no other run of this "
-                f"study; allowed: {', '.join(name for name in own_names if name != line.run)}."
+                f"study{did_you_mean(line.compare_with, others)}; allowed: {', '.join(others)}."
             )
     return {
         "name": study,

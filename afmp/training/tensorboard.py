@@ -111,7 +111,7 @@ class _Events:
 
         self._new = SummaryWriter
         self._writers: dict[Path, SummaryWriter] = {}
-        self._num_epochs: dict[Path, int] = {}
+        self._last_epochs: dict[Path, int] = {}
         self.finished: set[Path] = set()
 
     def write(self, folder: Path, state: Mapping, training: TrainingConfig) -> None:
@@ -119,11 +119,11 @@ class _Events:
         if folder in self.finished:
             return
         writer = self._writers.get(folder) or self._new_writer(folder)
-        epochs = epoch_scalars(state, training)
-        for epoch, scalars in list(enumerate(epochs, start=1))[self._num_epochs.get(folder, 0) :]:
+        new = epoch_scalars(state, training, after=self._last_epochs.get(folder, 0))
+        for epoch, scalars in new.items():
             for tag, value in scalars.items():
                 writer.add_scalar(tag, value, epoch)
-        self._num_epochs[folder] = len(epochs)
+            self._last_epochs[folder] = epoch
         if state["test_accuracy"] is not None:
             writer.add_scalar("accuracy/test", state["test_accuracy"], state["best_epoch"])
             self.finished.add(folder)
@@ -144,20 +144,22 @@ class _Events:
         return self._writers[folder]
 
 
-def epoch_scalars(state: Mapping, training: TrainingConfig) -> list[dict[str, float]]:
-    """Return the scalars of each epoch by tag.
+def epoch_scalars(state: Mapping, training: TrainingConfig, *, after: int = 0) -> dict[int, dict[str, float]]:
+    """Return the scalars of each epoch later than `after`, by tag.
 
     state: as in a checkpoint: `history` by key, a value per epoch, and `diagnostics` by epoch, as `describe_gates`
     returns them.
     """
     history = state["history"]
     rates = learning_rates_of_epochs(training, history["val_acc"])
-    epochs = [
-        {"learning_rate": rate} | {tag: history[key][n] for key, tag in HISTORY_TAGS.items()}
-        for n, rate in enumerate(rates)
-    ]
+    epochs = {
+        epoch: {"learning_rate": rates[epoch - 1]} | {tag: history[key][epoch - 1] for key, tag in HISTORY_TAGS.items()}
+        for epoch in range(after + 1, len(rates) + 1)
+    }
     for epoch, gates in state["diagnostics"].items():
-        scalars = epochs[int(epoch) - 1]
+        if int(epoch) <= after:
+            continue
+        scalars = epochs[int(epoch)]
         for layer, percent in enumerate(gates["pruned_percent"], start=1):
             scalars[f"pruned_edges_percent/layer_{layer}"] = percent
         for layer, means in enumerate(gates["mean_gate"], start=1):

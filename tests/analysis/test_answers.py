@@ -11,8 +11,9 @@ from shipped_study import SHIPPED
 from synthetic_results import CPU, synthetic_point, synthetic_result, synthetic_scalability
 
 from afmp.analysis.claim_tables import claims_table, claims_text, printed_claims, short_claims
-from afmp.analysis.claim_wording import measured
+from afmp.analysis.claim_wording import measured, too_short
 from afmp.analysis.claims import Answered, Answers, answer_claims
+from afmp.analysis.printed_tables import latex
 from afmp.analysis.table_files import write_tables
 from afmp.analysis.tables import claim_tables
 from afmp.study.claims import records_of, resolve_claims
@@ -263,11 +264,49 @@ def test_every_form_has_the_same_verdicts_and_hostile_words_are_text():
     verdicts, comparisons, sources = printed_claims(found)
     assert [row[:3] for row in verdicts.groups[0]] == [[words, "paper", "holds"], [OF_SWEEP["claim"], "paper", "holds"]]
     table = claims_table(found)
-    assert [row[3] for row in comparisons.groups[0]] == list(table["verdict"]) == ["holds"] * 3
+    at = comparisons.header.index
+    assert [row[at("Verdict")] for row in comparisons.groups[0]] == list(table["verdict"]) == ["holds"] * 3
+    of_runs, of_sweep, _ = comparisons.groups[0]
+    assert of_runs[2:5] == ["sparse_0.3_top_down", "sparse_0.3", "test accuracy: top_down_refinement"]
+    assert of_sweep[2:4] == ["AFMP-Small", "DeiT-Tiny"] and "64 px, train, fp32, eager" in of_sweep[4]
+    assert of_runs[at("Effect")] == "+2.10 [+1.69, +2.51] points"
+    assert re.fullmatch(r"3\.00 \[.*\] \(reference / model\)", of_sweep[at("Effect")])
     assert [row[3] for row in sources.groups[0]] == list(dict.fromkeys(table["command"]))
     said = claims_text(found)
     assert said.startswith("2 verdicts, each on a claim under one semantics: 2 holds.\n\nHOLDS: a | b & 50 %")
     assert "+2.10 [+1.69, +2.51] points  n = 4 random seeds  p < 0.001" in said
+
+
+def test_every_form_names_device_torch_and_commit(tmp_path):
+    records = [*results([2.0, 2.4, 1.8, 2.2]), sweep(slower=3.0)]
+    records[-1]["device"] = records[-1]["device"] | {"name": "Another GPU"}
+    records[-1]["points"][0]["git_commit"] = "b" * 40  # measured before the rest of its sweep
+    found = answer_claims(resolve_claims({"claims": {"one": OF_RUNS, "two": OF_SWEEP}}), STUDY, records)
+    files = {name: str(tmp_path / file) for name, file in files_of_table(CLAIMS_TABLE).items()}
+    write_tables(claim_tables(found), files)
+    names = [records[0]["device"]["name"], "Another GPU", records[0]["versions"]["torch"], "b" * 12]
+    for form in ("claims", "claims_caption", "claims_page", "claims_latex", "claims_markdown"):
+        text = Path(files[form]).read_text().replace("\\", "")
+        assert all(name in text for name in names), form
+    of_runs, *of_sweep = pandas.read_csv(files["claims"]).to_dict("records")
+    assert of_runs["device"] == names[0] and {row["device"] for row in of_sweep} == {"Another GPU"}
+
+
+def test_latex_breaks_the_tables_of_claims_over_pages_and_names_the_packages():
+    records = [*results([2.0, 2.4, 1.8, 2.2]), sweep(slower=3.0)]
+    found = answer_claims(resolve_claims({"claims": {"one": OF_RUNS, "two": OF_SWEEP}}), STUDY, records)
+    tables = printed_claims(found)
+    text = latex(tables)
+    assert text.startswith("% Needs \\usepackage{booktabs,array,longtable,pdflscape}.\n")
+    assert "{table}" not in text and text.count("\\begin{landscape}") == text.count("\\end{landscape}") == 1
+    blocks = re.findall(r"\\begin\{longtable\}\{([^\n]*)\}\n(.*?)\\end\{longtable\}", text, re.DOTALL)
+    for table, (columns, block) in zip(tables, blocks, strict=True):
+        kinds = re.findall(r">\{\\raggedright\\arraybackslash\}p\{(0\.\d+)\\linewidth\}|([lr])", columns)
+        assert len(kinds) == len(table.header) and sum(float(part) for part, _ in kinds if part) < 0.8
+        rows = [line for line in block.split("\n") if line.endswith(r" \\") and " & " in line]
+        assert {row.count(" & ") for row in rows} == {len(table.header) - 1}
+        assert len(rows) == 2 + len(table.groups[0])  # the header stands on the first page and on each other one
+        assert block.index("\\endfirsthead") < block.index("\\endhead") < block.index("\\endfoot")
 
 
 def test_the_table_of_readme_has_the_claims_with_a_short_text():
@@ -296,3 +335,30 @@ def test_the_table_of_readme_has_the_claims_with_a_short_text():
         ["Growth", "holds", f"{exponents}: −0.28 [−0.29, −0.26], 128 to 448 px", "10 passes"],
         ["Memory", "fails in 1 of 2", f"{lead}: 0.780, 64 px; 1 of 2 not measured", "exact"],
     ]
+
+
+SHORTER = {
+    "few seeds": ({"seeds": [0, 1]}, {}, "2 random seeds and 100 epochs per run, where config.yaml has 5 and 100."),
+    "few epochs": ({}, {"epochs": 8}, "5 random seeds and 8 epochs per run, where config.yaml has 5 and 100."),
+    "most seeds and epochs": ({"seeds": [0, 1, 2]}, {"epochs": 60}, None),
+}
+
+
+@pytest.mark.parametrize("shorter", SHORTER)
+def test_a_study_that_is_too_short_says_so_and_what_is_long_enough(shorter):
+    changes, training, said = SHORTER[shorter]
+    studies = {"sparsity_level": SHIPPED["studies"]["sparsity_level"]}
+    study = resolve_study(SHIPPED | {"studies": studies, "training": SHIPPED["training"] | training} | changes)
+    unclear, clear = (answers_to(results([d] * 3 + [-d]), OF_RUNS) for d in (1.0, 0.0))
+    assert [one.verdict for one in unclear.answered] == ["cannot tell"]
+    found = too_short(unclear, study, STUDY)
+    assert found == "" if said is None else f" most claims: it has {said} `snakemake all " in found
+    assert too_short(clear, study, STUDY) == "" and clear.answered[0].verdict == "fails"
+    assert too_short(unclear, STUDY, STUDY) == too_short(Answers([], 18), study, STUDY) == ""
+
+
+def test_epochs_of_other_runs_than_those_of_config_yaml_are_not_compared():
+    runs = [{"run": "mine", "sparsity": 0.7, "epochs": 3}, {"run": "other", "sparsity": 0.8, "epochs": 3}]
+    table = SHIPPED["studies"]["sparsity_level"] | {"runs": runs, "reference": "mine", "figure": "own"}
+    study = resolve_study(SHIPPED | {"studies": {"own": table}})
+    assert too_short(answers_to(results([1, -1, 1]), OF_RUNS), study, STUDY) == ""

@@ -32,21 +32,21 @@ def measured(device=GPU, *, seeds=3, changed=None) -> list[dict]:
 
 def test_cost_is_the_median_over_seeds_and_a_ratio_above_1_is_less():
     lines, notes = compared(measured())
-    assert lines["sparse_0.3"][0].split()[-4:] == ["4.00", "1.00", "327.7", "1.00"]  # 312.5 MiB
-    assert lines["top_down"][0].split()[-4:] == ["2.00", "2.00", "163.8", "2.00"]
+    assert lines["sparse_0.3"][0].split()[-4:] == ["4.00", "1.00", "312.5", "1.00"]  # as the record has it
+    assert lines["top_down"][0].split()[-4:] == ["2.00", "2.00", "156.2", "2.00"]
     assert any("trains on 64 images; the median over seeds of each seed's median of 50 steps" in note for note in notes)
 
 
 def test_the_ratio_of_other_batches_is_per_image():
     lines, notes = compared(measured(changed=lambda result: result["config"]["training"].update(batch_size=32)))
-    assert lines["top_down"][0].split()[-4:] == ["2.00", "1.00", "163.8", "1.00"]
+    assert lines["top_down"][0].split()[-4:] == ["2.00", "1.00", "156.2", "1.00"]
     assert any("trains on 32 to 64 images" in note for note in notes)
 
 
 def test_a_run_that_was_measured_on_another_device_has_no_ratio():
     elsewhere = [{"from_epoch": 1, "device": GPU | {"name": "NVIDIA A100"}, "versions": {"git_commit": None}}]
     lines, notes = compared(measured(changed=lambda result: result.update(trained_by=elsewhere)))
-    assert lines["top_down"][0].split()[-2:] == ["2.00", "163.8"]
+    assert lines["top_down"][0].split()[-2:] == ["2.00", "156.2"]
     assert "ratio: reference / run, per image; above 1, the run takes less. " in notes[-1]
     assert notes[-1].endswith("Costs on different devices have no ratio.")
     assert any("NVIDIA A100" in note and GPU["name"] in note and "unknown" in note for note in notes)

@@ -1,5 +1,6 @@
 """Tables for publication: they have the numbers of the CSV files, and names are text there."""
 
+import json
 import re
 
 import pandas
@@ -63,7 +64,7 @@ def numbers(cell: str) -> list[float]:
 
 
 def printed(results: list[dict], studies: list[dict]) -> list:
-    return printed_summary(summary_table(results, studies), studies)
+    return printed_summary(summary_table(results, studies), studies, results)
 
 
 @pytest.mark.parametrize("ending", ["latex", "markdown"])
@@ -120,6 +121,18 @@ def test_latex_is_a_table_of_booktabs_per_study_with_a_rule_before_each_semantic
     assert "notebook: the best epoch is chosen on the test set" in caption
 
 
+def test_a_caption_names_each_device_torch_and_commit_of_its_own_study():
+    results = json.loads(json.dumps(synthetic_results()))
+    versions = results[0]["trained_by"][0]["versions"] | {"torch": "2.0", "git_commit": "a" * 40, "git_dirty": True}
+    for result in results:
+        if result["run"] == "top_down":
+            result["trained_by"].append({"from_epoch": 2, "device": {"name": "NVIDIA A100"}, "versions": versions})
+    first, *_, last = printed(results, STUDIES)
+    assert "A100" not in first.caption and ", torch " in first.caption
+    assert "; NVIDIA A100, torch " in last.caption and "; 2.0, commit " in last.caption
+    assert last.caption.endswith(f"; {'a' * 12} with uncommitted changes.")
+
+
 def test_a_study_with_one_semantics_says_it_in_the_caption_and_others_keep_their_column():
     studies = [STUDIES[2] | {"semantics": ["paper"]}, STUDIES[1]]
     one, two = printed(BOTH, studies)
@@ -131,7 +144,7 @@ def test_a_study_with_one_semantics_says_it_in_the_caption_and_others_keep_their
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_one_or_two_seeds_have_their_values_and_neither_an_interval_nor_p(seeds):
     results = synthetic_results(seeds=range(seeds))
-    differences = printed_differences(differences_table(results, STUDIES), STUDIES)
+    differences = printed_differences(differences_table(results, STUDIES), STUDIES, results)
     said = {1: "without an interval because n is below 3", 2: "both values, the lower one first, of two "}[seeds]
     for table in [*printed(results, STUDIES), *differences]:
         assert "p" not in table.header and said in table.caption
@@ -145,16 +158,16 @@ def test_a_difference_that_is_equal_in_all_pairs_has_no_p():
     results = synthetic_results(seeds=range(3))
     for result in results:
         result["test_accuracy"] = 30.0 + result["seed"] + (result["run"] == "top_down")
-    (table,) = printed_differences(differences_table(results, STUDIES[2:]), STUDIES[2:])
+    (table,) = printed_differences(differences_table(results, STUDIES[2:]), STUDIES[2:], results)
     assert table.groups[0][0][-2:] == ["+1.00 [+1.00, +1.00]", "none"]
-    assert table.caption.endswith("none where the difference is equal in all pairs.")
+    assert "none where the difference is equal in all pairs. Measured on " in table.caption
 
 
 def test_a_study_of_one_run_has_no_differences(tmp_path):
     alone = [STUDIES[0] | {"members": STUDIES[0]["members"][:1]}]
     table = differences_table(synthetic_results(), alone)
     write_csv(table, tmp_path / "differences.csv")
-    assert printed_differences(table, alone) == []
+    assert printed_differences(table, alone, synthetic_results()) == []
 
 
 @pytest.mark.promise("escaped-texts")

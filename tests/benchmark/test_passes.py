@@ -5,7 +5,9 @@ import time
 import pytest
 import torch
 
+from afmp.benchmark import measurement
 from afmp.benchmark.passes import Pass, Subject, interleaved_times
+from afmp.benchmark.settings import EXECUTIONS
 
 
 @pytest.mark.parametrize("mode", ["train", "inference"])
@@ -80,3 +82,35 @@ def test_slow_passes_are_repeated_less_often():
     times, _ = interleaved_times(runs, device=torch.device("cpu"), warmup=2, repeats=99, seconds=0.3)
     assert len(times["slow"]) == 5  # it does not wait until the fast one has used its seconds
     assert len(times["fast"]) == 99
+
+
+def test_graphs_are_freed_when_nothing_compiled_is_left_to_time(monkeypatch):
+    """Every function that was compiled before is compiled again afterwards, which takes a minute each."""
+    steps = []
+
+    class Run:
+        def __init__(self, subject, execution):
+            self.execution = execution
+
+        def __call__(self):
+            steps.append(self.execution)
+
+        def clean(self):
+            pass
+
+    monkeypatch.setattr(measurement, "Pass", Run)
+    monkeypatch.setattr(measurement, "free_graph_trees", lambda: steps.append("freed"))
+    candidate = {"builder": "faulty_models:build_light", "semantics": None, "fused_attention": True}
+    settings = {"resolution": 16, "batch_size": 1, "num_classes": 10, "precision": "fp32", "mode": "train"}
+    outcomes = measurement.measure(
+        candidates=[candidate | {"execution": execution} for execution in EXECUTIONS],
+        reads=["time"],
+        device="cpu",
+        warmup=1,
+        repeats=2,
+        seconds=1.0,
+        **settings,
+    )
+    assert [outcome["time_ms"]["n"] for outcome in outcomes] == [2] * len(EXECUTIONS)
+    timed = list(dict.fromkeys(steps[steps.index("eager") :]))
+    assert timed == ["eager", "compiled", "graph", "compiled_graph", "reduce_overhead", "freed"]

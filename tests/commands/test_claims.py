@@ -69,7 +69,8 @@ def test_results_and_their_archive_have_one_answer(small, capsys):
     from_results = say(small / "results", *claims, "--config", small / "config.yaml", capsys=capsys)
     assert from_results == say(small / "archive", *claims, capsys=capsys)
     headlines = [line for line in from_results.split("\n\n") if "[" in line]
-    short = say(small / "archive", *claims, "--short", capsys=capsys).splitlines()
+    *short, reason = say(small / "archive", *claims, "--short", capsys=capsys).splitlines()
+    assert reason == from_results.splitlines()[-1] and reason.startswith("This study is too short to answer")
     assert short == [from_results.splitlines()[0], *(block.splitlines()[0] for block in headlines[: len(short) - 1])]
     assert "n = 3 random seeds" in from_results and "DeiT-Tiny / AFMP-Small" in from_results
     assert from_results.startswith("3 verdicts, each on a claim under one semantics: ")

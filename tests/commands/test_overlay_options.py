@@ -44,8 +44,15 @@ def test_train_takes_overlays_and_keeps_the_name_of_a_run(said, digits_file, tmp
     ("command", "message"),
     [
         ("train --run none --dataset x --output y", "--run: 'none' is no run of {0}, {1}; allowed: mine."),
+        ("train --run mime --dataset x --output y", "--run: 'mime' is no run of {0}, {1} (did you mean 'mine'?); "),
         ("draw results none --output drawn", "FIGURE: 'none' is no figure of {0}, {1}; allowed: mine, "),
+        ("draw results mime --output drawn", "FIGURE: 'mime' is no figure of {0}, {1} (did you mean 'mine'?); allowed"),
         ("compare {folder} none", "STUDY: 'none' is no study of {0}, {1}; allowed: own."),
+        ("compare {folder} won", "STUDY: 'won' is no study of {0}, {1} (did you mean 'own'?); allowed: own."),
+        (
+            "compare {folder} own --reference mime",
+            "--reference: 'mime' is no run of study own (did you mean 'mine'?); ",
+        ),
     ],
 )
 def test_a_mistake_names_all_files(said, tmp_path, command, message):

@@ -32,7 +32,7 @@ def test_marks_are_at_the_costs_of_each_run():
         costs = {
             "Parameters": own[0]["num_parameters"] / 1e6,
             "Training time": 4.0 / 64,
-            "Memory": 312.5 * 2**20 / 1e6 / 64,
+            "Memory": 312.5 / 64,
         }
         for title, cost in costs.items():
             mark = by_gid(panel(figure, title), f"{title}: {member['label']}")
@@ -43,7 +43,7 @@ def test_a_step_of_fewer_images_than_a_batch_counts_its_own_images():
     (found,) = results(seeds=1)[:1]
     found["config"]["training"]["batch_size"] = 4000  # of 1,300 training images
     assert milliseconds_per_image([found]) == [pytest.approx(3.0 / 1300)]
-    assert memory_per_image([found]) == [pytest.approx(312.5 * 2**20 / 1e6 / 1300)]
+    assert memory_per_image([found]) == [pytest.approx(312.5 / 1300)]
 
 
 def test_memory_is_not_drawn_where_it_was_not_measured():

@@ -53,6 +53,19 @@ def test_a_fixed_budget_is_a_line_of_text_in_place_of_a_panel():
     assert titles[0] - titles[1] == {"Edges pruned per layer"} and titles[1] < titles[0]
 
 
+def test_the_footer_says_which_layer_is_drawn():
+    content, image = synthetic_diagnostics(), np.zeros((3, 32, 32), dtype=np.uint8)
+    said = {}
+    for num_layers in (1, 3, 4):
+        for recorded in content["epochs"].values():
+            recorded["mean_gate"] = [recorded["mean_gate"][0]] * num_layers
+            recorded["pruned_percent"] = [50.0 * layer for layer in range(num_layers)]
+        said[num_layers] = " ".join(all_text(diagnostics.draw(content, epoch=100, image=image)).split())
+    assert "The model has one layer, layer 0." in said[1]
+    assert "One of the 3 layers is drawn, as an example: layer 1, which is half of 3, rounded down." in said[3]
+    assert "One of the 4 layers is drawn, as an example: layer 2, which is half of 4." in said[4]
+
+
 def test_notebook_counts_mean_gates_below_one_half():
     content = synthetic_diagnostics(semantics="notebook")
     figure = diagnostics.draw(content, epoch=10, image=np.zeros((3, 32, 32), dtype=np.uint8))

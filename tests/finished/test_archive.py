@@ -170,12 +170,14 @@ def test_the_workflow_draws_the_newest_archive_without_dataset_or_training(proje
     hidden = project / "results.hidden"
     os.rename(project / "results", hidden)
     try:
-        said = snakemake(project, "figures_from_archive", "claims_from_archive")
+        said = snakemake(project, "figures_from_archive", "claims_from_archive", "tables_from_archive")
         assert "rule train" not in said and "rule prepare_data" not in said
         answers = project / "results/claims_from_archive"
         assert "top_down_refinement has no run sparse_0.3_top_down" in (answers / "claims.csv").read_text()
         endings = ("csv", "html", "md", "rst", "tex", "yaml")
         assert files(answers) - {".snakemake_timestamp"} == {f"claims.{ending}" for ending in endings}
+        printed = project / "results/tables_from_archive/aggregate"
+        assert all("Measured on" in (printed / f"{name}.tex").read_text() for name in ("summary", "differences"))
         drawn = project / "results/figures_from_archive"
         study = json.loads((project / "archive/2026-01-02-h100/study.json").read_text())
         expected = {file for drawing in [*figures(study), *last_diagnostics(study)] for file in drawing.files}
@@ -210,7 +212,7 @@ def test_without_an_archive_drawing_is_refused_and_all_else_is_planned(tmp_path)
     folder = copy_project(tmp_path)
     said = snakemake(folder, "figures_from_archive", check=False)
     assert "archive: no archive there" in said and "Traceback" not in said
-    said = snakemake(folder, "all", "--dry-run")
+    said = snakemake(folder, "all", "--dry-run", "--verbose")
     assert "archive" not in said.rsplit("Job stats:", 1)[1]
     # The workflow makes all that an archive needs.
     study = resolve_study(yaml.safe_load((folder / "config.yaml").read_text())).to_dict()

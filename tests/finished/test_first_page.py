@@ -223,6 +223,7 @@ CLICK = """<script>addEventListener("load", () => {
   seen.rising = values();
   table.tHead.rows[0].cells[column].querySelector("button").click();
   seen.falling = values();
+  seen.pictures = [...document.querySelectorAll(".picture")].map(box => [box.clientWidth, box.scrollWidth]);
   seen.wide = [...document.querySelectorAll(".scroll")].filter(one => one.scrollWidth > one.clientWidth + 1).length;
   const sweep = document.querySelector("#sweep form"), chart = document.getElementById("chart");
   const shown = () => [chart.innerHTML, document.getElementById("points").innerText,
@@ -258,6 +259,8 @@ def test_a_reader_sorts_chooses_and_moves_the_slider(page, width, tmp_path):
     seen = json.loads(html.unescape(re.search(r'<pre id="seen">(.*?)</pre>', document, re.DOTALL)[1]))
     assert seen["width"] == width and not seen["ran"]
     assert seen["scroll"] <= width and seen["wide"] == 0  # nothing is wider than the page
+    # A figure scrolls in its own box, at a width that can be read.
+    assert len(seen["pictures"]) == 8 and all(box <= width and inside >= 960 for box, inside in seen["pictures"])
     rising, falling = (list(map(number, seen[order])) for order in ("rising", "falling"))
     assert len(set(rising)) == 4 and rising == sorted(rising) and falling == rising[::-1]
     for chart, points, ratios in (seen["first"], seen["second"]):

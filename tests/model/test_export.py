@@ -6,6 +6,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 from conftest import PROJECT
+from PIL import Image
 
 import afmp
 from afmp import AFMP
@@ -22,6 +23,7 @@ HAS_ONNX = all(find_spec(name) is not None for name in ("onnx", "onnxscript", "o
 def test_the_examples_of_the_page_run(tmp_path, monkeypatch):
     """One after another, in a folder and a process group of one process."""
     monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (96, 64), (200, 40, 90)).save("one.png")
     torch.manual_seed(0)
     names: dict = {}
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)

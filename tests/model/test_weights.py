@@ -91,7 +91,7 @@ MISFITS = {
         lambda weights: weights | {"readout.2.bias": torch.ones(3, dtype=torch.int64)},
         "contains torch.int64",
     ),
-    "another image": (lambda weights: values(small(img_size=64)), "static_positions of shape"),
+    "another image": (lambda weights: values(small(img_size=64)), "of another image size: static_positions has shape"),
     "edge to nowhere": (edit(edge_index=torch.full((2, 1), 99), edge_attr=torch.ones(1)), "edge_index with entries 99"),
 }
 
@@ -103,7 +103,7 @@ def test_weights_of_other_classes_start_a_training_without_their_classifier(tmp_
     model = small(2, semantics=semantics, num_classes=7, img_size=64)
     (torch.save if suffix == ".pth" else save_file)(trained.state_dict(), path)
     classifier, images = copy.deepcopy(model.get_classifier()), torch.rand(2, 3, 64, 64)
-    with pytest.raises(AfmpError, match=r"of another architecture: readout\.2"):
+    with pytest.raises(AfmpError, match=r"of other classes: readout\.2"):
         load_weights(model, path, graph=False)
     load_weights(model, path, graph=False, head=False)
     assert all(torch.equal(*pair) for pair in zip(model.layers.parameters(), trained.layers.parameters(), strict=True))

@@ -106,9 +106,10 @@ def test_a_run_may_be_compared_with_another_than_the_reference(config):
     config["studies"]["own"]["runs"][2]["compare_with"] = "no_messages"
     members = resolve_study(config).studies[1]["members"]
     assert [member.get("compare_with") for member in members] == [None, None, "no_messages"]
-    for wrong in ("two_random", "sparse_0.3"):
+    meant = r" \(did you mean 'no_messages'\?\)"
+    for wrong, hint in (("two_random", ""), ("sparse_0.3", ""), ("no_mesages", meant)):
         config["studies"]["own"]["runs"][2]["compare_with"] = wrong
-        with pytest.raises(AfmpError, match=f"compare_with: '{wrong}' is no other run of this study"):
+        with pytest.raises(AfmpError, match=f"compare_with: '{wrong}' is no other run of this study{hint};"):
             resolve_study(config)
 
 

@@ -12,12 +12,13 @@ from conftest import PROJECT
 from snakemake.utils import update_config
 
 from afmp.analysis.models import MODELS
+from afmp.analysis.series import MADE_BY_HAND
 from afmp.benchmark import settings as benchmark
-from afmp.benchmark.device_limits import CUDA_ONLY as CUDA_ONLY_VALUES
 from afmp.errors import AfmpError
 from afmp.records import schema
-from afmp.study.checks import CUDA_ONLY, TAKEN_FIGURES
+from afmp.study.checks import TAKEN_FIGURES
 from afmp.study.config_file import read_config
+from afmp.study.cuda_only import CUDA_ONLY
 from afmp.study.run_config import DatasetConfig, ModelConfig, RunConfig, TrainingConfig
 from afmp.study.semantics import AFMP_SEMANTICS, SEMANTICS, SWEPT_SEMANTICS
 from afmp.study.study import read_study, resolve_study
@@ -100,7 +101,7 @@ def test_schema_and_code_know_the_same_keys(config):
         "attention": benchmark.ATTENTIONS,
     }
     assert {key: tuple(sweep[key]["items"]["enum"]) for key in lists} == lists
-    assert tuple(CUDA_ONLY_VALUES) == CUDA_ONLY
+    assert {"tf32", *MADE_BY_HAND} < set(CUDA_ONLY) < {*benchmark.PRECISIONS, *benchmark.EXECUTIONS}
     jsonschema.Draft202012Validator(schema("config")).validate(config)
     assert set(config) == set(sections)
     assert set(config["model"]) == model
@@ -330,6 +331,11 @@ MISTAKES = {
     "no such reference": (
         _set("studies/regularisation/reference", "best"),
         ["regularisation/reference", "'best'", "sparse_0.3"],
+    ),
+    "misspelt semantics": (_set("semantics", ["papre"]), ["semantics/0", "'papre' (did you mean 'paper'?)"]),
+    "misspelt reference": (
+        _set("studies/regularisation/reference", "sparse_0.3_lamda_1e-5"),
+        ["regularisation/reference", "'sparse_0.3_lamda_1e-5'", "did you mean 'sparse_0.3_lambda_1e-5'?"],
     ),
     "figure twice": (
         _set("studies/regularisation/figure", "comparison_results_full"),

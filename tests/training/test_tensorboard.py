@@ -23,7 +23,7 @@ from afmp.training.optimizer import learning_rates
 from afmp.training.run import Run
 from afmp.training.run_training import train_run
 from afmp.training.seed_state import SeedTraining
-from afmp.training.tensorboard import learning_rates_of_epochs, record_training
+from afmp.training.tensorboard import epoch_scalars, learning_rates_of_epochs, record_training
 
 SEEDS = (0, 1)
 
@@ -101,6 +101,18 @@ def test_the_learning_rate_is_that_of_the_training(trained):
         for fell, rate, following in zip([False, *falls], rates.values(), after, strict=True):
             assert following == pytest.approx(rate * (run.config.training.plateau_factor if fell else 1), rel=1e-6)
     assert len(set(rates.values())) > 1
+
+
+def test_a_checkpoint_computes_only_epochs_that_are_not_written_yet(trained):
+    run, _ = trained
+    result = read_result(run.seed_folders[0] / "results_tiny.json")
+    diagnostics = read_diagnostics(run.seed_folders[0] / "diagnostics.json")["epochs"]
+    state = {"history": result["training_history"], "diagnostics": diagnostics}
+    every = epoch_scalars(state, run.config.training)
+    assert list(every) == [1, 2, 3, 4] and "gate_mean/layer_1" in every[max(map(int, diagnostics))]
+    first = min(diagnostics, key=int)
+    later = epoch_scalars(state | {"diagnostics": diagnostics | {first: None}}, run.config.training, after=int(first))
+    assert later == {epoch: scalars for epoch, scalars in every.items() if epoch > int(first)}
 
 
 @pytest.mark.parametrize("num_steps", [1, 7])

@@ -116,6 +116,7 @@ def test_a_mistake_ends_in_one_sentence_before_any_job(project, mistake):
     said = snakemake(project, "all", *arguments, check=False)
     assert len(re.findall(message, said)) == 1, said
     assert "Traceback" not in said and "rule " not in said and "Building DAG" not in said
+    assert re.match("Error: ", said.splitlines()[-1]) and ".smk" not in said, said
     assert not list((project / "results").iterdir()) and not (project / "ran").exists()
 
 
@@ -153,7 +154,8 @@ def test_a_model_that_this_machine_cannot_hold_ends_before_any_job(project):
     assert len(re.findall("run 'dense': training takes at least 208.* GB of memory .* this machine has", said)) == 1, (
         said
     )
-    assert "Traceback" not in said and not (project / "results/prepare_data").exists()
+    assert "Traceback" not in said and ".smk" not in said and not (project / "results/prepare_data").exists()
+    assert not list((project / ".snakemake").glob("locks/*"))  # the next call may start
 
 
 @pytest.mark.promise("escaped-texts")

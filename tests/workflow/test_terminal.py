@@ -71,9 +71,11 @@ def test_a_failure_is_visible_among_few_lines(project):
     assert "rule aggregate" not in said and "Finished jobid" not in said and "sparse_0.3 [paper] seed 0: e" not in said
     (path,) = re.findall(r"Complete log\(s\): (\S+)", said)
     assert f"those of Snakemake: {path}\n" in said
-    assert (
-        "Finished jobid" in Path(path).read_text() and "rule train: sparse_0.3 [paper], log:" in Path(path).read_text()
-    )
+    of_snakemake = Path(path).read_text()
+    assert "Finished jobid" in of_snakemake and "rule train: sparse_0.3 [paper], log:" in of_snakemake
+    # The terminal has the first file of a list, and Snakemake's log every one.
+    first, second = (f"results/prepare_data/digits.{ending}" for ending in ("safetensors", "sha256"))
+    assert f"    input: {first} and 1 more\n" in said and f"    input: {first}, {second}\n" in of_snakemake
     log = (project / "results/logs/train/paper/sparse_0.3.log").read_text()
     assert "sparse_0.3 [paper] seed 1: epoch 3/3" in log
 

@@ -76,7 +76,10 @@ def test_end_to_end(finished):
     epochs = (results / "aggregate/epochs.csv").read_text().splitlines()
     assert len(epochs) == 1 + 2 * 3 * 2 * 2  # header, then semantics x runs x seeds x epochs
     claims = (results / "claims.md").read_text()
-    assert "| sparse\\_as\\_accurate | paper | sparse\\_0.3 | cannot tell |" in claims
+    assert (
+        "| sparse\\_as\\_accurate | paper | sparse\\_0.3 | dense | test accuracy: sparsity\\_level | cannot tell |"
+        in claims
+    )
     assert "| 2 |  | at least 3 random seeds |" in claims
     log = (results / "logs/train/paper/wide.log").read_text()
     assert "seed 1: epoch 2/2" in log and "left" in log
@@ -237,6 +240,9 @@ def test_adding_a_line_adds_only_its_run(project):
     said = snakemake(project, "all", "--dry-run")
     jobs = planned_jobs(said)
     assert jobs["train"] == 2 and "plot_comparison_results_full" not in jobs
+    # Why a job runs, in a line that can be read: the parameters of the figure alone have kilobytes.
+    assert re.search("Set of input files has changed since last execution(;|$)", said, re.MULTILINE)
+    assert "Params have changed since last execution: " in said and max(map(len, said.splitlines())) < 800
     assert "results/train/paper/wider/seed_0/results_wider.json" in said
 
 
