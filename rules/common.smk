@@ -15,13 +15,15 @@ from snakemake.logging import logger
 
 from afmp.analysis.wording import escape_rst
 from afmp.data.folder_digest import folder_digest
+from afmp.data.image_folder import check_image_folder
 from afmp.figures.catalogue import figures, is_compared
 from afmp.finished.depth import read_depth
 from afmp.finished.manifest import MANIFEST
+from afmp.finished.other_study import other_study
 from afmp.finished.study_files import study_files
 from afmp.machine.memory import host_bytes
 from afmp.records import remove_leftovers, write_text
-from afmp.study.claims import check_names, found_claims, resolve_claims
+from afmp.study.claims import check_names, found_claims, naming, resolve_claims
 from afmp.study.paths import (
     FOLDER_DIGEST_FILE,
     LOGS,
@@ -55,8 +57,9 @@ try:
         config["studies"] = {name: config["studies"][name] for name in [*order, *config["studies"]]}
     config.update(without_removed(config, [own_config, *parts]))
     STUDY = resolve_study(config)
-    CLAIMS_CONTENT = read_config(found_claims(PROJECT))
-    CLAIMS = resolve_claims(CLAIMS_CONTENT)
+    with naming(found_claims(PROJECT)):
+        CLAIMS_CONTENT = read_config(found_claims(PROJECT))
+        CLAIMS = resolve_claims(CLAIMS_CONTENT)
     check_names(CLAIMS, STUDY, path=found_claims(PROJECT))
     # An overlay in JSON gives ordered dictionaries, which YAML cannot write for the report and the archive.
     config.update(json.loads(json.dumps(config)))
@@ -136,11 +139,21 @@ def needs_a_sweep(wildcards):
     )
 
 
+# Refuse a folder of images that the first job would refuse for the names in it, such as a class without images.
+def refuse_wrong_images(folder):
+    try:
+        check_image_folder(Path(folder))
+    except AfmpError as error:
+        refuse(error)
+
+
 # What the images are, as a parameter of a rule: where they lie and when they were written does not matter.
 def images(wildcards):
     dataset = STUDY.dataset
     content = None
     if dataset.source == "folder":
+        if not Path(on_disk(DATASET_NAME)).exists():
+            refuse_wrong_images(dataset.path)
         content = folder_digest(dataset.path, known=on_disk(FOLDER_DIGEST_FILE))
     return {"source": dataset.source, "image_size": dataset.image_size, "content": content}
 
@@ -225,6 +238,22 @@ def explain_missing_records():
             f"{PLACE}/ has a finished study, but not Snakemake's records of it ({place}), so here the times of files "
             "decide what runs again. If it was copied or cloned, copy the records too. Without them: `snakemake verify` "
             "compares all files with their hashes, and `snakemake all --touch` then takes them as they are."
+        )
+
+
+# Say once, before a call trains or only shows what it would train, if results of another study lie where it writes its
+# own, as when an overlay is forgotten.
+def warn_of_other_study(wildcards):
+    if workflow.is_main_process and not IS_MODULE:
+        say_other_study()
+    return []
+
+
+@cache
+def say_other_study():
+    if other := other_study(STUDY, UNDECLARED):
+        logger.warning(
+            f"Warning: {other}. Otherwise this call computes its own study beside them or over them."
         )
 
 

@@ -1,4 +1,4 @@
-# Scalability: the models of the sweep over image sizes, and the number of parameters of each.
+# Scalability: the models of the sweep over image sizes, and the number of parameters of each model.
 
 from afmp.study.paths import (
     PARAMETERS_FILE,
@@ -64,8 +64,11 @@ rule benchmark_scalability:
         "../workflow_scripts/benchmark_scalability.py"
 
 
-# Count the parameters of the compared models.
+# Count the parameters of the compared models, and of those that the study trains: its dataset decides their readout.
 rule count_parameters:
+    input:
+        dataset=ancient(DATASET_FILE),
+        hash=DATASET_HASH,
     output:
         parameters=in_results(PARAMETERS_FILE),
     log:
@@ -78,5 +81,6 @@ rule count_parameters:
     params:
         code=code("count_parameters.py"),
         num_classes=STUDY.scalability["num_classes"],
+        models=STUDY.models,
     script:
         "../workflow_scripts/count_parameters.py"

@@ -16,6 +16,7 @@ from afmp.study.paths import (
 # Train a run. Checkpoints are not outputs, because Snakemake deletes the outputs of a failed job.
 rule train:
     input:
+        warn_of_other_study,
         dataset=ancient(DATASET_FILE),
         hash=DATASET_HASH,
     output:

@@ -20,7 +20,7 @@ from afmp.analysis.table_files import write_tables
 from afmp.analysis.tables import run_tables, sweep_tables
 from afmp.benchmark.join import join_resolutions
 from afmp.benchmark.measurement import spread
-from afmp.benchmark.parameters import count_parameters
+from afmp.benchmark.parameters import count_parameters, count_trained
 from afmp.data.dataset import load_dataset
 from afmp.data.split import stratified_holdout
 from afmp.figures.catalogue import Drawing, figures
@@ -156,7 +156,8 @@ def finish_study(folder: Path, study: Study, digits_file: Path) -> None:
             torch.manual_seed(1000 * number + seed)
             model = build_model(study.runs[run], semantics=semantics, num_classes=data.num_classes)
             finish_seed(folder, study, model, run=run, seed=seed, data=data)
-    parameters = count_parameters(num_classes=study.scalability["num_classes"])
+    trained = count_trained(study.models, num_classes=data.num_classes)
+    parameters = count_parameters(num_classes=study.scalability["num_classes"], trained=trained)
     counts = {model["model"]: model["num_parameters"] for model in parameters["models"] if model["model"] in MODELS}
     records.write_parameters(folder / PARAMETERS_FILE, parameters)
     sweeps = [finish_sweep(folder, study, semantics, counts) for semantics in study.semantics]
@@ -206,7 +207,7 @@ def finish_seed(folder: Path, study: Study, model, *, run: str, seed: int, data)
     files = {}
     for which, epoch in (("best", result["best_epoch"]), ("final", config.training.epochs)):
         torch.nn.init.constant_(model.readout["2"].bias, epoch / 100)  # other weights in another epoch
-        metadata = {"about": json.dumps(about | about_weights(config, data) | {"epoch": epoch})}
+        metadata = {"about": json.dumps(about | about_weights(config, data, semantics=semantics) | {"epoch": epoch})}
         files[which] = save_weights(
             folder / weights_file(semantics, run, seed, which), model.state_dict(), metadata=metadata
         )

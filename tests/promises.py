@@ -102,7 +102,7 @@ PROMISES = [
     Promise("image-to-rgb", "input", "A grey, palette, alpha or 16-bit image becomes RGB as documented."),
     Promise("class-folders", "input", "Whatever is no folder of images in the place of a class or a split (a broken link, a file, a pipe, an empty folder), and classes that differ between splits, are refused with an error that names them. No class vanishes."),
     Promise("refused-image-file", "input", "A truncated image, a decompression bomb (in pixels, pages or texts), an extremely narrow image, a broken link, an unreadable file, or a file that is no image is refused with an error that names the file."),
-    Promise("print-colours-and-rotation", "input", "A CMYK JPEG becomes RGB, and an EXIF rotation is not applied."),
+    Promise("print-colours-and-rotation", "input", "A CMYK JPEG becomes RGB. An EXIF rotation is not applied, and a warning says so, as it does for transparent pixels."),
     Promise("checked-cifar-archive", "input", "A CIFAR archive is unpickled only after its checksum has been verified, and then only arrays are read."),
     Promise("unfitting-graph", "input", "Weights whose graph does not fit the model are refused with an error that gives the reason."),
     Promise("unfitting-weights", "input", "Weights that are not finite, truncated, a pickle with code, or of another architecture or semantics are refused with an error that gives the reason. The model stays unchanged, and no code of the file runs."),

@@ -28,7 +28,7 @@ def save(
     config = config or CONFIGS[semantics]
     model = build_model(config, semantics=semantics, num_classes=len(NAMES))
     about = ABOUT | {"semantics": semantics, "image_size": config.dataset.image_size}
-    about |= {"model": config.to_dict()["model"]} | changes
+    about |= {"model": config.model.to_dict()} | changes
     state = model.state_dict()
     weights = {name: tensor * scale if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     save_file(weights, path, {"about": json.dumps(about)})

@@ -1,8 +1,18 @@
 """AFMP as a model of timm: its registry, its arguments, its folders of weights, and the kinds of its own model tests.
 
-timm's tests/test_models.py (of its repository, before 1.0.29) was run against four of the models. All its kinds pass
-except those in NOT_FOR_AFMP, which do not apply. The tests here check the same on smaller models.
+timm's tests/test_models.py (of its repository, before 1.0.29) was run against each model: afmp_tiny_patch8_32,
+afmp_small_patch16_224, afmp_refined_tiny_patch4_32, afmp_refined_small_patch4_32, afmp_refined_small_patch16_224. All
+its kinds pass except these, which do not apply. The tests here check the same on smaller models.
+
+- test_model_inference: no weights are published on a hub: those there are come with the package.
+- test_model_backward, test_model_backward_fx, of `paper`: the original notebook's first layer has a W_pred that nothing
+  reads. It is in weights files and has no gradient.
+- test_model_default_cfgs: for convolutional networks, whose features are images. For others, such as timm's ViT, there
+  is test_model_default_cfgs_non_std.
+- test_model_forward_torchscript, test_model_forward_fx_torchscript: TorchScript cannot represent AFMP.
 """
+
+import re
 
 import pytest
 import timm
@@ -17,15 +27,6 @@ import afmp.timm
 from afmp import AFMP
 from afmp.errors import AfmpError
 
-NOT_FOR_AFMP = {
-    "test_model_inference": "no weights are published on a hub: those there are come with the package",
-    "test_model_backward, test_model_backward_fx, of `paper`": "the original notebook's first layer has a W_pred that "
-    "nothing reads: it is in weights files and has no gradient",
-    "test_model_default_cfgs": "for convolutional networks, whose features are images; for others, such as timm's ViT, "
-    "there is test_model_default_cfgs_non_std",
-    "test_model_forward_torchscript, test_model_forward_fx_torchscript": "TorchScript cannot represent AFMP; "
-    "one sentence says so",
-}
 NAMES = tuple(afmp.timm.default_cfgs)
 TINY = [name for name in NAMES if name.endswith("_32")]
 SMALL = {"num_layers": 3, "d_model": 12}  # for tests in which the size does not matter
@@ -51,6 +52,22 @@ def test_the_named_sizes_are_registered_with_their_settings():
         assert settings["input_size"] == (3, side, side) and settings["crop_pct"] == 1.0
         assert model.semantics == ("refined" if "refined" in name else "paper")
         assert model.state_dict()[model.default_cfg["classifier"] + ".weight"].shape == (100, 12)
+
+
+def test_every_registered_model_was_run_against_the_tests_of_timm():
+    """The docstring of this file names them. A new model is run against those tests, and added there."""
+    named = set(re.findall(r"afmp_\w+_\d+", __doc__))
+    assert named == set(NAMES) == set(timm.list_models("afmp_*"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_has_a_gradient_but_those_that_paper_never_reads(name):
+    """What timm's test_model_backward checks."""
+    model = create(name).train()
+    model(images_for(model)).mean().backward()
+    lacking = {key for key, parameter in model.named_parameters() if parameter.grad is None}
+    unread = {"layers.0.router.W_pred.weight", "layers.0.router.W_pred.bias"}
+    assert lacking == (unread if model.semantics == "paper" else set())
 
 
 @pytest.mark.parametrize("name", TINY)

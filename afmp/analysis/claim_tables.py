@@ -26,8 +26,9 @@ NOTES = (
     f"t) if n is at least {wording.FEWEST_SEEDS}; paired t test.",
     "Sweep: ratio reference / model of medians over n passes, above 1 if the model needs less, with a 95 % interval "
     "from a bootstrap over blocks of passes of one measurement. Peak memory on CUDA is exact and has no interval.",
-    "p: two-sided, adjusted after Holm for the comparisons of a claim under one semantics. The intervals are not "
-    "adjusted, so one may exclude what p does not. Equality: two one-sided tests, each at 2.5 %.",
+    "p: two-sided, against the margin of the claim (0 if it has none), adjusted after Holm for the comparisons of a "
+    "claim under one semantics. The intervals are not adjusted, so one may exclude what p does not. Equality: two "
+    "one-sided tests, each at 2.5 %.",
     "To tell: the number for which a verdict has a chance of 80 %, if effect and spread stay as they are.",
 )
 
@@ -110,7 +111,7 @@ def printed_claims(answers: Answers) -> list[PrintedTable]:
         [
             one.claim.name,
             one.semantics,
-            *claim_wording.both_names(answer),
+            *(_with_label(answers, one, name) for name in claim_wording.both_names(answer)),
             _printed_setting(answer),
             answer.verdict,
             *_cells(answer),
@@ -140,6 +141,12 @@ def printed_claims(answers: Answers) -> list[PrintedTable]:
     return tables if answered else tables[:1]
 
 
+def _with_label(answers: Answers, one: Answered, name: str) -> str:
+    """Return the name of a run or a model, and the label under which figures show the run."""
+    label = answers.labels.get((one.claim.study, name), name)
+    return name if label == name else f"{name} ({label})"
+
+
 def short_claims(answers: Answers) -> PrintedTable:
     """Return the verdicts on the claims that have a short text, in few words, for README."""
     rows = [claim_wording.short_cells(one) for one in answers.answered if one.claim.short]
@@ -148,11 +155,12 @@ def short_claims(answers: Answers) -> PrintedTable:
 
 def claims_text(answers: Answers) -> str:
     """Return the claims as plain text: the verdict on each, a line per comparison, and what the numbers are."""
-    lines = [[counts(answers)], *(list(_lines(one)) for one in answers.answered), [*_notes(answers), *_hints(answers)]]
+    lines = [[counts(answers)], *(list(_lines(one)) for one in answers.answered), [*_notes(answers), *hints(answers)]]
     return "\n\n".join("\n".join(map(printable, block)) for block in lines if block)
 
 
-def _hints(answers: Answers) -> list[str]:
+def hints(answers: Answers) -> list[str]:
+    """Return what to add to the commands behind the claims; nothing if none is of snakemake."""
     shown = any(one.command.startswith("snakemake") for one in answers.answered)
     return [COMMANDS] if shown else []
 

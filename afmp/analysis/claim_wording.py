@@ -140,7 +140,9 @@ def facts(answer: Answer) -> list[str]:
         return [answer.lacking, "", "", ""]
     p, needed = p_value(answer), to_tell(answer)
     if p:
-        p = "equal in all pairs" if p == wording.NO_P else f"p {p}" if p.startswith("<") else f"p = {p}"
+        against = f" against {_margin(answer.comparison.claim)}" * bool(answer.comparison.claim.margin)
+        shown = f"p {p}{against}" if p.startswith("<") else f"p = {p}{against}"
+        p = "equal in all pairs" if p == wording.NO_P else shown
     n = f"n = {answer.evidence.n}" + f" {_values(answer)}" * (not answer.evidence.exact)
     return [effect(answer), n, p, needed and f"{needed} to tell"]
 

@@ -1,7 +1,8 @@
 """Answers to claims: each comparison of a claim with its evidence, its verdict, and what it would take to tell."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -80,10 +81,12 @@ class Answers(NamedTuple):
 
     - answered: every claim of which the study has a run or the sweep, once under each of its semantics
     - left_out: the number of the other claims
+    - labels: of runs, by (study, run), as figures and the other tables show them
     """
 
     answered: list[Answered]
     left_out: int
+    labels: Mapping[tuple[str, str], str] = MappingProxyType({})
 
 
 class _LackingError(Exception):
@@ -98,7 +101,10 @@ def answer_claims(claims: list[Claim], study: Study, records: list[dict]) -> Ans
     """
     found, chosen = _Found(study, records), answerable(claims, study)
     answered = [answered for claim in chosen for answered in _answered(claim, found)]
-    return Answers(answered, len(claims) - len(chosen))
+    labels = {(one["name"], member["run"]): member["label"] for one in study.studies for member in one["members"]}
+    for name, trained in study.other_names.items():
+        labels |= {(of_study, name): label for (of_study, run), label in labels.items() if run == trained}
+    return Answers(answered, len(claims) - len(chosen), labels)
 
 
 def _answered(claim: Claim, found: "_Found") -> Iterator[Answered]:

@@ -13,16 +13,26 @@ FLOPS = (
     "to AFMP. AFMP is counted as its equations are written: paper and notebook map both ends of each edge. The paths "
     "that the sweep measures map each node once, and compute fewer products."
 )
+TRAINED = (
+    "The rows with a semantics are the models that the study trains: one row per distinct model, named by the first "
+    "run that has it. Runs that keep some edges, or no message, have the counts of the run with all edges, because the "
+    "equations score every edge before they prune."
+)
 
 
 def parameters_table(parameters: dict) -> pandas.DataFrame:
-    """Return the content of a parameters file as a table with a row per model.
+    """Return the content of a parameters file as a table with a row per model: those compared, then those trained.
 
-    It has the column `flops` if the file has them: those of older releases do not.
+    It has the columns `flops`, and `semantics` and the rows of trained models, if the file has them: those of older
+    releases do not. A row of a trained model has its run as `model`.
     """
     columns = ["model", "description", "resolution", "num_classes", "num_parameters"]
     columns += ["flops"] if _has_flops(parameters) else []
-    return pandas.DataFrame(parameters["models"]).assign(num_classes=parameters["num_classes"])[columns]
+    rows = [model | {"num_classes": parameters["num_classes"]} for model in parameters["models"]]
+    if trained := parameters.get("trained"):
+        columns.insert(1, "semantics")
+        rows += [model | {"model": model["run"], "num_classes": trained["num_classes"]} for model in trained["models"]]
+    return pandas.DataFrame(rows)[columns]
 
 
 def parameters_caption(parameters: dict) -> str:
@@ -31,6 +41,8 @@ def parameters_caption(parameters: dict) -> str:
     text = f"Parameters with {parameters['num_classes']} classes. {listed}. {_ratios(parameters, 'num_parameters')}"
     if _has_flops(parameters):
         text += f" Ratios of FLOPs: {_ratios(parameters, 'flops')} {FLOPS}"
+    if "trained" in parameters:
+        text += f" {TRAINED}"
     return wording.escape_rst(text)
 
 

@@ -46,12 +46,14 @@ LATEX |= {
     for letters, names in GREEK.items()
     for letter, name in zip(letters, names.split(), strict=True)
 }
+NO_TABLE = "No run is compared with another one: each study has one run alone."
 PDFLATEX_MARKS = "–—‘’“”„†‡•…€™"  # that pdfLaTeX prints, besides letters and marks up to LAST_LATIN
 LAST_LATIN = "ſ"  # U+017F
 
 
 # Columns of the summary and of the differences: mean, standard deviation, and the start of those of the interval.
 TEST_ACCURACY = ("test_accuracy_mean", "test_accuracy_std", "test_accuracy_ci95")
+OUTSIDE = "An interval of Student's t may leave 0 to 100 %: the values are few or far apart."
 _DIFFERENCE = ("mean_difference", "std", "ci95")
 
 
@@ -86,6 +88,7 @@ def printed_summary(table: pandas.DataFrame, studies: list[dict], results: list[
         sentences = [
             f"{_title(study, rows)}, on {datasets}.",
             f"Test accuracy at the best epoch: {_mean_over(rows['n'], 'random seeds')}.",
+            *[OUTSIDE] * _leaves_percent(rows),
             "Validation accuracy and best epoch are means.",
             *_selection(rows["semantics"].unique()),
             _measured_on(study, rows, results),
@@ -182,6 +185,13 @@ def _mean_over(counts: pandas.Series, noun: str) -> str:
     return f"mean [{interval}] over n {noun}{both}"
 
 
+def _leaves_percent(rows: pandas.DataFrame) -> bool:
+    """Return whether an interval of an accuracy that is printed has an end below 0 or above 100 %."""
+    printed = rows[rows["n"] >= wording.FEWEST_SEEDS]
+    low, high = (printed[f"{TEST_ACCURACY[-1]}_{end}"] for end in ("low", "high"))
+    return bool((low < 0).any() or (high > 100).any())
+
+
 def _mean(row: pandas.Series, *columns: str, n: int, form: str) -> str:
     return wording.mean_of_row(row, *columns, n=n, form=form).replace("-", "−")
 
@@ -271,6 +281,8 @@ def _needs(tables: Sequence[PrintedTable], text: str) -> list[str]:
     long = [table for table in tables if table.widths]
     packages = ["booktabs", *["array", "longtable"] * bool(long)]
     packages += ["pdflscape"] * any(len(table.header) > MOST_UPRIGHT for table in long)
+    if not tables:
+        return [f"% {NO_TABLE}"]
     needed = [f"% Needs \\usepackage{{{','.join(packages)}}}."]
     beyond = [letter for letter in dict.fromkeys(text) if not letter.isascii()]
     other = sorted(letter for letter in beyond if letter > LAST_LATIN and letter not in PDFLATEX_MARKS)
@@ -293,16 +305,29 @@ def escape_latex(text: str) -> str:
 
 
 def markdown(tables: Sequence[PrintedTable]) -> str:
-    """Return Markdown: per study the caption and a table with pipes, as GitHub and Pandoc read it."""
-    return "\n".join(f"{escape_markdown(table.caption)}\n\n{markdown_rows(table)}" for table in tables)
+    """Return Markdown: per study the caption and a table with pipes, as GitHub and Pandoc read it.
+
+    Without a table it is one sentence, and a table without rows is its caption alone.
+    """
+    blocks = [
+        f"{escape_markdown(table.caption)}\n" + (f"\n{markdown_rows(table)}" if any(table.groups) else "")
+        for table in tables
+    ]
+    return "\n".join(blocks or [f"{NO_TABLE}\n"])
 
 
 def markdown_rows(table: PrintedTable) -> str:
     """Return a table with pipes, as in `markdown`, without its caption."""
     rules = [":--" if name in WORDS else "--:" for name in table.header]
     rows = [table.header, *(cells for group in table.groups for cells in group)]
-    head, *lines = [f"| {' | '.join(map(escape_markdown, cells))} |" for cells in rows]
+    head, *lines = [f"| {' | '.join(map(_markdown_cell, table.header, cells))} |" for cells in rows]
     return "\n".join([head, f"| {' | '.join(rules)} |", *lines]) + "\n"
+
+
+def _markdown_cell(column: str, text: str) -> str:
+    """Return a cell, escaped; a command as code, which can be copied from the file itself."""
+    is_code = column == "Command" and " " in text and not set("`|\n") & set(text)
+    return f"`{text}`" if is_code else escape_markdown(text)
 
 
 def escape_markdown(text: str) -> str:

@@ -55,6 +55,7 @@ def write_printed_html(tables: Sequence[PrintedTable], path: Path | str) -> None
     blocks = []
     for table in tables:
         rows = pandas.DataFrame([cells for group in table.groups for cells in group], columns=table.header)
-        blocks.append(f"<p>{escape(table.caption)}</p>\n{rows.to_html(index=False, border=0)}")
+        shown = rows.to_html(index=False, border=0) if len(rows) else ""
+        blocks.append(f"<p>{escape(table.caption)}</p>\n{shown}")
     style = "<style>th, td, td:first-child { text-align: left; white-space: normal; vertical-align: top; }</style>\n"
     write_text(path, f"{PAGE_HEAD}{style}" + "\n".join(blocks) + "\n")

@@ -167,6 +167,11 @@ def fill(text: str, columns: int, **options) -> str:
     text, fitting = drawable(text), columns
     while True:
         lines = textwrap.fill(text, fitting, **options)
+        if (cut := options.get("placeholder", "")) and lines.endswith(cut.strip()):
+            # textwrap leaves out a word that does not fit whole. Of a long name the start is shown.
+            room = fitting - len(cut)
+            words = (word if len(word) <= room else word[:room] + cut for word in text.split(" "))
+            lines = textwrap.fill(" ".join(words), fitting, **options)
         needed = columns_of(lines)
         if needed <= columns or fitting <= 10:
             return lines

@@ -8,17 +8,21 @@ from torch.utils.flop_counter import FlopCounterMode
 from afmp.benchmark.models import build_afmp_refined_small, build_afmp_small, build_deit_tiny
 from afmp.benchmark.settings import check_resolution
 from afmp.errors import check_whole_number
-from afmp.model.sizes import afmp_tiny
+from afmp.model.rival import Rival
+from afmp.model.sizes import afmp_tiny, build_model
 from afmp.records import validate
+from afmp.study.run_config import RunConfig
 
 STUDY_IMAGE_SIZE = 32  # of the accuracy studies, pixels
+SHOWN_LABELS = 5  # of the runs that have one model
 
 
-def count_parameters(num_classes: int = 100, resolution: int = 224) -> dict:
+def count_parameters(num_classes: int = 100, resolution: int = 224, *, trained: dict | None = None) -> dict:
     """Return the trainable parameters and the FLOPs of each model, as the content of a parameters file, validated.
 
     resolution: of the models of the sweep, pixels. FLOPs depend on it, and the parameters of DeiT-Tiny, through its
     position embedding. The model of the accuracy studies always reads 32 px images. `count_flops` says what is counted.
+    trained: what `count_trained` returned, to be kept beside them.
     """
     check_resolution(resolution)
     check_whole_number("num_classes", num_classes)
@@ -49,8 +53,46 @@ def count_parameters(num_classes: int = 100, resolution: int = 224) -> dict:
             for name, description, image_size, model in rows
         ],
     }
+    if trained is not None:
+        parameters["trained"] = trained
     validate(parameters, "parameters", where="parameter counts")
     return parameters
+
+
+def count_trained(models: list[dict], *, num_classes: int) -> dict:
+    """Return the same counts of the models that a study trains, `Study.models`; num_classes: of its dataset."""
+    return {
+        "num_classes": num_classes,
+        "models": [_counted(model, RunConfig.from_dict(model["config"]), num_classes) for model in models],
+    }
+
+
+def _counted(about: dict, config: RunConfig, num_classes: int) -> dict:
+    size = config.dataset.image_size
+    model = build_model(config, semantics=about["semantics"], num_classes=num_classes)
+    return {
+        "run": about["run"],
+        "semantics": about["semantics"],
+        "description": f"{_listed(about['labels'])}: {_in_words(config, about['semantics'])}",
+        "resolution": size,
+        "num_parameters": sum(p.numel() for p in model.parameters()),
+        # A rival is a stack of one model, whose images have an axis in front.
+        "flops": count_flops(model.network if isinstance(model, Rival) else model, size),
+    }
+
+
+def _listed(labels: list[str]) -> str:
+    more = len(labels) - SHOWN_LABELS
+    return "; ".join(labels[:SHOWN_LABELS]) + f" and {more} more" * (more > 0)
+
+
+def _in_words(config: RunConfig, semantics: str) -> str:
+    model, size = config.model, f"{config.dataset.image_size} px"
+    if model.is_rival:
+        return f"{model.architecture}, {size}"
+    return (
+        f"AFMP under {semantics}, {model.num_layers} layers, {model.d_model} channels, patch {model.patch_size}, {size}"
+    )
 
 
 def count_flops(model: torch.nn.Module, resolution: int) -> int:

@@ -12,7 +12,7 @@ def _add_arguments(parser: Parser) -> None:
     add("weights", metavar="WEIGHTS", help="a .safetensors of a training or a release, or the name of a release")
     add("image", type=Path, metavar="IMAGE", help="one image, of any kind that `afmp predict` reads")
     add("--output", type=Path, required=True, metavar="FILE.png", help="file for the picture")
-    add("--batch-size", type=int, metavar="SIZE", help="batch size of the training; only weights of notebook need it")
+    add("--batch-size", type=int, metavar="SIZE", help="batch size of the training, where weights do not say it")
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -29,10 +29,10 @@ def _run(arguments: argparse.Namespace) -> None:
     from afmp.records import check_can_write
     from afmp.study.semantics import RIVAL
 
+    path = weights_path(arguments.weights)
     if arguments.image.is_dir():
         raise AfmpError(f"IMAGE: {str(arguments.image)!r} is a folder; give one image. `afmp predict` reads folders.")
     check_can_write(arguments.output)
-    path = weights_path(arguments.weights)
     if read_about(path).get("semantics") == RIVAL:
         raise AfmpError(
             f"{path}: weights of a model of timm, which has no edges and no messages; only AFMP can be explained; "

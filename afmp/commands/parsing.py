@@ -37,6 +37,7 @@ class Parser(argparse.ArgumentParser):
 
     commands: Sequence[Command] = ()
     _is_intermixed = False
+    _hint = ""
 
     def __init__(self, **options) -> None:
         super().__init__(formatter_class=_Help, allow_abbrev=False, **options)
@@ -55,12 +56,19 @@ class Parser(argparse.ArgumentParser):
         finally:
             self._is_intermixed = False
 
+    def _check_value(self, action: argparse.Action, value) -> None:
+        if action.choices and value not in action.choices:
+            from afmp.study.config_schema import did_you_mean
+
+            self._hint = did_you_mean(str(value), list(map(str, action.choices)))
+        super()._check_value(action, value)
+
     def error(self, message: str) -> None:
         """Exit with one sentence on stderr. If a command is missing or unknown, it names the commands there are."""
         if self.commands:
             names = ", ".join(command.name for command in self.commands)
             message = f"expected one of the commands {names}; `{self.prog} --help` describes each"
-        self.exit(2, f"{self.prog}: {message}\n")
+        self.exit(2, f"{self.prog}: {message}{self._hint}\n")
 
 
 def add_commands(parser: Parser, commands: Sequence[Command]) -> None:

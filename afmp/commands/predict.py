@@ -21,6 +21,7 @@ def _add_arguments(parser: Parser) -> None:
         help="an image, or a folder: all images below it, sorted by name",
     )
     add("--top", type=int, default=5, help="most probable classes per image, at most all")
+    add("--batch-size", type=int, metavar="SIZE", help="batch size of the training, where weights do not say it")
     add("--format", choices=FORMATS, default="table", help="json and csv have probabilities from 0 to 1")
     add("--output", type=Path, metavar="FILE", help="write to a file instead of the terminal")
 
@@ -30,15 +31,18 @@ def _run(arguments: argparse.Namespace) -> None:
     from afmp.log import log
     from afmp.machine.device import resolve_device
     from afmp.model.prediction import predict_files
-    from afmp.model.trained import load
+    from afmp.model.trained import load, weights_path
     from afmp.records import check_can_write, write_text
 
     check_whole_number("--top", arguments.top)
+    if arguments.batch_size is not None:
+        check_whole_number("--batch-size", arguments.batch_size)
     if arguments.output:
         check_can_write(arguments.output)
+    weights = weights_path(arguments.weights)
     paths = image_paths(arguments.images)
     device = resolve_device("auto")
-    model = load(arguments.weights).to(device)
+    model = load(weights, batch_size=arguments.batch_size).to(device)
     log.info("images to classify: %s (%s)", f"{len(paths):,}", device)
     # All of them before the first is shown: an image that cannot be read leaves no output that looks complete.
     text = FORMATS[arguments.format](list(predict_files(model, paths, top=arguments.top)))

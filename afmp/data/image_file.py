@@ -1,7 +1,8 @@
 """Image files: one still image becomes square RGB as its own tags say, or is refused by name."""
 
 import threading
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from afmp.errors import AfmpError
 from afmp.files import open_plain
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-# Pillow chooses a decoder by content, not by name. Without this list it would also run its less common ones, and
-# another program for EPS.
+# Pillow chooses a decoder by content, not by name. Without this list it would also run another program for EPS,
+# and decoders whose pixels were not compared with what a specification says (`image_layouts`).
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 MAX_FILE_BYTES = 1_000_000_000  # above the largest image that is not too large, stored with 16 bits per channel
 # A decoded image takes up to 20 bytes per pixel. Larger ones than this are decoded one at a time.
@@ -21,10 +22,15 @@ LARGE_PIXELS = 10_000_000
 _one_large_image = threading.Lock()
 # The grey that a PNG declares transparent is a number of 2 or 4 bits. Pillow spreads only the pixels over 0 ... 255.
 GREY_STEPS = {"L;2": 85, "L;4": 17, "L": 1}
+ORIENTATION = 0x0112  # tag of EXIF; 1 is as stored
+ROTATION_FLAG = "images with a camera's rotation flag, which is not applied"
+TRANSPARENT = "images with transparent pixels, which become black"
 
 
-def read_image(path: Path, *, image_size: int) -> Image.Image:
+def read_image(path: Path, *, image_size: int, notes: list[tuple[str, Path]] | None = None) -> Image.Image:
     """Read one image file as RGB, `image_size` wide and high.
+
+    notes: gets (ROTATION_FLAG, path) or (TRANSPARENT, path) for an image that other programs show otherwise.
 
     Raises AfmpError naming a file that is no plain file, no image, damaged, animated, too large, or stored in a way
     that `image_layouts` does not list.
@@ -37,6 +43,8 @@ def read_image(path: Path, *, image_size: int) -> Image.Image:
             check_layout(image)
             with _one_large_image if image.width * image.height > LARGE_PIXELS else nullcontext():
                 _load(image)
+                if notes is not None:
+                    notes.extend([(kind, path) for kind in _shown_otherwise(image)])
                 return fit_square(to_rgb(image), image_size)
     except AfmpError:
         raise
@@ -47,7 +55,7 @@ def read_image(path: Path, *, image_size: int) -> Image.Image:
     except Exception as error:
         # Pillow's decoders raise a dozen exception types for a damaged file. The type tells a person nothing.
         if isinstance(error, UnidentifiedImageError):
-            error = f"no {', '.join(FORMATS)} of a known kind"
+            error = f"no {', '.join(FORMATS)} of a known kind; an image of another format can be saved as PNG"
         problem = f"cannot be read as an image ({error})" if path.stat().st_size else "is an empty file"
         raise AfmpError(f"{path}: {problem}; replace or remove it.") from None
 
@@ -92,6 +100,17 @@ def _palette_size(image: Image.Image) -> int | None:
         return None
     palette = image.palette
     return len(palette.palette) // len((palette.rawmode or palette.mode).partition(";")[0]) if palette else 0
+
+
+def _shown_otherwise(image: Image.Image) -> Iterator[str]:
+    """Yield what other programs do with a decoded image, and this one does not."""
+    with suppress(Exception):  # EXIF that is damaged, which an image does not need
+        if image.getexif().get(ORIENTATION, 1) != 1:
+            yield ROTATION_FLAG
+    # Most images with an alpha channel are opaque.
+    opaque = "A" in image.getbands() and image.getchannel("A").getextrema()[0] == 255
+    if image.has_transparency_data and not opaque:
+        yield TRANSPARENT
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -18,6 +18,7 @@ from afmp.data.image_file import SUFFIXES, read_image
 from afmp.data.source_images import SourceImages, claim_memory
 from afmp.errors import AfmpError, printable
 from afmp.files import FOLDER, PLAIN_FILE, is_there, kind_of, unreadable
+from afmp.log import log
 
 DESKTOP_FILES = ("desktop.ini", "thumbs.db")
 # Descriptions of a dataset often lie beside its classes. Any other file there may be a class that is not unpacked.
@@ -62,9 +63,21 @@ def read_image_folder(folder: Path, *, image_size: int) -> SourceImages:
         classes, train_files, test_files = _drawn_splits(folder)
         name += f" (test images: {TEST_FRACTION:.0%} of each class, drawn with seed 0)".replace("%", " %")
     claim_memory(len(train_files.paths) + len(test_files.paths), image_size)
-    train_images, test_images = (read_images(files.paths, image_size=image_size) for files in (train_files, test_files))
+    notes: list[tuple[str, Path]] = []
+    train_images, test_images = (
+        read_images(files.paths, image_size=image_size, notes=notes) for files in (train_files, test_files)
+    )
+    log_notes(notes)
     train_labels, test_labels = (np.array(files.labels, np.int64) for files in (train_files, test_files))
     return SourceImages(name, train_images, train_labels, test_images, test_labels, classes)
+
+
+def check_image_folder(folder: Path) -> None:
+    """Raise AfmpError as `read_image_folder` does for names and places, without reading an image."""
+    if is_split(folder):
+        _given_splits(folder)
+    else:
+        _classes_to_split(folder)
 
 
 def is_split(folder: Path) -> bool:
@@ -88,6 +101,13 @@ def _drawn_splits(folder: Path) -> tuple[list[str], _Split, _Split]:
     # Imported only here: PyTorch loads slowly, and the workflow reads this module at every start.
     from afmp.data.split import stratified_holdout
 
+    classes, files = _classes_to_split(folder)
+    drawn = stratified_holdout(np.array(files.labels), TEST_FRACTION)
+    train, test = (_Split([files.paths[i] for i in index], [files.labels[i] for i in index]) for index in drawn)
+    return list(classes), train, test
+
+
+def _classes_to_split(folder: Path) -> tuple[dict[str, Path], _Split]:
     classes = _classes(folder)
     files = _files(classes)
     for path, count in zip(classes.values(), np.bincount(files.labels), strict=True):
@@ -96,9 +116,7 @@ def _drawn_splits(folder: Path) -> tuple[list[str], _Split, _Split]:
                 f"{path}: there is one image of this class, but it takes one for training and one for testing; add "
                 "images, or remove the class."
             )
-    drawn = stratified_holdout(np.array(files.labels), TEST_FRACTION)
-    train, test = (_Split([files.paths[i] for i in index], [files.labels[i] for i in index]) for index in drawn)
-    return list(classes), train, test
+    return classes, files
 
 
 def _split_folder(folder: Path, *names: str) -> Path:
@@ -183,13 +201,14 @@ def _files(classes: dict[str, Path]) -> _Split:
     return _Split(paths, labels)
 
 
-def read_images(paths: Sequence[Path], *, image_size: int) -> np.ndarray:
-    """Return images (N, 3, image_size, image_size) uint8. Raises AfmpError as `read_image` does."""
+def read_images(paths: Sequence[Path], *, image_size: int, notes: list[tuple[str, Path]] | None = None) -> np.ndarray:
+    """Return images (N, 3, image_size, image_size) uint8. Errors and `notes` are those of `read_image`."""
     images = np.empty((len(paths), 3, image_size, image_size), np.uint8)
 
     def read(start: int) -> None:
         for index in range(start, min(start + IMAGES_PER_TASK, len(images))):
-            images[index] = np.asarray(read_image(paths[index], image_size=image_size)).transpose(2, 0, 1)
+            image = read_image(paths[index], image_size=image_size, notes=notes)
+            images[index] = np.asarray(image).transpose(2, 0, 1)
 
     # Threads are enough: Pillow decodes and resizes outside the interpreter lock.
     pool = ThreadPoolExecutor()
@@ -198,3 +217,10 @@ def read_images(paths: Sequence[Path], *, image_size: int) -> np.ndarray:
     finally:
         pool.shutdown(cancel_futures=True)
     return images
+
+
+def log_notes(notes: list[tuple[str, Path]]) -> None:
+    """Warn of the images that other programs show otherwise: a line of each kind."""
+    for kind in sorted({kind for kind, _ in notes}):
+        paths = sorted(path for each, path in notes if each == kind)
+        log.warning("%s: %s, such as %s", kind, f"{len(paths):,}", paths[0])

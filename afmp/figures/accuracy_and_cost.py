@@ -1,4 +1,8 @@
-"""Figure accuracy_and_cost: the test accuracy of every run over its parameters, its training time and its memory."""
+"""Figure accuracy_and_cost: the test accuracy of every run over its parameters, its training time and its memory.
+
+There is no panel that would compare nothing: of a cost that was not measured, or of times of a CPU, which jobs may
+have shared.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,6 +17,8 @@ from afmp.analysis.statistics import Interval, mean_and_interval
 from afmp.figures.parts import study_text, style
 from afmp.figures.parts.study_runs import StudyRun, resolution_note, study_runs
 
+TIME, MEMORY = "Training time", "Memory"  # titles of panels that may be left out
+
 
 class Cost(NamedTuple):
     """One panel: its title, the label of its axis, and the cost of a run over its seeds; None if not measured."""
@@ -20,6 +26,12 @@ class Cost(NamedTuple):
     title: str
     axis: str
     of: Callable[[StudyRun], Interval | None]
+
+    def why_not(self, runs: list[StudyRun]) -> str:
+        """Return why this cost of the runs has no panel, or nothing."""
+        if not any(self.of(run) for run in runs):
+            return "it was not measured"
+        return "jobs may have shared the CPU" if self.title == TIME and study_text.on_cpu(runs) else ""
 
 
 def _parameters(run: StudyRun) -> Interval:
@@ -36,8 +48,8 @@ def _measured(values: Callable[[list[dict]], list[float]]) -> Callable[[StudyRun
 
 COSTS = (
     Cost("Parameters", "Parameters, millions, log scale", _parameters),
-    Cost("Training time", "Training time per image, ms, log scale", _measured(milliseconds_per_image)),
-    Cost("Memory", "Peak memory of a training step per image, MB, log scale", _measured(memory_per_image)),
+    Cost(TIME, "Training time per image, ms, log scale", _measured(milliseconds_per_image)),
+    Cost(MEMORY, "Peak memory of a training step per image, MB, log scale", _measured(memory_per_image)),
 )
 
 
@@ -49,13 +61,14 @@ def draw(study: dict, results: list[dict]) -> Figure:
     legend_height = 0.35 + 0.24 * sum(entry.count("\n") + 1 for entry in entries)
     figure = style.new_figure(14, 5.6 + legend_height)
     style.add_title(figure, study_text.title(study), subtitle=wording.in_words(semantics))
-    grid = figure.add_gridspec(2, len(COSTS), height_ratios=[legend_height, 4])
+    costs = [cost for cost in COSTS if not cost.why_not(runs)]
+    grid = figure.add_gridspec(2, len(costs), height_ratios=[legend_height, 4])
     legend = figure.add_subplot(grid[0, :])
     legend.set_axis_off()
     handles = [Line2D([], [], **style.run_style(index) | {"linestyle": "none"}) for index in range(len(runs))]
     legend.legend(handles, entries, title=heading, title_fontsize=9.5, loc="center")
     cut, shared = False, None
-    for column, cost in enumerate(COSTS):
+    for column, cost in enumerate(costs):
         shared = axis = figure.add_subplot(grid[1, column], sharey=shared)
         cut = _draw_cost(axis, runs, cost) or cut
         axis.set(title=cost.title, xlabel=cost.axis)
@@ -73,8 +86,7 @@ def _draw_cost(axis, runs: list[StudyRun], cost: Cost) -> bool:
     """Draw the accuracy of each run over one cost. Returns whether an interval is cut."""
     costs = [cost.of(run) for run in runs]
     accuracies = [metric_interval(run.results, "test_accuracy") for run in runs]
-    if any(costs):
-        axis.set_xscale("log")
+    axis.set_xscale("log")
     for index, (run, of_run, accuracy) in enumerate(zip(runs, costs, accuracies, strict=True)):
         if of_run is None:
             continue
@@ -88,10 +100,6 @@ def _draw_cost(axis, runs: list[StudyRun], cost: Cost) -> bool:
         if of_run.n >= wording.FEWEST_SEEDS and not of_run.all_equal:
             axis.errorbar(of_run.mean, accuracy.mean, xerr=of_run.half, **bars)
         axis.plot(of_run.mean, accuracy.mean, zorder=4, **look)
-    if not any(costs):
-        axis.text(0.5, 0.5, "not measured", transform=axis.transAxes, ha="center")
-        axis.set_xticks([])
-        return False
     means = [float(one.mean) for one in costs if one is not None]
     left, right = min(means) / 1.6, max(means) * 1.6
     axis.set_xlim(left, right)
@@ -111,19 +119,18 @@ def _footer(runs: list[StudyRun], semantics: str, *, cut: bool) -> list[str]:
     results = [result for run in runs for result in run.results]
     counts = [len(run.results) for run in runs]
     batch = wording.span([result["config"]["training"]["batch_size"] for result in results])
-    on_cpu = any(result["device"]["type"] == "cpu" for result in results)
+    left_out = {cost.title: why for cost in COSTS if (why := cost.why_not(runs))}
     steps = [result["step"]["milliseconds"]["n"] for result in results if "step" in result]
     return [
         study_text.facts_sentence(runs, also=f", batches of {batch} images"),
         wording.seeds_note(counts, mean="Marks", spread="bars", single="Horizontal ticks")
         + " Intervals are cut at the edge of the panel." * cut,
         study_text.rivals_note(runs, semantics),
-        f"Time is the median of {wording.span(steps)} training steps of one model alone. Memory is the peak of such a "
-        f"step without the dataset. {wording.MEGABYTE}"
-        + " Jobs may have shared the CPU, so compare times only roughly."
-        * on_cpu
-        if steps
-        else "",
+        "" if TIME in left_out else f"Time is the median of {wording.span(steps)} training steps of one model alone.",
+        ""
+        if MEMORY in left_out
+        else f"Memory is the peak of a training step of one model alone, without the dataset. {wording.MEGABYTE}",
+        " ".join(f"{title} is not shown: {why}." for title, why in left_out.items()),
         *(_unmeasured_note(runs, cost) for cost in COSTS[1:]),
         resolution_note(runs, "test_accuracy"),
     ]

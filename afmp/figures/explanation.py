@@ -46,11 +46,14 @@ def draw(explanation: Explanation, *, name: str) -> Figure:
     heights = [3.4, 0.65, rows * (1 + has_errors) * (side + 0.4)]
     figure = style.new_figure(columns * side + 0.3, sum(heights))
     best = int(explanation.probabilities.argmax())
-    run = wording.fill(printable(about.run), 60, max_lines=1, placeholder=" …")
+    run = None if about.run is None else wording.fill(printable(about.run), 60, max_lines=1, placeholder=" …")
+    # Weights of `afmp.save` are of no study, so they have none of these.
+    training = {"Run": run, "seed": about.seed, "epoch": about.epoch}
+    known = ", ".join(f"{key} {value}" for key, value in training.items() if value is not None)
     style.add_title(
         figure,
         f"{printable(name)}: {_class(explanation, best)}, {_percent(explanation.probabilities[best])}",
-        subtitle=f"Run {run}, seed {about.seed}, epoch {about.epoch}\n{wording.in_words(about.semantics)}",
+        subtitle="\n".join(filter(None, (known, wording.in_words(about.semantics)))),
     )
     style.add_footer(figure, _footer(explanation, has_errors=has_errors), columns=15.4)
     lines = [text.count("\n") + 1 for text in (figure.get_suptitle(), figure.get_supxlabel())]
@@ -58,7 +61,8 @@ def draw(explanation: Explanation, *, name: str) -> Figure:
     head, scales, body = figure.subfigures(3, 1, height_ratios=heights)
     image, classes = head.subplots(1, 2, width_ratios=[1, 1.7])
     _show_image(image, explanation)
-    _draw_classes(classes, explanation)
+    # Beside the bars are names of up to 2.3 inches. An inch has 9.5 bold characters.
+    _draw_classes(classes, explanation, columns=int((figure.get_figwidth() * 1.7 / 2.7 - 2.3) * 9.5))
     _draw_scales(scales, edge_scale, error_scale)
     panels = body.subplots(rows * (1 + has_errors), columns, squeeze=False)
     for panel in panels.flat:
@@ -167,11 +171,12 @@ def _show_image(panel, explanation: Explanation) -> None:
     lines = [[(spacing * i, 0), (spacing * i, height)] for i in range(1, explanation.grid_shape[1])]
     lines += [[(0, spacing * i), (width, spacing * i)] for i in range(1, explanation.grid_shape[0])]
     panel.add_collection(LineCollection(lines, colors="white", linewidths=0.5, alpha=0.6))
-    panel.set_title("The image as the model reads it")
+    panel.set_title("Image as the model reads it")
     panel.set_xlabel(f"{len(explanation.positions):,} patches, named by column and row", fontsize=9)
 
 
-def _draw_classes(panel, explanation: Explanation) -> None:
+def _draw_classes(panel, explanation: Explanation, *, columns: int) -> None:
+    """Draw the bars of the classes under a title in one line, or in two if it has more than `columns` characters."""
     shown = shown_classes(explanation)
     at = np.arange(len(shown))
     for shift, values, colour, label in (
@@ -181,7 +186,8 @@ def _draw_classes(panel, explanation: Explanation) -> None:
         percent = 100 * values[shown]
         bars = panel.barh(at + shift, percent, height=0.38, color=colour, label=label)
         panel.bar_label(bars, [f"{value:.1f}" for value in percent], padding=3, fontsize=9)
-    panel.set_yticks(at, [wording.shortened(_class(explanation, index), lines=1) for index in shown])
+    names = [wording.shortened(_class(explanation, index), lines=1) for index in shown]
+    panel.set_yticks(at, names)
     panel.set_ylim(len(shown) - 0.5, -0.5)
     panel.set_xlim(0, 112)
     panel.set_xticks(range(0, 101, 20))
@@ -189,9 +195,10 @@ def _draw_classes(panel, explanation: Explanation) -> None:
     panel.set_xlabel("Probability, %")
     best = int(explanation.without_messages.argmax())
     stays = best == int(explanation.probabilities.argmax())
-    answer = f"{_class(explanation, best)}, {_percent(explanation.without_messages[best])}"
-    title = f"Without messages the answer {'stays' if stays else 'becomes'} {answer}"
-    panel.set_title(wording.fill(title, 60, max_lines=2, placeholder=" …"))
+    answer = f"{names[shown.index(best)]}, {_percent(explanation.without_messages[best])}"
+    parts = "Without messages the answer", f"{'stays' if stays else 'becomes'} {answer}"
+    one_line = " ".join(parts)
+    panel.set_title(one_line if wording.columns_of(one_line) <= columns else "\n".join(parts))
     panel.legend(loc="lower right")
 
 

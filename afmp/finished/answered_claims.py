@@ -31,7 +31,7 @@ def default_claims(opened: ResultsFolder | OpenedArchive) -> Path | None:
     A study in a folder of its own has its claims beside its results. Raises AfmpError if there are none anywhere.
     """
     beside = [] if isinstance(opened, OpenedArchive) else [opened.folder.absolute().parent / CLAIMS]
-    for path in (*beside, Path(CLAIMS)):
+    for path in (*beside, Path(CLAIMS).absolute()):
         if is_there(path):
             return path
     if isinstance(opened, OpenedArchive) and opened.has(CLAIMS_FILE):

@@ -14,7 +14,7 @@ import jinja2
 import yaml
 from PIL import Image
 
-from afmp.analysis.claim_tables import counts, printed_claims
+from afmp.analysis.claim_tables import counts, hints, printed_claims
 from afmp.analysis.claim_wording import measured, tested
 from afmp.analysis.claims import Answered
 from afmp.analysis.printed_tables import PrintedTable
@@ -24,8 +24,9 @@ from afmp.errors import printable
 from afmp.figures.catalogue import Drawing
 from afmp.files import read_plain, read_plain_text
 from afmp.finished.answered_claims import answered_claims
+from afmp.finished.citation import citation_content, images_to_cite, read_citation
 from afmp.finished.opened_archive import OpenedArchive
-from afmp.finished.page_provenance import archive_citation, citation_content, made_with, summary_facts
+from afmp.finished.page_provenance import archive_citation, made_with, summary_facts
 from afmp.finished.page_sweep import sweep_content
 from afmp.finished.results_folder import ResultsFolder
 from afmp.finished.study_files import study_drawings
@@ -72,9 +73,7 @@ class Inputs:
 
 def inputs_of(project: Path | str, **others) -> Inputs:
     """Return inputs with the templates and the citation of this project's folder, and `others` as the other fields."""
-    citation = Path(project, "CITATION.cff")
-    text = citation.read_text(encoding="utf-8") if citation.is_file() else ""
-    return Inputs(citation=text, templates=Path(project, "report"), **others)
+    return Inputs(citation=read_citation(project), templates=Path(project, "report"), **others)
 
 
 def write_first_page(path: Path | str, opened: ResultsFolder | OpenedArchive, inputs: Inputs) -> None:
@@ -103,9 +102,16 @@ def write_page_of_results(path: Path | str, config: dict, *, results: Path | str
         claims=read_config(Path(results, CLAIMS_FILE)),
         pictures=Path(results),
         drawings=study_drawings(study),
-        configuration=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        configuration=configuration_text(config),
     )
     write_first_page(path, ResultsFolder(Path(results), study), inputs)
+
+
+def configuration_text(config: dict) -> str:
+    """Return a configuration as YAML, with only the name of the folder of images: others read it, too."""
+    path = config["dataset"]["path"]
+    shown = config | {"dataset": config["dataset"] | {"path": path and Path(path).name}}
+    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
 
 
 def page_content(opened: ResultsFolder | OpenedArchive, inputs: Inputs) -> dict:
@@ -126,6 +132,7 @@ def page_content(opened: ResultsFolder | OpenedArchive, inputs: Inputs) -> dict:
         "facts": summary_facts(study, results),
         "counts": counts(answers),
         "cards": _cards(answers.answered, figures),
+        "hints": hints(answers),
         "claim_tables": [_table(table) for table in printed_claims(answers)[1:]],
         "sections": _sections(study, tables, figures),
         "sweep": sweep,
@@ -134,6 +141,7 @@ def page_content(opened: ResultsFolder | OpenedArchive, inputs: Inputs) -> dict:
         "configuration": printable_lines(inputs.configuration),
         "archive": archive_citation(opened, results) if isinstance(opened, OpenedArchive) else "",
         "citation": citation_content(inputs.citation),
+        "images": images_to_cite(results[0]["config"]["dataset"]["source"], results[0]["dataset"]["name"]),
     }
 
 

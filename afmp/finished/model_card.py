@@ -9,6 +9,7 @@ from afmp.analysis.statistics import mean_and_interval
 from afmp.analysis.wording import counted, distinct, with_interval
 from afmp.data.cifar import KRIZHEVSKY_2009
 from afmp.errors import printable
+from afmp.finished.citation import citation_content
 from afmp.model.description import builder_call
 from afmp.study.semantics import RIVAL
 from afmp.timm import name_of_release
@@ -30,6 +31,7 @@ class Release:
     """Released weights: their file, the test images that it answers right, and the records of the run.
 
     - sha256, num_bytes, stored_type ("float32" or "float16"), and `about`, the metadata, of the file
+    - in_package: whether its folder is that of the releases in the package, whose names `afmp.load` knows
     - chosen: result of the random seed of the weights; seeds: results of all random seeds of the run
     """
 
@@ -38,6 +40,7 @@ class Release:
     num_bytes: int
     stored_type: str
     num_correct: int
+    in_package: bool
     about: dict
     chosen: dict
     seeds: list[dict]
@@ -52,8 +55,8 @@ class Release:
         return 100 * self.num_correct / self.num_test
 
 
-def model_card(release: Release) -> str:
-    """Return the card of a release in Markdown."""
+def model_card(release: Release, *, citation: str) -> str:
+    """Return the card of a release in Markdown. citation: content of CITATION.cff; empty if there is none."""
     parts = [
         f"# {release.name}",
         _summary(release),
@@ -67,6 +70,8 @@ def model_card(release: Release) -> str:
         _training(release),
         "## Limits",
         _limits(release),
+        "## How to cite",
+        _cite(release, citation),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -94,12 +99,14 @@ def _use(release: Release) -> str:
     # A rival is a stack of one model.
     call = "model(images[None])[0]" if release.chosen["semantics"] == RIVAL else "model(images)"
     mean, std = (", ".join(f"{value:.4f}" for value in release.about[key]) for key in ("mean", "std"))
+    file = f"{release.name}.safetensors"
+    weights, other = (release.name, f"or the path of {file}") if release.in_package else (file, "the path of this file")
     return "\n".join(
         (
             "```python",
             "import afmp",
             "",
-            f'model = afmp.load("{release.name}")  # or the path of {release.name}.safetensors',
+            f'model = afmp.load("{weights}")  # {other}',
             f"logits = {call}  # (B, {classes}), of images (B, 3, {side}, {side})",
             "```",
             "",
@@ -107,7 +114,7 @@ def _use(release: Release) -> str:
             f"shorter side scaled to {side} px (bilinear, antialiased, by Pillow), cropped to the centre square, "
             f"with values from 0 to 1, minus the mean ({mean}) and divided by the standard deviation ({std}) of each "
             "channel. `model.about` has both without rounding, and the names of the classes in the order of the "
-            f"logits. `afmp predict {release.name} one.png` answers in one command.",
+            f"logits. `afmp predict {weights} one.png` answers in one command.",
             *_builders(release),
         )
     )
@@ -187,6 +194,14 @@ def _limits(release: Release) -> str:
         f"- The model was trained and tested on images of {side} × {side} px only. It answers each image with one of "
         f"its {release.chosen['dataset']['num_classes']} classes, whatever the image shows.\n"
         "- The accuracy is that on the test images named above. It says nothing about other images."
+    )
+
+
+def _cite(release: Release, citation: str) -> str:
+    said = citation_content(citation)
+    software = f"{said['message']} {said['sentence']} " if said else ""
+    return (
+        f"{software}Give the name of these weights, `{release.name}`, and the sha256 of their file, which stands above."
     )
 
 

@@ -1,8 +1,6 @@
-"""Provenance on the first page: a study in a few facts, how it was made, and how to cite."""
+"""Provenance on the first page: a study in a few facts, how it was made, and how to cite an archive."""
 
 import hashlib
-
-import yaml
 
 from afmp.analysis import wording
 from afmp.errors import printable
@@ -71,17 +69,3 @@ def archive_citation(opened: OpenedArchive, results: list[dict]) -> str:
         f"To cite this archive, add its folder {printable(opened.folder.resolve().name)}, the commit that made its "
         f"results ({commits}), and the sha256 of its {MANIFEST}: {manifest}."
     )
-
-
-def citation_content(text: str) -> dict | None:
-    """Return the content of CITATION.cff as a sentence, and as it is."""
-    if not text:
-        return None
-    said = yaml.safe_load(text)
-    authors = ", ".join(
-        author.get("name") or f"{author.get('given-names', '')} {author.get('family-names', '')}".strip()
-        for author in said["authors"]
-    )
-    year = str(said.get("date-released", ""))[:4]
-    work = f"{authors}{f' ({year})' if year else ''}. {said['title']}. Version {said.get('version', '')}."
-    return {"message": said.get("message", ""), "sentence": f"Software to cite: {work}", "file": text}

@@ -11,6 +11,7 @@ from afmp.data.dataset import PreparedDataset, load_dataset
 from afmp.data.split import VALIDATION_SETS
 from afmp.errors import AfmpError
 from afmp.files import MissingFileError, is_there, read_plain, sha256_of
+from afmp.finished.citation import read_citation
 from afmp.finished.conditions import computing_as
 from afmp.finished.deep_checks import IMAGES
 from afmp.finished.differences import differences
@@ -19,6 +20,7 @@ from afmp.log import log
 from afmp.machine.device import resolve_device
 from afmp.machine.scratch import scratch_folder
 from afmp.model.stack import stack_models
+from afmp.model.trained import RELEASES
 from afmp.model.weights import ADVICE, build_from_weights, read_about
 from afmp.records import atomic_path, check_can_write, read_result, write_text
 from afmp.study.paths import dataset_file, result_file, train_folder, weights_file
@@ -68,13 +70,14 @@ def write_release(results: Path, run: str, name: str, *, semantics: str | None, 
             stored_type=stored_type,
             num_bytes=stored.stat().st_size,
             num_correct=_count_correct(stored, chosen, data),
+            in_package=folder.resolve() == RELEASES,
             about=read_about(stored),
             chosen=chosen,
             seeds=seeds,
         )
         _refuse_another_accuracy(release)
         # The weights are the last, so that they never exist without their card.
-        write_text(card, model_card(release))
+        write_text(card, model_card(release, citation=read_citation(RELEASES.parent.parent)))
         with atomic_path(weights) as temporary:
             temporary.write_bytes(read_plain(stored, max_bytes=MAX_BYTES))
     return release

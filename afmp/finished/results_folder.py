@@ -10,6 +10,7 @@ from afmp.errors import AfmpError
 from afmp.files import MissingFileError, is_there
 from afmp.finished.manifest import MANIFEST, STUDY_FILE
 from afmp.finished.opened_archive import OpenedArchive, open_archive
+from afmp.finished.other_study import other_study
 from afmp.finished.study_records import StudyRecord, records_by_path
 from afmp.study.overlays import file_names, read_configs
 from afmp.study.study import Study, resolve_elsewhere
@@ -61,10 +62,13 @@ def open_results(folder: Path, *, configs: Sequence[Path] | None) -> tuple[Resul
     """Open a results folder, with the files of its configuration as of `read_configs`, or an archive, with its own.
 
     Also returns the names of these files. Images of the study are not looked for. Raises AfmpError for what is no
-    folder, for a wrong configuration, and for an archive that is unfinished or not as it says.
+    folder, for a wrong configuration or that of another study, and for an archive that is unfinished or not as it says.
     """
     if not folder.is_dir():
         raise AfmpError(f"FOLDER: {str(folder)!r} is no folder; give a results folder or an archive.")
     if is_archive(folder):
         return open_archive(folder), str(folder / "config.yaml")
-    return ResultsFolder(folder, resolve_elsewhere(read_configs(configs))), file_names(configs)
+    study = resolve_elsewhere(read_configs(configs))
+    if other := other_study(study, folder):
+        raise AfmpError(f"{other}.")
+    return ResultsFolder(folder, study), file_names(configs)

@@ -53,7 +53,9 @@ class StudyRecord:
                 if (points := len(content["points"])) > most:
                     unlike = f"has {points:,} points, but config.yaml gives at most {most:,}"
         if unlike:
-            raise AfmpError(f"{where}: computed with another configuration: {unlike}; give the study's own.")
+            raise AfmpError(
+                f"{where}: computed with another configuration: {unlike}; give the study's own, with all its overlays."
+            )
 
 
 def records_by_path(study: Study) -> dict[str, StudyRecord]:

@@ -70,7 +70,7 @@ def _count_faults(finished: FinishedStudy) -> Iterator[str]:
     if found is None:
         return
     # Imported only here: timm loads slowly, and an archive that is often interrupted must get to its next check.
-    from afmp.benchmark.parameters import count_parameters
+    from afmp.benchmark.parameters import count_parameters, count_trained
 
     counted = count_parameters(num_classes=finished.study.scalability["num_classes"])
     for index, model in enumerate(counted["models"]):
@@ -81,3 +81,15 @@ def _count_faults(finished: FinishedStudy) -> Iterator[str]:
             yield f"{finished.results / PARAMETERS_FILE}: {model['model']}: {fault}"
     if len(found["models"]) > len(counted["models"]):
         yield f"{finished.results / PARAMETERS_FILE}: has a model more than are compared"
+    if "trained" not in found:  # of a release that did not count them
+        return
+    num_classes = finished.data.num_classes if finished.data else found["trained"]["num_classes"]
+    again = count_trained(finished.study.models, num_classes=num_classes)
+    for fault in differences(found["trained"], {"num_classes": num_classes}, "the dataset says"):
+        yield f"{finished.results / PARAMETERS_FILE}: trained: {fault}"
+    for index, model in enumerate(again["models"]):
+        entry = found["trained"]["models"][index] if index < len(found["trained"]["models"]) else {}
+        for fault in differences(entry, model, "counted again it is"):
+            yield f"{finished.results / PARAMETERS_FILE}: run {model['run']} [{model['semantics']}]: {fault}"
+    if len(found["trained"]["models"]) > len(again["models"]):
+        yield f"{finished.results / PARAMETERS_FILE}: has a model more than the study trains"

@@ -15,6 +15,7 @@ from afmp.model.stack import Model
 from afmp.model.weights import load_weights, read_about
 from afmp.records import with_checksum
 from afmp.study.paths import WEIGHTS, diagnostics_file, result_file, result_files, seed_folder, weights_file
+from afmp.study.run_config import with_every_key
 from afmp.training.seed_files import about_weights
 
 HEADER_BYTES = 1_000_000  # room for names and metadata in a file of weights
@@ -85,7 +86,7 @@ def _weights_faults(finished: FinishedStudy, semantics: str, run: str) -> Iterat
         for which, epoch in zip(WEIGHTS, epochs, strict=True):
             path = finished.results / weights_file(semantics, run, seed, which)
             about = {"run": run, "semantics": semantics, "seed": seed, "epoch": epoch}
-            about |= about_weights(config, finished.data)
+            about |= about_weights(config, finished.data, semantics=semantics)
 
             def faults(path=path, which=which, about=about, result=result) -> Iterator[str]:
                 yield from _of_weights(path, model, which=which, about=about, result=result)
@@ -106,7 +107,12 @@ def _of_weights(path: Path, model: Model, *, which: str, about: dict, result: di
     if recorded not in (None, hashlib.sha256(content).hexdigest()):
         yield f"{path}: not the weights that its result was written with: their sha256 differs"
     load_weights(model, path)
-    yield from (f"{path}: {fault}" for fault in differences(read_about(path), about, "it should be"))
+    said = read_about(path)
+    if isinstance(said.get("model"), dict):
+        said["model"] = with_every_key(said["model"])
+    # Older weights lack a batch size.
+    about = {key: value for key, value in about.items() if key in said or key != "batch_size"}
+    yield from (f"{path}: {fault}" for fault in differences(said, about, "it should be"))
     found = {"scaffold_hash": scaffold_hash(model.static_positions, model.edge_index)}
     expected = {key: result[key] for key in found}
     yield from (f"{path}: {fault}" for fault in differences(found, expected, "its result says"))

@@ -15,6 +15,7 @@ from afmp.finished.figure_checks import figure_checks
 from afmp.finished.finished_study import FinishedStudy
 from afmp.finished.hash_checks import hash_checks
 from afmp.finished.manifest_checks import manifest_check, other_files_check
+from afmp.finished.other_study import other_study
 from afmp.finished.study_manifest import read_drawn_with
 from afmp.finished.sweep_checks import sweep_checks
 from afmp.finished.table_checks import table_checks
@@ -39,9 +40,16 @@ def verify(
     Says PASS, FAIL or SKIP per check, then every FAIL again, and the counts.
 
     dataset: the prepared dataset. archives: folders of archives; the expected.yaml of each applies if it archives this
-    very study. depth: what is evaluated and trained again. Raises AfmpError with the count if a check fails.
+    very study. depth: what is evaluated and trained again. Raises AfmpError with the count if a check fails, and before
+    any check if most results are of another study: then hardly a file is as `config` says, and none is at fault.
     """
-    finished = FinishedStudy(resolve_elsewhere(config), Path(results), Path(dataset))
+    study = resolve_elsewhere(config)
+    if other := other_study(study, results):
+        raise AfmpError(
+            f"{other}. Nothing was checked. If you have changed the configuration since, `snakemake all` computes what "
+            "it changes."
+        )
+    finished = FinishedStudy(study, Path(results), Path(dataset))
     checks = [*consistency_checks(finished), *expected_checks(finished, list(map(Path, archives)))]
     if depth.deep:
         # Imported only here: what trains loads slowly.

@@ -1,7 +1,6 @@
 """Descriptions of a model: from one that is built, from the metadata of its weights, and the call that builds it."""
 
 import math
-from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,10 +28,10 @@ UNREAD_IF = {
 
 
 def model_keys(model: AFMP) -> dict:
-    """Return the keys of `model`, as in config.yaml, of a model that is built. Its graph decides the scaffold."""
+    """Return every key of `model`, as in config.yaml, of a model that is built. Its graph decides the scaffold."""
     budget = model.budget
     scaffold, window_size = _scaffold_of(model)
-    config = ModelConfig(
+    return ModelConfig(
         num_layers=len(model.layers),
         d_model=model.d_model,
         patch_size=model.patch_size,
@@ -47,10 +46,7 @@ def model_keys(model: AFMP) -> dict:
         messages=budget.messages,
         use_directions=model.use_directions,
         use_errors=model.use_errors,
-    )
-    # A key at its default is absent, as in the files of a study.
-    values = {field.name: (getattr(config, field.name), field.default) for field in fields(config)}
-    return {name: value for name, (value, default) in values.items() if value != default}
+    ).to_dict()
 
 
 def _scaffold_of(model: AFMP) -> tuple[str, int]:
@@ -82,7 +78,7 @@ def builder_call(about: dict) -> str | None:
     if config.model.is_rival:
         return None
     wanted = _arguments(config.model) | {"semantics": about["semantics"], "img_size": config.dataset.image_size}
-    wanted["num_classes"] = len(about["class_names"])
+    wanted |= {"num_classes": len(about["class_names"]), "batch_size": about.get("batch_size")}
     own = ("semantics", "num_layers", "d_model")
     for size in (*NAMED_SIZES, AFMP):
         with torch.device("meta"):  # takes no memory for weights
@@ -91,6 +87,7 @@ def builder_call(about: dict) -> str | None:
             "semantics": model.semantics,
             "img_size": model.grid_shape[0] * model.patch_size,
             "num_classes": model.num_classes,
+            "batch_size": model.batch_size,
         }
         if size is AFMP or all(usual[key] == wanted[key] for key in own):
             others = (f"{key}={value!r}" for key, value in wanted.items() if value not in (None, usual[key]))
@@ -100,14 +97,15 @@ def builder_call(about: dict) -> str | None:
 
 def _arguments(model: ModelConfig) -> dict:
     """Return the arguments of AFMP that the keys of `model` give. One that nothing reads is None."""
-    values = {field.name: getattr(model, field.name) for field in fields(model)}
-    del values["architecture"], values["arguments"]
-    values["edges_per_node"] = model.edges_per_node or None
+    values = sizes.arguments_of(model)
     return values | {key: None for key, (other, value) in UNREAD_IF.items() if values[other] == value}
 
 
 def described(about: dict, path: Path, *, batch_size: int | None = None) -> RunConfig:
-    """Return the configuration of a model from the metadata of its weights. Raises AfmpError if they lack it."""
+    """Return the configuration of a model from the metadata of its weights. Raises AfmpError if they lack it.
+
+    batch_size: of the training, in place of the one that the metadata say.
+    """
     config = schema("config")
     model = config["$defs"]["model_keys"] | {
         "type": "object",
@@ -122,13 +120,15 @@ def described(about: dict, path: Path, *, batch_size: int | None = None) -> RunC
         "class_names": {"type": "array", "minItems": 1, "items": {"type": "string"}},
         "semantics": {"enum": list(SEMANTICS)},
     }
-    wanted = jsonschema.Draft202012Validator({"required": list(keys), "properties": keys})
+    optional = {"batch_size": config["$defs"]["training_keys"]["properties"]["batch_size"]}
+    wanted = jsonschema.Draft202012Validator({"required": list(keys), "properties": keys | optional})
     if (error := jsonschema.exceptions.best_match(wanted.iter_errors(about))) is not None:
         key = "/".join(map(str, ["about", *error.absolute_path]))
         raise AfmpError(f"{path}: its metadata describes no model: {key}: {error.message[:200]}; {ADVICE}.")
     model = ModelConfig.from_dict(about["model"])
     # Of a training, `build_model` reads the batch size, which only `notebook` uses.
-    return RunConfig(DatasetConfig("", None, about["image_size"]), model, SimpleNamespace(batch_size=batch_size or 1))
+    training = SimpleNamespace(batch_size=batch_size or about.get("batch_size", 1))
+    return RunConfig(DatasetConfig("", None, about["image_size"]), model, training)
 
 
 def refuse_larger(config: RunConfig, num_classes: int, path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from afmp.data.image_folder import read_images
+from afmp.data.image_folder import log_notes, read_images
 from afmp.model.afmp import AFMP
 from afmp.model.prediction import check_finite, normalised, probabilities
 from afmp.model.trained import About
@@ -95,7 +95,9 @@ def explain_file(model: AFMP, path: Path) -> Explanation:
     Raises AfmpError as `predict_files` does.
     """
     about = model.about
-    pixels = read_images([path], image_size=about.image_size)
+    notes: list[tuple[str, Path]] = []
+    pixels = read_images([path], image_size=about.image_size, notes=notes)
+    log_notes(notes)
     images = torch.from_numpy(pixels)
     answer, silent = (probabilities(each, images)[0] for each in (model, without_edges(model)))
     for values in (answer, silent):

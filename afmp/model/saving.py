@@ -14,6 +14,7 @@ from afmp.model.description import ADVICE, described, model_keys
 from afmp.model.sizes import build_model
 from afmp.model.weights import GRAPH, checked
 from afmp.records import atomic_path
+from afmp.study.semantics import SEMANTICS
 
 
 def save(
@@ -26,7 +27,8 @@ def save(
 
     The weights are stored in their own type. Raises AfmpError for a model that such a file cannot describe (no AFMP, a
     replaced part, images that are not square or have not three channels), for weights that are not finite, for other
-    numbers of class names, means or standard deviations, and for a file that cannot be written.
+    numbers of class names, means or standard deviations, for two classes of one name, and for a file that cannot be
+    written.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -71,12 +73,17 @@ def _about(model: AFMP, class_names: Sequence[str], mean: Sequence[float], std: 
             f"model has images of {size} px, {model.in_chans} channels and global_pool {model.global_pool!r}: "
             "afmp.save describes square images of 3 channels and global_pool 'avg'; save the state_dict() of others."
         )
-    names = list(class_names) if not isinstance(class_names, str) else []
-    if not all(isinstance(name, str) for name in names) or len(names) != model.num_classes or not names:
+    names = class_names if isinstance(class_names, str) else list(class_names)
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise AfmpError(f"class_names is {str(names)[:80]!r}: allowed is a list with one text for each class.")
+    if len(names) != model.num_classes or not names:
         raise AfmpError(
             f"class_names has {len(names)} names for the {model.num_classes} classes of the model: give one text each."
         )
-    return {
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise AfmpError(f"class_names has {twice[0]!r} twice: give each class a name of its own.")
+    budget = {"batch_size": model.batch_size} if SEMANTICS[model.semantics].depends_on_batch else {}
+    return budget | {
         "semantics": model.semantics,
         "model": model_keys(model),
         "image_size": rows * model.patch_size,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from afmp.errors import AfmpError, check_whole_number
-from afmp.files import is_there
+from afmp.files import FOLDER, is_there, kind_of
 
 RELEASES = Path(__file__).resolve().parent.parent / "releases"
 SUFFIX = ".safetensors"
@@ -33,27 +33,34 @@ class About:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def prepare_image(self, path: Path | str, *, image_size: int | None = None):
-        """Return an image file as the model reads it: a float32 tensor (3, image_size, image_size) on the CPU.
+    def prepare_image(self, image, *, image_size: int | None = None):
+        """Return an image as the model reads it: a float32 tensor (3, image_size, image_size) on the CPU.
 
+        image: the path of a file, or a PIL image, so that this is also a transform of torchvision.
         image_size: of a model that was built for another size than the file's.
 
-        The image becomes RGB, as `afmp.data.image_file.to_rgb` says. Its shorter side is scaled to image_size by
-        Pillow (bilinear, antialiased). Then the centre square is cropped and normalised by mean and std. `afmp predict`
-        does the same. Raises AfmpError for an image that cannot be read.
+        The image becomes RGB, as `afmp.data.image_file.to_rgb` says: transparent pixels become black, and a camera's
+        rotation flag is not applied. Its shorter side is scaled to image_size by Pillow (bilinear, antialiased). Then
+        the centre square is cropped and normalised by mean and std. `afmp predict` does the same. Raises AfmpError for
+        an image that cannot be read, and for what is no image.
         """
-        from afmp.model.prediction import prepare_images
+        from PIL.Image import Image
+
+        from afmp.model.prediction import prepare_image
 
         if image_size is not None:
             check_whole_number("image_size", image_size)
-        return prepare_images(self, [Path(path)], image_size=image_size or self.image_size)[0]
+        if not isinstance(image, (str, Path, Image)):
+            raise AfmpError(f"image is {type(image).__name__}: give the path of an image file, or a PIL image.")
+        image = image if isinstance(image, Image) else Path(image)
+        return prepare_image(self, image, image_size=image_size or self.image_size)
 
 
 def load(path_or_name: Path | str, *, batch_size: int | None = None):
     """Return the trained model, `AFMP` or `Rival`, of a .safetensors or of a release that the package contains.
 
     path_or_name: a path, or the name of a release, which is that of its file without .safetensors.
-    batch_size: of the training; only weights of `notebook` need it.
+    batch_size: of the training; only older weights of `notebook` need it, which do not say it.
 
     The model is on the CPU, in float32 and in evaluation mode. Its attribute `about` is an `About`. Logits are
     (B, classes) of images (B, 3, image_size, image_size); a model of timm has an axis of length 1 in front of both.
@@ -78,7 +85,12 @@ def _names() -> list[str]:
 
 
 def weights_path(path_or_name: Path | str) -> Path:
-    """Return the file of a path or of the name of a release. Raises AfmpError for an unknown name."""
+    """Return the file of a path or of the name of a release.
+
+    Raises AfmpError for an unknown name, for a folder, and for an image, which a person may give in the wrong order.
+    """
+    from afmp.data.image_file import SUFFIXES
+
     if released := release_path(path_or_name):
         return released
     path = Path(path_or_name)
@@ -87,6 +99,10 @@ def weights_path(path_or_name: Path | str) -> Path:
         names = _names()
         found = f"the releases are {', '.join(names)}" if names else "this package contains no releases yet"
         raise AfmpError(f"{path_or_name!r} is no release: {found}; the path of a {SUFFIX} file is allowed too.")
+    if path.suffix.lower() in SUFFIXES:
+        raise AfmpError(f"{path}: an image, where weights belong; give the weights first, then the images.")
+    if is_there(path) and kind_of(path) == FOLDER:
+        raise AfmpError(f"{path}: is a folder, where a file of weights belongs; give the {SUFFIX} in it.")
     return path
 
 

@@ -114,10 +114,11 @@ def build_from_weights(path: Path | str, *, batch_size: int | None = None) -> AF
     The model is on the CPU, in float32 whatever type is stored, and in evaluation mode. `read_about` has the names of
     its classes in the order of its logits, and the mean and standard deviation by which images are normalised.
 
-    batch_size: of the training, for weights of `notebook`, whose answers depend on it. It is not in the file.
+    batch_size: of the training, for weights of `notebook`, whose answers depend on it. It takes the place of the one in
+    the file, which older files lack.
 
     Raises AfmpError as `load_weights` does, for a file that does not describe its model, and for weights of `notebook`
-    without `batch_size`.
+    without any batch size.
     """
     if batch_size is not None:
         check_whole_number("batch_size", batch_size)
@@ -129,10 +130,10 @@ def build_from_weights(path: Path | str, *, batch_size: int | None = None) -> AF
         )
     config = described(about, path, batch_size=batch_size)
     semantics, num_classes = about["semantics"], len(about["class_names"])
-    if SEMANTICS[semantics].depends_on_batch and batch_size is None:
+    if SEMANTICS[semantics].depends_on_batch and batch_size is None and "batch_size" not in about:
         raise AfmpError(
             f"{path}: weights trained as {semantics!r}, whose answers depend on the training's batch size, which the "
-            "file does not say, but the result of a run does; give `afmp.load` batch_size, or "
+            "file does not say, but the result of a run does; give `afmp.load` batch_size, or `afmp predict` or "
             "`afmp explain` --batch-size."
         )
     try:

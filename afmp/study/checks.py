@@ -4,6 +4,7 @@ import os
 
 from afmp.errors import AfmpError
 from afmp.files import FOLDER, is_there, kind_of
+from afmp.study.config_schema import did_you_mean
 from afmp.study.cuda_only import CUDA_ONLY
 from afmp.study.run_config import DatasetConfig, RunConfig
 
@@ -32,14 +33,36 @@ def check_dataset(dataset: DatasetConfig) -> None:
         return
     if dataset.path is None:
         raise AfmpError("config: dataset/path: null, but dataset/source 'folder' needs the path of an image folder.")
+    seen_from = "" if os.path.isabs(dataset.path) else f" in {os.getcwd()}"
+    if not _is_there(dataset.path):
+        raise AfmpError(
+            f"config: dataset/path: {dataset.path!r}{seen_from}: no such folder{_similar_folder(dataset.path)}; give "
+            "the folder of the images. A relative path is relative to --directory, or to where `afmp` is called."
+        )
     train, test, val = (_is_folder(os.path.join(dataset.path, split)) for split in ("train", "test", "val"))
     is_split = train and (test or val)
     if not is_split and (train or test or val or not _has_folders(dataset.path)):
-        seen_from = "" if os.path.isabs(dataset.path) else f" in {os.getcwd()}"
         raise AfmpError(
             f"config: dataset/path: {dataset.path!r}{seen_from} contains no train/<class>/ and test/<class>/ "
             "(or val/<class>/), nor folders of classes alone; give the folder that contains them."
         )
+
+
+def _similar_folder(path: str) -> str:
+    """Return a hint at the folder beside a missing one that is spelt most alike; empty if none is."""
+    above, name = os.path.split(os.path.normpath(path))
+    try:
+        beside = [other for other in os.listdir(above or ".") if _is_folder(os.path.join(above, other))]
+    except (AfmpError, OSError):
+        return ""
+    return did_you_mean(name, beside)
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return is_there(path)
+    except AfmpError as closed:
+        raise AfmpError(f"config: dataset/path: {closed}") from None
 
 
 def _is_folder(path: str) -> bool:

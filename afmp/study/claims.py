@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -79,8 +80,21 @@ class Claim:
 
 
 def read_claims(path: Path | str) -> list[Claim]:
-    """Read and check a file of claims. Raises AfmpError with the key, the value and what is allowed."""
-    return resolve_claims(read_config(path))
+    """Read and check a file of claims. Raises AfmpError with the file, the key, the value and what is allowed."""
+    with naming(path):
+        return resolve_claims(read_config(path))
+
+
+@contextmanager
+def naming(path: Path | str):
+    """Put the path of a file of claims before a mistake that this block finds in it: several may exist."""
+    try:
+        yield
+    except AfmpError as mistake:
+        start = f"{CLAIMS.removesuffix('.yaml')}: "
+        if not str(mistake).startswith(start):
+            raise
+        raise AfmpError(f"{path}: {str(mistake).removeprefix(start)}") from None
 
 
 def resolve_claims(content: dict) -> list[Claim]:
@@ -99,6 +113,11 @@ def check_names(claims: list[Claim], study: Study, *, path: Path | str) -> None:
     shipped = sources.PROJECT / CLAIMS
     if shipped.exists() and os.path.samefile(path, shipped):
         return
+    with naming(path):
+        _check_names(claims, study)
+
+
+def _check_names(claims: list[Claim], study: Study) -> None:
     for claim in claims:
         for key, found, allowed in _of_sweep(claim, study) if claim.of.of_sweep else _of_runs(claim, study):
             if found not in allowed:
@@ -136,7 +155,7 @@ def claims_text(content: dict) -> str:
 
 def found_claims(project: Path | str) -> str:
     """Return the path of the claims of a workflow: those in the working directory, else those of the project."""
-    return CLAIMS if os.path.exists(CLAIMS) else os.path.relpath(Path(project, CLAIMS))
+    return os.path.abspath(CLAIMS if os.path.exists(CLAIMS) else Path(project, CLAIMS))
 
 
 def _claim(name: str, found: dict) -> Claim:

@@ -26,6 +26,11 @@ def read_configs(paths: Sequence[Path | str] | None) -> dict:
     alone. Another one is an overlay of SHIPPED. Raises AfmpError as `read_config` and `without_removed` do.
     """
     if not paths:
+        if not is_there(DEFAULT):
+            raise AfmpError(
+                f"{DEFAULT}: no such file in {Path.cwd()}; name the configuration of the study, with its overlays in "
+                "their order: --config FILE."
+            )
         return read_config(DEFAULT)
     configs = [read_config(path) for path in paths]
     lacks = [section for section in schema("config")["required"] if section not in configs[0]]

@@ -17,6 +17,9 @@ UNREAD = {
     "scaffold": "",
     "window_size": 0,
 }
+# What the keys of `model` with a default mean in a file that lacks them. A new default belongs only into `ModelConfig`:
+# a changed value here would change the models of old files.
+IF_ABSENT = {"edges_per_node": 0, "routing": "learned", "messages": True, "use_directions": True, "use_errors": True}
 
 Scalar = bool | int | float | str
 
@@ -65,7 +68,14 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, model: dict) -> "ModelConfig":
         """Return the model whose keys a result or a file of weights contains: of a rival, only those that it reads."""
-        return cls(**(UNREAD | model if "architecture" in model else model))
+        return cls(**(UNREAD if "architecture" in model else {}) | with_every_key(model))
+
+    def to_dict(self) -> dict:
+        """Return every key that the model reads, as a file of weights contains them, also those at their default."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.is_rival:
+            return {key: values[key] for key in RIVAL_KEYS} | {"arguments": dict(self.arguments)}
+        return {key: value for key, value in values.items() if key not in ("architecture", "arguments")}
 
     @property
     def is_rival(self) -> bool:
@@ -144,11 +154,19 @@ class RunConfig:
 
 
 def _plain(section) -> dict:
-    values = {field.name: (getattr(section, field.name), field.default) for field in fields(section)}
+    absent = IF_ABSENT if isinstance(section, ModelConfig) else {}
+    values = {
+        field.name: (getattr(section, field.name), absent.get(field.name, field.default)) for field in fields(section)
+    }
     plain = {name: value for name, (value, default) in values.items() if value != default}
     if isinstance(section, ModelConfig) and section.is_rival:
         plain = {key: plain[key] for key in RIVAL_KEYS if key in plain}
     return plain | ({"arguments": dict(plain["arguments"])} if "arguments" in plain else {})
+
+
+def with_every_key(model: dict) -> dict:
+    """Return the keys of `model` in a result or a file of weights, with those that older files lack."""
+    return ({"arguments": {}} if "architecture" in model else IF_ABSENT) | model
 
 
 def without_places(config: dict) -> dict:

@@ -77,6 +77,14 @@ def trained_names(lines: list[RunLine]) -> dict[str, str]:
     return {line.run: first_name.setdefault(_effective(line.config), line.run) for line in lines}
 
 
+def model_of(run: RunConfig) -> ModelConfig:
+    """Return the model of a run, with 0 for keys that change nothing in it; only for comparisons.
+
+    Runs of one semantics with the same model differ in their training alone, of which lambda_sparse is a part.
+    """
+    return replace(_effective(run).model, lambda_sparse=0.0)
+
+
 def _check_study(lines: list[RunLine]) -> None:
     """Check that the lines of one study have different names, labels and configurations."""
     by_name: dict[str, RunLine] = {}

@@ -15,7 +15,7 @@ from afmp.study.labels import check_labels
 from afmp.study.memory import check_study_memory
 from afmp.study.paths import SWEEP_TABLES, TABLES
 from afmp.study.run_config import DatasetConfig, RunConfig
-from afmp.study.run_lines import RunLine, resolve_lines, trained_names
+from afmp.study.run_lines import RunLine, model_of, resolve_lines, trained_names
 from afmp.study.semantics import RIVAL, trainings
 
 SWEPT_MODELS = ["afmp_small", "deit_tiny"]  # of a sweep that does not list its models: those that the paper compares
@@ -46,6 +46,22 @@ class Study:
     def trainings(self) -> list[tuple[str, str]]:
         """Every distinct (semantics, run) of the studies, in the order of semantics and runs."""
         return trainings(self.studies, self.runs, self.semantics)
+
+    @property
+    def models(self) -> list[dict]:
+        """Every distinct model that is trained, as {run, semantics, labels, config}: run and config of the first run.
+
+        `config` is plain JSON values. `labels` are those of all runs that have the model, each in its first study.
+        """
+        label: dict[str, str] = {}
+        for member in (member for study in self.studies for member in study["members"]):
+            label.setdefault(member["run"], member["label"])
+        models: dict[tuple, dict] = {}
+        for semantics, run in self.trainings:
+            config = self.runs[run]
+            first = {"run": run, "semantics": semantics, "labels": [], "config": config.without_places()}
+            models.setdefault((semantics, model_of(config)), first)["labels"].append(label[run])
+        return list(models.values())
 
     @property
     def swept_semantics(self) -> list[str]:

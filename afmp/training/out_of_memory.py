@@ -25,6 +25,18 @@ def claim_memory(run: Run, *, images: int, device: torch.device, stack_seeds: bo
     available = torch.cuda.get_device_properties(device).total_memory if on_cuda else host_bytes()
     where = f"this {'GPU' if on_cuda else 'machine'} has"
     check_memory(run.name, config, needed, available=available, where=where, parameters=parameters)
+    _warn_of_few_steps(run, images=images)
+
+
+def _warn_of_few_steps(run: Run, *, images: int) -> None:
+    """Warn if an epoch is one step, as with few images: a recipe for thousands of them then trains hardly at all."""
+    training = run.config.training
+    if images <= training.batch_size:
+        log.warning(
+            "%s: %s training images are one batch (training/batch_size: %s), so an epoch is one step, and %s epochs "
+            "are as many steps. Lower batch_size, or fine-tune trained weights (docs/model.md).",
+            *(run, f"{images:,}", f"{training.batch_size:,}", f"{training.epochs:,}"),
+        )
 
 
 @contextmanager

@@ -9,19 +9,22 @@ from afmp.model.scaffold import scaffold_hash
 from afmp.records import with_checksum, write_diagnostics, write_result
 from afmp.study.paths import seed_file_names
 from afmp.study.run_config import RunConfig
+from afmp.study.semantics import SEMANTICS
 from afmp.training.checkpoint import save_weights
 from afmp.training.identity import numbers_hash
 from afmp.training.run import Run
 from afmp.training.seed_state import SeedTraining
 
 
-def about_weights(config: RunConfig, data: PreparedDataset) -> dict:
+def about_weights(config: RunConfig, data: PreparedDataset, *, semantics: str) -> dict:
     """Return what a file of weights says besides run, semantics, seed and epoch, as plain JSON values.
 
     It is what a program needs to build the model, to prepare an image for it, and to name the class that it predicts.
     """
-    return {
-        "model": config.to_dict()["model"],
+    # Only where answers depend on it does the batch size of the training belong to the model.
+    budget = {"batch_size": config.training.batch_size} if SEMANTICS[semantics].depends_on_batch else {}
+    return budget | {
+        "model": config.model.to_dict(),
         "image_size": config.dataset.image_size,
         "class_names": list(data.class_names),
         "mean": data.mean.tolist(),
@@ -35,7 +38,7 @@ def write_seed(run: Run, finished: SeedTraining, *, data: PreparedDataset, split
     model, progress, seed = finished.model, finished.progress, finished.seed
     best, final, diagnostics, result = (run.seed_folders[seed] / name for name in seed_file_names(run.name))
     about = {"run": run.name, "semantics": run.semantics, "seed": seed}
-    described = about | about_weights(run.config, data)
+    described = about | about_weights(run.config, data, semantics=run.semantics)
     files = {}
     for which, path, weights, epoch in (
         ("best", best, finished.best_weights, progress.best_epoch),

@@ -82,6 +82,15 @@ def test_a_claim_about_runs(differences, changes, verdict, to_tell):
     assert found.command.startswith("snakemake comparison_topdown_vs_no ")
 
 
+def test_p_is_against_the_margin_and_runs_have_the_labels_of_the_figures():
+    records = results([2.0, 1.0, 0.6, 2.2])
+    assert re.search(r"  p = 0\.\d+ *$", claims_text(answers_to(records, OF_RUNS)), re.MULTILINE)
+    found = answers_to(records, OF_RUNS, margin=0.5)
+    assert re.search(r"  p = 0\.\d+ against 0\.5 points\b", claims_text(found), re.MULTILINE)
+    ((row,),) = printed_claims(found)[1].groups
+    assert row[2:4] == ["sparse_0.3_top_down (With top-down)", "sparse_0.3 (Without top-down)"]
+
+
 def test_only_seeds_that_both_runs_have_are_paired():
     records = results([2.0, 2.4, 1.8, 2.2])
     records.remove(next(record for record in records if (record["run"], record["seed"]) == ("sparse_0.3", 1)))
@@ -267,7 +276,8 @@ def test_every_form_has_the_same_verdicts_and_hostile_words_are_text():
     at = comparisons.header.index
     assert [row[at("Verdict")] for row in comparisons.groups[0]] == list(table["verdict"]) == ["holds"] * 3
     of_runs, of_sweep, _ = comparisons.groups[0]
-    assert of_runs[2:5] == ["sparse_0.3_top_down", "sparse_0.3", "test accuracy: top_down_refinement"]
+    assert [cell.split(" (")[0] for cell in of_runs[2:4]] == ["sparse_0.3_top_down", "sparse_0.3"]
+    assert of_runs[4] == "test accuracy: top_down_refinement"
     assert of_sweep[2:4] == ["AFMP-Small", "DeiT-Tiny"] and "64 px, train, fp32, eager" in of_sweep[4]
     assert of_runs[at("Effect")] == "+2.10 [+1.69, +2.51] points"
     assert re.fullmatch(r"3\.00 \[.*\] \(reference / model\)", of_sweep[at("Effect")])

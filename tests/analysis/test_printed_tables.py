@@ -9,6 +9,8 @@ from synthetic_results import STUDIES, synthetic_results
 
 from afmp.analysis.printed_tables import (
     LATEX,
+    OUTSIDE,
+    PrintedTable,
     escape_latex,
     escape_markdown,
     latex,
@@ -168,6 +170,21 @@ def test_a_study_of_one_run_has_no_differences(tmp_path):
     table = differences_table(synthetic_results(), alone)
     write_csv(table, tmp_path / "differences.csv")
     assert printed_differences(table, alone, synthetic_results()) == []
+    assert markdown([]).startswith("No run is compared with another one") and markdown([]).endswith(".\n")
+
+
+def test_a_table_without_rows_is_its_caption_in_markdown():
+    assert (
+        markdown([PrintedTable("claims", "Two claims are left out.", ["Claim"], [[]])]) == "Two claims are left out.\n"
+    )
+
+
+def test_an_interval_of_an_accuracy_that_leaves_0_to_100_is_explained():
+    results = synthetic_results(seeds=range(3))
+    assert not any(OUTSIDE in table.caption for table in printed(results, STUDIES))
+    for result in results:
+        result["test_accuracy"] = 45.0 * result["seed"]
+    assert all(OUTSIDE in table.caption for table in printed(results, STUDIES))
 
 
 @pytest.mark.promise("escaped-texts")
@@ -187,6 +204,12 @@ def test_a_name_is_text(name):
 def test_a_row_does_not_begin_with_what_a_row_end_takes_as_its_argument():
     assert escape_latex("[2cm]") == "{}[2cm]" and escape_latex("* each") == "{}* each"
     assert escape_markdown("1. item") == "1\\. item" and escape_markdown("- item") == "\\- item"
+
+
+def test_a_command_in_markdown_can_be_copied_from_the_file():
+    command = "snakemake my_images --cores 4 --resources gpu=1"
+    table = PrintedTable("claims_sources", "", ["Name", "Command"], [[["a_b", command], ["a", "none"]]])
+    assert markdown([table]).splitlines()[-2:] == [rf"| a\_b | `{command}` |", "| a | none |"]
 
 
 def test_comments_name_the_engine_and_the_font_that_letters_need():

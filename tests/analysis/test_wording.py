@@ -28,6 +28,11 @@ def test_two_seeds_are_two_values_with_digits_that_tell_them_apart():
     assert wording.difference(two) == "+1.00 and +1.50 points (two pairs of seeds, so no interval)"
 
 
+def test_of_a_long_name_without_spaces_the_start_is_shown():
+    assert wording.shortened("oak_tree_that_is_very_long", lines=1) == "oak_tree_that_is_ver …"
+    assert wording.shortened("oak_tree_that_is_long", lines=1) == "oak_tree_that_is_long"
+
+
 def test_every_semantics_has_words_and_a_look():
     assert set(wording.SEMANTICS_IN_WORDS) == set(style.SEMANTICS_STYLE) == set(SEMANTICS)
     assert len({wording.validation_words(semantics) for semantics in SEMANTICS}) == 2

@@ -3,15 +3,17 @@
 import pytest
 import torch
 from conftest import PROJECT
+from shipped_study import SHIPPED
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from afmp import cli, records
 from afmp.analysis.parameter_table import parameters_caption, parameters_table
-from afmp.benchmark.parameters import count_flops, count_parameters
+from afmp.benchmark.parameters import count_flops, count_parameters, count_trained
 from afmp.errors import AfmpError
-from afmp.model.sizes import afmp_refined_small, afmp_small, afmp_tiny
+from afmp.model.sizes import afmp_refined_small, afmp_refined_tiny, afmp_small, afmp_tiny, build_model
+from afmp.study.study import resolve_study
 
 
 def test_counts_are_those_of_the_paper():
@@ -36,6 +38,36 @@ def test_counts_are_those_of_the_paper():
     assert table["flops"].tolist() == list(flops.values())
     ratio = flops["afmp_small"] / flops["deit_tiny"]
     assert f"Ratios of FLOPs: AFMP-Small / DeiT-Tiny = {ratio:.3f}." in caption and "flop\\_counter" in caption
+
+
+def test_every_distinct_model_of_the_study_has_a_row():
+    study = resolve_study(SHIPPED)
+    models = {(model["run"], model["semantics"]): model for model in study.models}
+    assert len(models) == len(study.models)
+    # Their weight of the sparsity loss, or their recipe, is another one, and their model is not.
+    same = {"sparse_0.3_lambda_1e-3", "sparse_0.3_lambda_1e-5", "refined_tiny"}
+    assert {run for _, run in study.trainings} - {run for run, _ in models} == same
+    some = [
+        ("sparse_0.3", "notebook"),
+        ("all_edges", "refined"),
+        *((run, "timm") for run in ("vit", "mixer", "convmixer")),
+    ]
+    counted = count_trained([models[one] for one in some], num_classes=10)
+    rows = {(row["run"], row["semantics"]): row for row in counted["models"]}
+    assert list(rows) == some and {row["resolution"] for row in rows.values()} == {32}
+    for (run, semantics), row in rows.items():
+        model = build_model(study.runs[run], semantics=semantics, num_classes=10)
+        assert row["num_parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    tiny = rows["all_edges", "refined"]
+    assert tiny["flops"] == count_flops(afmp_refined_tiny(num_classes=10), 32)
+    assert tiny["description"].startswith("All edges; AFMP-refined-Tiny: AFMP under refined, 9 layers")
+    # A run may have the name of a model of the sweep.
+    counted["models"][0]["run"] = "deit_tiny"
+    parameters = count_parameters(trained=counted)
+    table = parameters_table(parameters)
+    assert table["model"].tolist()[5:] == ["deit_tiny", *(run for run, _ in some[1:])]
+    assert table["num_classes"].tolist() == [100] * 5 + [10] * 5
+    assert "AFMP-Small / DeiT-Tiny = 1.104." in parameters_caption(parameters)
 
 
 def flops_of_the_equations(model):

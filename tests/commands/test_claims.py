@@ -92,7 +92,7 @@ def test_what_is_wrong_is_said_in_one_sentence(small, tmp_path, capsys):
     for words, said in (
         (
             [small / "archive", "--claims", tmp_path / "claims.yaml"],
-            "afmp claims: claims: claims/one/quantity",
+            "yaml: claims/one/quantity",
         ),
         ([small / "archive", "--claims", tmp_path / "none.yaml"], "none.yaml: no such file"),
         ([small / "nothing", "--claims", small / "claims.yaml"], "nothing' is no folder; give a results folder or an"),

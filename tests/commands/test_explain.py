@@ -40,7 +40,7 @@ def test_the_picture_is_written_and_the_words_agree_with_predict(tmp_path, photo
         assert image.format == "PNG" and min(image.size) > 800
 
 
-def test_weights_of_the_notebook_need_the_batch_size_of_their_training(tmp_path, photo, capsys):
+def test_older_weights_of_the_notebook_need_the_batch_size_of_their_training(tmp_path, photo, capsys):
     weights, picture = save(tmp_path / "best.safetensors", "notebook", config=small_config()), tmp_path / "out.png"
     words = ("explain", str(weights), str(photo), "--output", str(picture))
     assert cli.main(list(words)) == 2

@@ -62,6 +62,14 @@ def test_a_mistake_names_all_files(said, tmp_path, command, message):
     assert status == 2 and message.format(tmp_path / "0.yaml", tmp_path / "1.yaml") in err
 
 
+@pytest.mark.parametrize("command", ["draw . --output drawn", "compare . own", "claims .", "prepare --output x"])
+def test_outside_the_project_a_command_asks_for_the_configuration(said, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = said(command)
+    assert status == 2 and f"config.yaml: no such file in {tmp_path}; name the configuration" in err
+    assert "--config FILE" in err
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [

@@ -114,6 +114,20 @@ def test_weights_of_a_training_answer_as_their_result_says(tmp_path, digits_file
     assert about.dataset_hash == data.hash and about.class_names == data.class_names
 
 
+def test_weights_of_the_notebook_answer_each_image_by_itself(tmp_path, images, capsys):
+    saved = {
+        name: save(tmp_path / f"{name}.safetensors", "notebook", config=small_config(), **changes)
+        for name, changes in {"old": {}, "new": {"batch_size": 2}}.items()
+    }
+    sentence = refusal(saved["old"], images, capsys=capsys)
+    assert "the training's batch size" in sentence and "`afmp predict` or `afmp explain` --batch-size" in sentence
+    assert "--batch-size is 0: allowed" in refusal(saved["old"], images, "--batch-size", "0", capsys=capsys)
+    together = json.loads(said(saved["new"], images, "--format", "json", capsys=capsys))
+    for each in together:
+        words = (saved["old"], each["file"], "--batch-size", "2", "--format", "json")
+        assert json.loads(said(*words, capsys=capsys)) == [each]
+
+
 @pytest.mark.promise("printable-names")
 def test_the_formats_agree_and_names_are_printable(weights, images, tmp_path, capsys):
     words = (weights, images / "z.png", images / "b", "--top", "2")
@@ -157,6 +171,18 @@ def test_top_is_at_most_the_number_of_classes(weights, images, capsys):
 def test_files_in_a_folder_that_are_no_images_are_counted(weights, images, capsys):
     assert cli.main(["predict", str(weights), str(images)]) == 0
     assert f"{images}: files left out, because they are no images: 1 (images are .bmp, " in capsys.readouterr().err
+
+
+@pytest.mark.promise("print-colours-and-rotation")
+def test_an_image_that_other_programs_show_otherwise_is_named(weights, tmp_path, capsys):
+    image = Image.new("RGBA", (9, 9))
+    image.getexif()[0x0112] = 6
+    image.save(tmp_path / "odd.png", exif=image.getexif())
+    for words in (("predict",), ("explain", "--output", str(tmp_path / "out.png"))):
+        assert cli.main([words[0], str(weights), str(tmp_path / "odd.png"), *words[1:]]) == 0
+        err = capsys.readouterr().err
+        assert f"rotation flag, which is not applied: 1, such as {tmp_path}/odd.png" in err
+        assert f"transparent pixels, which become black: 1, such as {tmp_path}/odd.png" in err
 
 
 def damaged(images: Path) -> Path:
@@ -205,6 +231,12 @@ def test_a_wrong_option_is_one_sentence(weights, images, capsys, options, messag
     assert message in refusal(weights, images, *options, capsys=capsys)
 
 
+@pytest.mark.parametrize("options", [("predict",), ("explain", "--output", "out.png")])
+def test_weights_and_image_in_the_wrong_order(weights, images, capsys, options):
+    assert cli.main([options[0], str(images / "z.png"), str(weights), *options[1:]]) == 2
+    assert "z.png: an image, where weights belong; give the weights first" in capsys.readouterr().err
+
+
 def test_probabilities_that_are_not_finite_are_refused(tmp_path, images, capsys):
     weights = save(tmp_path / "large.safetensors", "timm", scale=1e30)
     assert f"{images / 'z.png'}: its probabilities are not finite" in refusal(weights, images / "z.png", capsys=capsys)
@@ -244,8 +276,8 @@ def test_a_release_is_loaded_by_its_name_from_anywhere(tmp_path, images, monkeyp
     [
         ("none.safetensors", r"none\.safetensors: no such file"),
         ("photos/none", r"photos/none: no such file"),
-        ("photos", r"photos: is a folder, where a plain file belongs"),
-        ("photos/a.gif", r"a\.gif: damaged, or no safetensors file"),
+        ("photos", r"photos: is a folder, where a file of weights belongs; give the \.safetensors in it"),
+        ("photos/a.gif", r"a\.gif: an image, where weights belong; give the weights first, then the images"),
     ],
 )
 def test_a_path_that_is_no_file_of_weights_is_refused_as_a_path(images, monkeypatch, path, message):

@@ -1,5 +1,6 @@
 """Unusual image files and folders: each is read as documented, or refused by name before it can do harm."""
 
+import logging
 import os
 import struct
 import tracemalloc
@@ -163,6 +164,30 @@ def test_a_rotation_flag_of_a_camera_is_not_applied(tmp_path):
     image.save(tmp_path / "camera.png", exif=turned)
     assert Image.open(tmp_path / "camera.png").getexif()[0x0112] == 6
     assert np.array_equal(read_image(tmp_path / "camera.png", image_size=8), image)
+
+
+@pytest.mark.promise("print-colours-and-rotation")
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_images_that_other_programs_show_otherwise_are_counted(folder, tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "afmp")
+    read_image_folder(folder, image_size=8)
+    assert not caplog.messages
+    image = noise(8)
+    image.getexif()[0x0112] = 8
+    for split, name in (("train", "b.jpg"), ("train", "a.webp"), ("test", "a.jpg")):
+        image.save(folder / split / "dog" / name, exif=image.getexif())
+    damaged = noise(8)
+    damaged.save(folder / "train/dog/damaged.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
+    for name, alpha in (("opaque", 255), ("glass", 254)):
+        layers = noise(8).convert("RGBA")
+        layers.putpixel((3, 4), (1, 2, 3, alpha))
+        layers.save(folder / f"train/cat/{name}.png")
+    noise(8).save(folder / "train/cat/key.png", transparency=(1, 2, 3))
+    read_image_folder(folder, image_size=8)
+    assert caplog.messages == [
+        f"images with a camera's rotation flag, which is not applied: 3, such as {folder}/test/dog/a.jpg",
+        f"images with transparent pixels, which become black: 2, such as {folder}/train/cat/glass.png",
+    ]
 
 
 @pytest.mark.promise("refused-image-file")

@@ -46,9 +46,17 @@ def test_a_step_of_fewer_images_than_a_batch_counts_its_own_images():
     assert memory_per_image([found]) == [pytest.approx(312.5 / 1300)]
 
 
-def test_memory_is_not_drawn_where_it_was_not_measured():
-    axis = panel(accuracy_and_cost.draw(STUDY, results(CPU)), "Memory")
-    assert not axis.lines and [text.get_text() for text in axis.texts] == ["not measured"]
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_cpu_has_no_panels_of_time_and_memory_and_the_figure_says_why(measured):
+    found = results(CPU)
+    for result in found if not measured else ():
+        del result["step"]
+    figure = accuracy_and_cost.draw(STUDY, found)
+    assert [axis.get_title() for axis in figure.axes if axis.get_title()] == ["Parameters"]
+    text = " ".join(all_text(figure).split())
+    why = "jobs may have shared the CPU" if measured else "it was not measured"
+    assert f"Training time is not shown: {why}. Memory is not shown: it was not measured." in text
+    assert "Time is the median" not in text and "MB" not in text
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

@@ -36,6 +36,7 @@ def folder(tmp_path_factory):
         synthetic = "top_down" if study.runs[run].model.use_top_down else "sparse_0.3"
         for seed in study.seeds:
             result = synthetic_result(synthetic, seed=seed) | {"run": run, "model_type": run}
+            result["config"] = study.runs[run].to_dict()
             records.write_result(results / result_file("paper", run, seed), result)
             content = synthetic_diagnostics(epochs=(2, 3)) | {"run": run, "image_index": 1}
             records.write_diagnostics(results / diagnostics_file("paper", run, seed), content)

@@ -1,6 +1,7 @@
 """Figure of one answer: panels of edges and errors, both directions of an edge apart, and nothing that overlaps."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_the_classes_are_shown_with_and_without_messages():
     content = explained(side=2, layers=1)
     figure = draw(content, name="photo.png")
     assert figure.get_suptitle().startswith("photo.png: ant, 40.0 %\nRun tiny, seed 3, epoch 2\nrefined semantics")
-    axis = panel(figure, "Without messages the answer becomes gnu, 40.0 %")
+    axis = panel(figure, "Without messages the answer\nbecomes gnu, 40.0 %")
     # The five most probable, and the best without messages.
     assert [label.get_text() for label in axis.get_yticklabels()] == ["ant", "bee", "cat", "dog", "eel", "gnu"]
     widths = np.array([bar.get_width() for bar in axis.patches]).reshape(2, 6)
@@ -92,19 +93,29 @@ def test_the_classes_are_shown_with_and_without_messages():
     assert f"layer 0: 10 of 10 edges; strongest {content.edge_name(strongest)} " in lines[7]
 
 
+def test_weights_of_no_study_name_no_training():
+    content = explained(side=2, layers=1)
+    content = replace(content, about=replace(content.about, run=None, seed=None, epoch=None))
+    title = draw(content, name="photo.png").get_suptitle()
+    assert title.startswith("photo.png: ant, 40.0 %\nrefined semantics: ")
+
+
 def seen_labels(axis) -> list:
     """The labels of ticks within the axis: the others are not drawn."""
     low, high = sorted(axis.get_view_interval())
     return [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
 
 
-LONG = [{"side": 14, "layers": 6}, {"side": 4, "layers": 4}, {"side": 3, "layers": 1}]
-CASES = [{"side": 8, "layers": 9}, *(pytest.param(changes, marks=pytest.mark.long) for changes in LONG)]
+LONG = [{"side": 14, "layers": 6}, {"side": 4, "layers": 4}]
+SHORT = [{"side": 8, "layers": 9}, {"side": 3, "layers": 1}]
+CASES = [*SHORT, *(pytest.param(changes, marks=pytest.mark.long) for changes in LONG)]
 
 
 @pytest.mark.parametrize("changes", CASES)
 def test_no_text_overlaps_another_or_leaves_the_picture(changes):
     content = explained(**changes)
+    names = tuple(f"{name}_of_the_woods" for name in NAMES)
+    content = replace(content, about=replace(content.about, class_names=names))
     figure = draw(content, name="a long name of a photograph " * 9 + ".png")
     figure.canvas.draw()
     texts = [figure._suptitle, figure._supxlabel]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from drawn_figures import all_text, by_gid, curve, history, panel, study_figure
-from synthetic_results import STUDIES, synthetic_result, synthetic_results
+from synthetic_results import GPU, STUDIES, synthetic_result, synthetic_results
 
 from afmp.analysis.metrics import epoch_time
 from afmp.analysis.statistics import mean_and_interval
@@ -33,7 +33,7 @@ def test_curves_are_means_and_bands_are_t_intervals():
 
 
 def test_bars_are_mean_epoch_times_without_the_first_epoch():
-    results = synthetic_results(seeds=range(3))
+    results = synthetic_results(seeds=range(3), device=GPU)
     axis = panel(study_figure(STUDIES[2]).draw(STUDIES[2], results), "Time per training epoch")
     for member in STUDIES[2]["members"]:
         times = [epoch_time(r) for r in results if r["run"] == member["run"]]
@@ -43,7 +43,7 @@ def test_bars_are_mean_epoch_times_without_the_first_epoch():
 
 
 def test_the_time_of_a_stack_has_a_note_and_no_interval():
-    results = synthetic_results(seeds=range(3))
+    results = synthetic_results(seeds=range(3), device=GPU)
     for result in results:
         result["trained_together"] = [0, 1, 2]
     figure = study_figure(STUDIES[2]).draw(STUDIES[2], results)
@@ -51,12 +51,12 @@ def test_the_time_of_a_stack_has_a_note_and_no_interval():
     assert len(times) == 2 and not any("±" in text for text in times)
     text = all_text(figure)
     assert "band and error bar" not in text and "as one stack" in text
-    alone = all_text(study_figure(STUDIES[2]).draw(STUDIES[2], synthetic_results(seeds=range(3))))
+    alone = all_text(study_figure(STUDIES[2]).draw(STUDIES[2], synthetic_results(seeds=range(3), device=GPU)))
     assert "band and error bar" in alone and "stack" not in alone and "at the same time" not in alone
 
 
 def test_times_are_left_out_if_a_run_shared_its_device_and_the_figure_says_so():
-    results = synthetic_results(seeds=range(3))
+    results = synthetic_results(seeds=range(3), device=GPU)
     results[0]["trained_beside"] = ["dense", "sparse_0.2"]
     assert results[0]["run"] in [member["run"] for member in STUDIES[0]["members"]]
     figure = study_figure(STUDIES[0]).draw(STUDIES[0], results)
@@ -65,6 +65,14 @@ def test_times_are_left_out_if_a_run_shared_its_device_and_the_figure_says_so():
     text = " ".join(all_text(figure).split())
     assert "Times per epoch are not shown: up to 2 other runs trained on the device at the same time." in text
     assert "error bar" not in text and "Times:" not in text
+
+
+def test_times_of_a_cpu_are_left_out_and_the_figure_says_so():
+    """Jobs on a CPU share it, and no result says with how many others."""
+    figure = study_figure(STUDIES[0]).draw(STUDIES[0], synthetic_results(seeds=range(3)))
+    assert "Time per training epoch" not in [axis.get_title() for axis in figure.axes]
+    text = " ".join(all_text(figure).split())
+    assert "Times per epoch are not shown: jobs may have shared the CPU" in text and "error bar" not in text
 
 
 def test_identical_runs_are_named():
@@ -144,8 +152,21 @@ def test_runs_without_a_regulariser_have_a_note():
     study = {**STUDIES[1], "members": [*STUDIES[1]["members"], {"run": "dense", "label": "Dense"}]}
     axis = panel(study_figure(study).draw(study, synthetic_results()), "Sparsity loss")
     assert "0 at every epoch (not shown on the log axis): Dense" in [text.get_text() for text in axis.texts]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_study_without_a_sparsity_loss_has_no_panel_of_it(shared):
     study = {**STUDIES[1], "reference": "dense", "members": [{"run": "dense", "label": "Dense"}]}
-    assert panel(study_figure(study).draw(study, synthetic_results()), "Sparsity loss").get_yscale() == "linear"
+    results = synthetic_results(device=GPU)
+    for result in results if shared else ():
+        result["trained_beside"] = ["sparse_0.2"]
+    figure = study_figure(study).draw(study, results)
+    figure.canvas.draw()
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles == ["Validation accuracy", "Training loss", *["Time per training epoch"] * (not shared)]
+    assert panel(figure, "Training loss").get_ylabel() == "Cross entropy, nats"
+    assert "The sparsity loss is 0 in all runs at every epoch." in all_text(figure)
 
 
 def test_wide_intervals_do_not_flatten_the_curves():
@@ -160,7 +181,7 @@ def test_wide_intervals_do_not_flatten_the_curves():
 
 
 def test_two_seeds_are_thin_lines_without_a_band():
-    results = synthetic_results(seeds=range(2))
+    results = synthetic_results(seeds=range(2), device=GPU)
     for result in results:
         result["training_history"]["val_acc"] = [10.0 + 3 * result["seed"], 20.0, 30.0]
     figure = study_panels.draw(STUDIES[2], results)
@@ -208,7 +229,7 @@ def test_error_bars_are_visible_on_bars_of_every_colour():
         return np.dot(linear, (0.2126, 0.7152, 0.0722))
 
     members = [{"run": run, "label": run} for run in ("dense", *(f"sparse_0.{i}" for i in range(2, 7)), "top_down")]
-    figure = study_panels.draw({**STUDIES[0], "members": members}, synthetic_results(seeds=range(3)))
+    figure = study_panels.draw({**STUDIES[0], "members": members}, synthetic_results(seeds=range(3), device=GPU))
     axis = panel(figure, "Time per training epoch")
     assert len(axis.patches) == 7 and len(axis.collections) == 7
     for bar, error in zip(axis.patches, axis.collections, strict=True):

@@ -17,11 +17,14 @@ from PIL import Image
 from synthetic_results import synthetic_point, synthetic_scalability
 
 from afmp import records
+from afmp.analysis.claim_tables import COMMANDS
+from afmp.analysis.claims import Answers
 from afmp.analysis.tables import run_tables
 from afmp.errors import AfmpError
-from afmp.finished import page_sweep
+from afmp.finished import first_page, page_sweep
 from afmp.finished.answered_claims import answered_claims
-from afmp.finished.first_page import Inputs, inputs_of, write_first_page
+from afmp.finished.citation import images_to_cite
+from afmp.finished.first_page import Inputs, configuration_text, inputs_of, write_first_page
 from afmp.finished.results_folder import ResultsFolder
 from afmp.finished.study_files import study_drawings
 from afmp.study.claims import resolve_claims
@@ -144,6 +147,7 @@ def test_every_row_of_the_tables_and_every_verdict_is_in_the_page(study, read):
                 assert row in read.rows
     answered = answered_claims(resolve_claims(inputs.claims), opened_study).answered
     words = [text for text in map(str.strip, read.texts) if text in ("holds", "fails", "cannot tell")]
+    assert COMMANDS in read.texts
     # Each verdict is on its card, and once more in the row of each of its comparisons.
     assert words[: len(answered)] == [one.verdict for one in answered]
     points = json.loads(read.data["points-data"])
@@ -170,6 +174,27 @@ def test_how_it_was_made_and_how_to_cite(read):
     text = "".join(read.texts)
     for said in ("(cpu)", "(cuda)", "Commit", "PyTorch", "cff-version: 1.2.0", "visualize_every: 2"):
         assert said in text
+    assert "Cite the source of the images, too: digits." in text
+
+
+def test_images_of_cifar_are_cited_by_their_report():
+    for source, name in (("cifar100", "CIFAR-100"), ("cifar10", "CIFAR-10"), ("folder", "cifar100")):
+        assert "A. Krizhevsky" in images_to_cite(source, name)
+    assert "Krizhevsky" not in images_to_cite("folder", "shapes")
+
+
+def test_the_configuration_does_not_show_where_images_lie():
+    text = configuration_text({"dataset": {"source": "folder", "path": "/home/person/shapes"}, "seeds": [0]})
+    assert "path: shapes\n" in text and "person" not in text and "seeds:" in text
+    assert "path: null\n" in configuration_text({"dataset": {"source": "digits", "path": None}})
+
+
+def test_a_study_without_verdicts_says_where_to_read_of_claims(study, read, tmp_path, monkeypatch):
+    assert "docs/your-own-study.md" not in "".join(read.texts)
+    monkeypatch.setattr(first_page, "answered_claims", lambda *_: Answers([], left_out=15))
+    write_first_page(tmp_path / "index.html", *study)
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "docs/your-own-study.md" in "".join(Reader(text).texts)
 
 
 def test_the_choice_says_which_executions_take_a_graph_made_by_hand(study, read, tmp_path, monkeypatch):

@@ -87,6 +87,15 @@ LIES = {
             changed(COUNTS, lambda c: c["models"][0].update(flops=5)),
             f"{COUNTS}: afmp_small: flops is 5, counted again it is",
         ),
+        "a trained model": (
+            changed(COUNTS, lambda c: c["trained"]["models"][1].update(num_parameters=5)),
+            rf"{COUNTS}: run \S+ \[paper\]: num_parameters is 5, counted again it is",
+        ),
+        "another number of classes of the dataset": (
+            changed(COUNTS, lambda c: c["trained"].update(num_classes=7)),
+            f"{COUNTS}: trained: num_classes is 7, the dataset says 10",
+        ),
+        "no trained models, as in an older release": (changed(COUNTS, lambda c: c.pop("trained")),),
         "no operations, as in an older release": (changed(COUNTS, lambda c: c["models"][2].pop("flops")),),
     },
     "no parameters": {"missing": (gone(COUNTS), f"{COUNTS}: no such file")},

@@ -268,6 +268,21 @@ LIES = {
             ),
             f"{final(TOP, N, 1)}: class_names is",
         ),
+        "weights with another key of the model": (
+            covered(
+                final(TOP, N, 2),
+                weights(
+                    final(TOP, N, 2), metadata=lambda about: about | {"model": about["model"] | {"routing": "none"}}
+                ),
+            ),
+            f"{final(TOP, N, 2)}: model is",
+        ),
+        "weights with another batch size": (
+            covered(
+                final(WINDOW, N, 1), weights(final(WINDOW, N, 1), metadata=lambda about: about | {"batch_size": 3})
+            ),
+            f"{final(WINDOW, N, 1)}: batch_size is 3, it should be",
+        ),
         "metadata that is a list": (
             covered(best(WINDOW, P, 2), weights(best(WINDOW, P, 2), metadata={"about": "[1]"})),
             f"{best(WINDOW, P, 2)}: ",

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import PROJECT
 from lies import edit, read, result
+from PIL import Image
 from rival_runs import DATASET, prepare_small_digits, rival_config
 from safetensors.torch import load_file
 from training_runs import small_config
@@ -74,17 +75,22 @@ def weights(request, trained, tmp_path, monkeypatch) -> Path:
     return tmp_path / "small.safetensors"
 
 
-def test_a_release_is_small_and_loads_as_its_card_says(weights, monkeypatch):
+def test_a_release_is_small_and_loads_as_its_card_says(weights, tmp_path, monkeypatch):
     card, about = weights.with_suffix(".md").read_text(encoding="utf-8"), read_about(weights)
     assert weights.stat().st_size <= 4_000_000
     assert f"`{hashlib.sha256(weights.read_bytes()).hexdigest()}`" in card
     assert about["release"] == weights.stem and f"stored as {about['stored_type']}" in card
-    monkeypatch.setattr("afmp.model.trained.RELEASES", weights.parent)
+    monkeypatch.chdir(weights.parent)
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     names = {"images": torch.rand(2, 3, about["image_size"], about["image_size"])}
     exec(compile(code, "card", "exec"), names)
     assert names["logits"].shape == (2, len(about["class_names"])) and names["logits"].isfinite().all()
     assert all(parameter.dtype == torch.float32 for parameter in names["model"].parameters())
+    Image.new("RGB", (9, 9)).save(tmp_path / "one.png")
+    (command,) = re.findall(r"`afmp (predict .*) one\.png`", card)
+    assert cli.main([*command.split(), str(tmp_path / "one.png")]) == 0
+    cite = card[card.index("## How to cite") :]
+    assert "The AFMP developers (2026). AFMP" in cite and "Rahman" in cite and f"`{weights.stem}`" in cite
 
 
 @pytest.mark.parametrize(("run", "stored_type"), MADE)
@@ -229,7 +235,8 @@ def test_a_card_describes_cifar100_only_if_the_images_are_those(trained, tmp_pat
     def data_of(source: str, class_names: list[str]) -> str:
         config = made.chosen["config"] | {"dataset": made.chosen["config"]["dataset"] | {"source": source}}
         about = made.about | {"class_names": class_names}
-        return model_card(replace(made, chosen=made.chosen | {"config": config}, about=about))
+        changed = replace(made, chosen=made.chosen | {"config": config}, about=about)
+        return model_card(changed, citation="")
 
     for source, class_names in (("cifar100", names), ("folder", names)):
         card = data_of(source, class_names)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from lies import R, best, bless, edit, gates, pipe, pixel
+from lies import R, best, bless, covered, edit, gates, pipe, pixel, weights
 from verified import failures, lines
 from workflow_runs import start_snakemake
 
@@ -16,6 +16,7 @@ from afmp.cli import main
 from afmp.errors import AfmpError
 from afmp.finished.check import Check, NotCheckedError, make
 from afmp.finished.unverified import refuse_unverified
+from afmp.study.run_config import IF_ABSENT
 
 RESULT, BEST = R["top_down", "paper", 1], best("top_down", "paper", 1)
 FIGURE = "figures/paper/comparison_topdown_vs_no"
@@ -41,6 +42,17 @@ def test_a_finished_study_passes_every_check_and_is_not_changed(finished_project
     tables = ("epochs", "summary", "differences", "parameters")
     tables += ("scalability", "scalability_ratios", "scalability_fits")
     assert {f"PASS  table {table}, computed again" for table in tables} <= set(said)
+
+
+def test_weights_with_the_metadata_of_an_older_release_pass(study_to_break):
+    def older(about: dict) -> dict:
+        model = {key: value for key, value in about["model"].items() if key not in IF_ABSENT}
+        return {key: value for key, value in about.items() if key != "batch_size"} | {"model": model}
+
+    path = best("top_down", "notebook", 1)
+    covered(path, weights(path, metadata=older))(study_to_break / "results")
+    bless(study_to_break / "results")
+    assert failures(study_to_break) == []
 
 
 def test_file_times_say_nothing(study_to_break):

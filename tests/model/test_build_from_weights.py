@@ -1,6 +1,7 @@
 """Models built from a file's own metadata, and metadata that describe no model, or one that would fill the memory."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,14 @@ from training_runs import small_config
 from afmp.errors import AfmpError
 from afmp.model.sizes import build_model
 from afmp.model.weights import build_from_weights
+from afmp.study.run_config import IF_ABSENT, ModelConfig
 
 
 def saved(folder: Path, *, semantics="refined", config=None, trained=None, **changes) -> Path:
     """Save a model with the metadata that training gives it, some of them changed."""
     config = config or small_config()
     trained = trained or build_model(config, semantics=semantics, num_classes=3)
-    about = {"semantics": semantics, "model": config.to_dict()["model"], "image_size": config.dataset.image_size}
+    about = {"semantics": semantics, "model": config.model.to_dict(), "image_size": config.dataset.image_size}
     about |= {"class_names": ["a", "b", "c"]} | changes
     about = {key: value for key, value in about.items() if value is not None}
     path = folder / "best.safetensors"
@@ -49,7 +51,23 @@ def test_a_model_is_built_as_it_was_trained(tmp_path, name):
 
 
 def model_keys(config=SMALL, **changes) -> dict:
-    return {"model": config.to_dict()["model"] | changes}
+    return {"model": config.model.to_dict() | changes}
+
+
+def test_weights_say_every_key_and_older_ones_are_built_by_the_defaults_of_their_time(monkeypatch):
+    assert rival_config("vit").model.to_dict().keys() == {"patch_size", "architecture", "arguments"}
+    config = SMALL.model
+    assert config.to_dict().keys() == {field.name for field in fields(ModelConfig)} - {"architecture", "arguments"}
+    older = {key: value for key, value in config.to_dict().items() if key not in IF_ABSENT}
+    assert older == SMALL.to_dict()["model"] and ModelConfig(**older) == config
+    # A later release has other defaults.
+    for field in fields(ModelConfig):
+        if field.name in IF_ABSENT:
+            monkeypatch.setattr(field, "default", "another")
+    monkeypatch.setattr(ModelConfig.__init__, "__defaults__", (*["another"] * len(IF_ABSENT), "afmp", ()))
+    assert ModelConfig(**older) != config
+    assert ModelConfig.from_dict(older) == ModelConfig.from_dict(config.to_dict()) == config
+    assert SMALL.to_dict()["model"] == older
 
 
 RIVAL = {"semantics": "timm", "config": rival_config("convmixer")}

@@ -23,7 +23,9 @@ HAS_ONNX = all(find_spec(name) is not None for name in ("onnx", "onnxscript", "o
 def test_the_examples_of_the_page_run(tmp_path, monkeypatch):
     """One after another, in a folder and a process group of one process."""
     monkeypatch.chdir(tmp_path)
-    Image.new("RGB", (96, 64), (200, 40, 90)).save("one.png")
+    (tmp_path / "photos/ant").mkdir(parents=True)
+    for path in ("one.png", "photos/ant/one.png"):
+        Image.new("RGB", (96, 64), (200, 40, 90)).save(path)
     torch.manual_seed(0)
     names: dict = {}
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
@@ -34,6 +36,11 @@ def test_the_examples_of_the_page_run(tmp_path, monkeypatch):
                 exec(compile(code, "docs/model.md", "exec"), names)
     finally:
         torch.distributed.destroy_process_group()
+    if HAS_ONNX:
+        exported = names["onnxruntime"].InferenceSession("model.onnx")
+        assert [each.name for each in exported.get_outputs()] == ["logits"]
+        assert (tmp_path / "model.onnx.data").stat().st_size > (tmp_path / "model.onnx").stat().st_size / 2
+    assert names["photos"][0][0].shape == (3, 64, 64)
     assert names["settings"]["input_size"] == (1, 64, 64)
     assert [tuple(each.shape) for each in names["maps"]] == [(1, 128, 4, 4)] * 2
     answers = names["model"](names["images"][:3])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
 from torch.func import functional_call, grad, jvp, vmap
 from training_runs import FORKSERVER
 
@@ -116,6 +117,17 @@ def test_second_derivatives_are_those_of_finite_differences(kind):
     (_, found) = jvp(gradient, (images,), (direction,))
     expected = (gradient(images + step * direction) - gradient(images - step * direction)) / (2 * step)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["paper", "refined k per node"])
+def test_second_derivatives_without_torch_func_end_with_the_errors_that_the_document_quotes(kind):
+    model, images = build(kind)
+    model, images = model.cpu(), images.cpu().requires_grad_()
+    (gradient,) = torch.autograd.grad(model(images).square().sum(), images, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice a function that was marked with @once_differentiable"):
+        gradient.sum().backward()
+    with forward_ad.dual_level(), pytest.raises(RuntimeError, match="You must implement the jvp function"):
+        model(forward_ad.make_dual(images.detach(), torch.ones_like(images)))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -27,7 +27,7 @@ RELEASES = ("afmp_refined_tiny_cifar100", "afmp_refined_small_cifar100")
 KINDS = {
     "paper": {},
     "window": {"scaffold": "window", "window_size": 2, "lambda_sparse": 0.5},
-    "top down": {"semantics": "notebook", "scaffold": "window", "window_size": 3},
+    "top down": {"semantics": "notebook", "scaffold": "window", "window_size": 3, "batch_size": 1},
     "refined": {"semantics": "refined", "edges_per_node": 2, "use_errors": False, "use_directions": False},
     "dense": {"semantics": "refined", "is_sparse": False, "routing": "none", "messages": False},
 }
@@ -49,7 +49,7 @@ def photo(tmp_path):
 def test_a_saved_model_comes_back_as_it_was(tmp_path, kind):
     model, path, images = trained(**KINDS[kind]), tmp_path / "mine.safetensors", torch.rand(2, 3, 16, 16)
     afmp.save(model, path, class_names=NAMES, mean=torch.tensor(SCALE["mean"]).double(), std=np.array(SCALE["std"]))
-    loaded = afmp.load(path, batch_size=128)
+    loaded = afmp.load(path)
     for found, expected in zip(loaded.forward_train(images), model.forward_train(images), strict=True):
         assert torch.equal(found, expected)
     assert (
@@ -92,6 +92,18 @@ def test_images_are_prepared_as_stated_and_as_timm_prepares_them(photo):
     torch.testing.assert_close(found, transform(Image.open(photo)), rtol=0, atol=2e-3)
 
 
+def test_an_opened_image_is_prepared_as_its_file(photo, tmp_path):
+    about = afmp.load(RELEASES[0]).about
+    expected = about.prepare_image(photo, image_size=16)
+    with Image.open(photo) as image:
+        for opened in (image, image.convert("RGBA")):
+            assert torch.equal(about.prepare_image(opened, image_size=16), expected)
+    with pytest.raises(AfmpError, match="image is ndarray: give the path of an image file, or a PIL image"):
+        about.prepare_image(np.zeros((9, 9, 3), np.uint8))
+    with pytest.raises(AfmpError, match=r"image: cannot be read \(values of mode F have no fixed range"):
+        about.prepare_image(Image.new("F", (9, 9)))
+
+
 def with_replaced_part() -> AFMP:
     model = trained()
     model.embed = torch.nn.Linear(48, 5)
@@ -120,7 +132,9 @@ REFUSED = {
     "too deep": (lambda: trained(num_layers=65, d_model=1), {}, "num_layers: 65 .*; save its state_dict"),
     "diverged": (diverged, {}, "readout.2.bias contains NaN"),
     "other classes": (trained, {"class_names": ["a", "b"]}, "class_names has 2 names for the 3 classes"),
-    "one text": (trained, {"class_names": "abc"}, "class_names has 0 names"),
+    "one text": (trained, {"class_names": "abc"}, "class_names is 'abc': allowed is a list with one text"),
+    "numbers": (trained, {"class_names": [0, 1, 2]}, r"class_names is '\[0, 1, 2\]': allowed is a list with one text"),
+    "one name twice": (trained, {"class_names": ["a", "b", "a"]}, "class_names has 'a' twice: give each class a name"),
     "of 255": (trained, {"mean": [125.3, 123.0, 113.9]}, "mean is .* scaled to 0 ... 1"),
     "std of 0": (trained, {"std": [0.1, 0, 0.1]}, "std is .* above 0 to 1"),
     "an array of texts": (trained, {"mean": ["a", "b", "c"]}, "mean is .* allowed are three numbers"),

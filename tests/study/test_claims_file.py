@@ -148,9 +148,9 @@ def test_a_name_that_the_study_lacks_is_a_mistake_in_claims_of_ones_own(case, tm
     check_names(read_claims(path), study, path=path)
     content["claims"][name] |= changes
     path.write_text(claims_text(content))
-    with pytest.raises(AfmpError, match=f"^claims: claims/{name}/{message}") as caught:
+    with pytest.raises(AfmpError, match=rf"^{path}: claims/{name}/{message}") as caught:
         check_names(read_claims(path), study, path=path)
-    assert complains(caught.value, of="claims: ")
+    assert complains(caught.value, of=f"{path}: claims/")
 
 
 def test_claims_of_ones_own_about_a_sweep_need_one(tmp_path):

@@ -38,7 +38,7 @@ FOUND = {
     "a key of control characters": (put("model", **{"\x1b[1m": 1}), r"model/'\\x1b\[1m': unknown key with value 1"),
     "a folder no disk can name": (
         put("dataset", source="folder", path="x" * 300),
-        "dataset/path: 'x+.* contains no train",
+        "dataset/path: 'x+.* no such folder; give",
     ),
     "a folder of no name": (put("dataset", source="folder", path=""), "dataset/path: found ''; allowed: text"),
     "digits of another script": (

@@ -122,3 +122,13 @@ def test_training_says_what_memory_it_takes_before_it_starts(tmp_path, caplog, m
     with caplog.at_level("INFO", logger="afmp"), pytest.raises(AfmpError, match=r"0\.\d+ GB .* this machine has 1 GB"):
         out_of_memory.claim_memory(run, images=10, device=torch.device("cpu"), stack_seeds=False)
     assert "big [paper]: training takes at least 0.8" in caplog.text
+
+
+@pytest.mark.parametrize(("images", "warns"), [(256, True), (257, False)])
+def test_training_warns_if_an_epoch_is_one_step(tmp_path, caplog, images, warns):
+    from afmp.training import out_of_memory
+    from afmp.training.run import Run
+
+    run = Run("few", "paper", resolve_study(changed("training", batch_size=256)).runs["dense"], {0: tmp_path}, tmp_path)
+    out_of_memory.claim_memory(run, images=images, device=torch.device("cpu"), stack_seeds=False)
+    assert ("few [paper]: 256 training images are one batch" in caplog.text) == warns

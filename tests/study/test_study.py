@@ -56,6 +56,20 @@ def test_demo_overlay_is_a_valid_study(config):
     assert study.dataset.source == "digits" and len(study.seeds) == 2 and len(study.trainings) >= RUNS
 
 
+def test_labels_of_the_demo_say_what_its_runs_are(config):
+    """An overlay replaces a list of runs, so the demo repeats that of `messages`."""
+    demo = yaml.safe_load((PROJECT / "demo.yaml").read_text())
+    shipped, shown = (one["studies"]["messages"]["runs"] for one in (config, demo))
+    assert [line | {"num_layers": 0} for line in shown] == [line | {"num_layers": 0} for line in shipped]
+    for overlay in ({}, demo):
+        update_config(config, overlay)
+        study = resolve_study(config)
+        layers = {run: study.runs[run].model.num_layers for run in ("with_top_down", "all_edges", "best_2")}
+        assert layers["with_top_down"] == layers["all_edges"] - 1 == layers["best_2"] - 1 >= 2
+        labels = [one["label"] for table in study.studies for one in table["members"] if one["run"] == "with_top_down"]
+        assert labels == ["Top-down, one layer fewer"]
+
+
 def _fragments(fragment, where="config"):
     """Yield every fragment of the schema that describes a value, after its place."""
     yield where, fragment
@@ -384,6 +398,12 @@ def test_a_folder_without_splits_is_refused(config, tmp_path, monkeypatch):
         resolve_study(config)
     monkeypatch.chdir(tmp_path)
     relative = config | {"dataset": config["dataset"] | {"path": "images"}}
+    with pytest.raises(AfmpError, match=f"'images' in {tmp_path}: no such folder; give"):
+        resolve_study(relative)
+    (tmp_path / "image").mkdir()
+    with pytest.raises(AfmpError, match=rf"'images' in {tmp_path}: no such folder \(did you mean 'image'\?\); give"):
+        resolve_study(relative)
+    (tmp_path / "images").mkdir()
     with pytest.raises(AfmpError, match=f"'images' in {tmp_path} contains no train/<class>/"):
         resolve_study(relative)
     (tmp_path / "train").mkdir()

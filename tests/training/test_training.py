@@ -18,6 +18,7 @@ from training_runs import (
     without_times,
 )
 
+import afmp
 from afmp.data.augmentation import epoch_plan, normalise
 from afmp.data.dataset import load_dataset
 from afmp.data.split import split_dataset
@@ -302,3 +303,10 @@ def test_a_file_of_weights_says_all_that_its_predictions_need(config, digits_fil
     answers = model.eval()(images).argmax(dim=1)
     assert 100 * (answers == data.test_labels).double().mean().item() == pytest.approx(result["test_accuracy"])
     assert about["class_names"] == list(data.class_names) and about["dataset"]["hash"] == data.hash
+
+
+def test_weights_of_the_notebook_say_the_batch_size_of_their_training(config, digits_file, tmp_path):
+    config = replace(config, training=replace(config.training, epochs=1))
+    train(config, tmp_path, digits_file, semantics="notebook")
+    model = afmp.load(tmp_path / "seed_0/best.safetensors")
+    assert model.semantics == "notebook" and model.batch_size == config.training.batch_size

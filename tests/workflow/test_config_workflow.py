@@ -128,7 +128,7 @@ def test_a_mistake_in_claims_ends_in_one_sentence_before_any_job(project, tmp_pa
     claims["claims"]["top_down_helps"]["expect"] = "better"
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump(claims))
     said = snakemake(project, "all", "--directory", tmp_path, check=False)
-    message = "claims: claims/top_down_helps/expect: found 'better'; allowed: higher, lower, equal"
+    message = "/claims.yaml: claims/top_down_helps/expect: found 'better'; allowed: higher, lower, equal"
     assert said.count(message) == 1 and "Traceback" not in said and "Building DAG" not in said
     claims["claims"]["top_down_helps"] |= {"expect": "higher", "runs": ["sparse_0.3_topdown"]}
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump(claims))

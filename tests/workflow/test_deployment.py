@@ -48,6 +48,10 @@ def test_the_image_has_what_the_workflow_reads_and_installs_the_constraints():
     text = (PROJECT / "envs/Dockerfile").read_text()
     copied = {word for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE) for word in line.split()}
     assert set(PARTS) <= copied and all((PROJECT / name).exists() for name in copied)
+    documents = [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md"), *PROJECT.glob("*.yaml")]
+    given = {name for file in documents for name in re.findall(r"--config(?:file)? (\S+\.yaml)\b", file.read_text())}
+    shipped = {name for name in given if (PROJECT / name).is_file()}  # others are names for a reader's own files
+    assert {"demo.yaml", "my_images.yaml"} <= shipped <= copied
     (install,) = re.findall(r"^RUN python -m pip install .*$", text, re.MULTILINE)
     assert "--constraint constraints.txt" in install
     # A user without a name ends Snakemake, and one without a home of its own Triton: `docker run --user` gives neither.

@@ -44,6 +44,13 @@ def test_my_images_plans_one_run_and_nothing_of_the_paper(project):
     }  # fmt: skip
 
 
+def test_a_class_without_images_ends_the_call_before_any_job(project):
+    (empty := project.parent / "my_images/plum").mkdir()
+    code, said = run(project, "all", *arguments("--dry-run"))
+    empty.rmdir()
+    assert code == 1 and said.rstrip().splitlines()[-1].startswith(f"Error: {empty}: there are no images of this class")
+
+
 @pytest.mark.long
 def test_a_figure_of_the_sweep_is_refused_in_one_sentence(project):
     code, said = run(project, "scalability_fits", *arguments("--dry-run"))

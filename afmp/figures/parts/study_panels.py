@@ -1,7 +1,8 @@
 """The panels of a study over random seeds: accuracy, training loss, sparsity loss and time per epoch.
 
-They are the four panels of the original notebook, without the times if runs shared a device: such times compare
-nothing. A study without a figure file of its own is drawn by this module.
+They are the four panels of the original notebook, without the times if runs shared a device, as jobs on a CPU may:
+such times compare nothing. The sparsity loss has no panel if it is 0 in all runs, as in a study of dense models. A
+study without a figure file of its own is drawn by this module.
 """
 
 import numpy as np
@@ -29,7 +30,7 @@ def caption(study: dict, results: list[dict]) -> str:
 def draw_study(study: dict, results: list[dict], *, sparsity_scale: str = "linear") -> Figure:
     """Draw the panels under the title of the study. `sparsity_scale` of the sparsity loss is linear or log.
 
-    If runs shared a device, there is no panel of times, and accuracy has the whole width.
+    Without the panel of times or of the sparsity loss, accuracy has the whole width.
     """
     runs, semantics = study_runs(study, results)
     entries, heading = study_text.legend_texts(runs, semantics)
@@ -40,26 +41,33 @@ def draw_study(study: dict, results: list[dict], *, sparsity_scale: str = "linea
     figure = style.new_figure(12, 1.2 + legend_height + 2 * panel_height)
     style.add_title(figure, study_text.title(study), subtitle=wording.in_words(semantics))
     grid = figure.add_gridspec(3, 2, height_ratios=[legend_height, panel_height, panel_height])
-    timed = study_text.times_compare(runs)
-    places = (grid[1, 0], grid[1, 1], grid[2, 0], grid[2, 1]) if timed else (grid[1, :], grid[2, 0], grid[2, 1])
-    legend, accuracy, loss, sparsity, *times = (figure.add_subplot(place) for place in (grid[0, :], *places))
+    timed, sparse = study_text.times_compare(runs), any((run.curve("sparsity_loss") > 0).any() for run in runs)
+    places = {
+        4: (grid[1, 0], grid[1, 1], grid[2, 0], grid[2, 1]),
+        3: (grid[1, :], grid[2, 0], grid[2, 1]),
+        2: (grid[1, :], grid[2, :]),
+    }[2 + timed + sparse]
+    legend, accuracy, loss, *others = (figure.add_subplot(place) for place in (grid[0, :], *places))
     cut = [
         _draw_curves(accuracy, runs, "val_acc", floor=0, ceiling=100),
         _draw_curves(loss, runs, "train_loss", floor=0),
-        _draw_curves(sparsity, runs, "sparsity_loss", scale=sparsity_scale),
-        *(_draw_times(time, runs) for time in times),
     ]
     words = wording.validation_words(semantics)
     accuracy.set(title=words.title, ylabel=words.axis)
-    loss.set(title="Training loss", ylabel="Cross entropy + sparsity loss, nats")
-    sparsity.set(title="Sparsity loss", ylabel=f"λ × mean |gate|{', log scale' * (sparsity.get_yscale() == 'log')}")
-    _note_zero_runs(sparsity, runs)
+    loss.set(title="Training loss", ylabel=f"Cross entropy{' + sparsity loss' * sparse}, nats")
+    if sparse:
+        sparsity, *others = others
+        cut.append(_draw_curves(sparsity, runs, "sparsity_loss", scale=sparsity_scale))
+        sparsity.set(title="Sparsity loss", ylabel=f"λ × mean |gate|{', log scale' * (sparsity.get_yscale() == 'log')}")
+        _note_zero_runs(sparsity, runs)
+    cut += [_draw_times(times, runs) for times in others]
     legend.set_axis_off()
     # Not those that Matplotlib finds in a panel: it leaves labels out that start with _.
     handles = [Line2D([], [], **style.run_style(index)) for index in range(len(runs))]
     layout = {"loc": "center", "ncols": columns, "handlelength": 3.2, "columnspacing": 2.5}
     legend.legend(handles, entries, title=heading, title_fontsize=9.5, **layout)
-    style.add_footer(figure, study_text.footer(runs, semantics, cut=any(cut)))
+    no_loss = [] if sparse else ["The sparsity loss is 0 in all runs at every epoch."]
+    style.add_footer(figure, [*study_text.footer(runs, semantics, cut=any(cut)), *no_loss])
     return figure
 
 
@@ -68,8 +76,6 @@ def _draw_curves(
 ) -> bool:
     """Draw one curve per run of a list of the training history. Returns whether an interval is cut."""
     curves = [run.curve(key) for run in runs]
-    if scale == "log" and not any((curve > 0).any() for curve in curves):
-        scale = "linear"  # a log axis cannot show runs that are all at 0
     axis.set_yscale(scale)
     bands = [
         draw_curve(axis, curve, label=run.label, look=style.run_style(index), index=index)

@@ -86,13 +86,23 @@ def rivals_note(runs: list[StudyRun], semantics: str) -> str:
 
 
 def times_compare(runs: list[StudyRun]) -> bool:
-    """Return whether times of the runs can be compared: none trained beside another on the same device."""
-    return not any(result["trained_beside"] for run in runs for result in run.results)
+    """Return whether times of the runs can be compared: none trained beside another on the same device, nor on a CPU.
+
+    CPU jobs run in parallel on one machine, and share its caches. No result says with how many others.
+    """
+    return not any(result["trained_beside"] for run in runs for result in run.results) and not on_cpu(runs)
+
+
+def on_cpu(runs: list[StudyRun]) -> bool:
+    """Return whether a result of the runs was trained on a CPU."""
+    return any(result["device"]["type"] == "cpu" for run in runs for result in run.results)
 
 
 def _times_note(runs: list[StudyRun]) -> str:
     """Return why there are no times, or what a run shared its time with: the other seeds of its run, other jobs."""
     results = [result for run in runs for result in run.results]
+    if on_cpu(runs):
+        return "Times per epoch are not shown: jobs may have shared the CPU, so they compare nothing."
     if not times_compare(runs):
         others = wording.counted([max(len(result["trained_beside"]) for result in results)], "other run")
         return f"Times per epoch are not shown: up to {others} trained on the device at the same time."
@@ -101,8 +111,6 @@ def _times_note(runs: list[StudyRun]) -> str:
         sentences.append("Times: the seeds of a run trained together as one stack, so its time is measured once.")
     if any(run.interval("epoch_time_s").n == 2 for run in runs):
         sentences.append("Dots: the two times of a bar.")
-    if any(result["device"]["type"] == "cpu" for result in results):
-        sentences.append("Times: jobs may have shared the CPU's caches, so compare times of runs only roughly.")
     return " ".join(sentences)
 
 

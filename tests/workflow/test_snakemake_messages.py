@@ -3,18 +3,22 @@
 from pathlib import Path
 
 import pytest
+from synthetic_results import synthetic_result
 from workflow_runs import copy_project, planned_jobs, run, snakemake
 
+from afmp.records import write_result
 from afmp.study.study import read_study
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A copy of the project with its shipped study, of which one file is there."""
+    """A copy of the project with its shipped study, of which one file is there, and a result of another study."""
     folder = copy_project(tmp_path_factory.mktemp("project"))
     there = folder / "results/train/paper/dense/seed_0/best.safetensors"
     there.parent.mkdir(parents=True)
     there.touch()
+    other = synthetic_result("sparse_0.3")
+    write_result(folder / "results/train/paper/other/seed_0/results_other.json", other | {"run": "other"})
     return folder
 
 
@@ -29,6 +33,8 @@ def test_a_dry_run_of_the_whole_study_can_be_read(project):
     assert "output: results/train/paper/dense/seed_0/results_dense.json and 19 more\n" in dense
     assert "reason: Missing output files: results/train/paper/dense/seed_0/diagnostics.json and 18 more; Input" in dense
     assert "reason: Missing output files: all" in said
+    warning = "Warning: results: most results there are of another configuration (dataset digits; run other): "
+    assert said.count(warning) == 1
 
 
 def test_with_verbose_a_dry_run_names_every_file(project):
