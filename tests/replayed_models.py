@@ -49,7 +49,7 @@ def replayed_model(kind: str = "paper", **changes) -> AFMP:
     settings = {"img_size": 16, "patch_size": 4, "num_classes": 5, "lambda_sparse": 0.5} | KINDS[kind] | changes
     model = AFMP(2, 16, **settings).to(DEVICE)
     if DEVICE == "cpu":
-        model._replay.graphs, model._replay.device_type = RerunGraphs(), "cpu"
+        model._replay.graphs = RerunGraphs()
     return model
 
 

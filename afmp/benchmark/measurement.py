@@ -8,7 +8,6 @@ import gc
 import numpy
 import torch
 
-from afmp.analysis.series import MADE_BY_HAND
 from afmp.benchmark.memory import MemoryBaseline, warm_up_libraries
 from afmp.benchmark.models import build_model
 from afmp.benchmark.passes import COMPILE_MODES, Pass, Subject, failure, free_graph_trees, interleaved_times
@@ -81,7 +80,7 @@ def measure(
     outcomes: list[dict] = []
     for candidate in candidates:
         key, compile_mode = _model_key(candidate), COMPILE_MODES.get(candidate["execution"])
-        replays = candidate["execution"] not in MADE_BY_HAND  # memory of a graph made by hand: of the pass without it
+        replays = candidate["execution"] == "eager"
         try:
             if key not in subjects:
                 if shared_inputs:

@@ -84,7 +84,7 @@ class Pass:
     def __init__(self, subject: Subject, execution: str) -> None:
         self._clear = subject.clear_gradients
         self._call = partial(subject.run, compile_mode=COMPILE_MODES.get(execution))
-        subject.set_replay(execution not in MADE_BY_HAND)
+        subject.set_replay(execution == "eager")
         if execution in MADE_BY_HAND:
             self._call, self._clear = _capture(subject, self._call).replay, lambda: None
             return

@@ -15,7 +15,6 @@ from afmp.errors import AfmpError, check_choice, check_flag, check_number, check
 from afmp.message_passing.implementation import implementation
 from afmp.message_passing.layer import LayerOutput
 from afmp.model.backbone import Backbone
-from afmp.model.compiled_replay import compiled_replay
 from afmp.model.embedding import NO_TORCHSCRIPT, patches_of
 from afmp.model.graph import GraphModule
 from afmp.model.layer import Budget, Layer
@@ -208,8 +207,7 @@ class AFMP(Backbone, GraphModule):
 
     def _replayed(self, images: Tensor, *, with_loss: bool) -> tuple[Tensor, ...]:
         """Return what `compute` does, from a CUDA graph where that is possible."""
-        replay = compiled_replay if torch.compiler.is_compiling() else self._replay
-        results = replay(self, images, with_loss=with_loss)
+        results = None if torch.compiler.is_compiling() else self._replay(self, images, with_loss=with_loss)
         return self.compute(images, with_loss=with_loss) if results is None else results
 
     def forward_internals(self, images: Tensor) -> Internals:

@@ -4,8 +4,7 @@ A pass goes from images to logits and sparsity loss. `replay.py` decides which p
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,6 @@ from afmp.machine.cuda_graph import capture
 from afmp.model.parts import Parts
 
 ALIGNMENT = 16  # bytes
-AUTOGRAD_KEYS = ("AutogradFunctionality", "AutogradOther", "AutogradNestedTensor")
 
 
 class CudaGraphs:
@@ -62,7 +60,6 @@ class Conditions:
 
     - cast: the type in which autocast computes products; None without autocast
     - wanted, images_wanted: whether each parameter, and the images, have a gradient
-    - compiled: the operations are those of torch.compile
     """
 
     def __init__(
@@ -74,9 +71,8 @@ class Conditions:
         cast: torch.dtype | None,
         wanted: Sequence[bool],
         images_wanted: bool,
-        compiled: bool = False,
     ) -> None:
-        self.with_loss, self.cast, self.compiled = with_loss, cast, compiled
+        self.with_loss, self.cast = with_loss, cast
         self.wanted, self.images_wanted, self.trains = wanted, images_wanted, images_wanted or any(wanted)
         products = torch.backends.cuda.matmul
         self.settings = (
@@ -87,7 +83,7 @@ class Conditions:
             *(model.lambda_sparse, model.use_top_down, model.global_pool, *vars(model.budget).values()),
         )
         self.key = (
-            *(with_loss, cast, compiled, images_wanted, tuple(wanted)),
+            *(with_loss, cast, images_wanted, tuple(wanted)),
             *(images.shape, images.dtype, images.device, self.settings),
         )
         # The embedding casts images, so they may be stored as it reads them. Random edges depend on every bit.
@@ -113,9 +109,8 @@ class Calculation:
 
     def forward(self) -> list[Tensor]:
         """Return the results of the pass."""
-        compute = _compiled() if self._conditions.compiled else _compute
         with self._as_the_user():
-            self._results = compute(self._model, self._images, self._conditions.with_loss)
+            self._results = self._model.compute(self._images, with_loss=self._conditions.with_loss)
         return [result.detach() for result in self._results]
 
     def differentiable(self) -> list[bool]:
@@ -132,7 +127,7 @@ class Calculation:
         self._results = ()
         inputs = (self._images, *self._aliases)
         # Without autocast, which a user has left by the backward pass.
-        with self._recorded(), torch.autocast(self._images.device.type, enabled=False):
+        with torch.autocast(self._images.device.type, enabled=False):
             found = torch.autograd.grad(
                 [result for result, _ in used],
                 [each for each in inputs if each.requires_grad],
@@ -142,16 +137,12 @@ class Calculation:
         gradients = iter(found)
         return [next(gradients) if each.requires_grad else None for each in inputs]
 
-    def _recorded(self) -> AbstractContextManager:
-        return _above_autograd() if self._conditions.compiled else nullcontext()
-
     @contextmanager
     def _as_the_user(self) -> Iterator[None]:
         conditions, places = self._conditions, self._parts.places
         cast = {"dtype": conditions.cast} if conditions.cast else {"enabled": False}
         own = [owner[name] for owner, name in places]
         with (
-            self._recorded(),
             torch.inference_mode(False),
             torch.set_grad_enabled(conditions.trains),
             torch.autocast(self._images.device.type, cache_enabled=False, **cast),
@@ -163,26 +154,6 @@ class Calculation:
             finally:
                 for (owner, name), parameter in zip(places, own, strict=True):
                     owner[name] = parameter
-
-
-def _compute(model: nn.Module, images: Tensor, with_loss: bool) -> tuple[Tensor, ...]:
-    return model.compute(images, with_loss=with_loss)
-
-
-@cache
-def _compiled() -> Callable:
-    return torch.compile(_compute, dynamic=False)
-
-
-@contextmanager
-def _above_autograd() -> Iterator[None]:
-    """Let autograd record operations within an operator, as which the compiled pass runs."""
-    excluded = torch._C._dispatch_tls_local_exclude_set()
-    for key in (getattr(torch._C.DispatchKey, name) for name in AUTOGRAD_KEYS):
-        if excluded.has(key):
-            excluded = excluded.remove(key)
-    with torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), excluded):
-        yield
 
 
 class CapturedPass:
@@ -212,13 +183,13 @@ class CapturedPass:
             present = [index for index, each in enumerate(has_gradient) if each]
             types = dict.fromkeys(self._shaped[index].dtype for index in present)
             self._groups = [
-                aligned([index for index in present if self._shaped[index].dtype == dtype], self._shaped)
+                _aligned([index for index in present if self._shaped[index].dtype == dtype], self._shaped)
                 for dtype in types
             ]
 
             def backward() -> list[Tensor]:
                 d_images, *found = calculation.backward(self._d_results)
-                flat = [flattened(found, group) for group in self._groups]
+                flat = [_flattened(found, group) for group in self._groups]
                 return [*flat, d_images] if self._has_image_gradient else flat
 
             calculation.forward()
@@ -240,21 +211,16 @@ class CapturedPass:
         self._forward()
         return tuple(result.clone() for result in self._results)
 
-    def run_backward(
-        self, d_results: Sequence[Tensor | None], *, laid_out: list[int] | None = None
-    ) -> list[Tensor | None]:
+    def run_backward(self, d_results: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Return the gradients of the images and of all parameters, once after `run`, in memory that is theirs alone.
 
         All gradients of one type are parts of one tensor, so that one copy is enough.
-        laid_out: return this tensor itself in place of its parts, if it has exactly these parameters in this order.
         """
         for own, given in zip(self._d_results, d_results, strict=True):
             if own is not None:
                 own.zero_() if given is None else own.copy_(given)
         self._backward()
         copies = [each.clone() for each in self._gradients]
-        if self._groups == [laid_out]:
-            return [copies[-1] if self._has_image_gradient else None, copies[0]]
         found: list[Tensor | None] = [None] * (1 + len(self._shaped))
         if self._has_image_gradient:
             found[0] = copies[-1]
@@ -269,11 +235,11 @@ class CapturedPass:
         return found
 
 
-def aligned(numbers: list[int], tensors: Sequence[Tensor]) -> list[int]:
+def _aligned(numbers: list[int], tensors: Sequence[Tensor]) -> list[int]:
     """Sort tensors that are laid out one after another, so that all but the last few are aligned."""
     return sorted(numbers, key=lambda number: tensors[number].numel() * tensors[number].itemsize % ALIGNMENT != 0)
 
 
-def flattened(gradients: Sequence[Tensor], numbers: list[int]) -> Tensor:
+def _flattened(gradients: Sequence[Tensor], numbers: list[int]) -> Tensor:
     """Return the gradients with these numbers one after another."""
     return torch.cat([gradients[number].reshape(-1) for number in numbers])

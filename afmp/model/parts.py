@@ -1,6 +1,5 @@
 """The parts of a model, to see whether a captured pass still computes what the model would."""
 
-from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
@@ -42,10 +41,6 @@ class Parts:
             and list(map(id, tensors)) == list(map(id, self._tensors))
             and [tensor.data_ptr() for tensor in tensors] == self._addresses
         )
-
-    def are_at(self, parameters: Sequence[Tensor]) -> bool:
-        """Return True if these are the parameters, or other tensors in the same memory."""
-        return [each.data_ptr() for each in parameters] == self._addresses[: len(self.parameters)]
 
     def can_replay(self) -> bool:
         """Return True if all modules are AFMP's own or plain ones, and calling them runs nothing else."""

@@ -7,7 +7,6 @@ gradients. Whatever a graph cannot repeat is computed as without this file: see 
 All graphs of a model use one memory pool, so at most one pass at a time is between its forward and its backward graph.
 """
 
-import itertools
 import logging
 import threading
 import weakref
@@ -34,10 +33,6 @@ MAX_RECAPTURES = 3  # in a row, without this many replays in between
 REPLAYS_THAT_PAY = 100
 
 
-_numbers = itertools.count()
-REPLAYS: weakref.WeakValueDictionary[int, "Replay"] = weakref.WeakValueDictionary()  # of all models, by their numbers
-
-
 class Ticket:
     """The right of a forward pass to its backward graph, until another pass uses the memory pool."""
 
@@ -51,17 +46,12 @@ def _nobody() -> None:
 class Replay:
     """The CUDA graphs of one model, its owner. A copy of the model, or a model from a pickle, starts without any."""
 
-    device_type = "cuda"
-
     def __init__(self, owner: nn.Module | None = None, *, enabled: bool = True) -> None:
         self.enabled = enabled
         self.graphs = CudaGraphs()
         self.owner: Callable[[], nn.Module | None] = _nobody if owner is None else weakref.ref(owner)
         self.lock = threading.Lock()
         self.num_replays = self._recaptures = 0
-        self.waiting: dict[int, tuple] = {}  # passes of torch.compile before their backward pass, by their numbers
-        self.number = next(_numbers)
-        REPLAYS[self.number] = self
         self._clear()
 
     def _clear(self) -> None:
@@ -104,7 +94,7 @@ class Replay:
         ):
             return None
         try:
-            parts = self.parts(model)
+            parts = self._current_parts(model)
             if parts is None:
                 return None
             has_gradients = torch.is_grad_enabled()
@@ -116,7 +106,7 @@ class Replay:
                 wanted=[has_gradients and parameter.requires_grad for parameter in parts.parameters],
                 images_wanted=has_gradients and images.requires_grad,
             )
-            captured = self.captured(model, images, conditions, sightings=SIGHTINGS)
+            captured = self._captured_pass(model, images, conditions)
             if captured is None:
                 return None
             if conditions.trains:
@@ -125,7 +115,7 @@ class Replay:
         finally:
             self.lock.release()
 
-    def parts(self, model: nn.Module) -> Parts | None:
+    def _current_parts(self, model: nn.Module) -> Parts | None:
         """Return the parts of the model as they are now; None if they change too often."""
         if self._parts is None or not self._parts.are_unchanged():
             if self._captured:
@@ -139,26 +129,24 @@ class Replay:
             self._parts = Parts(model)
         return self._parts
 
-    def captured(
-        self, model: nn.Module, images: Tensor, conditions: Conditions, *, sightings: int
-    ) -> CapturedPass | None:
-        """Return the captured pass, if nothing forbids a replay now. It is captured when it came `sightings` times."""
+    def _captured_pass(self, model: nn.Module, images: Tensor, conditions: Conditions) -> CapturedPass | None:
+        """Return the captured pass, if nothing forbids a replay now. It is captured when it came often enough."""
         ticket = self._ticket()
         is_waiting = ticket is not None and not ticket.is_used
         if is_waiting or not images.numel() or not self._parts.can_replay():
             return None
-        captured = self._captured.get(conditions.key) or self._capture(model, images, conditions, sightings)
+        captured = self._captured.get(conditions.key) or self._capture(model, images, conditions)
         if captured is not None:
             self._captured.move_to_end(conditions.key)
         return captured
 
-    def _capture(self, model: nn.Module, images: Tensor, conditions: Conditions, sightings: int) -> CapturedPass | None:
+    def _capture(self, model: nn.Module, images: Tensor, conditions: Conditions) -> CapturedPass | None:
         seen = self._sightings.pop(conditions.key, 0) + 1
         self._sightings[conditions.key] = seen
         if len(self._sightings) > MAX_KEYS:
             self._sightings.popitem(last=False)
         is_full = len(self._captured) >= MAX_GRAPHS
-        if seen < (SIGHTINGS_TO_REPLACE if is_full else sightings):
+        if seen < (SIGHTINGS_TO_REPLACE if is_full else SIGHTINGS):
             return None
         self._sightings[conditions.key] = 0
         if is_full:
@@ -182,22 +170,14 @@ class Replay:
             return captured.run(images)
 
     def run_backward(
-        self,
-        captured: CapturedPass,
-        ticket: Ticket,
-        d_results: Sequence[Tensor | None],
-        *,
-        laid_out: list[int] | None = None,
+        self, captured: CapturedPass, ticket: Ticket, d_results: Sequence[Tensor | None]
     ) -> list[Tensor | None] | None:
-        """Return the gradients of a captured pass; None if another pass has used the memory pool.
-
-        laid_out: as in `CapturedPass.run_backward`.
-        """
+        """Return the gradients of a captured pass; None if another pass has used the memory pool."""
         if self._ticket() is not ticket or ticket.is_used or not self.lock.acquire(blocking=False):
             return None
         try:
             ticket.is_used = True
-            return captured.run_backward(d_results, laid_out=laid_out)
+            return captured.run_backward(d_results)
         finally:
             self.lock.release()
 
