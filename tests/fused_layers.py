@@ -91,6 +91,21 @@ def assert_at_most_twice_as_far_off(output, inputs, state, weights, graph, dtype
         assert relative_error(found, truth) <= 2 * max(relative_error(theirs, truth), least)
 
 
+def compiled_operators(function, images):
+    """Return the result of `function` under torch.compile, and the kernels of AFMP in its graph.
+
+    fullgraph: a break in the graph is an error.
+    """
+    found = set()
+
+    def look(graph, _):
+        found.update(str(node.target) for node in graph.graph.nodes if str(node.target).startswith("afmp."))
+        return graph.forward
+
+    torch.compiler.reset()  # only so many models may be compiled in one process
+    return torch.compile(function, backend=look, fullgraph=True)(images), found
+
+
 def small_model(models, **kind):
     """Return a stack of `models` models of 2 layers and 20 channels, or a single model for None."""
     torch.manual_seed(0)

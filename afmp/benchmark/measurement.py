@@ -80,6 +80,7 @@ def measure(
     outcomes: list[dict] = []
     for candidate in candidates:
         key, compile_mode = _model_key(candidate), COMPILE_MODES.get(candidate["execution"])
+        replays = candidate["execution"] == "eager"
         try:
             if key not in subjects:
                 if shared_inputs:
@@ -87,11 +88,13 @@ def measure(
                 subjects[key] = build_subject(
                     candidate, inputs, num_classes=num_classes, mode=mode, precision=precision
                 )
-            if "memory" in reads and (*key, compile_mode) not in memories:
-                memories[*key, compile_mode] = baseline.read(
+            if "memory" in reads and (*key, compile_mode, replays) not in memories:
+                subjects[key].set_replay(replays)
+                memories[*key, compile_mode, replays] = baseline.read(
                     subjects[key], compile_mode=compile_mode, shared_inputs=shared_inputs
                 )
-            outcomes.append(_outcome(subjects[key], memories.get((*key, compile_mode))))
+                subjects[key].set_replay(False)
+            outcomes.append(_outcome(subjects[key], memories.get((*key, compile_mode, replays))))
         except Exception as error:  # any exception of a model is the outcome of its point
             outcomes.append(_failed(error))
             if key in subjects:

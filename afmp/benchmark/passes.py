@@ -15,6 +15,7 @@ from afmp.errors import is_out_of_memory, one_line
 from afmp.machine.cuda_graph import capture, run_before_capture
 from afmp.machine.device import autocast
 from afmp.machine.timing import milliseconds as time_of
+from afmp.model.replay import SIGHTINGS
 
 # Passes are timed until their times add up to the given seconds, but never fewer than this.
 FEWEST_PASSES = 5
@@ -40,6 +41,17 @@ class Subject:
         model.train(self.trains)
         self._function = loss if self.trains else lambda images, labels: model(images)
         self._functions = {None: self._function}
+        self.set_replay(True)
+
+    def set_replay(self, enabled: bool) -> None:
+        """Let a model that captures CUDA graphs itself do so, or not, as within a graph made by hand."""
+        self.has_own_graphs = enabled and hasattr(self.model, "set_replay") and self.inputs[0].is_cuda
+        self.forget_graphs()
+
+    def forget_graphs(self) -> None:
+        """Free the graphs that the model has captured itself. They are captured again in the next passes."""
+        if hasattr(self.model, "set_replay"):
+            self.model.set_replay(self.has_own_graphs)
 
     def forward(self, *, compile_mode: str | None) -> torch.Tensor:
         """Return the loss, ready for backward, in training; the logits in inference.
@@ -72,12 +84,14 @@ class Pass:
     def __init__(self, subject: Subject, execution: str) -> None:
         self._clear = subject.clear_gradients
         self._call = partial(subject.run, compile_mode=COMPILE_MODES.get(execution))
+        subject.set_replay(execution == "eager")
         if execution in MADE_BY_HAND:
             self._call, self._clear = _capture(subject, self._call).replay, lambda: None
-        elif execution == "reduce_overhead":
-            for _ in range(PASSES_BEFORE_REPLAY):
-                self._call()
-                self._clear()
+            return
+        passes = PASSES_BEFORE_REPLAY if execution == "reduce_overhead" else 0
+        for _ in range(max(passes, SIGHTINGS if subject.has_own_graphs else 0)):
+            self._call()
+            self._clear()
 
     def __call__(self) -> None:
         self._call()

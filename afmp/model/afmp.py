@@ -23,6 +23,7 @@ from afmp.model.notebook import NotebookLayer
 from afmp.model.paper import PaperLayer
 from afmp.model.random_edges import image_keys, next_keys
 from afmp.model.refined import RefinedLayer
+from afmp.model.replay import Replay
 from afmp.model.scaffold import grid_positions, grid_shape
 from afmp.model.top_down import is_linear_refinement, refine
 
@@ -157,6 +158,7 @@ class AFMP(Backbone, GraphModule):
         num_refined = num_layers - 1 if use_top_down else 0
         self.top_down_aggregators = nn.ModuleList(layer.top_down_step(d_model) for _ in range(num_refined))
         self.readout = nn.ModuleDict({"2": layer.readout(d_model, num_classes)})
+        self._replay = Replay(self)
         self.requires_grad_()
 
     sparsity = _of_budget("sparsity", "Edges kept per node of the image. May be changed at any time.")
@@ -176,15 +178,37 @@ class AFMP(Backbone, GraphModule):
         """
         if return_sparsity_loss is True:  # tracers give an object that is no bool
             return self.forward_train(images)
-        return self._read_out(self._run_layers(images))
+        return self._replayed(images, with_loss=False)[0]
 
     def forward_train(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (B, num_classes), and lambda_sparse * mean gate over layers, images, edges and channels.
 
         A stack gives (M, B, num_classes) and (M,).
         """
+        return self._replayed(images, with_loss=True)
+
+    def compute(self, images: Tensor, *, with_loss: bool) -> tuple[Tensor, ...]:
+        """Return (logits,), or with the loss what `forward_train` returns, without a CUDA graph of the model."""
         outputs = self._run_layers(images)
-        return self._read_out(outputs), self._sparsity_loss(outputs)
+        logits = self._read_out(outputs)
+        return (logits, self._sparsity_loss(outputs)) if with_loss else (logits,)
+
+    def set_replay(self, enabled: bool = True) -> None:
+        """Replay passes as CUDA graphs where that is possible (docs/model.md), or launch every kernel from Python.
+
+        Frees the memory of the graphs that exist.
+        """
+        self._replay.set_enabled(enabled)
+
+    @property
+    def replay_bytes(self) -> int:
+        """Bytes of GPU memory that the model's CUDA graphs keep between passes, besides tensors."""
+        return self._replay.graphs.idle_bytes
+
+    def _replayed(self, images: Tensor, *, with_loss: bool) -> tuple[Tensor, ...]:
+        """Return what `compute` does, from a CUDA graph where that is possible."""
+        results = None if torch.compiler.is_compiling() else self._replay(self, images, with_loss=with_loss)
+        return self.compute(images, with_loss=with_loss) if results is None else results
 
     def forward_internals(self, images: Tensor) -> Internals:
         """Run one model and return its inner values, edges x channels included: for inspection, not for training."""
@@ -222,6 +246,13 @@ class AFMP(Backbone, GraphModule):
         for module in unused:
             module.requires_grad_(False)
         return self
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_replay": self._replay.enabled}
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        self._replay = Replay(self, enabled=state.get("_replay", True))  # a copy captures graphs of its own
 
     def __prepare_scriptable__(self):
         raise AfmpError(NO_TORCHSCRIPT)

@@ -86,9 +86,14 @@ def needs_plain_operations() -> bool:
 
     Fast paths write into views and have backward passes of their own, which these cannot follow.
     """
-    if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+    if torch.compiler.is_compiling() and not is_exporting():
         return False  # torch.compile follows them
-    return torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active() or is_fx_symbolic_tracing()
+    return is_exporting() or torch._C._are_functorch_transforms_active() or is_fx_symbolic_tracing()
+
+
+def is_exporting() -> bool:
+    """Return True in torch.export only, unlike `torch.compiler.is_exporting()` of torch 2.11 under torch.compile."""
+    return torch.compiler._is_exporting_flag
 
 
 def has_hooks(module: nn.Module) -> bool:

@@ -31,6 +31,7 @@ from afmp.message_passing.layer import LayerOutput, prepare_layers, score_all_ed
 from afmp.message_passing.neighbours import Graph
 from afmp.message_passing.weights import PackedLayer, map_nodes, split_off_own
 from afmp.model.layer import Budget, Layer, add_model_axis, remove_model_axis
+from afmp.model.linear import is_exporting
 from afmp.model.paper import PCU, PaperLayer, PredictiveRouter  # the original notebook has the same PCU and router
 from afmp.model.scaffold import both_directions, build_edges
 
@@ -95,7 +96,7 @@ class NotebookLayer(Layer):
         """Return how many scores a batch of `num_images` keeps, or 0 if nothing is pruned."""
         if not self.budget.is_sparse:
             return 0
-        if isinstance(num_images, torch.SymInt) and torch.compiler.is_exporting():
+        if isinstance(num_images, torch.SymInt) and is_exporting():
             raise AfmpError(
                 "'notebook' counts its budget with the size of the batch: export it with a fixed batch size"
             )

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from afmp.data.dataset import PreparedDataset
+from afmp.model.afmp import AFMP
 from afmp.model.rival import Rival
 from afmp.model.sizes import build_model
 from afmp.model.stack import Model
@@ -140,6 +141,8 @@ def start_seed(run: Run, seed: int, *, data: PreparedDataset) -> SeedTraining:
     identity = seed_identity(run, seed, dataset_hash=data.hash, device_type=device.type)
     torch.manual_seed(seed)
     model = build_model(run.config, semantics=run.semantics, num_classes=data.num_classes).to(device)
+    if isinstance(model, AFMP):
+        model.set_replay(False)  # on a GPU, a training captures whole steps
     optimizer = build_optimizer(model, training, device)
     state = SeedTraining(
         seed,

@@ -13,7 +13,7 @@ from directed_layers import (
     score_inputs,
     sum_inputs,
 )
-from fused_layers import DEVICE, FUSED_CASES
+from fused_layers import DEVICE, FUSED_CASES, compiled_operators
 from plain_layers import relative_error
 
 from afmp import AFMP
@@ -189,9 +189,8 @@ def test_a_model_compiles_as_one_graph(kind, is_fused, monkeypatch):
     if not (is_fused and DEVICE == "cuda"):  # there the model itself decides, which must not break the graph
         monkeypatch.setattr(implementation, "uses_triton", lambda state: is_fused)
     model = small_model(1, **KINDS[kind])
-    torch.compiler.reset()  # only so many models may be compiled in one process
-    logits, _ = torch.compile(model.forward_train, backend="eager", fullgraph=True)(images_of(model))
-    assert logits.isfinite().all()
+    (logits, _), operators = compiled_operators(model.forward_train, images_of(model))
+    assert logits.isfinite().all() and bool(operators) is is_fused
 
 
 @pytest.mark.parametrize("is_fused", [False, True])
