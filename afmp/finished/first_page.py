@@ -88,6 +88,7 @@ def write_first_page(path: Path | str, opened: ResultsFolder | OpenedArchive, in
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {}  # keys as they are: Bokeh reads a chart in the order of its keys
     write_text(path, environment.get_template("index.html").render(page_content(opened, inputs)))
 
 
