@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jinja2
 import yaml
+from itables import options
 from PIL import Image
 
 from afmp.analysis.claim_tables import counts, hints, printed_claims
@@ -137,6 +138,7 @@ def page_content(opened: ResultsFolder | OpenedArchive, inputs: Inputs) -> dict:
         "claim_tables": [_table(table) for table in printed_claims(answers)[1:]],
         "sections": _sections(study, tables, figures),
         "sweep": sweep,
+        "tables_library": Path(options.dt_bundle).read_text(encoding="utf-8"),
         "diagnostics": _diagnostics(study, inputs),
         "made": made_with([*results, *sweeps]),
         "configuration": printable_lines(inputs.configuration),
