@@ -33,8 +33,8 @@ if (epochForm) {
 const {default: DataTable} = await import(URL.createObjectURL(new Blob([dataOf("tables-library")], {type: "text/javascript"})));
 
 // A number at the start of a cell, as in "−1.20 [−2.00, 0.30]" or "1,024"; NaN for words.
-const numberOf = text => {
-  const found = /^[<+]? ?[-−]?[\d,]*\.?\d+(e[-+]\d+)?/.exec(text.trim());
+const numberOf = said => {
+  const found = /^[<+]? ?[-−]?[\d,]*\.?\d+(e[-+]\d+)?/.exec(said);
   return found ? Number(found[0].replace(/^[<+] ?|,/g, "").replace("−", "-")) : NaN;
 };
 

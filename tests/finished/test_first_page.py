@@ -260,6 +260,11 @@ addEventListener("load", async () => {
   table.tHead.rows[0].cells[column].querySelector("button").click();
   await wait();
   seen.falling = values();
+  const told = [...document.querySelectorAll("#verdicts table")].find(one => /To tell/.test(one.tHead.textContent));
+  const cells = () => [...told.tBodies[0].rows].map(row => [...row.cells].at(-1).textContent);
+  [...told.tHead.rows[0].cells].at(-1).querySelector("button").click();
+  await wait();
+  seen.told = cells();
   seen.pictures = [...document.querySelectorAll(".picture")].map(box => [box.clientWidth, box.scrollWidth]);
   seen.wide = [...document.querySelectorAll(".scroll")].filter(one => one.scrollWidth > one.clientWidth + 1).length;
   const sweep = document.querySelector("#sweep form");
@@ -305,6 +310,8 @@ def test_a_reader_sorts_chooses_and_moves_the_slider(page, width, tmp_path):
     # A figure scrolls in its own box, at a width that can be read.
     assert len(seen["pictures"]) == 8 and all(box <= width and inside >= 960 for box, inside in seen["pictures"])
     rising, falling = (list(map(number, seen[order])) for order in ("rising", "falling"))
+    empty = [not cell for cell in seen["told"]]
+    assert set(empty) == {True, False} and empty == sorted(empty)  # a cell without a value is last
     assert seen["sorted"] == "ascending"
     assert len(set(rising)) == 4 and rising == sorted(rising) and falling == rising[::-1]
     models = ["AFMP-Small", "DeiT-Tiny, fused attention", "AFMP-refined-Small"]
