@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 
 # The demo has its own folder and never touches the results of a real study.
 demo: $(READY)
-	@echo "The demo takes about 7 minutes on two cores"
+	@echo "The demo takes about 8 minutes on two cores"
 	$(RUN) snakemake report --cores 2 --directory demo --configfile demo.yaml
 	@echo; echo "Figures: demo/results/figures/"
 	@echo "Tables: demo/results/aggregate/"

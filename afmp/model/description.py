@@ -1,7 +1,6 @@
 """Descriptions of a model: from one that is built, from the metadata of its weights, and the call that builds it."""
 
 import math
-from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -98,9 +97,7 @@ def builder_call(about: dict) -> str | None:
 
 def _arguments(model: ModelConfig) -> dict:
     """Return the arguments of AFMP that the keys of `model` give. One that nothing reads is None."""
-    values = {field.name: getattr(model, field.name) for field in fields(model)}
-    del values["architecture"], values["arguments"]
-    values["edges_per_node"] = model.edges_per_node or None
+    values = sizes.arguments_of(model)
     return values | {key: None for key, (other, value) in UNREAD_IF.items() if values[other] == value}
 
 

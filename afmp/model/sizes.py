@@ -2,7 +2,7 @@
 
 from afmp.model.afmp import AFMP
 from afmp.model.rival import Rival, build_rival
-from afmp.study.run_config import RunConfig
+from afmp.study.run_config import ModelConfig, RunConfig
 
 REFINED = {"semantics": "refined", "is_sparse": False, "use_top_down": False}
 
@@ -33,22 +33,14 @@ def build_model(config: RunConfig, *, semantics: str, num_classes: int) -> AFMP 
     if model.is_rival:
         return build_rival(config, num_classes=num_classes)
     return AFMP(
-        num_layers=model.num_layers,
-        d_model=model.d_model,
+        **arguments_of(model),
         num_classes=num_classes,
         img_size=config.dataset.image_size,
-        patch_size=model.patch_size,
-        sparsity=model.sparsity,
-        is_sparse=model.is_sparse,
-        use_top_down=model.use_top_down,
-        lambda_sparse=model.lambda_sparse,
         semantics=semantics,
-        scaffold=model.scaffold,
-        window_size=model.window_size,
-        edges_per_node=model.edges_per_node or None,
-        routing=model.routing,
-        messages=model.messages,
-        use_directions=model.use_directions,
-        use_errors=model.use_errors,
         batch_size=config.training.batch_size,
     )
+
+
+def arguments_of(model: ModelConfig) -> dict:
+    """Return the arguments of AFMP that the keys of `model` give. Without a number per node it is None there, not 0."""
+    return model.to_dict() | {"edges_per_node": model.edges_per_node or None}
