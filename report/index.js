@@ -78,7 +78,7 @@ if (sweepForm) {
     const measured = shown.filter(point => point[quantity]).sort((one, other) => one.patches - other.patches);
     for (const entry of chart.get_model_by_name("legend").items) {
       const source = entry.renderers[0].data_source;
-      const own = measured.filter(point => point.model === source.name);
+      const own = measured.filter(point => source.tags.includes(point.model));
       const [low, median, high] = [0, 1, 2].map(rank => own.map(point => point[quantity][rank]));
       const [model, size, patches] = ["model", "size", "patches"].map(name => own.map(point => point[name]));
       source.data = {model, size, patches, low, median, high};

@@ -10,10 +10,8 @@ from bokeh.models import (
     LogTicker,
     NoOverlap,
     NumeralTickFormatter,
-    PrintfTickFormatter,
 )
 from bokeh.plotting import figure
-from bokeh.resources import Resources
 from bokeh.themes import Theme
 
 from afmp.figures.parts import style
@@ -40,15 +38,10 @@ THEME = Theme(
 )
 
 
-def bokeh_script() -> str:
-    """Return BokehJS, which stands in the page so that it needs no network."""
-    return Resources(mode="inline", components=["bokeh"]).js_raw[0]
-
-
 def empty_chart(models: Sequence[str], sizes: Sequence[int]) -> dict:
     """Return a chart against patches, both axes logarithmic, as JSON of Bokeh.
 
-    Each model has an entry in the legend and a source of its name, whose `COLUMNS` are empty.
+    Each model has an entry in the legend and a source with its name as a tag, whose `COLUMNS` are empty.
     sizes: all numbers of patches.
     """
     plot = figure(
@@ -65,11 +58,11 @@ def empty_chart(models: Sequence[str], sizes: Sequence[int]) -> dict:
     plot.xaxis.major_label_policy = NoOverlap()
     plot.yaxis.name = "quantity"
     plot.yaxis.ticker = LogTicker(mantissas=[1, 2, 5])
-    plot.yaxis.formatter = PrintfTickFormatter(format="%.3g")
+    plot.yaxis.formatter = NumeralTickFormatter(format="0,0.[00000]")
     plot.xgrid.visible = False
     points = []
     for number, model in enumerate(models):
-        source = ColumnDataSource({column: [] for column in COLUMNS}, name=model)
+        source = ColumnDataSource({column: [] for column in COLUMNS}, tags=[model])
         look = {"source": source, "color": style.run_style(number)["color"], "legend_label": model}
         plot.line("patches", "median", line_width=2, **look)
         plot.segment("patches", "low", "patches", "high", line_width=2, **look)

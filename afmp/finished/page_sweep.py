@@ -11,7 +11,8 @@ from afmp.analysis.series import MADE_BY_HAND
 from afmp.analysis.tables import Tables
 from afmp.analysis.wording import plain_text
 from afmp.figures.catalogue import SWEEP_FIGURES
-from afmp.finished.page_chart import bokeh_script, empty_chart
+from afmp.finished.page_chart import empty_chart
+from afmp.finished.page_libraries import script_of
 
 QUANTITIES = {"time_ms": "time, ms", "activations_mb": "activations, MB"}
 COEFFICIENTS = ("c0", "c1", "c2")
@@ -29,7 +30,7 @@ def sweep_content(sweeps: list[dict], tables: Tables, figures: dict[str, dict]) 
         "chart": empty_chart(
             list(dict.fromkeys(point["model"] for point in points)), {point["patches"] for point in points}
         ),
-        "library": bokeh_script(),
+        "library": script_of("bokeh"),
         "choices": choices,
         "by_hand": MADE_BY_HAND,
         "caption": plain_text(tables["scalability"].caption),
