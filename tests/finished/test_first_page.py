@@ -269,7 +269,7 @@ addEventListener("load", async () => {
   seen.wide = [...document.querySelectorAll(".scroll")].filter(one => one.scrollWidth > one.clientWidth + 1).length;
   const sweep = document.querySelector("#sweep form");
   const drawn = () => Bokeh.documents[0].get_model_by_name("legend").items.filter(entry => entry.visible)
-    .map(entry => entry.renderers[0].data_source).map(source => [source.tags[0], source.data.patches, source.data.median]);
+    .map(entry => entry.renderers[0].data_source).map(({tags, data}) => [tags[0], data.patches, data.median]);
   const shown = () => [Bokeh.index.roots[0].export().canvas.toDataURL(), document.getElementById("points").innerText,
     [...document.querySelectorAll("#ratios tbody tr")].filter(row => row.offsetParent).length, drawn()];
   document.querySelector("#sweep details").open = true;
