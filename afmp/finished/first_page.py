@@ -26,6 +26,7 @@ from afmp.files import read_plain, read_plain_text
 from afmp.finished.answered_claims import answered_claims
 from afmp.finished.citation import citation_content, images_to_cite, read_citation
 from afmp.finished.opened_archive import OpenedArchive
+from afmp.finished.page_libraries import script_of
 from afmp.finished.page_provenance import archive_citation, made_with, summary_facts
 from afmp.finished.page_sweep import sweep_content
 from afmp.finished.results_folder import ResultsFolder
@@ -88,6 +89,7 @@ def write_first_page(path: Path | str, opened: ResultsFolder | OpenedArchive, in
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {}  # keys as they are: Bokeh reads a chart in the order of its keys
     write_text(path, environment.get_template("index.html").render(page_content(opened, inputs)))
 
 
@@ -136,6 +138,7 @@ def page_content(opened: ResultsFolder | OpenedArchive, inputs: Inputs) -> dict:
         "claim_tables": [_table(table) for table in printed_claims(answers)[1:]],
         "sections": _sections(study, tables, figures),
         "sweep": sweep,
+        "tables_library": script_of("itables"),
         "diagnostics": _diagnostics(study, inputs),
         "made": made_with([*results, *sweeps]),
         "configuration": printable_lines(inputs.configuration),

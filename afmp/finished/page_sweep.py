@@ -11,6 +11,8 @@ from afmp.analysis.series import MADE_BY_HAND
 from afmp.analysis.tables import Tables
 from afmp.analysis.wording import plain_text
 from afmp.figures.catalogue import SWEEP_FIGURES
+from afmp.finished.page_chart import empty_chart
+from afmp.finished.page_libraries import script_of
 
 QUANTITIES = {"time_ms": "time, ms", "activations_mb": "activations, MB"}
 COEFFICIENTS = ("c0", "c1", "c2")
@@ -25,6 +27,10 @@ def sweep_content(sweeps: list[dict], tables: Tables, figures: dict[str, dict]) 
     has_flops = "flops" in parameters.rows
     return {
         "points": points,
+        "chart": empty_chart(
+            list(dict.fromkeys(point["model"] for point in points)), {point["patches"] for point in points}
+        ),
+        "library": script_of("bokeh"),
         "choices": choices,
         "by_hand": MADE_BY_HAND,
         "caption": plain_text(tables["scalability"].caption),

@@ -1,6 +1,5 @@
 """The parts of a model, to see whether a captured pass still computes what the model would."""
 
-
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 

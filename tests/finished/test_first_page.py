@@ -93,8 +93,10 @@ class Reader(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        self.inside = (tag, dict(attributes))
-        self.tags.append(self.inside)
+        self.tags.append((tag, dict(attributes)))
+        if tag == "button":  # within the cell of a header
+            return
+        self.inside = self.tags[-1]
         if tag == "tr":
             self.rows.append([])
         if tag in ("td", "th"):
@@ -159,7 +161,10 @@ def test_texts_are_shown_as_written_and_the_page_loads_nothing(page, read):
     assert WORDS in text and SCRIPT in text and f"7.3 {IMAGE}" in text
     assert [attributes.get("id") for tag, attributes in read.tags if tag == "script"] == [
         "points-data",
+        "chart-data",
+        None,
         "diagnostics-data",
+        "tables-library",
         None,
     ]
     assert all(image is None or image.startswith("data:") for image in read.images)
@@ -239,24 +244,39 @@ FRAME = """<!DOCTYPE html><iframe src="clicked.html" style="width: {width}px; he
   document.body.append(note);
 }});</script>"""
 
-CLICK = """<script>addEventListener("load", () => {
+CLICK = """<script>const refused = [];
+addEventListener("securitypolicyviolation", event => refused.push(event.blockedURI));
+addEventListener("load", async () => {
+  const wait = () => new Promise(done => setTimeout(done, 100));
+  while (!document.querySelector("#points td")) await wait();
   const seen = {width: innerWidth, scroll: document.documentElement.scrollWidth};
   const table = [...document.querySelectorAll("table.sortable")].find(one => /Test accuracy/.test(one.tHead.innerText));
   const column = [...table.tHead.rows[0].cells].findIndex(cell => /Test accuracy/.test(cell.innerText));
   const values = () => [...table.tBodies[0].rows].map(row => row.cells[column].innerText);
   table.tHead.rows[0].cells[column].querySelector("button").click();
+  await wait();
   seen.rising = values();
+  seen.sorted = table.tHead.rows[0].cells[column].getAttribute("aria-sort");
   table.tHead.rows[0].cells[column].querySelector("button").click();
+  await wait();
   seen.falling = values();
+  const told = [...document.querySelectorAll("#verdicts table")].find(one => /To tell/.test(one.tHead.textContent));
+  const cells = () => [...told.tBodies[0].rows].map(row => [...row.cells].at(-1).textContent);
+  [...told.tHead.rows[0].cells].at(-1).querySelector("button").click();
+  await wait();
+  seen.told = cells();
   seen.pictures = [...document.querySelectorAll(".picture")].map(box => [box.clientWidth, box.scrollWidth]);
   seen.wide = [...document.querySelectorAll(".scroll")].filter(one => one.scrollWidth > one.clientWidth + 1).length;
-  const sweep = document.querySelector("#sweep form"), chart = document.getElementById("chart");
-  const shown = () => [chart.innerHTML, document.getElementById("points").innerText,
-    [...document.querySelectorAll("#ratios tbody tr")].filter(row => row.offsetParent).length];
+  const sweep = document.querySelector("#sweep form");
+  const drawn = () => Bokeh.documents[0].get_model_by_name("legend").items.filter(entry => entry.visible)
+    .map(entry => entry.renderers[0].data_source).map(({tags, data}) => [tags[0], data.patches, data.median]);
+  const shown = () => [Bokeh.index.roots[0].export().canvas.toDataURL(), document.getElementById("points").innerText,
+    [...document.querySelectorAll("#ratios tbody tr")].filter(row => row.offsetParent).length, drawn()];
   document.querySelector("#sweep details").open = true;
   seen.first = shown();
   sweep.elements.precision.value = "bf16";
   sweep.elements.precision.dispatchEvent(new Event("change", {bubbles: true}));
+  await wait();
   seen.second = shown();
   const form = document.querySelector("#diagnostics form"), picture = document.getElementById("diagnostics-picture");
   const look = () => [form.elements.shown.value, picture.src, picture.alt];
@@ -265,6 +285,8 @@ CLICK = """<script>addEventListener("load", () => {
   form.elements.epoch.dispatchEvent(new Event("input", {bubbles: true}));
   seen.before = look();
   seen.ran = document.documentElement.hasAttribute("ran");
+  seen.loaded = performance.getEntriesByType("resource").map(one => one.name).filter(name => !name.startsWith("data:"));
+  seen.refused = refused;
   parent.postMessage(JSON.stringify(seen), "*");
 });</script></body>"""
 
@@ -283,13 +305,20 @@ def test_a_reader_sorts_chooses_and_moves_the_slider(page, width, tmp_path):
     document = opened(tmp_path / "frame.html")
     seen = json.loads(html.unescape(re.search(r'<pre id="seen">(.*?)</pre>', document, re.DOTALL)[1]))
     assert seen["width"] == width and not seen["ran"]
+    assert not seen["loaded"] and not seen["refused"]  # nothing from outside of the page, not even as a try
     assert seen["scroll"] <= width and seen["wide"] == 0  # nothing is wider than the page
     # A figure scrolls in its own box, at a width that can be read.
     assert len(seen["pictures"]) == 8 and all(box <= width and inside >= 960 for box, inside in seen["pictures"])
     rising, falling = (list(map(number, seen[order])) for order in ("rising", "falling"))
+    empty = [not cell for cell in seen["told"]]
+    assert set(empty) == {True, False} and empty == sorted(empty)  # a cell without a value is last
+    assert seen["sorted"] == "ascending"
     assert len(set(rising)) == 4 and rising == sorted(rising) and falling == rising[::-1]
-    for chart, points, ratios in (seen["first"], seen["second"]):
-        assert chart.count("<circle") == 9 and "AFMP-Small" in points and ratios == 6
-    assert all(one != other for one, other in zip(seen["first"][:2], seen["second"][:2], strict=True))
+    models = ["AFMP-Small", "DeiT-Tiny, fused attention", "AFMP-refined-Small"]
+    for _, points, ratios, lines in (seen["first"], seen["second"]):
+        assert [name for name, _, _ in lines] == models and ratios == 6 and all(model in points for model in models)
+        assert all(patches == [16, 64, 196] and min(median) > 0 for _, patches, median in lines)
+    first, second = ([seen[time][place] for place in (0, 1, 3)] for time in ("first", "second"))
+    assert all(one != other for one, other in zip(first, second, strict=True))
     assert seen["last"][0] == "3 (2 of 2)" and seen["before"][0] == "2 (1 of 2)"
     assert seen["last"][1] != seen["before"][1] and seen["before"][2].endswith("at epoch 2")
