@@ -46,13 +46,24 @@ class CudaGraphs:
             graph, results = capture(function, self._stream, pool=self.pool)
         return graph.replay, results
 
+    def leaves_room(self) -> bool:
+        """Return True if a pass as large as those captured fits into memory, computed kernel by kernel beside them.
+
+        The pool is lent to nothing else, and a last, smaller batch or a pass with hooks is no replay.
+        """
+        free, _ = torch.cuda.mem_get_info()
+        cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated() - self.idle_bytes
+        return free + cached >= sum(each["total_size"] for each in self._segments())
+
+    def _segments(self) -> list[dict]:
+        if self.pool is None:
+            return []
+        return [each for each in torch.cuda.memory_snapshot() if tuple(each["segment_pool_id"]) == self.pool]
+
     @property
     def idle_bytes(self) -> int:
         """Bytes that the pool holds for replays and that the allocator does not count as allocated."""
-        if self.pool is None:
-            return 0
-        segments = (each for each in torch.cuda.memory_snapshot() if tuple(each["segment_pool_id"]) == self.pool)
-        return sum(each["total_size"] - each["allocated_size"] for each in segments)
+        return sum(each["total_size"] - each["allocated_size"] for each in self._segments())
 
 
 class Conditions:
@@ -75,10 +86,13 @@ class Conditions:
         self.with_loss, self.cast = with_loss, cast
         self.wanted, self.images_wanted, self.trains = wanted, images_wanted, images_wanted or any(wanted)
         products = torch.backends.cuda.matmul
+        precisions = (products.fp32_precision, torch.backends.fp32_precision)
         self.settings = (
-            "tf32" in (products.fp32_precision, torch.backends.fp32_precision),
+            # Of products in float32. "none" is: as the next says.
+            next((each for each in precisions if each != "none"), "ieee"),
             products.allow_bf16_reduced_precision_reduction,
             products.allow_fp16_reduced_precision_reduction,
+            products.allow_fp16_accumulation,
             torch.are_deterministic_algorithms_enabled(),
             *(model.lambda_sparse, model.use_top_down, model.global_pool, *vars(model.budget).values()),
         )

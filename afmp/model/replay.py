@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
 from afmp.errors import one_line
@@ -31,6 +32,7 @@ SIGHTINGS_TO_REPLACE = 30  # if there are MAX_GRAPHS already: so that capturing 
 MAX_KEYS = 256  # passes that are counted
 MAX_RECAPTURES = 3  # in a row, without this many replays in between
 REPLAYS_THAT_PAY = 100
+NEVER = -(10**9)  # sightings of a pass that is not to be captured
 
 
 class Ticket:
@@ -76,24 +78,26 @@ class Replay:
         """Return what `model.compute(images, with_loss=with_loss)` does; None if the caller is to compute it.
 
         It is None where a graph could not repeat the pass: off a GPU's default stream, in function transforms, export
-        and tracing, with hooks or foreign modules inside the model, with recomputed layers, and under dispatch modes
-        and hooks on saved tensors; further in the first passes of a kind, and while an earlier pass waits for its
-        backward pass.
+        and tracing, with hooks or foreign modules inside the model, with recomputed layers, and under dispatch modes,
+        hooks on saved tensors, anomaly detection and forward-mode differentiation; further in the first passes of a
+        kind, and while an earlier pass waits for its backward pass.
         """
         if (
             not self.enabled
             or type(images) is not Tensor
+            or not isinstance(model.lambda_sparse, (int, float))
             or not self.graphs.can_replay(images)
             or needs_plain_operations()
             or torch.jit.is_tracing()
             or model.grad_checkpointing
             or torch._C._len_torch_dispatch_stack()
             or torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+            or torch.is_anomaly_enabled()
+            or forward_ad._current_level >= 0
             or self.owner() is not model  # a replica of DataParallel
-            or not self.lock.acquire(blocking=False)
         ):
             return None
-        try:
+        with self.lock:
             parts = self._current_parts(model)
             if parts is None:
                 return None
@@ -112,8 +116,6 @@ class Replay:
             if conditions.trains:
                 return _ReplayedPass.apply(self, captured, model, images, *parts.parameters)
             return self.run(captured, images, _nobody)
-        finally:
-            self.lock.release()
 
     def _current_parts(self, model: nn.Module) -> Parts | None:
         """Return the parts of the model as they are now; None if they change too often."""
@@ -155,8 +157,13 @@ class Replay:
         try:
             with torch.inference_mode(False):
                 captured = CapturedPass(self.graphs, model, images, conditions, self._parts)
+            if not self.graphs.leaves_room():
+                del captured
+                raise MemoryError("beside it no other pass of this size would fit into the memory of the GPU")
         except Exception as error:  # out of memory, or something in the pass that no graph can hold
-            self._sightings[conditions.key] = -(10**9)
+            self._sightings[conditions.key] = NEVER
+            if not self._captured:
+                self.graphs = type(self.graphs)()  # frees the pool
             shape = tuple(images.shape)
             log.warning("AFMP computes images of shape %s without a CUDA graph: %s", shape, one_line(error)[:200])
             return None
@@ -173,13 +180,11 @@ class Replay:
         self, captured: CapturedPass, ticket: Ticket, d_results: Sequence[Tensor | None]
     ) -> list[Tensor | None] | None:
         """Return the gradients of a captured pass; None if another pass has used the memory pool."""
-        if self._ticket() is not ticket or ticket.is_used or not self.lock.acquire(blocking=False):
-            return None
-        try:
+        with self.lock:
+            if self._ticket() is not ticket or ticket.is_used:
+                return None
             ticket.is_used = True
             return captured.run_backward(d_results)
-        finally:
-            self.lock.release()
 
 
 class _ReplayedPass(torch.autograd.Function):
@@ -204,8 +209,11 @@ class _ReplayedPass(torch.autograd.Function):
         gradients = ctx.replay.run_backward(captured, ctx.ticket, d_results)
         if gradients is None:
             if _version(ctx.images) != ctx.version:
-                raise RuntimeError("AFMP: images were changed in place before the second backward pass of their answer")
-            gradients = compute_again(ctx.model, ctx.images, captured.conditions, parameters, d_results)
+                raise RuntimeError(
+                    "AFMP: images were changed in place before a backward pass that has to compute their answer again"
+                )
+            with ctx.replay.lock:
+                gradients = compute_again(ctx.model, ctx.images, captured.conditions, parameters, d_results)
         return None, None, None, *gradients
 
 

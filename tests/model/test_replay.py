@@ -4,12 +4,15 @@ import copy
 import gc
 import pickle
 import weakref
+from collections import OrderedDict
 
 import pytest
 import torch
 from replayed_models import DEVICE, KINDS, capture_training, images_of, replayed_model
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from afmp.model.captured_pass import Conditions
 from afmp.model.replay import MAX_GRAPHS, MAX_RECAPTURES, SIGHTINGS, SIGHTINGS_TO_REPLACE
 from afmp.model.stack import stack_models
 
@@ -227,34 +230,122 @@ def test_hooks_on_parameters_run_once():
 def test_hooks_on_modules_run(part):
     pair, called = Pair(), []
     hook = pair.replayed.get_submodule(part).register_forward_hook(lambda *_: called.append(part))
-    pair.replayed(images_of(1))
+    pair.replayed.forward_train(images_of(1))
     hook.remove()
     everywhere = nn.modules.module.register_module_forward_hook(lambda module, *_: called.append(type(module).__name__))
-    pair.replayed(images_of(1))
+    pair.replayed.forward_train(images_of(1))
     everywhere.remove()
     assert called[0] == part and "Linear" in called
     pair.check(lambda model: model.forward_train(images_of(1)), replays=1)
+    called.clear()
+    pair.replayed.get_submodule(part)._forward_hooks = OrderedDict()  # as code does that removes all hooks
+    pair.replayed.get_submodule(part).register_forward_hook(lambda *_: called.append(part))
+    pair.replayed.forward_train(images_of(1))
+    assert called == [part]
+
+
+class SeesOperations(TorchDispatchMode):
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        return function(*args, **(kwargs or {}))
+
+
+CONTEXTS = {
+    "dispatch mode": SeesOperations,
+    "anomaly detection": lambda: torch.autograd.set_detect_anomaly(True, check_nan=False),
+    "forward mode": torch.autograd.forward_ad.dual_level,
+    "hooks on saved tensors": lambda: torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: tensor, lambda tensor: tensor
+    ),
+}
+
+
+@pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
+def test_contexts_that_see_operations_see_them(context):
+    def steps(model):
+        with context():
+            results = model.forward_train(images_of(1))
+        loss_of(results).backward()
+        return results
+
+    pair = Pair()
+    pair.check(steps, replays=0)
+    pair.check(lambda model: model.forward_train(images_of(2)), replays=1)
 
 
 def test_what_a_graph_cannot_repeat_is_computed_as_before():
     pair = Pair()
 
     def recomputed(model):
-        return [torch.utils.checkpoint.checkpoint(model, images_of(1), use_reentrant=False)]
+        return torch.utils.checkpoint.checkpoint(model.forward_train, images_of(1), use_reentrant=False)
 
     def transformed(model):
         weights = {name: each.detach() for name, each in model.named_parameters()}
         return [
-            torch.func.functional_call(model, weights, (images_of(1),)),
-            torch.func.vmap(model)(images_of(1)[:, None]),
+            *torch.func.functional_call(model, weights, (images_of(1),), {"return_sparsity_loss": True}),
+            *torch.func.vmap(model.forward_train)(images_of(1)[:, None]),
         ]
+
+    def with_tensor(model):
+        factor = model.lambda_sparse
+        model.lambda_sparse = torch.tensor(0.2, device=DEVICE, requires_grad=True)
+        for _ in range(SIGHTINGS + 1):
+            model.forward_train(images_of(1))[1].backward()
+        gradient, model.lambda_sparse = model.lambda_sparse.grad, factor
+        return [gradient]
 
     def with_adapter(model):
         model.layers[0].pcu.W_msg = nn.Sequential(model.layers[0].pcu.W_msg, nn.Dropout(0.0))
         return [model(images_of(1)) for _ in range(SIGHTINGS + 1)]
 
-    for steps in (recomputed, transformed, with_adapter):
+    def with_lazy_map(model):
+        torch.manual_seed(0)
+        model.layers[0].pcu.W_msg = nn.LazyLinear(16, device=DEVICE)
+        return [model(images_of(1)) for _ in range(SIGHTINGS + 1)]
+
+    for steps in (recomputed, transformed, with_tensor, with_adapter):
         pair.check(steps, replays=0)
+    pair.check(with_lazy_map)  # a map as any other, once it has weights
+
+
+def test_weights_that_are_stored_in_another_way_are_captured_again():
+    pair = Pair()
+
+    def fewer_classes(model):
+        for name in ("weight", "bias"):
+            part = getattr(model.readout["2"], name)
+            part.data = part.data[:3]  # at the same address
+
+    def transposed(model):
+        model.layers[0].pcu.W_msg.weight.data = model.layers[0].pcu.W_msg.weight.data.t()
+
+    for change in (fewer_classes, transposed):
+        for model in (pair.replayed, pair.plain):
+            model.zero_grad()
+            change(model)
+        pair.check(lambda model: model.forward_train(images_of(2)), replays=0)
+        capture_training(pair.replayed, images_of(1))
+
+
+@pytest.mark.parametrize("kind", ["products", "all"])
+def test_another_precision_of_products_is_another_graph(kind):
+    model, images = replayed_model(), images_of(1)
+
+    def settings():
+        return Conditions(model, images, with_loss=True, cast=None, wanted=[], images_wanted=False).settings
+
+    everywhere, products = torch.backends, torch.backends.cuda.matmul
+    before, exact = (everywhere.fp32_precision, products.fp32_precision), settings()
+    try:
+        if kind == "products":
+            products.fp32_precision = "tf32"
+            assert settings() != exact
+        else:
+            everywhere.fp32_precision = "tf32"
+            narrow = settings()
+            products.fp32_precision = "ieee"
+            assert settings() == exact and narrow != exact
+    finally:
+        everywhere.fp32_precision, products.fp32_precision = before
 
 
 def test_another_setting_is_another_graph():
@@ -306,20 +397,30 @@ def test_only_so_many_graphs_are_kept():
     assert model._replay.num_graphs == MAX_GRAPHS
 
 
-def test_a_failed_capture_is_reported_once_and_computed_as_before(caplog, monkeypatch):
-    pair = Pair()
+def out_of_memory(function):
+    raise torch.OutOfMemoryError("CUDA out of memory")
 
-    def fail(function):
-        raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(pair.replayed._replay.graphs, "capture", fail)
+FAULTS = {
+    "capture": (out_of_memory, "OutOfMemoryError: CUDA out of memory"),
+    "leaves_room": (
+        lambda: False,
+        "MemoryError: beside it no other pass of this size would fit into the memory of the GPU",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_failed_capture_is_reported_once_and_computed_as_before(fault, caplog, monkeypatch):
+    pair, (function, message) = Pair(), FAULTS[fault]
+    monkeypatch.setattr(pair.replayed._replay.graphs, fault, function)
 
     def steps(model):
         return [model(images_of(number, count=2)) for number in range(SIGHTINGS + 2)]
 
     pair.check(steps, replays=0)
     assert [record.getMessage() for record in caplog.records] == [
-        "AFMP computes images of shape (2, 3, 16, 16) without a CUDA graph: OutOfMemoryError: CUDA out of memory"
+        f"AFMP computes images of shape (2, 3, 16, 16) without a CUDA graph: {message}"
     ]
     pair.check(lambda model: model.forward_train(images_of(2)), replays=1)
 
