@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from afmp.analysis import wording
 from afmp.analysis.metrics import memory_per_image, metric_interval, milliseconds_per_image
 from afmp.analysis.statistics import Interval, mean_and_interval
-from afmp.figures.parts import study_text, style
+from afmp.figures.parts import palette, study_text, style
 from afmp.figures.parts.study_runs import StudyRun, resolution_note, study_runs
 
 TIME, MEMORY = "Training time", "Memory"  # titles of panels that may be left out
@@ -65,7 +65,7 @@ def draw(study: dict, results: list[dict]) -> Figure:
     grid = figure.add_gridspec(2, len(costs), height_ratios=[legend_height, 4])
     legend = figure.add_subplot(grid[0, :])
     legend.set_axis_off()
-    handles = [Line2D([], [], **style.run_style(index) | {"linestyle": "none"}) for index in range(len(runs))]
+    handles = [Line2D([], [], **palette.run_style(index) | {"linestyle": "none"}) for index in range(len(runs))]
     legend.legend(handles, entries, title=heading, title_fontsize=9.5, loc="center")
     cut, shared = False, None
     for column, cost in enumerate(costs):
@@ -90,7 +90,7 @@ def _draw_cost(axis, runs: list[StudyRun], cost: Cost) -> bool:
     for index, (run, of_run, accuracy) in enumerate(zip(runs, costs, accuracies, strict=True)):
         if of_run is None:
             continue
-        look = style.run_style(index) | {"linestyle": "none", "markersize": 8, "gid": f"{cost.title}: {run.label}"}
+        look = palette.run_style(index) | {"linestyle": "none", "markersize": 8, "gid": f"{cost.title}: {run.label}"}
         bars = {"color": look["color"], "capsize": 3, "linewidth": 1.2, "fmt": "none"}
         if accuracy.n >= wording.FEWEST_SEEDS:
             axis.errorbar(of_run.mean, accuracy.mean, yerr=accuracy.half, **bars)

@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from afmp.analysis import wording
 from afmp.errors import AfmpError
-from afmp.figures.parts import style
+from afmp.figures.parts import palette, style
 from afmp.figures.parts.strokes import strokes
 from afmp.study.semantics import SEMANTICS
 
@@ -134,7 +134,7 @@ def _draw_graph(axis, diagnostics: dict, gates: np.ndarray, image) -> None:
 
 
 def _draw_pruned(axis, pruned) -> None:
-    bars = axis.bar(range(len(pruned)), pruned, color=style.BLUE, alpha=0.8, width=0.65)
+    bars = axis.bar(range(len(pruned)), pruned, color=palette.BLUE, alpha=0.8, width=0.65)
     axis.bar_label(bars, [f"{value:.1f}" for value in pruned], padding=2, fontsize=9)
     axis.set_ylim(0, 108)
     axis.set_yticks(range(0, 101, 20))
@@ -148,12 +148,12 @@ def _draw_histogram(axis, gates: np.ndarray) -> None:
     closed = int((gates == 0).sum())
     ticks, left = {value: f"{value:.1f}" for value in np.linspace(0, 1, 6)}, -0.02
     counts, _, _ = axis.hist(
-        gates[gates > 0], bins=np.linspace(0, 1, 51), color=style.GREEN, alpha=0.85, label="gate above 0"
+        gates[gates > 0], bins=np.linspace(0, 1, 51), color=palette.GREEN, alpha=0.85, label="gate above 0"
     )
     if closed:
         # The bar of gates that are exactly 0 is not a bin, so it is left of the axis from 0 to 1.
-        axis.bar(CLOSED_AT, closed, width=0.06, color=style.GREY, label=f"gate exactly 0: {closed:,} edges")
-        axis.axvline(-0.07, color=style.GREY, linewidth=0.8, linestyle=":")
+        axis.bar(CLOSED_AT, closed, width=0.06, color=palette.GREY, label=f"gate exactly 0: {closed:,} edges")
+        axis.axvline(-0.07, color=palette.GREY, linewidth=0.8, linestyle=":")
         axis.legend(loc="upper right")
         ticks, left = {CLOSED_AT: "exactly\n0"} | ticks, 2 * CLOSED_AT + 0.05
     axis.set_ylim(0.7, 3 * max(1, closed, counts.max()))

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from afmp.analysis import wording
 from afmp.errors import printable
-from afmp.figures.parts import style
+from afmp.figures.parts import palette, style
 from afmp.figures.parts.strokes import strokes
 from afmp.model.explanation import ExplainedLayer, Explanation, column_name
 from afmp.study.semantics import SEMANTICS
@@ -26,8 +26,8 @@ ERROR_IN_WORDS = {
     "refined": "root mean square over the channels of the router",
 }
 # From pale to dark, so that a stronger edge is also darker without colour.
-GATES = LinearSegmentedColormap.from_list("gates", ["#85ADD6", style.BLUE, "#08306B"])
-ERRORS = LinearSegmentedColormap.from_list("errors", ["#FFF7EC", style.ORANGE, "#5A2A00"])
+GATES = LinearSegmentedColormap.from_list("gates", ["#85ADD6", palette.BLUE, "#08306B"])
+ERRORS = LinearSegmentedColormap.from_list("errors", ["#FFF7EC", palette.ORANGE, "#5A2A00"])
 
 
 @style.styled
@@ -180,8 +180,8 @@ def _draw_classes(panel, explanation: Explanation, *, columns: int) -> None:
     shown = shown_classes(explanation)
     at = np.arange(len(shown))
     for shift, values, colour, label in (
-        (-0.2, explanation.probabilities, style.BLUE, "with messages"),
-        (0.2, explanation.without_messages, style.ORANGE, "without messages"),
+        (-0.2, explanation.probabilities, palette.BLUE, "with messages"),
+        (0.2, explanation.without_messages, palette.ORANGE, "without messages"),
     ):
         percent = 100 * values[shown]
         bars = panel.barh(at + shift, percent, height=0.38, color=colour, label=label)
@@ -219,10 +219,10 @@ def _draw_edges(panel, explanation: Explanation, number: int, scale: Normalize |
             spacing=spacing,
         )
         colours = GATES(scale(strength))
-        colours[-len(explanation.strongest_edges(layer, NUM_NAMED)) :] = to_rgba(style.VERMILION)
+        colours[-len(explanation.strongest_edges(layer, NUM_NAMED)) :] = to_rgba(palette.VERMILION)
         panel.add_collection(PolyCollection(polygons, facecolors=colours, edgecolors="none", gid="edges"))
     size = min(14.0, 700 / len(explanation.positions))
-    panel.scatter(*explanation.positions.T[::-1], s=size, c="white", edgecolors=style.DARK, linewidths=0.5, zorder=3)
+    panel.scatter(*explanation.positions.T[::-1], s=size, c="white", edgecolors=palette.DARK, linewidths=0.5, zorder=3)
     panel.set_title(f"Layer {number}: {_kept(layer)}")
     named = ", ".join(_named(explanation, layer))
     panel.set_xlabel(f"strongest: {named}" if named else "no edge carries a message", fontsize=8.5)

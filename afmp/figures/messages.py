@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from afmp.analysis import wording
 from afmp.analysis.metrics import by_seed
 from afmp.analysis.statistics import PairedDifference, paired_difference
-from afmp.figures.parts import study_text, style
+from afmp.figures.parts import palette, study_text, style
 from afmp.figures.parts.study_runs import StudyRun, other_references, resolution_note, study_runs
 
 
@@ -48,7 +48,7 @@ def draw(study: dict, results: list[dict]) -> Figure:
     accuracy.set_ylim(len(runs) - 0.45, -0.55)
     for axis, (title, label, rows) in zip(axes, panels, strict=True):
         cut.append(_draw_rows(axis, rows, shown=[0]))
-        axis.axvline(0, color=style.GREY, linewidth=1)
+        axis.axvline(0, color=palette.GREY, linewidth=1)
         axis.set(title=title, xlabel=label)
     style.add_footer(figure, _footer(runs, semantics, cut=any(cut)))
     return figure
@@ -95,7 +95,7 @@ def _draw_rows(
     left, right = max(left, floor), min(right, ceiling)
     axis.set_xlim(left, right + 0.38 * (right - left))  # room for the numbers
     for index, row in drawn.items():
-        colour = style.BLUE
+        colour = palette.BLUE
         if not np.isnan(row.half):
             bar = axis.errorbar(row.mean, index, xerr=row.half, color=colour, capsize=3, linewidth=1.4, zorder=3)
             bar.lines[0].set_gid(f"interval: {index}")

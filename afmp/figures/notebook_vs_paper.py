@@ -9,7 +9,7 @@ from afmp.analysis.metrics import by_seed
 from afmp.analysis.statistics import paired_difference
 from afmp.analysis.wording import distinct
 from afmp.errors import AfmpError
-from afmp.figures.parts import study_text, style
+from afmp.figures.parts import palette, study_text, style
 from afmp.figures.parts.curves import draw_curve
 from afmp.figures.parts.study_runs import resolution_note, study_runs
 from afmp.study.semantics import COMPARED_SEMANTICS
@@ -40,7 +40,7 @@ def draw(studies: list[dict], *, paper: list[dict], notebook: list[dict]) -> Fig
     # Colour and marker show the semantics. Lines show the runs of the last panel.
     look = {"linestyle": "none", "markersize": 7}
     handles = [
-        legend.plot([], [], label=f"{name} semantics", **style.SEMANTICS_STYLE[name] | look)[0]
+        legend.plot([], [], label=f"{name} semantics", **palette.SEMANTICS_STYLE[name] | look)[0]
         for name in COMPARED_SEMANTICS
     ]
     legend.legend(handles=handles, loc="center", ncols=2, columnspacing=3)
@@ -69,7 +69,7 @@ def _draw_study(axis, study: dict, runs: dict) -> None:
         pair = [intervals[row].mean for intervals in accuracies.values()]
         axis.plot(pair, [row - 0.13, row + 0.13], color="#BBBBBB", linewidth=1.2, zorder=2)
     for (name, intervals), offset in zip(accuracies.items(), (-0.13, 0.13), strict=True):
-        look = {**style.SEMANTICS_STYLE[name], "linestyle": "none"}
+        look = {**palette.SEMANTICS_STYLE[name], "linestyle": "none"}
         mean, rows = [float(interval.mean) for interval in intervals], np.array(members) + offset
         axis.plot(mean, rows, label=name, markersize=7, zorder=4, **look)
         bars = {"fmt": "none", "color": look["color"], "capsize": 3, "linewidth": 1.2, "zorder": 3}
@@ -111,7 +111,7 @@ def _draw_references(axis, studies, both) -> bool:
     curves, low, high = [], [], []
     for index, pair in enumerate(references.values()):
         for name, run in pair.items():
-            look = {**style.SEMANTICS_STYLE[name], "linestyle": style.LINES[index % len(style.LINES)]}
+            look = {**palette.SEMANTICS_STYLE[name], "linestyle": palette.LINES[index % len(palette.LINES)]}
             curves.append(run.curve("val_acc"))
             label = f"{labels[index]}, {name}"
             band = draw_curve(axis, curves[-1], label=label, look=look, index=index)
@@ -122,7 +122,7 @@ def _draw_references(axis, studies, both) -> bool:
     axis.set(title="Reference runs during training", ylabel="Accuracy that selects the epoch, %")
     # The legend is below the panel, where it covers no curve.
     handles = [
-        Line2D([], [], color=style.GREY, linestyle=style.LINES[i % len(style.LINES)]) for i in range(len(labels))
+        Line2D([], [], color=palette.GREY, linestyle=palette.LINES[i % len(palette.LINES)]) for i in range(len(labels))
     ]
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2, "handlelength": 3.2}
     axis.legend(handles, labels, **below)

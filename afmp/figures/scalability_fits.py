@@ -12,7 +12,7 @@ from afmp.analysis.fits import FEWEST_SIZES, Estimate, Fit, crossing, crossing_i
 from afmp.analysis.models import AFMP_MODELS, MODEL_NAMES
 from afmp.analysis.series import activations_per_image, modes_of, time_per_image
 from afmp.analysis.sweep_wording import PASSES, device_and_software
-from afmp.figures.parts import style
+from afmp.figures.parts import palette, style
 from afmp.figures.parts.sweep_lines import Line, draw_patch_axis, main_lines
 
 QUANTITIES = {
@@ -86,7 +86,7 @@ def _draw_panel(axis, lines: list[Line], fits: dict[str, Fit | None], value) -> 
         axis.legend(loc="upper left", fontsize=8.5)
     else:
         text = f"fewer than {FEWEST_SIZES} sizes with a value: no fit"
-        axis.text(0.5, 0.4, text, transform=axis.transAxes, ha="center", color=style.GREY)
+        axis.text(0.5, 0.4, text, transform=axis.transAxes, ha="center", color=palette.GREY)
 
 
 def _label(line: Line, fit: Fit) -> str:

@@ -16,7 +16,7 @@ from afmp.analysis.sweep_wording import (
     settings,
     work_of_executions,
 )
-from afmp.figures.parts import style
+from afmp.figures.parts import palette, style
 from afmp.figures.parts.sweep_lines import Line, draw_patch_axis, look_of, main_lines
 
 MEMORY_AXIS = {
@@ -122,7 +122,7 @@ def _draw_failed(axis, lines, drawn) -> None:
     else:
         axis.set_ylim(0, 1)
         axis.set_yticks([])
-        axis.text(0.5, 0.4, "no point could be measured", transform=axis.transAxes, ha="center", color=style.GREY)
+        axis.text(0.5, 0.4, "no point could be measured", transform=axis.transAxes, ha="center", color=palette.GREY)
     for line, point in failed:
         same_size = [other.label for other, at in failed if at["num_patches"] == point["num_patches"]]
         shift = 15 * (same_size.index(line.label) - (len(same_size) - 1) / 2)
@@ -142,7 +142,7 @@ def _draw_legend(place, axis, lines, faint) -> None:
         counts = [f"{failed.count(status)} × {word}" for status, word in FAILED.items() if status in failed]
         labels.append(f"{line.label}{': ' if counts else ''}{', '.join(counts)}")
     if faint:
-        handles += axis.plot([], [], color=style.GREY, **FAINT)
+        handles += axis.plot([], [], color=palette.GREY, **FAINT)
         # Only these have faint lines: a sweep of another semantics has only its main line.
         faint_names = {series.name for series in faint}
         *others, last = [line.series.name for line in lines if line.series.name in faint_names]

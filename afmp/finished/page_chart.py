@@ -14,7 +14,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 from bokeh.themes import Theme
 
-from afmp.figures.parts import style
+from afmp.figures.parts import palette
 
 # The markers of the figures, by their names in Bokeh.
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "plus", "x", "star")
@@ -63,7 +63,7 @@ def empty_chart(models: Sequence[str], sizes: Sequence[int]) -> dict:
     points = []
     for number, model in enumerate(models):
         source = ColumnDataSource({column: [] for column in COLUMNS}, tags=[model])
-        look = {"source": source, "color": style.run_style(number)["color"], "legend_label": model}
+        look = {"source": source, "color": palette.run_style(number)["color"], "legend_label": model}
         plot.line("patches", "median", line_width=2, **look)
         plot.segment("patches", "low", "patches", "high", line_width=2, **look)
         points.append(plot.scatter("patches", "median", size=9, marker=MARKERS[number % len(MARKERS)], **look))

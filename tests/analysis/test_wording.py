@@ -8,7 +8,7 @@ from docutils.core import publish_parts
 
 from afmp.analysis import wording
 from afmp.analysis.statistics import mean_and_interval, paired_difference
-from afmp.figures.parts import style
+from afmp.figures.parts import palette
 from afmp.study.semantics import SEMANTICS
 
 
@@ -34,7 +34,7 @@ def test_of_a_long_name_without_spaces_the_start_is_shown():
 
 
 def test_every_semantics_has_words_and_a_look():
-    assert set(wording.SEMANTICS_IN_WORDS) == set(style.SEMANTICS_STYLE) == set(SEMANTICS)
+    assert set(wording.SEMANTICS_IN_WORDS) == set(palette.SEMANTICS_STYLE) == set(SEMANTICS)
     assert len({wording.validation_words(semantics) for semantics in SEMANTICS}) == 2
 
 

@@ -8,7 +8,7 @@ from synthetic_results import synthetic_diagnostics
 
 from afmp.errors import AfmpError
 from afmp.figures import diagnostics
-from afmp.figures.parts import style
+from afmp.figures.parts import palette, style
 
 
 def test_panels_show_the_recorded_gates():
@@ -30,11 +30,11 @@ def test_panels_show_the_recorded_gates():
     assert "not among the k kept" in panel(figure, "Edges pruned per layer").get_ylabel()
     histogram = panel(figure, "Mean gates of layer 2")
     assert histogram.get_yscale() == "log"
-    drawn = sum(p.get_height() for p in histogram.patches if to_rgba(style.GREEN)[:3] == p.get_facecolor()[:3])
+    drawn = sum(p.get_height() for p in histogram.patches if to_rgba(palette.GREEN)[:3] == p.get_facecolor()[:3])
     assert drawn == (gates > 0).sum()
     assert f"gate exactly 0: {(gates == 0).sum()} edges" in all_text(figure)
     # The bar of gates that are exactly 0 has its own label, left of the axis from 0 to 1.
-    closed = next(p for p in histogram.patches if to_rgba(style.GREY) == p.get_facecolor())
+    closed = next(p for p in histogram.patches if to_rgba(palette.GREY) == p.get_facecolor())
     assert closed.get_x() + closed.get_width() < 0
     labels = dict(zip(histogram.get_xticks(), [t.get_text() for t in histogram.get_xticklabels()], strict=True))
     assert labels[closed.get_x() + closed.get_width() / 2] == "exactly\n0"

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgba
 
 from afmp.figures import explanation as figure_module
 from afmp.figures.explanation import draw, in_words
-from afmp.figures.parts import style
+from afmp.figures.parts import palette, style
 from afmp.figures.parts.strokes import strokes
 from afmp.model.explanation import ExplainedLayer, Explanation
 from afmp.model.scaffold import both_directions, build_edges, grid_positions
@@ -48,7 +48,7 @@ def test_each_layer_has_a_panel_of_the_edges_that_it_kept_and_one_of_its_errors(
         colours = edges.get_facecolor()
         darkness = -colours[:-2, :3].sum(axis=1)
         assert (np.diff(darkness) >= 0).all() and np.ptp(darkness) > 0.5  # drawn from the weakest to the strongest
-        assert (colours[-2:] == to_rgba(style.VERMILION)).all()
+        assert (colours[-2:] == to_rgba(palette.VERMILION)).all()
         strongest = [f"{content.edge_name(edge)} {layer.gates[edge]:.2f}" for edge in np.argsort(-layer.gates)[:2]]
         assert axis.get_xlabel() == f"strongest: {', '.join(strongest)}"
         if layer.errors is None:

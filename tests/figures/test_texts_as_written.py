@@ -9,7 +9,7 @@ from matplotlib.text import Text
 from synthetic_results import STUDIES, synthetic_results
 
 from afmp.figures import comparison_results_full, comparison_topdown_vs_no, lambda_sparse_comparison, notebook_vs_paper
-from afmp.figures.parts import study_panels, style
+from afmp.figures.parts import palette, study_panels, style
 
 LATEX = r"$\frac{$ and $x$"
 TEXTS = [LATEX, r"$\alpha_1$", r"\$5 \\ {x}^2_3 %", "</script><script>alert(1)</script>", "كثيف 0.3", "W" * 200]
@@ -55,7 +55,7 @@ def test_labels_that_mean_something_to_matplotlib_stand_in_the_legend_beside_the
     legend = figure.axes[0].get_legend()
     assert [text.get_text().split(":")[0] for text in legend.get_texts()] == labels
     for index, line in enumerate(legend.get_lines()):
-        assert line.get_color() == style.run_style(index)["color"]
+        assert line.get_color() == palette.run_style(index)["color"]
 
 
 @pytest.mark.parametrize("label", ["W" * 30, "ﷺ" * 20, "m " * 40], ids=ascii)

@@ -164,7 +164,7 @@ def another_configuration(results: Path) -> None:
 
 REFUSED = {
     "chosen on the test set": (to_both(validation_set="test"), {}, "validation_set is 'test': the best epoch was"),
-    "another accuracy": (to_both(test_accuracy=90.0), {}, r"small: as float32 it answers \d+ of 355 test images right"),
+    "another accuracy": (to_both(test_accuracy=90.0), {}, r"small: as float32 it answers \d+ of 119 test images right"),
     "a changed file": (changed_weights, {}, r"best\.safetensors: not the weights that its result was written with"),
     "no dataset": (lambda results: (results / DATA).unlink(), {}, r"digits\.safetensors: no such file"),
     "another dataset": (

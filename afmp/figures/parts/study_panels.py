@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import ScalarFormatter
 
 from afmp.analysis import wording
-from afmp.figures.parts import study_text, style
+from afmp.figures.parts import palette, study_text, style
 from afmp.figures.parts.curves import draw_curve
 from afmp.figures.parts.study_runs import StudyRun, study_runs
 
@@ -63,7 +63,7 @@ def draw_study(study: dict, results: list[dict], *, sparsity_scale: str = "linea
     cut += [_draw_times(times, runs) for times in others]
     legend.set_axis_off()
     # Not those that Matplotlib finds in a panel: it leaves labels out that start with _.
-    handles = [Line2D([], [], **style.run_style(index)) for index in range(len(runs))]
+    handles = [Line2D([], [], **palette.run_style(index)) for index in range(len(runs))]
     layout = {"loc": "center", "ncols": columns, "handlelength": 3.2, "columnspacing": 2.5}
     legend.legend(handles, entries, title=heading, title_fontsize=9.5, **layout)
     no_loss = [] if sparse else ["The sparsity loss is 0 in all runs at every epoch."]
@@ -78,7 +78,7 @@ def _draw_curves(
     curves = [run.curve(key) for run in runs]
     axis.set_yscale(scale)
     bands = [
-        draw_curve(axis, curve, label=run.label, look=style.run_style(index), index=index)
+        draw_curve(axis, curve, label=run.label, look=palette.run_style(index), index=index)
         for index, (run, curve) in enumerate(zip(runs, curves, strict=True))
     ]
     style.epoch_axis(axis, max(curve.shape[1] for curve in curves))
@@ -123,14 +123,14 @@ def _draw_times(axis, runs: list[StudyRun]) -> bool:
     ]
     ends = [min(tip, 1.6 * longest) for tip in tips]
     for row, run, interval, end in zip(rows, runs, intervals, ends, strict=True):
-        colour = style.run_style(int(row))["color"]
+        colour = palette.run_style(int(row))["color"]
         # Pale, so that marks on the bar are visible on every colour, even black.
         axis.barh(row, interval.mean, height=0.62, color=colour, alpha=0.5, gid=f"time: {run.label}")
         if interval.n >= wording.FEWEST_SEEDS:
-            axis.errorbar(interval.mean, row, xerr=interval.half, color=style.DARK, capsize=4, linewidth=1.2)
+            axis.errorbar(interval.mean, row, xerr=interval.half, color=palette.DARK, capsize=4, linewidth=1.2)
         elif interval.n == 2:
             dots = {"linestyle": "none", "marker": "o", "markersize": 4, "gid": f"times: {run.label}"}
-            axis.plot(run.values("epoch_time_s"), [row, row], color=style.DARK, **dots)
+            axis.plot(run.values("epoch_time_s"), [row, row], color=palette.DARK, **dots)
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1}
         text = wording.quantity(interval, unit="s")
         axis.annotate(text, (end, row), (6, 0), textcoords="offset points", va="center", fontsize=9, bbox=box)

@@ -1,4 +1,4 @@
-"""Style of all figures: palette, axes, title, footer, and files whose bytes depend on the data alone."""
+"""Style of all figures: axes, title, footer, and files whose bytes depend on the data alone."""
 
 import functools
 from pathlib import Path
@@ -16,27 +16,6 @@ from afmp.study.font import FONT, drawable
 
 # At 200 the figure of a full sweep exceeds 1 MB, the limit of an archive. The PDF scales without loss.
 DPI = 150
-
-# The palette of Okabe and Ito, safe for common colour blindness, without its yellow, which is pale on white.
-BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK = COLOURS = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-    "#000000",
-)
-GREY = "#666666"
-DARK = "#222222"
-LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-SEMANTICS_STYLE = {
-    "paper": {"color": BLUE, "marker": "o", "linestyle": "-"},
-    "notebook": {"color": VERMILION, "marker": "s", "linestyle": "--"},
-    "refined": {"color": PURPLE, "marker": "v", "linestyle": LINES[4]},
-    "timm": {"color": GREY, "marker": "D", "linestyle": ":"},
-}
 
 _SETTINGS = {
     "font.family": FONT,
@@ -107,15 +86,6 @@ def save_figure(figure: Figure, *, png: Path, pdf: Path | None = None) -> None:
     figure.set_layout_engine("none")  # keeps the panels where the PNG has them
     with atomic_path(pdf) as temporary:
         figure.savefig(temporary, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
-
-
-def run_style(index: int) -> dict:
-    """Return colour, line and marker of the index-th run. Runs differ also without colour."""
-    return {
-        "color": COLOURS[index % len(COLOURS)],
-        "linestyle": LINES[index % len(LINES)],
-        "marker": MARKERS[index % len(MARKERS)],
-    }
 
 
 def add_title(figure: Figure, title: str, *, subtitle: str) -> None:

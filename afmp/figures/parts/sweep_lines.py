@@ -9,12 +9,12 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 from afmp.analysis import wording
 from afmp.analysis.models import MODELS
 from afmp.analysis.series import Series, best_series, series_of
-from afmp.figures.parts import style
+from afmp.figures.parts import palette
 
 # The looks of the models that are measured once. AFMP-Small has one for each semantics.
 LOOKS = {
-    "deit_tiny": {"color": style.GREEN, "marker": "^", "linestyle": "-."},
-    "afmp_refined_small": style.SEMANTICS_STYLE["refined"],
+    "deit_tiny": {"color": palette.GREEN, "marker": "^", "linestyle": "-."},
+    "afmp_refined_small": palette.SEMANTICS_STYLE["refined"],
 }
 
 
@@ -32,7 +32,7 @@ class Line(NamedTuple):
 
 def look_of(series: Series) -> dict:
     """Return the look of a model, the same in every figure."""
-    return LOOKS.get(series.model) or style.SEMANTICS_STYLE[series.semantics]
+    return LOOKS.get(series.model) or palette.SEMANTICS_STYLE[series.semantics]
 
 
 def main_lines(sweep: dict, other_sweeps: Sequence[dict], mode: str) -> list[Line]:
