@@ -51,19 +51,23 @@ class CudaGraphs:
 
         The pool is lent to nothing else, and a last, smaller batch or a pass with hooks is no replay.
         """
+        total, allocated = self._pool_bytes()
         free, _ = torch.cuda.mem_get_info()
-        cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated() - self.idle_bytes
-        return free + cached >= sum(each["total_size"] for each in self._segments())
-
-    def _segments(self) -> list[dict]:
-        if self.pool is None:
-            return []
-        return [each for each in torch.cuda.memory_snapshot() if tuple(each["segment_pool_id"]) == self.pool]
+        cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated() - (total - allocated)
+        return free + cached >= total
 
     @property
     def idle_bytes(self) -> int:
         """Bytes that the pool holds for replays and that the allocator does not count as allocated."""
-        return sum(each["total_size"] - each["allocated_size"] for each in self._segments())
+        total, allocated = self._pool_bytes()
+        return total - allocated
+
+    def _pool_bytes(self) -> tuple[int, int]:
+        """Return the bytes of the pool, and those of them that are allocated."""
+        if self.pool is None:
+            return 0, 0
+        segments = [each for each in torch.cuda.memory_snapshot() if tuple(each["segment_pool_id"]) == self.pool]
+        return tuple(sum(each[kind] for each in segments) for kind in ("total_size", "allocated_size"))
 
 
 class Conditions:
