@@ -12,11 +12,6 @@ from afmp.training.progress import Job, StudyProgress, TrainedRun, duration
 EPOCHS = 4
 
 
-@pytest.fixture(scope="module")
-def digits_file(few_digits_file) -> Path:
-    return few_digits_file
-
-
 class Study:
     """Jobs 0, 1, ... that train the runs `names` with two seeds, and a job that draws; the test moves the clock."""
 
@@ -48,7 +43,7 @@ class Study:
         return self.progress
 
 
-def test_the_log_of_a_training_is_understood(tmp_path, digits_file):
+def test_the_log_of_a_training_is_understood(tmp_path, few_digits_file):
     """Also of one that resumes: its finished epochs are not left to train."""
     config, log = small_config(epochs=1), tmp_path / "train.log"
     for _ in range(2):
@@ -57,7 +52,7 @@ def test_the_log_of_a_training_is_understood(tmp_path, digits_file):
         progress = StudyProgress({7: Job("train", "train tiny", log, run)})
         progress.start([7])
         with show_progress(log):
-            (result, _) = train(config, tmp_path, digits_file, seeds=(0, 1))
+            (result, _) = train(config, tmp_path, few_digits_file, seeds=(0, 1))
         progress.read()
         assert run.reached == {0: 1, 1: 1} and run.epochs_left == 0
         if run.accuracies:

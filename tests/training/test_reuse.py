@@ -19,15 +19,10 @@ FILES = ("best.safetensors", "final.safetensors", "diagnostics.json", "results_t
 
 
 @pytest.fixture(scope="module")
-def digits_file(few_digits_file) -> Path:
-    return few_digits_file
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, digits_file) -> Path:
+def trained(tmp_path_factory, few_digits_file) -> Path:
     """A finished run with one seed."""
     folder = tmp_path_factory.mktemp("trained")
-    train(small_config(epochs=1), folder, digits_file)
+    train(small_config(epochs=1), folder, few_digits_file)
     return folder
 
 
@@ -38,10 +33,10 @@ def folder(trained, tmp_path) -> Path:
     return tmp_path
 
 
-def job(folder: Path, digits_file: Path, *, seeds=(0,), **changes) -> Run:
+def job(folder: Path, few_digits_file: Path, *, seeds=(0,), **changes) -> Run:
     """Run the job of a run, and return the run."""
     run = run_in(folder, small_config(**({"epochs": 1} | changes)), seeds=seeds)
-    train_job(run, dataset_path=digits_file, study={}, download_folder=folder, set_aside=folder / "set_aside")
+    train_job(run, dataset_path=few_digits_file, study={}, download_folder=folder, set_aside=folder / "set_aside")
     return run
 
 
@@ -55,26 +50,26 @@ def logged(caplog):
 
 
 @pytest.mark.promise("checkpoints-deleted")
-def test_a_finished_seed_is_used_again_and_a_new_one_trains(folder, digits_file, caplog):
-    job(folder, digits_file, seeds=(0, 1))
+def test_a_finished_seed_is_used_again_and_a_new_one_trains(folder, few_digits_file, caplog):
+    job(folder, few_digits_file, seeds=(0, 1))
     assert not trains(caplog) and trains(caplog, seed=1)
     for name in FILES:
         assert (folder / "seed_0" / name).read_bytes() == (folder / "set_aside/seed_0" / name).read_bytes()
     assert (folder / "seed_1/results_tiny.json").exists()
 
 
-def test_files_are_copied_where_there_are_no_hard_links(folder, digits_file, caplog, monkeypatch):
+def test_files_are_copied_where_there_are_no_hard_links(folder, few_digits_file, caplog, monkeypatch):
     def refuse(*arguments):
         raise OSError
 
     monkeypatch.setattr(reuse.os, "link", refuse)
-    job(folder, digits_file)
+    job(folder, few_digits_file)
     assert not trains(caplog) and read_result(folder / "seed_0/results_tiny.json")["seed"] == 0
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", ["flipped", "gone", "folder"])
-def test_a_seed_that_is_not_whole_is_not_used_again(folder, digits_file, name, damage):
+def test_a_seed_that_is_not_whole_is_not_used_again(folder, few_digits_file, name, damage):
     path = folder / "set_aside/seed_0" / name
     content = path.read_bytes()
     path.unlink()
@@ -82,19 +77,19 @@ def test_a_seed_that_is_not_whole_is_not_used_again(folder, digits_file, name, d
         path.write_bytes(flipped(content, len(content) // 2))
     elif damage == "folder":
         path.mkdir()
-    assert reusable(folder, digits_file) is None
+    assert reusable(folder, few_digits_file) is None
 
 
-def reusable(folder: Path, digits_file: Path, **changes) -> Path | None:
+def reusable(folder: Path, few_digits_file: Path, **changes) -> Path | None:
     run = run_in(folder, small_config(**({"epochs": 1} | changes)))
-    dataset_hash = prepared_dataset_hash(digits_file)
+    dataset_hash = prepared_dataset_hash(few_digits_file)
     return reuse.reusable_files(run, 0, set_aside=folder / "set_aside", dataset_hash=dataset_hash)
 
 
-def test_where_the_images_lie_does_not_matter(folder, digits_file):
+def test_where_the_images_lie_does_not_matter(folder, few_digits_file):
     run = run_in(folder, small_config(epochs=1))
     moved = replace(run, config=replace(run.config, dataset=replace(run.config.dataset, path="elsewhere")))
-    dataset_hash = prepared_dataset_hash(digits_file)
+    dataset_hash = prepared_dataset_hash(few_digits_file)
     identities = [seed_identity(each, 0, dataset_hash=dataset_hash, device_type="cpu") for each in (run, moved)]
     assert identities[0] == identities[1]
     assert reuse.reusable_files(moved, 0, set_aside=folder / "set_aside", dataset_hash=dataset_hash)
@@ -102,29 +97,29 @@ def test_where_the_images_lie_does_not_matter(folder, digits_file):
 
 
 @pytest.mark.parametrize("changes", [{"epochs": 2}, {"d_model": 8}, {"device": "auto"}])
-def test_a_seed_of_another_configuration_is_not_used_again(folder, digits_file, changes):
-    assert reusable(folder, digits_file) and reusable(folder, digits_file, **changes) is None
+def test_a_seed_of_another_configuration_is_not_used_again(folder, few_digits_file, changes):
+    assert reusable(folder, few_digits_file) and reusable(folder, few_digits_file, **changes) is None
 
 
 @pytest.mark.parametrize("code", ["0" * 64, None])
-def test_a_seed_of_other_code_is_not_used_again(folder, digits_file, code):
+def test_a_seed_of_other_code_is_not_used_again(folder, few_digits_file, code):
     path = folder / "set_aside/seed_0/results_tiny.json"
     result = read_result(path)
     del result["code"]
     write_result(path, result | ({"code": code} if code else {}))
-    assert reusable(folder, digits_file) is None
+    assert reusable(folder, few_digits_file) is None
 
 
-def test_a_seed_with_its_finished_checkpoint_is_written_again(folder, trained, digits_file, caplog):
+def test_a_seed_with_its_finished_checkpoint_is_written_again(folder, trained, few_digits_file, caplog):
     """The code that writes its files may have changed."""
     shutil.copytree(trained / "checkpoints", folder / "checkpoints")
-    assert reusable(folder, digits_file) is None
-    run = job(folder, digits_file)
+    assert reusable(folder, few_digits_file) is None
+    run = job(folder, few_digits_file)
     assert not trains(caplog) and (folder / "seed_0/results_tiny.json").exists()
-    identity = seed_identity(run, 0, dataset_hash=prepared_dataset_hash(digits_file), device_type="cpu")
+    identity = seed_identity(run, 0, dataset_hash=prepared_dataset_hash(few_digits_file), device_type="cpu")
     checkpoint = checkpoint_path(run, identity)
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
-    assert reusable(folder, digits_file)
+    assert reusable(folder, few_digits_file)
 
 
 def test_a_result_says_which_code_and_files_belong_to_it(trained):

@@ -19,11 +19,6 @@ SEEDS = (0, 1)
 
 
 @pytest.fixture(scope="module")
-def digits_file(few_digits_file) -> Path:
-    return few_digits_file
-
-
-@pytest.fixture(scope="module")
 def config() -> RunConfig:
     """A small run whose learning rate falls after every epoch that does not improve."""
     return small_config(epochs=5, learning_rate=0.002, plateau_patience=0)
@@ -40,11 +35,11 @@ def float64():
 
 
 @pytest.fixture(scope="module")
-def stack_of_three(config, digits_file, tmp_path_factory) -> tuple[Path, list[dict]]:
+def stack_of_three(config, few_digits_file, tmp_path_factory) -> tuple[Path, list[dict]]:
     """The folder and the results of three seeds that trained as one stack, under `paper`."""
     folder = tmp_path_factory.mktemp("stack_of_three")
     with float64():
-        return folder, train(config, folder, digits_file, stack_seeds=True, seeds=(0, 1, 2))
+        return folder, train(config, folder, few_digits_file, stack_seeds=True, seeds=(0, 1, 2))
 
 
 def state_of(folder: Path, seed: int) -> dict:
@@ -74,17 +69,17 @@ REPEATED = ("dense", "top-down")
 @pytest.mark.parametrize(
     "variant", [pytest.param(variant, marks=[pytest.mark.long] * (variant in REPEATED)) for variant in MODEL_VARIANTS]
 )
-def test_seeds_that_train_together_end_as_each_does_alone(config, digits_file, tmp_path, stack_of_three, variant):
+def test_seeds_that_train_together_end_as_each_does_alone(config, few_digits_file, tmp_path, stack_of_three, variant):
     semantics, changes = MODEL_VARIANTS[variant]
     config = replace(config, model=replace(config.model, **changes))
     options = {"semantics": semantics, "seeds": SEEDS}
     with float64():
-        alone = train(config, tmp_path / "alone", digits_file, stack_seeds=False, **options)
+        alone = train(config, tmp_path / "alone", few_digits_file, stack_seeds=False, **options)
         if variant == "sparse":
             folder, stacked = stack_of_three
         else:
             folder = tmp_path / "stacked"
-            stacked = train(config, folder, digits_file, stack_seeds=True, **options)
+            stacked = train(config, folder, few_digits_file, stack_seeds=True, **options)
     for one, other in zip(stacked[: len(SEEDS)], alone, strict=True):
         assert one["trained_together"] == list(range(len(stacked))) and other["trained_together"] == [other["seed"]]
         assert_same_seed(one, other, (folder, tmp_path / "alone"))
@@ -95,12 +90,12 @@ def test_seeds_that_train_together_end_as_each_does_alone(config, digits_file, t
 
 @pytest.mark.promise("together-or-alone")
 @pytest.mark.long
-def test_with_a_strong_recipe_too_seeds_that_train_together_end_as_each_does_alone(config, digits_file, tmp_path):
+def test_with_a_strong_recipe_too_seeds_that_train_together_end_as_each_does_alone(config, few_digits_file, tmp_path):
     config = replace(config, training=replace(config.training, **STRONG_RECIPE))
     folders = {stack_seeds: tmp_path / str(stack_seeds) for stack_seeds in (True, False)}
     with float64():
         stacked, alone = (
-            train(config, folder, digits_file, stack_seeds=stack_seeds, semantics="refined", seeds=SEEDS)
+            train(config, folder, few_digits_file, stack_seeds=stack_seeds, semantics="refined", seeds=SEEDS)
             for stack_seeds, folder in folders.items()
         )
     for one, other in zip(stacked, alone, strict=True):
@@ -109,14 +104,14 @@ def test_with_a_strong_recipe_too_seeds_that_train_together_end_as_each_does_alo
     assert alone[0]["training_history"]["train_loss"] != alone[1]["training_history"]["train_loss"]
 
 
-def test_on_a_cpu_seeds_train_one_after_the_other(config, digits_file, tmp_path):
+def test_on_a_cpu_seeds_train_one_after_the_other(config, few_digits_file, tmp_path):
     config = replace(config, training=replace(config.training, epochs=1))
-    results = train(config, tmp_path, digits_file, stack_seeds=None, seeds=(0, 1))
+    results = train(config, tmp_path, few_digits_file, stack_seeds=None, seeds=(0, 1))
     assert [result["trained_together"] for result in results] == [[0], [1]]
 
 
 @pytest.mark.promise("seeds-catch-up")
-def test_seeds_killed_at_different_epochs_catch_up(config, digits_file, tmp_path, stack_of_three, monkeypatch):
+def test_seeds_killed_at_different_epochs_catch_up(config, few_digits_file, tmp_path, stack_of_three, monkeypatch):
     folder, uninterrupted = stack_of_three
     save = SeedTraining.save
 
@@ -128,11 +123,11 @@ def test_seeds_killed_at_different_epochs_catch_up(config, digits_file, tmp_path
     monkeypatch.setattr("afmp.training.loop.CHECKPOINT_SHARE", float("inf"))
     monkeypatch.setattr(SeedTraining, "save", save_or_die)
     with pytest.raises(KeyboardInterrupt), float64():
-        train(config, tmp_path, digits_file, stack_seeds=True, seeds=(0, 1))
+        train(config, tmp_path, few_digits_file, stack_seeds=True, seeds=(0, 1))
     monkeypatch.setattr(SeedTraining, "save", save)
     assert [state_of(tmp_path, seed)["epoch"] for seed in (0, 1)] == [2, 1]
     with float64():
-        resumed = train(config, tmp_path, digits_file, stack_seeds=True, seeds=(0, 1, 2))
+        resumed = train(config, tmp_path, few_digits_file, stack_seeds=True, seeds=(0, 1, 2))
     for one, other in zip(resumed, uninterrupted, strict=True):
         assert one["trained_together"] == [0, 1, 2]
         assert_same_seed(one, other, (tmp_path, folder))
@@ -158,7 +153,9 @@ def test_the_seeds_with_the_fewest_epochs_train_first():
 
 
 @pytest.mark.promise("divergence")
-def test_a_seed_that_diverges_is_named_and_the_others_keep_what_they_have(config, digits_file, tmp_path, monkeypatch):
+def test_a_seed_that_diverges_is_named_and_the_others_keep_what_they_have(
+    config, few_digits_file, tmp_path, monkeypatch
+):
     built = []
 
     def build_second_one_broken(*arguments, **options):
@@ -169,7 +166,7 @@ def test_a_seed_that_diverges_is_named_and_the_others_keep_what_they_have(config
 
     monkeypatch.setattr("afmp.training.seed_state.build_model", build_second_one_broken)
     with pytest.raises(AfmpError, match=r"^tiny \[paper\] seed 1 diverged: .* in epoch 1, step 1 of \d+\. Lower"):
-        train(config, tmp_path, digits_file, stack_seeds=True, seeds=(0, 1, 2))
+        train(config, tmp_path, few_digits_file, stack_seeds=True, seeds=(0, 1, 2))
     assert not list(tmp_path.rglob("*.json"))
     saved = sorted(path.name[:6] for path in (tmp_path / "checkpoints").iterdir())
     assert saved == ["seed_0", "seed_2"] and state_of(tmp_path, 0)["epoch"] == 1
@@ -178,14 +175,14 @@ def test_a_seed_that_diverges_is_named_and_the_others_keep_what_they_have(config
     )
 
 
-def test_checkpoints_are_written_only_as_often_as_their_time_allows(config, digits_file, tmp_path, monkeypatch):
+def test_checkpoints_are_written_only_as_often_as_their_time_allows(config, few_digits_file, tmp_path, monkeypatch):
     saved = []
     save = SeedTraining.save
     monkeypatch.setattr(SeedTraining, "save", lambda training: (saved.append(training.progress.epoch), save(training)))
     for share, expected in ((0.0, [1, 5]), (float("inf"), [1, 2, 3, 4, 5])):
         monkeypatch.setattr("afmp.training.loop.CHECKPOINT_SHARE", share)
         saved.clear()
-        train(config, tmp_path / str(share), digits_file, stack_seeds=False, seeds=(0,))
+        train(config, tmp_path / str(share), few_digits_file, stack_seeds=False, seeds=(0,))
         assert saved == expected
 
 
@@ -194,14 +191,14 @@ def test_checkpoints_are_written_only_as_often_as_their_time_allows(config, digi
 @pytest.mark.parametrize("recipe", [{}, STRONG_RECIPE], ids=["plain", "strong"])
 @pytest.mark.parametrize("variant", MODEL_VARIANTS)
 def test_graphs_on_a_gpu_repeat_their_bits_and_agree_with_training_alone(
-    config, digits_file, tmp_path, variant, recipe
+    config, few_digits_file, tmp_path, variant, recipe
 ):
     semantics, changes = MODEL_VARIANTS[variant]
     # At a high rate, training turns rounding into differences of percents.
     training = replace(config.training, device="cuda", epochs=2, learning_rate=1e-4, **recipe)
     config = replace(config, model=replace(config.model, **changes), training=training)
     first, again, alone = (
-        train(config, tmp_path / name, digits_file, stack_seeds=name != "alone", semantics=semantics, seeds=SEEDS)
+        train(config, tmp_path / name, few_digits_file, stack_seeds=name != "alone", semantics=semantics, seeds=SEEDS)
         for name in ("first", "again", "alone")
     )
     for seed, (one, repeated, other) in enumerate(zip(first, again, alone, strict=True)):

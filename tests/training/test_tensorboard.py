@@ -28,11 +28,6 @@ from afmp.training.tensorboard import epoch_scalars, learning_rates_of_epochs, r
 SEEDS = (0, 1)
 
 
-@pytest.fixture(scope="module")
-def digits_file(few_digits_file) -> Path:
-    return few_digits_file
-
-
 def small_run(folder: Path, *, name="tiny", **changes) -> Run:
     """A run of 4 epochs whose learning rate falls after each epoch without a better validation accuracy."""
     changes = {"epochs": 4, "batch_size": 256, "patch_size": 16, "learning_rate": 0.05, "plateau_patience": 0} | changes
@@ -78,12 +73,12 @@ def assert_complete(folder: Path, run: Run) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(digits_file, tmp_path_factory) -> tuple[Run, Path]:
+def trained(few_digits_file, tmp_path_factory) -> tuple[Run, Path]:
     """A run that was trained with scalars, and their folder."""
     folder = tmp_path_factory.mktemp("trained")
     run = small_run(folder)
     with record_training(run, folder / "tensorboard"):
-        train_run(run, dataset_path=digits_file)
+        train_run(run, dataset_path=few_digits_file)
     return run, folder / "tensorboard"
 
 
@@ -127,7 +122,7 @@ def test_with_a_cosine_the_learning_rate_is_the_highest_of_the_epoch(num_steps):
     assert learning_rates_of_epochs(training, [50.0] * 7) == pytest.approx(highest)
 
 
-def test_a_training_that_resumes_writes_each_epoch_once(digits_file, tmp_path, monkeypatch):
+def test_a_training_that_resumes_writes_each_epoch_once(few_digits_file, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_SHARE", float("inf"))  # a checkpoint after each epoch
     run, folder, save = small_run(tmp_path), tmp_path / "tensorboard", SeedTraining.save
 
@@ -138,40 +133,42 @@ def test_a_training_that_resumes_writes_each_epoch_once(digits_file, tmp_path, m
 
     monkeypatch.setattr(SeedTraining, "save", interrupted)
     with pytest.raises(KeyboardInterrupt), record_training(run, folder):
-        train_run(run, dataset_path=digits_file)
+        train_run(run, dataset_path=few_digits_file)
     assert list(read_scalars(folder / "seed_1")["loss/train"]) == [1, 2]
     monkeypatch.setattr(SeedTraining, "save", save)
     with record_training(run, folder):
-        train_run(run, dataset_path=digits_file)
+        train_run(run, dataset_path=few_digits_file)
     assert_complete(folder, run)
 
 
-def test_a_run_that_was_finished_without_scalars_is_not_trained_for_them(trained, digits_file, tmp_path, monkeypatch):
+def test_a_run_that_was_finished_without_scalars_is_not_trained_for_them(
+    trained, few_digits_file, tmp_path, monkeypatch
+):
     run, _ = trained
     monkeypatch.setattr("afmp.training.run_training.train_group", None)
     with record_training(run, tmp_path / "later"):
-        train_run(run, dataset_path=digits_file)
+        train_run(run, dataset_path=few_digits_file)
     assert_complete(tmp_path / "later", run)
 
 
 @pytest.mark.long
-def test_runs_side_by_side_write_into_folders_of_their_own(digits_file, tmp_path):
+def test_runs_side_by_side_write_into_folders_of_their_own(few_digits_file, tmp_path):
     one, two = (
         replace(small_run(tmp_path / name, name=name, epochs=1), checkpoint_folder=tmp_path / "checkpoints" / name)
         for name in ("one", "two")
     )
     with record_training(one, tmp_path / "tensorboard/one"):
-        train_run(one, dataset_path=digits_file, side_by_side=[two])
+        train_run(one, dataset_path=few_digits_file, side_by_side=[two])
     for name, run in {"one": one, "two": two}.items():
         found = read_scalars(tmp_path / "tensorboard" / name / "seed_1")
         assert found["loss/train"] == pytest.approx(expected_scalars(run, 1)["loss/train"], rel=1e-6)
 
 
-def test_a_place_that_cannot_be_written_stops_the_scalars_and_not_the_training(digits_file, tmp_path, caplog):
+def test_a_place_that_cannot_be_written_stops_the_scalars_and_not_the_training(few_digits_file, tmp_path, caplog):
     (tmp_path / "tensorboard").write_text("a file")
     run = small_run(tmp_path, epochs=1)
     with record_training(run, tmp_path / "tensorboard"):
-        train_run(run, dataset_path=digits_file)
+        train_run(run, dataset_path=few_digits_file)
     assert all((folder / "results_tiny.json").is_file() for folder in run.seed_folders.values())
     said = [message for message in caplog.messages if "TensorBoard" in message]
     assert len(said) == len(SEEDS) and "training goes on" in said[0]
@@ -211,11 +208,16 @@ def test_the_key_belongs_to_the_study_and_changes_no_run(config):
         resolve_study(config)
 
 
-def test_without_the_package_one_sentence_comes_before_training(config, digits_file, tmp_path, monkeypatch, capsys):
+def test_without_the_package_one_sentence_comes_before_training(config, few_digits_file, tmp_path, monkeypatch, capsys):
     config["training"] |= {"tensorboard": True, "epochs": 1, "device": "cpu"}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
-    options = {"config": tmp_path / "config.yaml", "run": "dense", "dataset": digits_file, "output": tmp_path / "out"}
+    options = {
+        "config": tmp_path / "config.yaml",
+        "run": "dense",
+        "dataset": few_digits_file,
+        "output": tmp_path / "out",
+    }
     words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
     assert cli.main(["train", *words]) == 2
     said = capsys.readouterr().err

@@ -39,11 +39,6 @@ assert "torch" not in sys.modules
 """
 
 
-@pytest.fixture(scope="module")
-def digits_file(few_digits_file) -> Path:
-    return few_digits_file
-
-
 @pytest.fixture(autouse=True, scope="module")
 def one_gpu():
     """Jobs see a GPU and three wanted runs, one of them of the other semantics. Training itself uses the CPU."""
@@ -62,11 +57,11 @@ def study() -> dict[str, RunConfig]:
     }
 
 
-def start_job(name: str, study: dict, folder: Path, digits_file: Path) -> dict:
+def start_job(name: str, study: dict, folder: Path, few_digits_file: Path) -> dict:
     run = Run(name, "paper", study[name], {0: folder / name / "seed_0"}, folder / "checkpoints/paper" / name)
     plain = {other: config.to_dict() for other, config in study.items()}
     set_aside = folder / "set_aside" / name
-    train_job(run, dataset_path=digits_file, study=plain, download_folder=folder, set_aside=set_aside)
+    train_job(run, dataset_path=few_digits_file, study=plain, download_folder=folder, set_aside=set_aside)
     return read_result(folder / name / f"seed_0/results_{name}.json")
 
 
@@ -81,72 +76,72 @@ def handover_folder(folder: Path) -> Path:
 
 
 @pytest.fixture
-def side_by_side(study, digits_file, tmp_path, tmp_path_factory) -> Path:
+def side_by_side(study, few_digits_file, tmp_path, tmp_path_factory) -> Path:
     """A folder in which the job of run `one` has also trained run `two`; trained once, then copied for each test."""
     trained = tmp_path_factory.getbasetemp() / "side_by_side"
     if not trained.exists():
-        start_job("one", study, trained, digits_file)
+        start_job("one", study, trained, few_digits_file)
     return shutil.copytree(trained, tmp_path / "side_by_side")
 
 
 @pytest.mark.promise("parallel-runs-have-their-bits")
-def test_runs_trained_side_by_side_have_the_bits_that_each_has_alone(study, side_by_side, digits_file, tmp_path):
+def test_runs_trained_side_by_side_have_the_bits_that_each_has_alone(study, side_by_side, few_digits_file, tmp_path):
     first = read_result(side_by_side / "one/seed_0/results_one.json")
     assert first["trained_beside"] == ["two"]
     assert not (side_by_side / "two").exists() and not (side_by_side / "checkpoints/paper/three").exists()
     plain = json.dumps({run: each.to_dict() for run, each in study.items()})
-    command = [sys.executable, "-c", JOB, side_by_side, digits_file, plain]
+    command = [sys.executable, "-c", JOB, side_by_side, few_digits_file, plain]
     subprocess.run(command, check=True, env={"PYTHONPATH": str(PROJECT)})
     second = read_result(side_by_side / "two/seed_0/results_two.json")
     for name, result in {"one": first, "two": second}.items():
         folder = tmp_path / "alone" / name
-        (alone,) = train(study[name], folder, digits_file, name=name)
+        (alone,) = train(study[name], folder, few_digits_file, name=name)
         assert without_times(result) | {"trained_beside": []} == without_times(alone)
         for file in ("best.safetensors", "final.safetensors"):
             assert_same_tensors(side_by_side / name / "seed_0" / file, folder / "seed_0" / file)
     # No file exists twice, and another job does not train a run again whose own job has its files.
     handover = handover_folder(side_by_side)
     assert not list(handover.iterdir())
-    again = start_job("one", study, side_by_side, digits_file)
+    again = start_job("one", study, side_by_side, few_digits_file)
     assert again["trained_beside"] == ["two"]  # from its checkpoint
     assert not list(handover.iterdir())
-    assert without_times(start_job("two", study, side_by_side, digits_file)) == without_times(second)
+    assert without_times(start_job("two", study, side_by_side, few_digits_file)) == without_times(second)
 
 
 @pytest.mark.promise("parallel-runs-have-their-bits")
-def test_a_run_that_fails_side_by_side_is_left_to_its_own_job(study, digits_file, tmp_path, caplog):
+def test_a_run_that_fails_side_by_side_is_left_to_its_own_job(study, few_digits_file, tmp_path, caplog):
     study["two"] = changed(study["two"], learning_rate=1e30)
-    assert start_job("one", study, tmp_path, digits_file)["best_epoch"] >= 1
+    assert start_job("one", study, tmp_path, few_digits_file)["best_epoch"] >= 1
     said = "two failed side by side with one and is left to its own job: two [paper]"
     assert [line for line in caplog.messages if line.startswith(said)]
     with pytest.raises(AfmpError, match=r"^two \[paper\] seed 0 diverged"):
-        start_job("two", study, tmp_path, digits_file)
+        start_job("two", study, tmp_path, few_digits_file)
     assert not list(tmp_path.rglob("results_two.json"))
 
 
-def test_files_of_an_interrupted_move_are_written_again(study, side_by_side, digits_file):
+def test_files_of_an_interrupted_move_are_written_again(study, side_by_side, few_digits_file):
     # It was moved, and then removed together with the other outputs of a job that failed.
     (handover_folder(side_by_side) / "best.safetensors").unlink()
-    start_job("two", study, side_by_side, digits_file)
+    start_job("two", study, side_by_side, few_digits_file)
     assert len(list((side_by_side / "two/seed_0").iterdir())) == 4
 
 
-def test_a_damaged_dataset_is_prepared_again_before_its_hash_names_anything(study, digits_file, tmp_path):
+def test_a_damaged_dataset_is_prepared_again_before_its_hash_names_anything(study, few_digits_file, tmp_path):
     damaged = tmp_path / "digits.safetensors"
-    damaged.write_bytes(digits_file.read_bytes()[:-1000])
+    damaged.write_bytes(few_digits_file.read_bytes()[:-1000])
     start_job("one", study, tmp_path, damaged)
     start_job("two", study, tmp_path, damaged)
     assert not list(handover_folder(tmp_path).iterdir())
 
 
-def test_a_run_that_another_process_trains_is_left_out(study, digits_file, tmp_path):
+def test_a_run_that_another_process_trains_is_left_out(study, few_digits_file, tmp_path):
     with ExitStack() as other:
         assert lock_checkpoints_if_free(tmp_path / "checkpoints/paper/two", other)
-        assert start_job("one", study, tmp_path, digits_file)["trained_beside"] == []
+        assert start_job("one", study, tmp_path, few_digits_file)["trained_beside"] == []
 
 
 @pytest.mark.promise("sigterm-saves-every-seed")
-def test_sigterm_saves_all_runs_that_train_side_by_side(study, digits_file, tmp_path, monkeypatch):
+def test_sigterm_saves_all_runs_that_train_side_by_side(study, few_digits_file, tmp_path, monkeypatch):
     finish_epoch, done = loop._finish_epoch, []
     monkeypatch.setattr(loop, "CHECKPOINT_SHARE", 0.0)
 
@@ -159,7 +154,7 @@ def test_sigterm_saves_all_runs_that_train_side_by_side(study, digits_file, tmp_
     monkeypatch.setattr(loop, "_finish_epoch", finish_and_signal)
     study = {name: changed(config, epochs=50) for name, config in study.items()}
     with pytest.raises(SystemExit) as ended, stop_on_sigterm():
-        start_job("one", study, tmp_path, digits_file)
+        start_job("one", study, tmp_path, few_digits_file)
     assert ended.value.code == 143
     for run in ("one", "two"):
         assert len(list((tmp_path / "checkpoints/paper" / run).glob("*.safetensors"))) == 1
@@ -168,7 +163,7 @@ def test_sigterm_saves_all_runs_that_train_side_by_side(study, digits_file, tmp_
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("semantics", ["paper", "notebook", "refined"])
-def test_a_run_trained_side_by_side_on_a_gpu_has_the_bits_it_has_alone(digits_file, tmp_path, semantics):
+def test_a_run_trained_side_by_side_on_a_gpu_has_the_bits_it_has_alone(few_digits_file, tmp_path, semantics):
     study = {
         "one": small_config(device="cuda"),
         "two": small_config(device="cuda", is_sparse=False),
@@ -180,16 +175,16 @@ def test_a_run_trained_side_by_side_on_a_gpu_has_the_bits_it_has_alone(digits_fi
 
     for folder, others in (("alone", []), ("together", ["two", "three"])):
         side_by_side = [run(name, tmp_path / folder) for name in others]
-        train_run(run("one", tmp_path / folder), dataset_path=digits_file, side_by_side=side_by_side)
+        train_run(run("one", tmp_path / folder), dataset_path=few_digits_file, side_by_side=side_by_side)
     for seed in (0, 1):
         assert_same_tensors(*(tmp_path / f"{f}/one/seed_{seed}/final.safetensors" for f in ("alone", "together")))
 
 
-def test_a_run_of_another_precision_is_left_out(study, digits_file, tmp_path):
+def test_a_run_of_another_precision_is_left_out(study, few_digits_file, tmp_path):
     study["two"] = changed(study["two"], precision="bf16")
-    assert start_job("one", study, tmp_path, digits_file)["trained_beside"] == []
+    assert start_job("one", study, tmp_path, few_digits_file)["trained_beside"] == []
 
 
-def test_a_run_that_was_changed_meanwhile_is_trained_again(study, side_by_side, digits_file):
+def test_a_run_that_was_changed_meanwhile_is_trained_again(study, side_by_side, few_digits_file):
     study["two"] = changed(study["two"], weight_decay=0.5)
-    assert start_job("two", study, side_by_side, digits_file)["config"]["training"]["weight_decay"] == 0.5
+    assert start_job("two", study, side_by_side, few_digits_file)["config"]["training"]["weight_decay"] == 0.5
