@@ -126,11 +126,9 @@ def test_the_table_of_verdicts_is_that_of_the_archive_and_replaces_another(writt
     assert rows[-1] == f"| Training memory: O(N) against O(N²) | fails | {growth} | exact |"
 
 
-def test_the_verdicts_of_readme_are_those_of_the_archive_that_it_names(written, tmp_path):
-    """A README that does not name an archive has no table to compare, and one that was just written takes its place."""
-    text = TEXTS[README] if "<!-- verdicts:" in TEXTS[README] else written
-    (tmp_path / "README.md").write_text(text, encoding="utf-8")
-    assert with_verdicts(tmp_path / "README.md") == text, "`python docs/write_verdicts.py` writes the table again"
+def test_the_verdicts_of_readme_are_those_of_the_archive_that_it_names(tmp_path):
+    (tmp_path / "README.md").write_text(TEXTS[README], encoding="utf-8")
+    assert with_verdicts(tmp_path / "README.md") == TEXTS[README], "`python docs/write_verdicts.py` writes it again"
 
 
 def test_a_readme_without_a_place_for_verdicts_is_left_as_it_is(tmp_path):
