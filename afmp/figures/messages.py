@@ -44,7 +44,7 @@ def draw(study: dict, results: list[dict]) -> Figure:
     accuracy, *axes = figure.subplots(1, 1 + len(panels), sharey=True, width_ratios=[1.15, *[1] * len(panels)])
     cut = [_draw_rows(accuracy, [_accuracy(run) for run in runs], floor=0, ceiling=100)]
     accuracy.set(title="Test accuracy", xlabel="Test accuracy at the best epoch, %")
-    accuracy.set_yticks(range(len(runs)), [wording.shortened(run.label, lines=1) for run in runs])
+    accuracy.set_yticks(range(len(runs)), [wording.shortened(run.label, lines=2) for run in runs], fontsize=9)
     accuracy.set_ylim(len(runs) - 0.45, -0.55)
     for axis, (title, label, rows) in zip(axes, panels, strict=True):
         cut.append(_draw_rows(axis, rows, shown=[0]))
