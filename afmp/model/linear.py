@@ -8,6 +8,7 @@ from torch.fx._symbolic_trace import is_fx_symbolic_tracing
 from torch.nn.modules.module import _has_any_global_hook
 
 from afmp.message_passing.autocast import autocast_dtype
+from afmp.message_passing.traced import returned
 
 
 class Linear(nn.Linear):
@@ -57,7 +58,7 @@ class _Normalised(torch.autograd.Function):
         normalised, _, inverse_std = torch.native_layer_norm(inputs, inputs.shape[-1:], None, None, eps)
         normalised = normalised.to(dtype)
         ctx.save_for_backward(normalised, inverse_std)
-        return normalised
+        return returned(normalised)
 
     @staticmethod
     @once_differentiable

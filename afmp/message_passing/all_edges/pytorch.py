@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from afmp.message_passing.autocast import without_autocast
 from afmp.message_passing.neighbours import Neighbours
+from afmp.message_passing.traced import returned
 from afmp.message_passing.weights import ScoreWeights
 
 
@@ -182,7 +183,7 @@ class _GatedSum(torch.autograd.Function):
                 gate = _gate(scores, weight, bias, slot).mul_(keep[..., slot, None])
                 total.addcmul_(gate, sent.index_select(2, sender_of))
                 gate_total += gate.sum(dim=(2, 3))
-        return total.to(message.dtype), gate_total
+        return returned(total.to(message.dtype)), returned(gate_total)
 
     @staticmethod
     @once_differentiable

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from afmp.message_passing.autocast import without_autocast
 from afmp.message_passing.neighbours import Graph
+from afmp.message_passing.traced import returned
 
 ELEMENTS_PER_BLOCK = 1 << 19
 
@@ -230,7 +231,7 @@ class _DirectedSum(torch.autograd.Function):
                     gate_sum[:, images] += gates.sum(dim=(2, 3))
                     messages = _at(sent, images, sender, second).mul_(kernels).mul_(gates)
                     total[:, images].index_add_(2, receiver, messages)
-        return total.to(nodes.dtype), gate_sum
+        return returned(total.to(nodes.dtype)), returned(gate_sum)
 
     @staticmethod
     @once_differentiable
