@@ -1,10 +1,11 @@
 # make demo    set up .venv and run the whole workflow on the CPU, on the digits of scikit-learn
 # make test    set up .venv and run the tests
 # make long    run the tests that take minutes each
+# make oldest  run the tests of compiled models with the oldest PyTorch that pyproject.toml allows
 # make lint    run ruff, snakefmt and snakemake --lint
 # make setup   only set up .venv
 # make format  format the code
-# make clean   remove .venv and demo/
+# make clean   remove .venv, .oldest and demo/
 
 PYTHON ?= python3
 READY := .venv/.ready
@@ -12,7 +13,7 @@ READY := .venv/.ready
 # is long or has a space.
 RUN := .venv/bin/python -m
 
-.PHONY: setup demo test long lint format clean
+.PHONY: setup demo test long oldest lint format clean
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -40,6 +41,17 @@ test: $(READY)
 long: $(READY)
 	OMP_NUM_THREADS=1 $(RUN) pytest -q -n 2 -m long
 
+# A second PyTorch of 1 GB, found before that of .venv. torch.compile differs most between releases.
+OLDEST := .oldest/.ready
+$(OLDEST): pyproject.toml $(READY)
+	rm -rf .oldest
+	$(RUN) pip install --quiet --disable-pip-version-check --no-deps --target .oldest \
+		$(shell sed -nE 's/^ *"(torch|torchvision)>=([0-9.]+)",$$/\1==\2.0/p' pyproject.toml)
+	@touch $@
+
+oldest: $(OLDEST)
+	PYTHONPATH=.oldest OMP_NUM_THREADS=1 $(RUN) pytest -q -n 2 -m "long or not long" tests/model/test_compiled_*.py
+
 lint: $(READY)
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
@@ -52,4 +64,4 @@ format: $(READY)
 	$(RUN) snakefmt .
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv .oldest demo
