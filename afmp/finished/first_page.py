@@ -19,7 +19,7 @@ from afmp.analysis.claim_wording import measured, tested
 from afmp.analysis.claims import Answered
 from afmp.analysis.printed_tables import PrintedTable
 from afmp.analysis.tables import Tables, run_tables, sweep_tables
-from afmp.analysis.wording import plain_text
+from afmp.analysis.wording import SEMANTICS_IN_WORDS, plain_text
 from afmp.errors import printable
 from afmp.figures.catalogue import Drawing
 from afmp.files import read_plain, read_plain_text
@@ -131,6 +131,9 @@ def page_content(opened: ResultsFolder | OpenedArchive, inputs: Inputs) -> dict:
         sweep = sweep_content(sweeps, sweep_tables(sweeps, parameters), figures)
     return {
         "title": f"AFMP on {results[0]['dataset']['name']}",
+        "semantics": [
+            (name, SEMANTICS_IN_WORDS[name]) for name in dict.fromkeys(each["semantics"] for each in results)
+        ],
         "facts": summary_facts(study, results),
         "counts": counts(answers),
         "cards": _cards(answers.answered, figures),
