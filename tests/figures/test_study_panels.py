@@ -67,6 +67,18 @@ def test_times_are_left_out_if_a_run_shared_its_device_and_the_figure_says_so():
     assert "error bar" not in text and "Times:" not in text
 
 
+def test_times_are_left_out_if_only_some_runs_are_stacks_and_the_figure_says_so():
+    results = synthetic_results(seeds=range(3), device=GPU)
+    stacked = STUDIES[0]["members"][0]["run"]
+    for result in results:
+        result["trained_together"] = [0, 1, 2] if result["run"] == stacked else [result["seed"]]
+    figure = study_figure(STUDIES[0]).draw(STUDIES[0], results)
+    assert "Time per training epoch" not in [axis.get_title() for axis in figure.axes]
+    text = " ".join(all_text(figure).split())
+    assert "Times per epoch are not shown: some runs trained their seeds as one stack and others" in text
+    assert "error bar" not in text and "Times:" not in text
+
+
 def test_times_of_a_cpu_are_left_out_and_the_figure_says_so():
     """Jobs on a CPU share it, and no result says with how many others."""
     figure = study_figure(STUDIES[0]).draw(STUDIES[0], synthetic_results(seeds=range(3)))

@@ -86,11 +86,18 @@ def rivals_note(runs: list[StudyRun], semantics: str) -> str:
 
 
 def times_compare(runs: list[StudyRun]) -> bool:
-    """Return whether times of the runs can be compared: none trained beside another on the same device, nor on a CPU.
+    """Return whether times of the runs can be compared.
 
-    CPU jobs run in parallel on one machine, and share its caches. No result says with how many others.
+    That is if none trained beside another on the same device, nor on a CPU, and all in stacks of as many seeds: the
+    time of a seed in a stack is a part of that of the stack. CPU jobs run in parallel on one machine, and share its
+    caches. No result says with how many others.
     """
-    return not any(result["trained_beside"] for run in runs for result in run.results) and not on_cpu(runs)
+    beside = any(result["trained_beside"] for run in runs for result in run.results)
+    return not beside and not on_cpu(runs) and len(_sizes_of_stacks(runs)) <= 1
+
+
+def _sizes_of_stacks(runs: list[StudyRun]) -> set[int]:
+    return {len(result["trained_together"]) for run in runs for result in run.results}
 
 
 def on_cpu(runs: list[StudyRun]) -> bool:
@@ -103,6 +110,8 @@ def _times_note(runs: list[StudyRun]) -> str:
     results = [result for run in runs for result in run.results]
     if on_cpu(runs):
         return "Times per epoch are not shown: jobs may have shared the CPU, so they compare nothing."
+    if len(_sizes_of_stacks(runs)) > 1:
+        return "Times per epoch are not shown: some runs trained their seeds as one stack and others one after another."
     if not times_compare(runs):
         others = wording.counted([max(len(result["trained_beside"]) for result in results)], "other run")
         return f"Times per epoch are not shown: up to {others} trained on the device at the same time."
